@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The control plane's errors, their stable codes, and the one mapping of any error to an RFC 9457 answer.
+
+::
+
+    QcosError
+    ├── Unusable            the plane can't start or go on
+    │   ├── SettingInvalid      setting_invalid      a setting, its value and what is wanted
+    │   ├── DatabaseUnusable    database_unusable    not there, no rights, not durable
+    │   ├── AlreadyRunning      already_running      another `up` holds this home
+    │   ├── PortInUse           port_in_use
+    │   └── StartFailed         start_failed         a child never became ready
+    ├── Unreachable         plane_unreachable    no plane answers (CLI)
+    ├── NotSignedIn         not_signed_in        no usable credentials (CLI)
+    └── Refused             any other code       a request that the plane refuses; carries status and fields
+
+`LedgerError`, `DriverError` and `FinopsError` of the sibling packages are mapped by their `code` attribute: those
+packages don't know HTTP. What has no code is `internal`, whose text never leaves the process (I10).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from control_plane.codes import CODES, Meaning
+
+__all__ = [
+    "AlreadyRunning",
+    "DatabaseUnusable",
+    "NotSignedIn",
+    "PortInUse",
+    "QcosError",
+    "Refused",
+    "SettingInvalid",
+    "StartFailed",
+    "Unreachable",
+    "Unusable",
+    "code_of",
+    "meaning",
+    "problem",
+]
+
+_TYPE = "urn:qcos:problem:"
+
+
+class QcosError(Exception):
+    """Root of the tree. `code` is stable; `errors` names fields; `extras` are further members of the problem."""
+
+    code = "internal"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        errors: tuple[dict[str, str], ...] = (),
+        extras: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = errors
+        self.extras = extras or {}
+
+
+class Unusable(QcosError):
+    """The plane can't start, or can't go on, as it is set up."""
+
+    code = "unusable"
+
+
+class SettingInvalid(Unusable):
+    """A setting is refused (N11): the text names it, its value and what is wanted."""
+
+    code = "setting_invalid"
+
+    def __init__(self, field: str, value: object, wanted: str) -> None:
+        super().__init__(f"{field} = {value!r}: wanted {wanted}", errors=({"field": field, "message": f"wanted {wanted}"},))
+        self.field = field
+
+
+class DatabaseUnusable(Unusable):
+    """The database isn't there, refuses the login, or lacks what the plane needs."""
+
+    code = "database_unusable"
+
+
+class AlreadyRunning(Unusable):
+    """Another `qcos up` holds this home."""
+
+    code = "already_running"
+
+
+class PortInUse(Unusable):
+    """The API's port is taken; found before anything starts."""
+
+    code = "port_in_use"
+
+
+class StartFailed(Unusable):
+    """A child process of the plane did not become ready."""
+
+    code = "start_failed"
+
+
+class Unreachable(QcosError):
+    """No plane answers at the address that a command was given."""
+
+    code = "plane_unreachable"
+
+
+class NotSignedIn(QcosError):
+    """A command that needs credentials found none, or the plane refused them."""
+
+    code = "not_signed_in"
+
+
+class Refused(QcosError):
+    """A request that the plane refuses with one of the codes of `control_plane.codes`."""
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        errors: tuple[dict[str, str], ...] = (),
+        extras: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail, errors=errors, extras=extras)
+        self.code = code
+
+
+def code_of(error: BaseException) -> str:
+    """The stable code of any error: its `code` attribute if the table knows it, else `internal`."""
+    code = getattr(error, "code", None)
+    return code if isinstance(code, str) and code in CODES else "internal"
+
+
+def meaning(code: str) -> Meaning:
+    """Status, title, sentence and next step of a code; an unknown one means `internal`."""
+    return CODES.get(code, CODES["internal"])
+
+
+def problem(error: BaseException) -> tuple[int, dict[str, Any]]:
+    """Status and RFC 9457 document of any error. Never shows the text of an error that has no code of its own (I10)."""
+    code = code_of(error)
+    known = meaning(code)
+    detail = known.sentence if code == "internal" else str(getattr(error, "detail", "") or error) or known.sentence
+    document: dict[str, Any] = {
+        **_extras(error),
+        "type": _TYPE + code,
+        "title": known.title,
+        "status": known.status,
+        "code": code,
+        "detail": detail,
+        "errors": list(getattr(error, "errors", ()) or ()),
+    }
+    if known.next_step:
+        document["next_step"] = known.next_step
+    return known.status, document
+
+
+def _extras(error: BaseException) -> dict[str, Any]:
+    extras = getattr(error, "extras", None)
+    return dict(extras) if isinstance(extras, dict) else {}
