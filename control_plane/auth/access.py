@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""May this principal do this, there? One table as data, one guard for every route (G13, S1, I5).
+
+Enters: a `Principal`, an action, a project. Leaves: yes or no, or which projects. The table is
+`policies/data/permissions.json`: role → actions; what anyone signed in may do; and what the policy engine decides and
+records instead of the door (`job:submit`, so that a refused submission has its decision and its evidence).
+
+A route names its action in `opt={"action": "job:read"}`, or `"public"`. `check_routes` keeps a plane from starting
+with a route that names none. The guard asks whether the action is held *anywhere* in the tenant; a handler narrows to
+the project at hand with `require` or `visible`. Other tenants' rows never get this far: row-level security (I7).
+Pure but for the one reading of the table.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+
+import msgspec
+from msgspec import Struct
+
+from control_plane.auth.errors import Forbidden, RouteWithoutRule, Unauthenticated
+from control_plane.auth.principal import ROLES, Principal
+
+if TYPE_CHECKING:
+    from litestar import Litestar
+    from litestar.connection import ASGIConnection
+    from litestar.handlers.base import BaseRouteHandler
+
+__all__ = [
+    "ACTIONS",
+    "PUBLIC",
+    "Action",
+    "Permissions",
+    "check_routes",
+    "guard",
+    "may",
+    "may_anywhere",
+    "parse_permissions",
+    "permissions",
+    "require",
+    "visible",
+]
+
+Action = Literal[
+    "backend:read",
+    "budget:read",
+    "budget:set",
+    "cost:read",
+    "evidence:read",
+    "job:cancel",
+    "job:hold",
+    "job:read",
+    "job:submit",
+    "ledger:checkpoint",
+    "ledger:read",
+    "project:read",
+    "rates:push",
+    "rates:read",
+    "result:read",
+    "trust:read",
+    "whoami",
+]
+ACTIONS: Final[frozenset[str]] = frozenset(get_args(Action))
+PUBLIC: Final = "public"
+_TABLE = Path(__file__).parents[2] / "policies" / "data" / "permissions.json"
+
+
+class Permissions(Struct, frozen=True, forbid_unknown_fields=True):
+    """The permission table. `decided_by_policy` lists actions that pass the door and meet the policy engine."""
+
+    signed_in: frozenset[str]
+    decided_by_policy: frozenset[str]
+    roles: dict[str, frozenset[str]]
+
+
+class _File(Struct, frozen=True, forbid_unknown_fields=True):
+    permissions: Permissions
+
+
+def parse_permissions(data: bytes) -> Permissions:
+    """The table from its file. ValueError if it names an unknown role or action, or leaves one out (fail closed)."""
+    table = msgspec.json.decode(data, type=_File).permissions
+    if table.roles.keys() != ROLES:
+        raise ValueError(f"permissions: roles {sorted(table.roles.keys() ^ ROLES)} are unknown or missing")
+    named = table.signed_in | table.decided_by_policy | frozenset().union(*table.roles.values())
+    if named != ACTIONS:
+        raise ValueError(f"permissions: actions {sorted(named ^ ACTIONS)} are unknown or granted to nobody")
+    return table
+
+
+@cache
+def permissions() -> Permissions:
+    """The plane's table, read once a process."""
+    return parse_permissions(_TABLE.read_bytes())
+
+
+def may(principal: Principal, action: str, project: str | None) -> bool:
+    """Whether `action` is allowed in `project`; None asks for the whole tenant, which only tenant-wide roles give."""
+    table = permissions()
+    held = principal.roles if project is None else principal.roles_in(project)
+    return action in table.signed_in or any(action in table.roles.get(role, ()) for role in held)
+
+
+def may_anywhere(principal: Principal, action: str) -> bool:
+    """Whether `action` is allowed in the tenant as a whole or in at least one project."""
+    return may(principal, action, None) or any(
+        may(principal, action, project) for project in principal.project_roles
+    )
+
+
+def visible(principal: Principal, action: str) -> frozenset[str] | None:
+    """The projects in which `action` is allowed: None = every project of the tenant, empty = none."""
+    if may(principal, action, None):
+        return None
+    return frozenset(project for project in principal.project_roles if may(principal, action, project))
+
+
+def require(principal: Principal, action: str, project: str | None) -> None:
+    """Forbidden unless `may`. Handlers that must hide a row's existence answer 404 instead."""
+    if not may(principal, action, project):
+        raise Forbidden(action, project)
+
+
+async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """The one Litestar guard. Reads the route's action and `scope["user"]`; refuses what it can't find.
+
+    Async though it waits for nothing: Litestar would wrap a plain function, and `check_routes` looks for this one.
+    """
+    action = handler.opt.get("action")
+    if action == PUBLIC or _is_automatic_options(handler):
+        return
+    principal = connection.scope.get("user")
+    if not isinstance(principal, Principal):
+        raise Unauthenticated("token_missing", "no_principal", "sign in first: this needs a bearer token")
+    # `check_routes` has seen every route at start; a route added later has no rule and stays shut.
+    if action not in ACTIONS:
+        raise Forbidden("this route, which has no rule")
+    if action in permissions().decided_by_policy or may_anywhere(principal, action):
+        return
+    raise Forbidden(action)
+
+
+def check_routes(app: Litestar) -> None:
+    """RouteWithoutRule unless every handler names `public` or a known action and stands behind `guard`.
+
+    Litestar's own OPTIONS answers and mounted OpenAPI pages count as routes: they need a rule, or to be switched off.
+    """
+    for route in app.routes:
+        handlers = getattr(route, "route_handlers", None) or [route.route_handler]  # type: ignore[union-attr]
+        for handler in handlers:
+            _check_handler(route.path, handler)
+
+
+def _check_handler(path: str, handler: BaseRouteHandler) -> None:
+    action = handler.opt.get("action")
+    if action is None and _is_automatic_options(handler):
+        return
+    if action != PUBLIC and action not in ACTIONS:
+        raise RouteWithoutRule(
+            f"route {path} ({handler.handler_name}): opt['action'] = {action!r} is no rule"
+        )
+    if action != PUBLIC and guard not in handler.resolve_guards():
+        raise RouteWithoutRule(f"route {path} ({handler.handler_name}): stands behind no guard")
+
+
+def _is_automatic_options(handler: BaseRouteHandler) -> bool:
+    """Litestar adds to each path an OPTIONS handler that lists the methods and reads nothing."""
+    methods = getattr(handler, "http_methods", None)
+    return methods == {"OPTIONS"} and handler.fn.__module__.startswith("litestar.")
