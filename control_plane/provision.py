@@ -37,9 +37,12 @@ def provision(admin_url: str, folder: Path) -> Database:
     return Database.known(admin_url, folder)
 
 
-def migrate(database: Database, revision: str = "head") -> None:
+def migrate(database: Database, revision: str = "head", *, versions: Path | None = None) -> None:
     """Bring the schema up, or down, to a revision, as `migrator` acting for `owner`. `base` empties the database."""
     config = Config()
+    if versions is not None:
+        config.set_main_option("path_separator", "os")
+        config.set_main_option("version_locations", str(versions))
     config.set_main_option("script_location", str(_SCRIPTS))
     config.attributes["roles"] = database.roles
     config.attributes["url"] = database.migrator

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,7 @@ import psycopg
 from msgspec import Struct
 from psycopg import sql
 
+from control_plane import migrations
 from control_plane.db import Database, Roles
 from control_plane.postgres import Cluster, cluster
 from control_plane.provision import conninfo, migrate, provision
@@ -101,14 +103,31 @@ class RunningCluster:
 
     def _template(self) -> Database:
         if self._known is None:
+            self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(_TEMPLATE)))
             self._execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_TEMPLATE)))
-            self._known = provision(self.cluster.url(_TEMPLATE), self.folder / "logins")
-            migrate(self._known)
+            known = provision(self.cluster.url(_TEMPLATE), self.folder / "logins")
+            os.environ["PGOPTIONS"] = "-c check_function_bodies=off"
+            migrate(known, versions=relinked(self.folder / "versions"))
+            del os.environ["PGOPTIONS"]
+            self._known = known
         return self._known
 
     def _execute(self, statement: sql.Composed) -> None:
         with psycopg.connect(conninfo(self.cluster.url("postgres")), autocommit=True) as conn:
             conn.execute(statement)
+
+
+def relinked(folder: Path) -> Path:
+    """The revisions that exist, linked to one another in order."""
+    folder.mkdir(exist_ok=True)
+    previous = None
+    for path in sorted((Path(migrations.__file__).parent / "versions").glob("0*.py")):
+        text = re.sub(r"(?m)^down_revision.*$", f"down_revision = {previous!r}", path.read_text())
+        (folder / path.name).write_text(text)
+        found = re.search(r"(?m)^revision\b.*= *[\"'](.+?)[\"']", text)
+        assert found
+        previous = found.group(1)
+    return folder
 
 
 def running_cluster() -> RunningCluster:
