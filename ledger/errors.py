@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ledger's errors: one root, a stable snake_case `code` each, the facts that explain them as attributes.
+
+LedgerError                      ledger_error
+├── NotCanonical                 not_canonical         bytes or values outside the canonical domain
+├── LeafInvalid                  leaf_invalid          a leaf or pending entry that does not parse
+├── EvidenceUnbound              evidence_unbound      a statement and its entry do not belong together
+├── EvidenceInvalid              evidence_invalid      a statement, bundle or trust file that is not of the closed form
+├── TokenInvalid                 token_invalid         a time-stamp token that is malformed, unsigned or of another imprint
+├── TimeUnavailable              time_unavailable      a time-stamping authority that did not answer, or refused
+├── ProofInvalid                 proof_invalid         a Merkle proof that does not lead to the root
+├── CheckpointInvalid            checkpoint_invalid    a signed note that is malformed or badly signed
+├── KeyInvalid                   key_invalid           a key file that is missing, readable by others, or broken
+├── BlobInvalid                  blob_invalid          a blob that does not open, or not to its commitment
+├── NotInLog                     not_in_log            an index, size or tile that the log does not have
+├── LedgerRollback               ledger_rollback       the database is behind, or beside, the head kept outside it
+├── NotDurable                   not_durable           the database may lose commits that it acknowledged
+└── UsageError                   unusable_input        input that a verifier cannot judge at all
+
+A proof or signature that fails is the broken case and raises; verifiers return None, never True.
+"""
+
+from __future__ import annotations
+
+
+class LedgerError(Exception):
+    """Root of the package; `code` is stable and may be shown to a caller, the message never holds a secret."""
+
+    code = "ledger_error"
+
+
+class NotCanonical(LedgerError):
+    """Not RFC 8785 on the restricted domain (no floats, integers up to 2^53-1, ASCII keys)."""
+
+    code = "not_canonical"
+
+
+class LeafInvalid(LedgerError):
+    """A leaf or pending entry with a missing, unknown or ill-formed field."""
+
+    code = "leaf_invalid"
+
+
+class EvidenceUnbound(LedgerError):
+    """The entry does not commit to the statement that came with it."""
+
+    code = "evidence_unbound"
+
+
+class EvidenceInvalid(LedgerError):
+    """A statement, bundle or trust file with a missing, unknown or ill-formed member."""
+
+    code = "evidence_invalid"
+
+
+class TokenInvalid(LedgerError):
+    """A time-stamp token that is malformed, badly signed, of an unknown authority, or over something else."""
+
+    code = "token_invalid"
+
+
+class TimeUnavailable(LedgerError):
+    """A time-stamping authority that could not be reached, or that refused; asking again later may help."""
+
+    code = "time_unavailable"
+
+
+class ProofInvalid(LedgerError):
+    """A Merkle proof of the wrong length, or one that leads to another root."""
+
+    code = "proof_invalid"
+
+    def __init__(self, message: str, *, expected: bytes = b"", got: bytes = b"") -> None:
+        super().__init__(message)
+        self.expected = expected
+        self.got = got
+
+
+class CheckpointInvalid(LedgerError):
+    """A signed note that is malformed, of another log, or lacks a required good signature."""
+
+    code = "checkpoint_invalid"
+
+
+class KeyInvalid(LedgerError):
+    """A key file that cannot be used as it stands."""
+
+    code = "key_invalid"
+
+
+class BlobInvalid(LedgerError):
+    """A blob whose key is erased or wrong, whose bytes changed, or whose content is not what was committed."""
+
+    code = "blob_invalid"
+
+
+class NotInLog(LedgerError):
+    """The log has no such entry, size or tile."""
+
+    code = "not_in_log"
+
+
+class LedgerRollback(LedgerError):
+    """The stored log does not contain the head that was kept outside the database."""
+
+    code = "ledger_rollback"
+
+    def __init__(self, *, kept_size: int, stored_size: int, reason: str) -> None:
+        super().__init__(f"head kept outside has {kept_size} entries, the database {stored_size}: {reason}")
+        self.kept_size = kept_size
+        self.stored_size = stored_size
+
+
+class NotDurable(LedgerError):
+    """A PostgreSQL setting that lets acknowledged commits vanish; `setting` names it."""
+
+    code = "not_durable"
+
+    def __init__(self, setting: str, value: str) -> None:
+        super().__init__(f"PostgreSQL runs with {setting} = {value}; the ledger needs it on")
+        self.setting = setting
+        self.value = value
+
+
+class UsageError(LedgerError):
+    """The input is no candidate for verification (not a bundle, not a trust file)."""
+
+    code = "unusable_input"
