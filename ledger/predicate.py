@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The evidence record of one job: the closed predicate, version 1, and the in-toto Statement made of it.
+
+Enters: values that the plane measured or decided. Leaves: the Statement's bytes, which are what the ledger
+entry commits to and what both signatures sign (through `pae`).
+The field set is closed: every member is required, none may be added; a later version adds a struct beside it.
+docs/evidence-format.md explains every field. Not here: the file, whether anything is true, keys. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from ledger import canonical
+from ledger.errors import EvidenceInvalid, UsageError
+
+PREDICATE_TYPE: Final = "urn:qcos:evidence:v1"
+STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
+PAYLOAD_TYPE = "application/vnd.in-toto+json"  # DSSE payload type of an in-toto Statement
+STATEMENT_COMMITMENT = "statement"  # under this name the entry's leaf commits to salt ‖ statement
+
+Text = Annotated[str, Meta(min_length=1, max_length=4096)]
+Count = Annotated[int, Meta(ge=0, le=canonical.MAX_INTEGER)]
+Hash = Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}\Z")]
+Time = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z\Z")]
+Money = Annotated[str, Meta(pattern=r"^-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,18})?\Z")]
+Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z")]
+Uuid = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")]
+
+State = Literal["COMPLETED", "FAILED", "CANCELED", "DENIED", "UNCERTAIN"]
+Level = Literal["full", "standard", "sealed"]
+Profile = Literal["dev", "saas", "dedicated", "onprem", "airgapped"]
+
+
+class Closed(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Every field is required and no other is allowed: a dropped or added member never passes unseen."""
+
+
+class Scope(Closed, frozen=True):
+    """Where the evidence was made; signed, so that a development key cannot speak for production."""
+
+    profile: Profile
+    plane: Text
+    tenant: Text
+
+
+class Fault(Closed, frozen=True):
+    """Why a job ended without a complete result."""
+
+    code: Text
+    detail: str
+
+
+class ExecutionMetadata(Closed, frozen=True):
+    """What ran where and when (G3, G4); null where the job never came that far."""
+
+    backend: Text | None
+    provider: Text | None
+    region: Text | None
+    compliance_zone: Text | None
+    start_time: Time | None
+    end_time: Time | None
+    shots_executed: Count
+    queue_time_ms: Count
+    attempt: Count
+    seed: Annotated[int, Meta(ge=-canonical.MAX_INTEGER, le=canonical.MAX_INTEGER)] | None
+    method: Text | None
+
+
+class PolicyReason(Closed, frozen=True):
+    """One reason of a denial."""
+
+    code: Text
+    message: str
+
+
+class GovernanceRecord(Closed, frozen=True):
+    """Who, for what, and by which decision (G3, G4)."""
+
+    actor: Annotated[str, Meta(pattern=r"^(user|service):[^@\s]+@[^@\s]+\Z", max_length=512)]
+    team: Text | None
+    department: Text | None
+    project: Text
+    cost_center: Text | None
+    classification: Text
+    purpose: Text
+    justification: str | None
+    policies_applied: tuple[Text, ...]
+    policy_decisions: Annotated[tuple[Literal["allow", "deny"], ...], Meta(min_length=1)]
+    decision_id: Uuid
+    policy_revision: Text
+    policy_engine: Text
+    reasons: tuple[PolicyReason, ...]
+
+
+class Submission(Closed, frozen=True):
+    """What was asked for."""
+
+    submitted_at: Time
+    format: Literal["QASM2", "QASM3", "QPY"]
+    compiler_version: Text | None
+    shots: Count
+    retention_days: Count
+
+
+class CostLine(Closed, frozen=True):
+    """One meter's charge; `amount` is `quantity` times `rate`, exactly."""
+
+    meter: Text
+    quantity: Money
+    unit: Text
+    rate: Money
+    amount: Money
+    source: Text
+
+
+class Cost(Closed, frozen=True):
+    """What the job was charged, by the rate card of that hash."""
+
+    amount: Money
+    currency: Currency
+    rate_card: Hash
+    lines: tuple[CostLine, ...]
+
+
+class Transition(Closed, frozen=True):
+    """One step of the job's state, with its sequence number in the job."""
+
+    seq: Count
+    state: Text
+    at: Time
+
+
+class RouteChoice(Closed, frozen=True):
+    """What routing made of one backend."""
+
+    backend: Text
+    verdict: Literal["chosen", "not_chosen", "excluded"]
+    reason: str
+
+
+class Artefact(Closed, frozen=True):
+    """One content by hash; `carried` says that the file's `contents` holds its bytes."""
+
+    name: Text
+    media_type: Text
+    sha256: Hash
+    size: Count
+    carried: bool
+    source: Literal["asserted", "observed", "recomputed"]
+
+
+class Gap(Closed, frozen=True):
+    """A field that could not be captured, and why."""
+
+    field: Text
+    reason: Text
+
+
+class Predicate(Closed, frozen=True):
+    """The evidence record, version 1: what the signatures cover."""
+
+    version: Literal[1]
+    bundle_id: Uuid
+    job_id: Text
+    scope: Scope
+    evidence_level: Level
+    state: State
+    partial: Text | None
+    error: Fault | None
+    input_hash: Hash
+    output_hash: Hash | None
+    execution_metadata: ExecutionMetadata
+    governance_record: GovernanceRecord
+    submission: Submission
+    cost: Cost | None
+    history: tuple[Transition, ...]
+    route: tuple[RouteChoice, ...]
+    environment: dict[str, str]
+    artefacts: tuple[Artefact, ...]
+    provenance: dict[str, Literal["asserted", "observed", "recomputed"]]
+    gaps: tuple[Gap, ...]
+
+
+class _Digest(Closed, frozen=True):
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+
+
+class _Subject(Closed, frozen=True):
+    name: str
+    digest: _Digest
+
+
+class _Statement(Closed, frozen=True):
+    type: Literal["https://in-toto.io/Statement/v1"] = msgspec.field(name="_type")
+    subject: tuple[_Subject, ...]
+    predicate_type: Literal["urn:qcos:evidence:v1"] = msgspec.field(name="predicateType")
+    predicate: Predicate
+
+
+_T = TypeVar("_T")
+_statement = msgspec.json.Decoder(_Statement)
+
+
+def statement_bytes(predicate: Predicate) -> bytes:
+    """The in-toto Statement v1 of a predicate, as canonical JSON; its subjects are the input and, if any, output."""
+    subjects = [_Subject(name="input", digest=_Digest(sha256=predicate.input_hash[7:]))]
+    if predicate.output_hash is not None:
+        subjects.append(_Subject(name="output", digest=_Digest(sha256=predicate.output_hash[7:])))
+    statement = _Statement(
+        type=STATEMENT_TYPE, subject=tuple(subjects), predicate_type=PREDICATE_TYPE, predicate=predicate
+    )
+    return canonical.dumps(msgspec.to_builtins(statement))
+
+
+def pae(statement: bytes) -> bytes:
+    """The DSSE v1 pre-authentication encoding of a Statement: the exact bytes that both signatures sign."""
+    kind = PAYLOAD_TYPE.encode()
+    return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(statement), statement)
+
+
+def parse_statement(data: bytes) -> Predicate:
+    """The predicate of a Statement's bytes; EvidenceInvalid unless `statement_bytes` makes exactly them."""
+    predicate = decode(_statement, data, "statement").predicate
+    if statement_bytes(predicate) != data:
+        raise EvidenceInvalid(
+            "statement: not in canonical form, or subjects that are not the predicate's hashes"
+        )
+    return predicate
+
+
+def decode(decoder: msgspec.json.Decoder[_T], data: bytes, what: str) -> _T:
+    """One closed struct from JSON; UsageError if it is no JSON, EvidenceInvalid naming the wrong member."""
+    try:
+        return decoder.decode(data)
+    except msgspec.ValidationError as error:
+        raise EvidenceInvalid(f"{what}: {error}") from error
+    except (ValueError, RecursionError) as error:  # msgspec's DecodeError and UnicodeError are ValueErrors
+        raise UsageError(f"{what}: not JSON in UTF-8") from error
