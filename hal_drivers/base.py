@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The seam between the plane and every backend: three small Protocols and the values that cross them (decision 8).
+
+*Query* reads and changes nothing, *Compile* turns a submitted circuit into the artefact that will run, *Control*
+acts. A driver claims what it can do in its capability record; the conformance suite tests what is claimed and that
+the rest is refused. Values are frozen and hold no clock, connection or process: a :data:`Handle` is plain JSON that
+the plane stores beside the job. Times are aware UTC, durations seconds, memory bytes.
+
+Not here: policy, prices, retries, ledger entries. A driver reports; ``control_plane`` decides and writes.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from types import TracebackType
+from typing import Literal, Protocol, Self, TypeAlias
+
+from msgspec import Struct
+
+Format: TypeAlias = Literal["QASM2", "QASM3", "QPY"]
+Handle: TypeAlias = dict[str, str | int]
+CancelLevel: TypeAlias = Literal["none", "queued", "running"]
+
+
+class Capabilities(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a device claims; the conformance suite holds it to each line."""
+
+    formats: tuple[Format, ...]
+    control_flow: bool = False
+    sampler: bool = True
+    estimator: bool = False
+    batch: bool = False
+    session: bool = False
+    seed: bool = False
+    cancel: CancelLevel = "none"
+    partial_results: bool = False
+    idempotent_submit: bool = False
+    find_authoritative: bool = False
+    """``find`` answering None proves that nothing runs under that token; else a lost task is UNCERTAIN."""
+    handle_scope: Literal["process", "anywhere"] = "anywhere"
+    """``process``: the task dies with the process that submitted it, so another one polls :class:`Unknown`."""
+    mitigation: tuple[str, ...] = ()
+
+
+class Device(Struct, frozen=True, forbid_unknown_fields=True):
+    """One backend. Region, zone and sovereignty are the administrator's word, not the vendor's."""
+
+    id: str
+    provider: str
+    qubits: int
+    """The most that any method takes; ``qubits_by_method`` bounds each."""
+    simulator: bool
+    region: str
+    compliance_zone: str
+    sovereign: bool
+    max_shots: int
+    capabilities: Capabilities
+    qubits_by_method: dict[str, int] = {}
+
+
+class DeviceStatus(Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether the device takes work now, and how much waits; ``reason`` says why not."""
+
+    online: bool
+    queue_depth: int
+    reason: str | None = None
+
+
+class Calibration(Struct, frozen=True, forbid_unknown_fields=True):
+    """The snapshot that describes the device; for an ideal simulator its version and configuration."""
+
+    id: str
+    valid_from: datetime
+    data: bytes
+
+
+class CompileRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """A submitted circuit as it came: bytes that no process but a guarded child may parse."""
+
+    format: Format
+    source: bytes
+    parameters: dict[str, float]
+    backend: str
+    shots: int
+
+
+class Usage(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the work consumed, and how that is known (G6)."""
+
+    wall_s: float
+    cpu_s: float | None
+    peak_memory_bytes: int | None
+    """The child's high-water mark; it never falls in a warm child, so an upper bound of this task's peak."""
+    qpu_s: float | None = None
+    """None for simulators: simulator seconds are their own meter."""
+    source: Literal["vendor", "measured", "estimated"] = "measured"
+
+
+class CompiledFacts(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the compiler found; policy judges ``depth`` and ``qubits`` at the dispatch gate."""
+
+    qubits: int
+    clbits: int
+    depth: int
+    gates_before: int
+    gates_after: int
+    operations: dict[str, int]
+    layout: tuple[int, ...] | None
+    """Physical qubit of each virtual one; None where the device has no topology."""
+    measured_bits: tuple[int, ...]
+    """Classical bits that a measurement writes, ascending; result strings have the last bit left."""
+    method: str
+    memory_bytes: int
+    """Estimated need of the run."""
+    duration_s: float | None = None
+    """Estimated time on the processor; None where nothing supports an estimate."""
+
+
+class Compiled(Struct, frozen=True, forbid_unknown_fields=True):
+    """The artefact exactly as it will run, with what replay needs of the compiler (decision 12)."""
+
+    backend: str
+    artefact: bytes
+    format: Format
+    qasm3: str | None
+    """The same program as text; None where OpenQASM 3 cannot express it."""
+    facts: CompiledFacts
+    versions: dict[str, str]
+    usage: Usage | None = None
+
+
+class Task(Struct, frozen=True, forbid_unknown_fields=True):
+    """One execution. ``token`` is the plane's own and unique; at most one task ever runs under it."""
+
+    token: str
+    shots: int
+    seed: int | None = None
+    """None: the driver chooses one and reports it."""
+    deadline_s: float = 300.0
+
+
+class Queued(Struct, frozen=True, tag="queued"):
+    """Accepted, not started."""
+
+
+class Running(Struct, frozen=True, tag="running"):
+    """On the device since ``started_at``."""
+
+    started_at: datetime
+
+
+class Finished(Struct, frozen=True, tag="finished"):
+    """``result`` answers."""
+
+
+class Failed(Struct, frozen=True, tag="failed"):
+    """Ended without a result; ``code`` is a code of ``errors.py`` or ``deadline_exceeded``."""
+
+    code: str
+    detail: str
+
+
+class Stopped(Struct, frozen=True, tag="stopped"):
+    """Ended by ``cancel``; nothing of it runs any more."""
+
+
+class Unknown(Struct, frozen=True, tag="unknown"):
+    """No task under this handle in reach of this process."""
+
+
+Status: TypeAlias = Queued | Running | Finished | Failed | Stopped | Unknown
+
+
+class Canceled(Struct, frozen=True, tag="canceled"):
+    """Stopped; no shot of it is handed out."""
+
+
+class StoppedAfter(Struct, frozen=True, tag="stopped_after"):
+    """Stopped with ``shots`` done; ``result`` hands them out as partial."""
+
+    shots: int
+
+
+class TooLate(Struct, frozen=True, tag="too_late"):
+    """It had already ended."""
+
+
+class Unsupported(Struct, frozen=True, tag="unsupported"):
+    """This device cannot cancel in this state."""
+
+
+Cancellation: TypeAlias = Canceled | StoppedAfter | TooLate | Unsupported
+
+
+class Block(Struct, frozen=True, forbid_unknown_fields=True):
+    """Raw counts of a run of consecutive shots."""
+
+    shots: int
+    counts: dict[str, int]
+    start: datetime
+    end: datetime
+
+
+class Outcome(Struct, frozen=True, forbid_unknown_fields=True):
+    """Raw data and nothing else; ``counts`` are in Qiskit's order (last classical bit left), no register gaps."""
+
+    counts: dict[str, int]
+    blocks: tuple[Block, ...]
+    """At most 64; their counts add up to ``counts``."""
+    shots_executed: int
+    partial: str | None
+    """The reason why there are fewer shots than asked, or None."""
+    seed: int | None
+    method: str
+    usage: Usage
+    started_at: datetime
+    ended_at: datetime
+    metadata: dict[str, str]
+
+
+class Query(Protocol):
+    """Reads; no call has a side effect, and all work before the driver is entered."""
+
+    async def devices(self) -> tuple[Device, ...]:
+        """The capability records of the devices this driver reaches."""
+        ...
+
+    async def status(self, backend: str) -> DeviceStatus:
+        """Whether the device takes work now; raises BackendUnknown."""
+        ...
+
+    async def calibration(self, backend: str) -> Calibration:
+        """The snapshot in force; raises BackendUnknown."""
+        ...
+
+
+class Compile(Protocol):
+    """Turns submitted bytes into an artefact; deterministic for the same request and versions."""
+
+    async def compile(self, request: CompileRequest) -> Compiled:
+        """Raises CircuitInvalid, CircuitTooComplex, ProgramUnsupported, BackendUnknown or BackendUnavailable."""
+        ...
+
+
+class Control(Protocol):
+    """Acts. Every task ends: by itself, by ``cancel`` or by its deadline."""
+
+    async def submit(self, compiled: Compiled, task: Task) -> Handle:
+        """Start or queue the task; the same token again gives the same handle where the device claims it."""
+        ...
+
+    async def find(self, token: str) -> Handle | None:
+        """The handle of the task under this token; see ``find_authoritative`` for what None means."""
+        ...
+
+    async def poll(self, handle: Handle, wait_s: float = 0.0) -> Status:
+        """The task's status, at once when it ends and after ``wait_s`` at the latest."""
+        ...
+
+    async def cancel(self, handle: Handle) -> Cancellation:
+        """Stop it; when this returns Canceled or StoppedAfter nothing of it runs. Idempotent."""
+        ...
+
+    async def result(self, handle: Handle) -> Outcome:
+        """The outcome of a finished task; raises NotFinished, HandleUnknown. May be called again until ``forget``."""
+        ...
+
+    async def forget(self, handle: Handle) -> None:
+        """The plane has stored the outcome: free what the driver keeps of it. Unknown handles are ignored."""
+        ...
+
+    async def open_session(self, backend: str) -> str:
+        """Reserve the device for several tasks; raises ProgramUnsupported where not claimed."""
+        ...
+
+    async def close_session(self, session: str) -> None:
+        """End a session; raises ProgramUnsupported where not claimed."""
+        ...
+
+
+class Driver(Query, Compile, Control, Protocol):
+    """All three, with a lifetime: ``async with`` starts what the driver needs and ends it, tasks included."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def walls(self) -> dict[str, str]:
+        """Which walls hold around untrusted work, by name; empty where the driver parses nothing locally."""
+        ...

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The only module that names drivers: a configured backend becomes the driver that reaches it.
+
+``open_drivers`` starts nothing, so the API process can read capability records; ``running`` starts the drivers of a
+worker and ends them with it. Several backends may share one driver (and so one pool of children). Drivers are
+imported when a backend asks for them: a plane without Aer installed can still serve others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from msgspec import Struct
+
+from hal_drivers.base import Driver
+from hal_drivers.errors import BackendUnknown
+from hal_drivers.prescan import Limits
+
+PROVIDERS = ("aer",)
+
+
+class BackendConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """One backend as the administrator describes it; region, zone and sovereignty are that person's word."""
+
+    id: str
+    provider: str = "aer"
+    region: str = "local"
+    compliance_zone: str = "sovereign"
+    sovereign: bool = True
+    memory_bytes: int = 1 << 30
+    """What one run may use above the idle child; bounds the qubits of each method."""
+    max_shots: int = 1_000_000
+
+
+class DriversConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """All backends of a plane and what its children may use."""
+
+    backends: tuple[BackendConfig, ...] = (BackendConfig(id="aer-local"),)
+    children: int = 1
+    """Children of this process that work at once; one more stands warm as a spare."""
+    require_walls: bool = False
+    """True outside profile ``dev``: refuse to start where the kernel grants no wall."""
+    limits: Limits = Limits()
+
+
+def open_drivers(config: DriversConfig) -> dict[str, Driver]:
+    """Backend id → driver, nothing started; raises BackendUnknown for a provider no driver serves."""
+    by_provider: dict[str, list[BackendConfig]] = {}
+    for backend in config.backends:
+        if backend.provider not in PROVIDERS:
+            raise BackendUnknown(f"backend {backend.id}: no driver serves provider {backend.provider}")
+        by_provider.setdefault(backend.provider, []).append(backend)
+    drivers: dict[str, Driver] = {}
+    for provider, backends in by_provider.items():
+        driver = _open(provider, backends, config)
+        drivers.update((backend.id, driver) for backend in backends)
+    return drivers
+
+
+def _open(provider: str, backends: Sequence[BackendConfig], config: DriversConfig) -> Driver:
+    match provider:
+        case "aer":
+            from hal_drivers.aer import AerDriver
+
+            return AerDriver(tuple(backends), config)
+        case _:
+            raise BackendUnknown(f"no driver serves provider {provider}")
+
+
+@asynccontextmanager
+async def running(drivers: Mapping[str, Driver]) -> AsyncIterator[None]:
+    """Start each distinct driver once, and end them all, with every task they hold, on the way out."""
+    async with AsyncExitStack() as stack:
+        for driver in {id(driver): driver for driver in drivers.values()}.values():
+            await stack.enter_async_context(driver)
+        yield
