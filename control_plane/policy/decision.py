@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A policy decision as a value (G2): what was checked, what spoke against it, and under which revision.
+
+Pure: no clock, no I/O. A denial is a value that explains itself; the error for "no decision could be had" is
+`PolicyUnavailable`, which is never an allow (I5). Only `pdp.Pdp` builds a `Decision` from what an engine said.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct
+
+from control_plane.errors import QcosError
+
+CHECKS: tuple[str, ...] = ("access", "attributes", "constraints", "classification", "quota", "budget")
+"""The checks of a `job:submit`, in the order in which they are shown. Each is one Rego package."""
+
+POLICY_NAMES = {
+    "access": "access-check",
+    "attributes": "attribute-check",
+    "constraints": "constraint-check",
+    "classification": "classification-enforcement",
+    "quota": "quota-check",
+    "budget": "budget-check",
+}
+"""What evidence calls the policies that were applied (G3: `policies_applied`)."""
+
+_BUDGET_CODES = frozenset({"budget_exceeded", "budget_missing"})
+
+
+class PolicyUnavailable(QcosError):
+    """No decision could be had: engine down, slow, undefined, faulty, or an answer that isn't understood (I5)."""
+
+    code = "policy_unavailable"
+
+
+class Check(Struct, frozen=True):
+    """One required check; `rule` is `package/file.rego:LINE` of the rule that settled it."""
+
+    name: str
+    result: Literal["pass", "fail"]
+    because: str
+    rule: str
+
+
+class Reason(Struct, frozen=True):
+    """One thing that speaks against the request; `want` is the rule's, `have` the request's, `fix` would pass."""
+
+    code: str
+    level: Literal["hard", "soft"]
+    message: str
+    rule: str
+    want: str | None = None
+    have: str | None = None
+    fix: str | None = None
+
+
+class Decision(Struct, frozen=True):
+    """What policy said of one input document. `backends` are those it allows: empty whenever `allow` is false."""
+
+    id: str
+    allow: bool
+    checks: tuple[Check, ...]
+    reasons: tuple[Reason, ...]
+    backends: tuple[str, ...]
+    obligations: tuple[str, ...]
+    policies_applied: tuple[str, ...]
+    policy_revision: str
+    engine: str
+    input_hash: str
+    decided_at: datetime
+
+    def document(self) -> dict[str, object]:
+        """The JSON of the outward contract: {id, allow, checks, reasons, policy_revision}; absent facts are left out."""
+        return {
+            "id": self.id,
+            "allow": self.allow,
+            "checks": [
+                {"name": check.name, "result": check.result, "because": check.because, "rule": check.rule}
+                for check in self.checks
+            ],
+            "reasons": [_reason(reason) for reason in self.reasons],
+            "policy_revision": self.policy_revision,
+        }
+
+
+def _reason(reason: Reason) -> dict[str, object]:
+    shown: dict[str, object] = {"code": reason.code, "level": reason.level, "message": reason.message, "rule": reason.rule}
+    for name, value in (("want", reason.want), ("have", reason.have), ("fix", reason.fix)):
+        if value is not None:
+            shown[name] = value
+    return shown
+
+
+def problem_code(decision: Decision) -> str:
+    """The outward code of a denial: that of the budget where nothing else speaks against it, else `policy_denied`.
+
+    A missing budget goes before an exceeded one: without it the other can't be judged.
+    """
+    hard = {reason.code for reason in decision.reasons if reason.level == "hard"}
+    if not hard or not hard <= _BUDGET_CODES:
+        return "policy_denied"
+    return "budget_missing" if "budget_missing" in hard else "budget_exceeded"

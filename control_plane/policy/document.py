@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The input document of a `job:submit` decision, as frozen structs: the one place that names its fields.
+
+`policies/schemas/input.json` is generated from here and `opa check` types the rules against it. The PDP parses each
+document before an engine sees it, so a misspelt or missing field is `policy_unavailable` and never a rule that silently
+finds nothing. Time, budgets, usage and the project's limits all stand in the document: a decision can be made again
+from its input and revision alone. Money is compared in integer micro-units; the decimal strings are for people.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+Signed = Annotated[int, Meta(ge=-(2**53 - 1), le=2**53 - 1)]
+
+
+class Principal(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who asks; `roles` are those that hold in the job's project."""
+
+    subject: str
+    name: str
+    domain: str
+    tenant: str
+    roles: tuple[str, ...]
+    team: str | None
+    department: str | None
+    kind: Literal["user", "service"]
+
+
+class Job(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is asked: `executions` is circuits x parameter sets x bases x shots; `qubits` those declared or demanded."""
+
+    project: str
+    cost_center: str | None
+    classification: str
+    purpose: str
+    justification: str | None
+    format: str
+    shots: Count
+    executions: Count
+    qubits: Count
+    max_depth: Count | None
+    evidence_level: str
+    retention_days: Count
+    allowed_providers: tuple[str, ...] | None
+    backend: str | None
+
+
+class Price(Struct, frozen=True, forbid_unknown_fields=True):
+    """The job's upper bound."""
+
+    amount: str
+    currency: str
+    micros: Count
+
+
+class Budget(Struct, frozen=True, forbid_unknown_fields=True):
+    """One budget that the job would touch; `available_micros` is negative after an overrun."""
+
+    scope: str
+    period: str
+    limit: str
+    held: str
+    captured: str
+    available: str
+    currency: str
+    available_micros: Signed
+
+
+class Usage(Struct, frozen=True, forbid_unknown_fields=True):
+    """What was already used today (UTC), and the project's unfinished jobs: a snapshot."""
+
+    team_shots_today: Count
+    project_shots_today: Count
+    running_jobs: Count
+
+
+class Limits(Struct, frozen=True, forbid_unknown_fields=True):
+    """The project's slice of the limits, for this principal; key "" is for one without team or department."""
+
+    max_qubits: Count
+    max_shots: Count
+    max_depth: Count
+    max_running_jobs: Count
+    project_shots_per_day: Count
+    team_shots_per_day: dict[str, Count]
+    purposes_by_department: dict[str, tuple[str, ...]]
+
+
+class Backend(Struct, frozen=True, forbid_unknown_fields=True):
+    """A backend as its administrator describes it; a zone that nobody stated is ""."""
+
+    id: str
+    provider: str
+    qubits: Count
+    region: str
+    compliance_zone: str
+    sovereign: bool
+    price_micros: Count
+
+
+class Time(Struct, frozen=True, forbid_unknown_fields=True):
+    """When the decision is asked for: `now` to the millisecond, `date` its UTC day."""
+
+    now: str
+    date: str
+
+
+class Document(Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole input; `price` is null where no candidate has one, which the budget check refuses."""
+
+    action: str
+    principal: Principal
+    job: Job
+    price: Price | None
+    budgets: tuple[Budget, ...]
+    usage: Usage
+    limits: Limits
+    backends: tuple[Backend, ...]
+    time: Time
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema of `Document`, as committed in `policies/schemas/input.json`."""
+    return msgspec.json.schema(Document)
