@@ -3,7 +3,7 @@
 
 Enters: verified claims (`oidc`) and the plane's own assignments (`store`). Leaves: `Principal`. A role without a
 project holds in every project of the tenant; `project_roles` hold in one. `pseudonym` is what the ledger names:
-a keyed hash, so that erasing the key's table of names leaves no person in the log.
+a keyed hash, so that the log, which is never rewritten, names nobody to those who lack the key.
 
 The actor's domain is the tenant, unless the issuer's name for the person has a dotted mail domain of its own. A tenant
 name holds no dot, so nobody can pose as a member of another tenant. That one name means one person inside a tenant is

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rules of an access token, without keys, clock or network (RFC 9068, RFC 7519, RFC 8725). Pure.
+
+Enters: what stood after `Bearer`, one issuer's rule, the time. Leaves: `Unverified`, then, once `oidc` has checked the
+signature, a `Principal`. Order matters and is `oidc`'s: `read` → `check_times` → signature → `choose` → `principal`.
+
+Refused on sight, before any key is looked for: more than `MAX_TOKEN_CHARS`, other than three parts, a JSON name twice,
+NaN, an algorithm outside `ALGORITHMS` (all asymmetric: no `none`, and no HMAC whose key would be a public key), a type
+other than `at+jwt` (an ID token is no access token), and any header that brings or points to a key.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NewType
+
+from msgspec import Struct
+
+from control_plane.auth.errors import Unauthenticated
+from control_plane.auth.principal import Assignment, Principal, is_tenant, named, parse_role, pseudonym_of
+
+__all__ = [
+    "ALGORITHMS",
+    "LEEWAY_S",
+    "MAX_TOKEN_CHARS",
+    "Rule",
+    "SignedClaims",
+    "Unverified",
+    "bearer",
+    "check_times",
+    "choose",
+    "invalid",
+    "principal",
+    "read",
+]
+
+ALGORITHMS: Final = frozenset(
+    ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
+)
+LEEWAY_S: Final = 10
+"""Seconds by which the issuer's clock may be off, for exp, nbf and iat alike (RFC 8725 names none; NTP keeps far less)."""
+MAX_TOKEN_CHARS: Final = 16_384
+"""Room for an issuer that lists a few hundred groups; a request line of this size still fits uvicorn's limits."""
+_MAX_HEADER_CHARS = 2_048
+_MAX_ROLES = 512
+_TYPES = frozenset(("at+jwt", "application/at+jwt"))
+# A key that comes with the token proves only that its writer has a key (RFC 8725 section 3.10). `crit` names
+# extensions, of which this plane knows none, so RFC 7515 section 4.1.11 refuses it; `b64` and `zip` change the payload.
+_FORBIDDEN_HEADERS = frozenset(("jku", "jwk", "x5u", "x5c", "crit", "b64", "zip", "enc"))
+
+SignedClaims = NewType("SignedClaims", "dict[str, Any]")
+"""Claims whose signature has been checked. Only `oidc` makes one."""
+
+
+class Rule(Struct, frozen=True, forbid_unknown_fields=True):
+    """What one configured issuer's tokens must say. `tenant` None: the signed claim `tenant` (the local issuer only)."""
+
+    issuer: str
+    audience: str
+    tenant: str | None
+    roles_claim: str = "roles"
+
+
+class Unverified(Struct, frozen=True):
+    """A token taken apart and believed in nothing."""
+
+    alg: str
+    kid: str | None
+    issuer: str
+    claims: dict[str, Any]
+
+
+def invalid(reason: str, detail: str) -> Unauthenticated:
+    """`token_invalid` for `reason`; `detail` must be a constant (I10)."""
+    return Unauthenticated("token_invalid", reason, detail)
+
+
+def bearer(header: str | None) -> str:
+    """The token of an Authorization header (RFC 6750 section 2.1); Unauthenticated if there is none."""
+    if not header or not header.strip():
+        raise Unauthenticated("token_missing", "no_header", "sign in first: this needs a bearer token")
+    scheme, _, token = header.strip().partition(" ")
+    if scheme.lower() != "bearer":
+        raise Unauthenticated("token_missing", "other_scheme", "only bearer tokens are accepted")
+    token = token.strip(" ")
+    if not token:
+        raise Unauthenticated("token_missing", "empty", "the bearer token is empty")
+    return token
+
+
+def read(token: str) -> Unverified:
+    """A compact JWS taken apart. Raises nothing but Unauthenticated, whatever `token` is."""
+    if len(token) > MAX_TOKEN_CHARS:
+        raise invalid("too_large", f"the token is longer than {MAX_TOKEN_CHARS} characters")
+    parts = token.split(".")
+    if len(parts) != 3 or not all(parts) or not token.isascii():
+        raise invalid("not_a_jws", "the token is no signed JWT in compact form")
+    if len(parts[0]) > _MAX_HEADER_CHARS:
+        raise invalid("too_large", f"the token's header is longer than {_MAX_HEADER_CHARS} characters")
+    alg, kid = _header(_object(parts[0]))
+    claims = _object(parts[1])
+    issuer = claims.get("iss")
+    if not isinstance(issuer, str):
+        raise invalid("issuer", "the token names no issuer")
+    return Unverified(alg=alg, kid=kid, issuer=issuer, claims=claims)
+
+
+def _header(header: Mapping[str, Any]) -> tuple[str, str | None]:
+    if not _FORBIDDEN_HEADERS.isdisjoint(header):
+        raise invalid(
+            "header", "the token's header brings a key or an extension, which this plane never follows"
+        )
+    kind, alg, kid = header.get("typ"), header.get("alg"), header.get("kid")
+    if not isinstance(kind, str) or kind.lower() not in _TYPES:
+        raise invalid("type", "the token is no access token: its type must be at+jwt (RFC 9068)")
+    if not isinstance(alg, str) or alg not in ALGORITHMS:
+        raise invalid("algorithm", "the token's algorithm is none that this plane accepts")
+    if kid is not None and (not isinstance(kid, str) or len(kid) > 256):
+        raise invalid("key_unknown", "the token's key id is none of the issuer's")
+    return alg, kid
+
+
+def _object(part: str) -> dict[str, Any]:
+    try:
+        raw = base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)
+        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant)
+    except (binascii.Error, ValueError, RecursionError):
+        # `from None`: a decoding error carries the token's bytes (I10).
+        raise invalid("not_json", "a part of the token is no plain JSON object") from None
+    if not isinstance(value, dict):
+        raise invalid("not_json", "a part of the token is no plain JSON object")
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Two parsers may read a repeated name differently (RFC 7519 section 4), so there may be none."""
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("repeated name")
+    return value
+
+
+def _no_constant(_: str) -> Any:
+    raise ValueError("NaN and Infinity are not JSON")
+
+
+def check_times(claims: Mapping[str, Any], now: float, leeway_s: float = LEEWAY_S) -> float:
+    """exp as Unix seconds. Done before any key is fetched: an expired token must not make the plane call its issuer."""
+    expires = _seconds(claims, "exp")
+    if expires is None:
+        raise invalid("expiry_missing", "the token has no expiry")
+    if expires <= now - leeway_s:
+        raise Unauthenticated("token_expired", "expired", "the token has expired: sign in again")
+    for name in ("nbf", "iat"):
+        start = _seconds(claims, name)
+        if start is not None and start > now + leeway_s:
+            raise invalid("not_yet_valid", "the token is not valid yet")
+    return expires
+
+
+def _seconds(claims: Mapping[str, Any], name: str) -> float | None:
+    value = claims.get(name)
+    if value is None and name not in claims:
+        return None
+    # An integer beyond 2^53 has no exact float, and no honest clock.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -(2**53) < value < 2**53:
+        raise invalid("time", "a time in the token is no number of seconds")
+    return float(value)
+
+
+def choose(claims: SignedClaims, rules: Sequence[Rule]) -> Rule:
+    """The one rule whose audience the token names exactly. A token for two of an issuer's tenants is for neither."""
+    audience = claims.get("aud")
+    named_audiences = [audience] if isinstance(audience, str) else audience
+    if not isinstance(named_audiences, list) or not all(isinstance(one, str) for one in named_audiences):
+        raise invalid("audience", "the token names no audience")
+    matching = [rule for rule in rules if rule.audience in named_audiences]
+    if len(matching) != 1:
+        raise invalid("audience", "the token is not for this plane")
+    return matching[0]
+
+
+def principal(claims: SignedClaims, rule: Rule, pseudonym_key: bytes) -> Principal:
+    """Who the signed claims say, by `rule`."""
+    subject = _text(claims, "sub", 255)
+    if not subject:
+        raise invalid("subject", "the token names no subject")
+    tenant = rule.tenant if rule.tenant is not None else (_text(claims, "tenant", 63) or "")
+    if not is_tenant(tenant):
+        raise invalid("tenant", "the token names no tenant")
+    name, domain = named(_text(claims, "preferred_username", 255) or subject, tenant=tenant, subject=subject)
+    found = Principal(
+        subject=subject,
+        name=name,
+        domain=domain,
+        tenant=tenant,
+        issuer=rule.issuer,
+        pseudonym=pseudonym_of(pseudonym_key, tenant=tenant, issuer=rule.issuer, subject=subject),
+        team=_text(claims, "team", 128),
+        department=_text(claims, "department", 128),
+        # RFC 9068 section 2.2: with no resource owner involved, the subject is the client itself.
+        kind="service" if claims.get("client_id") == subject else "user",
+    )
+    return found.holding(_roles(claims, rule.roles_claim))
+
+
+def _text(claims: Mapping[str, Any], name: str, longest: int) -> str | None:
+    value = claims.get(name)
+    if value is None:
+        return None
+    # Control characters and lone surrogates would reach logs, SQL and canonical JSON.
+    if not isinstance(value, str) or not 0 < len(value) <= longest or not value.isprintable():
+        raise invalid("claim", f"the token's claim {name} is no plain text of at most {longest} characters")
+    return value
+
+
+def _roles(claims: Mapping[str, Any], path: str) -> tuple[Assignment, ...]:
+    value: Any = claims.get(path)
+    if path not in claims:
+        # Keycloak nests: `realm_access.roles`.
+        value = claims
+        for step in path.split("."):
+            value = value.get(step) if isinstance(value, Mapping) else None
+    if value is None:
+        return ()
+    listed = value.split() if isinstance(value, str) else value
+    if (
+        not isinstance(listed, list)
+        or len(listed) > _MAX_ROLES
+        or not all(isinstance(one, str) for one in listed)
+    ):
+        raise invalid("roles", f"the token's roles are no list of at most {_MAX_ROLES} names")
+    return tuple(role for role in map(parse_role, listed) if role is not None)
