@@ -32,12 +32,13 @@ def test_the_owner_cannot_log_in(database: TestDatabase) -> None:
     assert row == (False,)
 
 
-def test_every_table_of_the_plane_is_walled(database: TestDatabase) -> None:
-    """I7: row-level security is on and forced for each table, whoever's migration made it."""
+def test_every_table_with_a_tenant_is_walled(database: TestDatabase) -> None:
+    """I7: row-level security is on and forced for each table whose rows belong to tenants, whoever made it."""
     with psycopg.connect(database.conninfo("superuser")) as conn:
         rows = conn.execute(
             "SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
             " WHERE c.relkind IN ('r', 'p') AND n.nspname IN ('ledger', 'finops', 'auth', 'jobs')"
+            " AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'tenant')"
             " AND NOT (c.relrowsecurity AND c.relforcerowsecurity)"
         ).fetchall()
     assert rows == []

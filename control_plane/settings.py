@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plane's settings: one frozen value from flags, environment and `qcos.toml`, in that order of authority (N11).
+
+Enters: three mappings of text. Leaves: `Settings`, or `SettingInvalid` that names the field, its value and what is
+wanted; an unknown key of the file is refused, because a misspelt limit would silently be no limit. What a profile
+forbids is refused here, before anything starts. Not here: keys, passwords and tokens, which are files of `QCOS_HOME`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from control_plane.errors import SettingInvalid
+from control_plane.fields import FIELDS, LOOPBACK
+
+PROFILES = ("dev", "saas", "dedicated", "onprem", "airgapped")
+_SOCKET_ROOM = 70  # of the 107 bytes of sun_path; the rest is for the names inside the runtime folder
+
+
+class OidcIssuer(Struct, frozen=True, forbid_unknown_fields=True):
+    """An `[[oidc]]` table: whose tokens are believed, for which audience, and which tenant its people belong to."""
+
+    issuer: str
+    audience: str
+    tenant: str
+    roles_claim: str = "roles"
+    jwks_uri: str | None = None
+
+
+class BackendFacts(Struct, frozen=True, forbid_unknown_fields=True):
+    """A `[[backend]]` table: what the administrator answers for; a driver can't know where its machine stands."""
+
+    id: str
+    provider: str
+    region: str
+    compliance_zone: str
+    sovereign: bool = False
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Everything that can be set. Names are those of `qcos.toml`; `QCOS_` and capitals make the environment's."""
+
+    home: Path = Path(".qcos")
+    profile: str = "dev"
+    plane: str = "dev"
+    database_url: str | None = None
+    database_connections: int = 10
+    policy_engine: str = "auto"
+    opa_bin: str | None = None
+    opa_url: str | None = None
+    http_host: str = "127.0.0.1"
+    http_port: int = 8470
+    url: str | None = None
+    tsa_url: str | None = None
+    local_issuer: bool = True
+    qpy: bool = False
+    api_processes: int = 1
+    workers: int = 2
+    simulators: int = 1
+    circuit_wall_s: float = 1.5
+    circuit_memory_mb: int = 512
+    simulator_memory_mb: int = 2048
+    job_deadline_s: float = 300.0
+    lease_s: float = 10.0
+    wait_limit_s: float = 60.0
+    max_body_bytes: int = 2 * 1024 * 1024
+    rate_requests_per_s: float = 500.0
+    rate_burst: int = 2000
+    rate_bytes_per_s: int = 64 * 1024 * 1024
+    clock_skew_s: float = 30.0
+    start_limit_s: float = 60.0
+    oidc: tuple[OidcIssuer, ...] = ()
+    backend: tuple[BackendFacts, ...] = ()
+
+    @property
+    def qpy_enabled(self) -> bool:
+        """Whether QPY circuits are taken; off by default, for their parser is the widest attack surface."""
+        return self.qpy
+
+    @property
+    def runtime(self) -> Path:
+        """The folder for sockets: inside the home, or a short one named after it when the home's path is long."""
+        inside = self.home / "run"
+        if len(os.fsencode(inside)) <= _SOCKET_ROOM:
+            return inside
+        name = hashlib.sha256(os.fsencode(self.home)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"qcos-{os.geteuid()}-{name}"
+
+    @property
+    def api_socket(self) -> Path:
+        """The API's Unix socket; its folder is 0700, because uvicorn makes the socket itself writable by all."""
+        return self.runtime / "api" / "api.sock"
+
+    @property
+    def tsa_socket(self) -> Path:
+        """The own time-stamping authority's Unix socket."""
+        return self.runtime / "tsa" / "tsa.sock"
+
+    @property
+    def postgres_sockets(self) -> Path:
+        """The folder of the wheel's PostgreSQL socket."""
+        return self.runtime / "pg"
+
+
+def load(flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """The settings of this start; the file is `QCOS_CONFIG`, else `./qcos.toml`, else `qcos.toml` in the home."""
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    env = os.environ if environment is None else environment
+    values = _from_file(_file(given, env))
+    for name, field in FIELDS.items():
+        if env.get(field.environment):
+            values[name] = field.parse(field.environment, env[field.environment])
+        if name in given:
+            values[name] = field.parse("--" + name.replace("_", "-"), given[name])
+    _default_of_profile(values)
+    settings = Settings(**values)
+    settings = msgspec.structs.replace(settings, home=settings.home.absolute())
+    _refuse_what_the_profile_forbids(settings)
+    return settings
+
+
+def _file(flags: Mapping[str, Any], env: Mapping[str, str]) -> Path | None:
+    named = flags.get("config") or env.get("QCOS_CONFIG")
+    if named:
+        if not Path(named).is_file():
+            raise SettingInvalid("QCOS_CONFIG", str(named), "a file that exists")
+        return Path(named)
+    home = Path(flags.get("home") or env.get("QCOS_HOME") or ".qcos")
+    return next((path for path in (Path("qcos.toml"), home / "qcos.toml") if path.is_file()), None)
+
+
+def _from_file(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingInvalid("qcos.toml", str(path), f"valid TOML ({error})") from error
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key in FIELDS:
+            values[key] = FIELDS[key].parse(key, value)
+        elif key == "oidc":
+            values[key] = _tables(key, value, OidcIssuer)
+        elif key == "backend":
+            values[key] = _tables(key, value, BackendFacts)
+        else:
+            raise SettingInvalid(key, value, "one of the known keys: " + ", ".join([*FIELDS, "oidc", "backend"]))
+    return values
+
+
+def _tables(key: str, value: object, kind: type[Any]) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise SettingInvalid(key, value, f"a list of tables, each headed [[{key}]]")
+    found = []
+    for number, table in enumerate(value):
+        try:
+            found.append(msgspec.convert(table, kind))
+        except msgspec.ValidationError as error:
+            raise SettingInvalid(f"{key}[{number}]", table, str(error)) from error
+    return tuple(found)
+
+
+def _default_of_profile(values: dict[str, Any]) -> None:
+    # Outside dev the defaults that are for development only give way to "must be said".
+    if values.get("profile", "dev") != "dev":
+        values.setdefault("local_issuer", False)
+        values.setdefault("plane", "")
+
+
+def _refuse_what_the_profile_forbids(s: Settings) -> None:
+    ids = [facts.id for facts in s.backend]
+    if len(set(ids)) != len(ids):
+        raise SettingInvalid("backend", ids, "each id once")
+    if s.opa_url and s.policy_engine == "embedded":
+        raise SettingInvalid("policy_engine", s.policy_engine, "opa or auto, since opa_url is set")
+    if s.profile == "dev":
+        if s.http_host not in LOOPBACK:
+            raise SettingInvalid("http_host", s.http_host, "a loopback address in profile dev: " + ", ".join(LOOPBACK))
+        return
+    where = f"in profile {s.profile}"
+    if not s.plane:
+        raise SettingInvalid("plane", s.plane, f"a name of this plane, which evidence will carry, {where}")
+    if s.database_url is None:
+        raise SettingInvalid("QCOS_DATABASE_URL", None, f"the URL of a PostgreSQL {where}; the wheel's is for dev only")
+    if s.policy_engine == "embedded":
+        raise SettingInvalid("policy_engine", s.policy_engine, f"opa or auto {where}; the embedded engine is for dev only")
+    if s.local_issuer:
+        raise SettingInvalid("local_issuer", s.local_issuer, f"false {where}; configure [[oidc]]")
+    for number, issuer in enumerate(s.oidc):
+        if not issuer.issuer.startswith("https://"):
+            raise SettingInvalid(f"oidc[{number}].issuer", issuer.issuer, f"an https URL {where}")
+
+
+def to_json(settings: Settings) -> bytes:
+    """The settings for a child process, without the administrator's database URL, which only `up` may use."""
+    return msgspec.json.encode(msgspec.structs.replace(settings, database_url=None), enc_hook=str)
+
+
+def from_json(data: bytes) -> Settings:
+    """What `to_json` wrote."""
+    return msgspec.json.decode(data, type=Settings, dec_hook=lambda kind, value: kind(value))
