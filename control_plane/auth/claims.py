@@ -56,12 +56,17 @@ SignedClaims = NewType("SignedClaims", "dict[str, Any]")
 
 
 class Rule(Struct, frozen=True, forbid_unknown_fields=True):
-    """What one configured issuer's tokens must say. `tenant` None: the signed claim `tenant` (the local issuer only)."""
+    """What one configured issuer's tokens must say.
+
+    `tenant` None: the signed claim `tenant` says (the local issuer only). `identity` is how principals name the issuer,
+    where its address may move; else they name the address.
+    """
 
     issuer: str
     audience: str
     tenant: str | None
     roles_claim: str = "roles"
+    identity: str | None = None
 
 
 class Unverified(Struct, frozen=True):
@@ -191,14 +196,15 @@ def principal(claims: SignedClaims, rule: Rule, pseudonym_key: bytes) -> Princip
     tenant = rule.tenant if rule.tenant is not None else (_text(claims, "tenant", 63) or "")
     if not is_tenant(tenant):
         raise invalid("tenant", "the token names no tenant")
+    issuer = rule.identity or rule.issuer
     name, domain = named(_text(claims, "preferred_username", 255) or subject, tenant=tenant, subject=subject)
     found = Principal(
         subject=subject,
         name=name,
         domain=domain,
         tenant=tenant,
-        issuer=rule.issuer,
-        pseudonym=pseudonym_of(pseudonym_key, tenant=tenant, issuer=rule.issuer, subject=subject),
+        issuer=issuer,
+        pseudonym=pseudonym_of(pseudonym_key, tenant=tenant, issuer=issuer, subject=subject),
         team=_text(claims, "team", 128),
         department=_text(claims, "department", 128),
         # RFC 9068 section 2.2: with no resource owner involved, the subject is the client itself.
