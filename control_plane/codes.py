@@ -20,5 +20,296 @@ class Meaning(Struct, frozen=True):
 
 
 CODES: dict[str, Meaning] = {
-    "internal": Meaning(500, "Internal error", "The plane failed; the fault is recorded with the request id.", "Report the request id."),
+    "internal": Meaning(
+        500, "Internal error", "The plane failed; the fault is recorded.", "Report the request id."
+    ),
+    "unusable": Meaning(
+        503,
+        "The plane can't start",
+        "As it is set up, the plane can't start or go on.",
+        "Read the detail; it names what is missing.",
+    ),
+    "setting_invalid": Meaning(
+        500,
+        "A setting is refused",
+        "A setting has a value that the plane doesn't take.",
+        "Change the named setting; flag > environment > qcos.toml.",
+    ),
+    "database_unusable": Meaning(
+        503,
+        "The database is unusable",
+        "The database isn't there, refuses the login, or lacks what the plane needs.",
+        "Check QCOS_DATABASE_URL.",
+    ),
+    "already_running": Meaning(
+        409,
+        "Already running",
+        "Another `qcos up` runs in this home.",
+        "qcos status shows it, qcos down stops it.",
+    ),
+    "port_in_use": Meaning(
+        409,
+        "The port is taken",
+        "Another program listens on the API's port.",
+        "Set QCOS_HTTP_PORT; 0 takes a free one.",
+    ),
+    "start_failed": Meaning(
+        503,
+        "A part of the plane did not start",
+        "A process of the plane did not become ready.",
+        "The log named in the detail says why.",
+    ),
+    "plane_unreachable": Meaning(
+        503,
+        "No plane answers",
+        "Nothing answers at the plane's address.",
+        "Start it with qcos up, or set QCOS_URL.",
+    ),
+    "not_signed_in": Meaning(401, "Not signed in", "There are no usable credentials.", "qcos login"),
+    "usage": Meaning(400, "Wrong usage", "The command line isn't understood.", "qcos --help"),
+    "unusable_input": Meaning(
+        400,
+        "Unusable input",
+        "The input can't be judged at all.",
+        "Check that it is the file that was meant.",
+    ),
+    "token_missing": Meaning(
+        401,
+        "Not signed in",
+        "The request carries no bearer token.",
+        "Send Authorization: Bearer, from qcos login.",
+    ),
+    "token_invalid": Meaning(
+        401, "The token is refused", "The bearer token isn't one that this plane accepts.", "Sign in again."
+    ),
+    "token_expired": Meaning(
+        401, "The token has expired", "The bearer token's time is over.", "Sign in again."
+    ),
+    "identity_unavailable": Meaning(
+        503,
+        "The identity provider is unreachable",
+        "The issuer's keys can't be read now.",
+        "Try again shortly.",
+    ),
+    "forbidden": Meaning(
+        403,
+        "Not allowed",
+        "Your roles don't grant this.",
+        "Ask an administrator of the project for the role.",
+    ),
+    "tenant_unknown": Meaning(
+        403,
+        "Unknown tenant",
+        "The plane doesn't know the tenant of these credentials.",
+        "Ask the plane's administrator.",
+    ),
+    "tenant_closed": Meaning(
+        403, "The tenant is closed", "This tenant takes no requests.", "Ask the plane's administrator."
+    ),
+    "rate_limited": Meaning(
+        429,
+        "Too many requests",
+        "The limit on requests or bytes of this principal is reached.",
+        "Wait as long as Retry-After says.",
+    ),
+    "spec_invalid": Meaning(
+        400,
+        "The request isn't valid",
+        "A field is missing, unknown, or of a wrong type or value.",
+        "Mend the named fields; the schema is at /api/v1/openapi.json.",
+    ),
+    "request_invalid": Meaning(
+        400, "The request isn't valid", "The request can't be read.", "Mend what the detail names."
+    ),
+    "body_too_large": Meaning(
+        413,
+        "The body is too large",
+        "The request is larger than the plane takes.",
+        "Send less, or have max_body_bytes raised.",
+    ),
+    "unsupported_media_type": Meaning(
+        415,
+        "Unsupported content type",
+        "The content type isn't one that this address takes.",
+        "Send application/json.",
+    ),
+    "not_found": Meaning(404, "Not found", "There is no such thing here.", "Check the id and the project."),
+    "method_not_allowed": Meaning(405, "Method not allowed", "This address doesn't take this method.", ""),
+    "conflict": Meaning(409, "Conflict", "The request conflicts with what is there.", ""),
+    "duplicate_job_id": Meaning(
+        409,
+        "The job id is taken",
+        "A job of this id exists in the tenant.",
+        "Leave job_id out, or choose another.",
+    ),
+    "idempotency_conflict": Meaning(
+        409,
+        "Idempotency key reused",
+        "The key was used with another body.",
+        "Use a new key for a new request.",
+    ),
+    "transition_refused": Meaning(
+        409,
+        "Not possible in this state",
+        "The job's state doesn't allow this.",
+        "qcos jobs show tells its state.",
+    ),
+    "evidence_pending": Meaning(
+        409, "Evidence pending", "The result is given out once its evidence is sealed.", "Ask again shortly."
+    ),
+    "not_finished": Meaning(
+        409, "Not finished", "The job has no result yet.", "Ask again once it is COMPLETED."
+    ),
+    "content_erased": Meaning(410, "Content erased", "The content's key was erased; its hash remains.", ""),
+    "format_disabled": Meaning(
+        400,
+        "Format switched off",
+        "This circuit format is switched off on this plane.",
+        "Send QASM 3, or have QCOS_QPY switched on.",
+    ),
+    "program_unsupported": Meaning(
+        400,
+        "Program not supported",
+        "No backend of this plane takes such a program.",
+        "Send one sampler circuit.",
+    ),
+    "circuit_invalid": Meaning(
+        400,
+        "The circuit isn't valid",
+        "The circuit can't be read or can't run.",
+        "Mend what the detail names.",
+    ),
+    "circuit_too_complex": Meaning(
+        400,
+        "The circuit is too complex",
+        "The circuit asks for more than the limits grant.",
+        "Reduce qubits, gates or nesting.",
+    ),
+    "policy_denied": Meaning(
+        403, "Denied by policy", "A policy check did not pass; the reasons say what would.", "See reasons."
+    ),
+    "policy_unavailable": Meaning(
+        503,
+        "The policy engine doesn't answer",
+        "No decision could be made, so nothing was done.",
+        "Try again shortly.",
+    ),
+    "budget_exceeded": Meaning(
+        403,
+        "Over budget",
+        "A budget that applies doesn't cover this job.",
+        "Ask for a higher limit, or submit less.",
+    ),
+    "budget_missing": Meaning(
+        403,
+        "No budget",
+        "The project has no budget.",
+        "qcos budget set project:NAME AMOUNT CURRENCY --period monthly",
+    ),
+    "budget_invalid": Meaning(
+        400,
+        "The budget isn't valid",
+        "Scope, period, amount or currency isn't understood.",
+        "Mend what the detail names.",
+    ),
+    "amount_invalid": Meaning(
+        400, "The amount isn't valid", "An amount must be a plain decimal number.", "Write it as 12.50."
+    ),
+    "currency_mismatch": Meaning(
+        409,
+        "Currencies differ",
+        "Amounts of different currencies meet.",
+        "Use one currency for budget and rate card.",
+    ),
+    "rate_card_invalid": Meaning(
+        400, "The rate card isn't valid", "The rate card isn't understood.", "qcos rates lint"
+    ),
+    "unknown_price": Meaning(
+        403,
+        "Unknown price",
+        "No rate card prices this, and an unknown price refuses the job.",
+        "Push a rate card that covers it.",
+    ),
+    "fact_invalid": Meaning(500, "A measurement isn't valid", "A measured fact can't be charged.", ""),
+    "hold_unknown": Meaning(409, "No such hold", "There is no hold for this job.", ""),
+    "hold_exists": Meaning(409, "Already held", "The job has a hold already.", ""),
+    "hold_closed": Meaning(409, "The hold is closed", "The job's hold was settled or released.", ""),
+    "books_inconsistent": Meaning(
+        500,
+        "The books disagree",
+        "Budgets and holds disagree; nothing was written.",
+        "Tell the plane's administrator.",
+    ),
+    "finops_error": Meaning(
+        500, "A fault of the books", "The step on the books failed; nothing was written.", ""
+    ),
+    "price_changed": Meaning(
+        409, "The price changed", "The exact price is above what was held.", "Submit again at the new price."
+    ),
+    "backend_unknown": Meaning(
+        400, "Unknown backend", "There is no such backend in this plane.", "qcos backends list"
+    ),
+    "backend_unavailable": Meaning(
+        503,
+        "The backend doesn't answer",
+        "The backend doesn't answer; nothing was started.",
+        "Try again, or leave the backend open.",
+    ),
+    "backend_failed": Meaning(
+        502, "The backend failed", "The backend broke while it held the task.", "Submit again."
+    ),
+    "handle_unknown": Meaning(500, "The task is unknown", "The backend knows no such task.", ""),
+    "walls_missing": Meaning(
+        503,
+        "No wall around circuits",
+        "The kernel grants too few walls around the circuit child.",
+        "Run where namespaces, Landlock or seccomp are granted.",
+    ),
+    "driver_error": Meaning(500, "A driver failed", "The driver failed.", ""),
+    "job_lost": Meaning(
+        500, "The job was lost", "The worker was lost and the job can't go on.", "Submit again."
+    ),
+    "ledger_error": Meaning(500, "The ledger failed", "A step of the ledger failed.", ""),
+    "ledger_rollback": Meaning(
+        503,
+        "The ledger went back",
+        "The database is behind the head kept outside it.",
+        "Restore the database; never delete the head file.",
+    ),
+    "not_durable": Meaning(
+        503,
+        "Writes aren't durable",
+        "PostgreSQL runs with durable writes off.",
+        "Switch fsync, full_page_writes and synchronous_commit on.",
+    ),
+    "not_canonical": Meaning(400, "Not canonical", "The bytes aren't canonical JSON.", ""),
+    "leaf_invalid": Meaning(
+        500, "An entry isn't valid", "A ledger entry doesn't parse.", "qcos ledger verify"
+    ),
+    "evidence_unbound": Meaning(
+        500, "Evidence isn't bound", "A statement and its entry don't belong together.", ""
+    ),
+    "evidence_invalid": Meaning(
+        400, "Evidence isn't valid", "A bundle or trust file isn't of the closed form.", ""
+    ),
+    "timestamp_invalid": Meaning(
+        502, "A time-stamp isn't valid", "A time-stamp token is malformed or badly signed.", ""
+    ),
+    "time_unavailable": Meaning(
+        503, "No time-stamp now", "The time-stamping authority didn't answer.", "Try again shortly."
+    ),
+    "proof_invalid": Meaning(400, "The proof doesn't hold", "A Merkle proof doesn't lead to the root.", ""),
+    "checkpoint_invalid": Meaning(
+        400, "The checkpoint doesn't hold", "A checkpoint is malformed or badly signed.", ""
+    ),
+    "key_invalid": Meaning(
+        503,
+        "A key is unusable",
+        "A key file is missing, readable by others, or broken.",
+        "Restore the key file, mode 0600.",
+    ),
+    "blob_invalid": Meaning(
+        500, "Content doesn't open", "Stored content doesn't open to what was committed.", ""
+    ),
+    "not_in_log": Meaning(404, "Not in the log", "The log has no such entry, size or tile.", ""),
 }

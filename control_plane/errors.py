@@ -41,6 +41,8 @@ __all__ = [
 ]
 
 _TYPE = "urn:qcos:problem:"
+# The ledger's word for a time-stamp token is the door's word for a bearer token; an answer must not mix them up.
+_RENAMED = {("ledger", "token_invalid"): "timestamp_invalid"}
 
 
 class QcosError(Exception):
@@ -73,7 +75,9 @@ class SettingInvalid(Unusable):
     code = "setting_invalid"
 
     def __init__(self, field: str, value: object, wanted: str) -> None:
-        super().__init__(f"{field} = {value!r}: wanted {wanted}", errors=({"field": field, "message": f"wanted {wanted}"},))
+        super().__init__(
+            f"{field} = {value!r}: wanted {wanted}", errors=({"field": field, "message": f"wanted {wanted}"},)
+        )
         self.field = field
 
 
@@ -131,6 +135,8 @@ class Refused(QcosError):
 def code_of(error: BaseException) -> str:
     """The stable code of any error: its `code` attribute if the table knows it, else `internal`."""
     code = getattr(error, "code", None)
+    package = type(error).__module__.partition(".")[0]
+    code = _RENAMED.get((package, str(code)), code)
     return code if isinstance(code, str) and code in CODES else "internal"
 
 
@@ -143,7 +149,9 @@ def problem(error: BaseException) -> tuple[int, dict[str, Any]]:
     """Status and RFC 9457 document of any error. Never shows the text of an error that has no code of its own (I10)."""
     code = code_of(error)
     known = meaning(code)
-    detail = known.sentence if code == "internal" else str(getattr(error, "detail", "") or error) or known.sentence
+    detail = (
+        known.sentence if code == "internal" else str(getattr(error, "detail", "") or error) or known.sentence
+    )
     document: dict[str, Any] = {
         **_extras(error),
         "type": _TYPE + code,

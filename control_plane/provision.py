@@ -68,7 +68,9 @@ def _connect(admin_url: str) -> psycopg.Connection[tuple[object, ...]]:
 
 def _refuse_what_will_not_do(conn: psycopg.Connection[tuple[object, ...]]) -> None:
     if conn.info.server_version < _OLDEST:
-        raise DatabaseUnusable(f"QCOS_DATABASE_URL: PostgreSQL {conn.info.server_version // 10000}; wanted 15 or newer")
+        raise DatabaseUnusable(
+            f"QCOS_DATABASE_URL: PostgreSQL {conn.info.server_version // 10000}; wanted 15 or newer"
+        )
     row = conn.execute(
         "SELECT r.rolsuper OR r.rolcreaterole, r.rolsuper OR pg_has_role(d.datdba, 'USAGE')"
         " FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.datname = current_database()"
@@ -76,7 +78,9 @@ def _refuse_what_will_not_do(conn: psycopg.Connection[tuple[object, ...]]) -> No
     if row is None or not row[0]:
         raise DatabaseUnusable("QCOS_DATABASE_URL: its login may not create roles; ALTER ROLE … CREATEROLE")
     if not row[1]:
-        raise DatabaseUnusable("QCOS_DATABASE_URL: its login doesn't own the database; ALTER DATABASE … OWNER TO …")
+        raise DatabaseUnusable(
+            "QCOS_DATABASE_URL: its login doesn't own the database; ALTER DATABASE … OWNER TO …"
+        )
 
 
 def _create_roles(conn: psycopg.Connection[tuple[object, ...]], roles: Roles, folder: Path) -> None:
@@ -103,7 +107,9 @@ def _password(conn: psycopg.Connection[tuple[object, ...]], path: Path, *, in_us
     row = conn.execute("SELECT to_regnamespace('ledger') IS NOT NULL").fetchone()
     if in_use and row is not None and row[0]:
         # Setting a new password would lock out the plane that these roles belong to, while it runs.
-        raise DatabaseUnusable(f"the database already belongs to a plane, and {path} isn't there; bring that home's db folder")
+        raise DatabaseUnusable(
+            f"the database already belongs to a plane, and {path} isn't there; bring that home's db folder"
+        )
     password = secrets.token_urlsafe(24)
     write_secret(path, password)
     return password

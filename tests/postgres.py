@@ -79,7 +79,9 @@ class RunningCluster:
         )
         # Rights on the database itself aren't copied with a template.
         owner = sql.Identifier(known.roles.owner)
-        self._execute(sql.SQL("GRANT CONNECT, CREATE ON DATABASE {} TO {}").format(sql.Identifier(name), owner))
+        self._execute(
+            sql.SQL("GRANT CONNECT, CREATE ON DATABASE {} TO {}").format(sql.Identifier(name), owner)
+        )
 
         def to(url: str) -> str:
             return url.replace(f"@/{_TEMPLATE}?", f"@/{name}?")
@@ -103,7 +105,9 @@ class RunningCluster:
 
     def _template(self) -> Database:
         if self._known is None:
-            self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(_TEMPLATE)))
+            self._execute(
+                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(_TEMPLATE))
+            )
             self._execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_TEMPLATE)))
             known = provision(self.cluster.url(_TEMPLATE), self.folder / "logins")
             os.environ["PGOPTIONS"] = "-c check_function_bodies=off"

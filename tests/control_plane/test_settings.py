@@ -118,7 +118,9 @@ def test_dev_binds_loopback_only() -> None:
         ({"QCOS_PLANE": ""}, "plane"),
     ],
 )
-def test_other_profiles_refuse_what_is_for_development(profile: str, missing: dict[str, str], wish: str) -> None:
+def test_other_profiles_refuse_what_is_for_development(
+    profile: str, missing: dict[str, str], wish: str
+) -> None:
     """G11: local issuer, the wheel's PostgreSQL and the embedded engine are dev's alone."""
     with pytest.raises(SettingInvalid, match=wish):
         load({}, {**_SAAS, "QCOS_PROFILE": profile, **missing})
@@ -145,7 +147,10 @@ def test_children_get_the_settings_without_the_administrators_login() -> None:
     assert handed == msgspec.structs.replace(settings, database_url=None)
 
 
-@given(st.sampled_from(sorted(FIELDS)), st.one_of(st.text(), st.integers(), st.floats(), st.booleans(), st.none()))
+@given(
+    st.sampled_from(sorted(FIELDS)),
+    st.one_of(st.text(), st.integers(), st.floats(), st.booleans(), st.none()),
+)
 def test_a_reader_returns_a_value_or_refuses_by_name(name: str, value: object) -> None:
     try:
         FIELDS[name].parse(name, value)
