@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The books: one tenant's budgets, balances and holds, as a fold over the bodies of its ledger entries (I6).
+
+Contract: the fold reads these sections of a body, and nothing else:
+
+- kind `budget:set`: the whole body, `BudgetSet`;
+- `hold`, `enlarge`, `settle`, `park` in the body of any entry: `HoldRecord`, `EnlargeRecord`, `SettleRecord`,
+  `ParkRecord`, as `store` returns them.
+
+The same entries in the same order give the same books, which `differences` compares with the rows. An entry that can't
+follow those before it raises; no balance is guessed. Pure: no clock, randomness, socket or database.
+"""
+
+from decimal import Decimal
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from finops import money
+from finops.budget import Balance, Settlement, settlement
+from finops.errors import BooksInconsistent
+
+HoldState: TypeAlias = Literal["held", "parked", "settled"]
+
+
+class Share(Struct, frozen=True, forbid_unknown_fields=True):
+    """One budget that a hold counts in, and the window of it."""
+
+    id: str
+    window: str
+
+
+class BudgetSet(Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of `budget:set`."""
+
+    budget_id: str
+    scope: str
+    period: str
+    limit: str
+    currency: str
+
+
+class HoldRecord(Struct, frozen=True, forbid_unknown_fields=True):
+    """Section `hold`: money reserved for a job."""
+
+    job_id: str
+    amount: str
+    currency: str
+    budgets: tuple[Share, ...]
+
+
+class EnlargeRecord(Struct, frozen=True, forbid_unknown_fields=True):
+    """Section `enlarge`: a hold grown by an amount."""
+
+    job_id: str
+    by: str
+    currency: str
+
+
+class SettleRecord(Struct, frozen=True, forbid_unknown_fields=True):
+    """Section `settle`: how a job's hold ended; `budgets` are those of the hold."""
+
+    job_id: str
+    capture: str
+    release: str
+    overrun: str
+    currency: str
+    budgets: tuple[Share, ...]
+
+
+class ParkRecord(Struct, frozen=True, forbid_unknown_fields=True):
+    """Section `park`: a hold kept for a job whose outcome isn't known."""
+
+    job_id: str
+
+
+class Hold(Struct, frozen=True):
+    """A job's hold as the books have it; `amount` is what was reserved, settled or not."""
+
+    amount: Decimal
+    currency: str
+    budgets: tuple[Share, ...]
+    state: HoldState = "held"
+    settlement: Settlement | None = None
+
+
+class Books(Struct):
+    """One tenant's budgets, balances by (budget, window), and holds by job."""
+
+    budgets: dict[str, BudgetSet] = {}
+    balances: dict[tuple[str, str], Balance] = {}
+    holds: dict[str, Hold] = {}
+
+
+def fold(books: Books, kind: str, body: dict[str, Any]) -> Books:
+    """Apply one entry of the tenant to its books and return them; raises BooksInconsistent.
+
+    The books given are updated in place: a copy an entry would make replaying a log quadratic.
+    """
+    try:
+        if kind == "budget:set":
+            change = msgspec.convert(body, BudgetSet)
+            money.parse(change.limit, "limit")
+            books.budgets[change.budget_id] = change
+        if "hold" in body:
+            _fold_hold(books, msgspec.convert(body["hold"], HoldRecord))
+        if "enlarge" in body:
+            _fold_enlarge(books, msgspec.convert(body["enlarge"], EnlargeRecord))
+        if "park" in body:
+            _fold_park(books, msgspec.convert(body["park"], ParkRecord))
+        if "settle" in body:
+            _fold_settle(books, msgspec.convert(body["settle"], SettleRecord))
+    except msgspec.ValidationError as error:
+        raise BooksInconsistent(str(error), field=kind) from error
+    return books
+
+
+def differences(rows: Books, folded: Books) -> list[str]:
+    """What the rows and the fold disagree about, one line each; an empty list is agreement (I6)."""
+    found: list[str] = []
+    parts: tuple[tuple[str, dict[Any, Any], dict[Any, Any]], ...] = (
+        ("budget", rows.budgets, folded.budgets),
+        ("balance", _touched(rows), _touched(folded)),
+        ("hold", rows.holds, folded.holds),
+    )
+    for name, stored, rebuilt in parts:
+        for key in sorted(stored.keys() | rebuilt.keys()):
+            if stored.get(key) != rebuilt.get(key):
+                found.append(f"{name} {key}: row {stored.get(key)}, ledger {rebuilt.get(key)}")
+    return found
+
+
+def _touched(books: Books) -> dict[tuple[str, str], Balance]:
+    # A window that nothing was ever held in may have a row or none: both say zero.
+    return {key: balance for key, balance in books.balances.items() if balance != Balance()}
+
+
+def _fold_hold(books: Books, record: HoldRecord) -> None:
+    if record.job_id in books.holds:
+        raise BooksInconsistent("a second hold", field=record.job_id)
+    for share in record.budgets:
+        budget = books.budgets.get(share.id)
+        if budget is None or budget.currency != record.currency:
+            raise BooksInconsistent(f"no budget {share.id} in {record.currency}", field=record.job_id)
+    amount = money.parse(record.amount, "amount")
+    books.holds[record.job_id] = Hold(amount, record.currency, record.budgets)
+    _reserve(books, record.budgets, amount)
+
+
+def _fold_enlarge(books: Books, record: EnlargeRecord) -> None:
+    hold = _open_hold(books, record.job_id, record.currency)
+    by = money.parse(record.by, "by")
+    books.holds[record.job_id] = msgspec.structs.replace(hold, amount=money.total((hold.amount, by)))
+    _reserve(books, hold.budgets, by)
+
+
+def _fold_park(books: Books, record: ParkRecord) -> None:
+    hold = _open_hold(books, record.job_id, None)
+    books.holds[record.job_id] = msgspec.structs.replace(hold, state="parked")
+
+
+def _fold_settle(books: Books, record: SettleRecord) -> None:
+    hold = _open_hold(books, record.job_id, record.currency)
+    ended = settlement(hold.amount, money.parse(record.capture, "capture"))
+    said = (money.parse(record.release, "release"), money.parse(record.overrun, "overrun"))
+    if said != (ended.released, ended.overrun) or record.budgets != hold.budgets:
+        raise BooksInconsistent("settlement doesn't add up to its hold", field=record.job_id)
+    books.holds[record.job_id] = msgspec.structs.replace(hold, state="settled", settlement=ended)
+    for share in hold.budgets:
+        key = (share.id, share.window)
+        books.balances[key] = books.balances[key].settle(hold.amount, ended.captured)
+
+
+def _reserve(books: Books, budgets: tuple[Share, ...], amount: Decimal) -> None:
+    for share in budgets:
+        key = (share.id, share.window)
+        books.balances[key] = books.balances.get(key, Balance()).hold(amount)
+
+
+def _open_hold(books: Books, job_id: str, currency: str | None) -> Hold:
+    hold = books.holds.get(job_id)
+    if hold is None or hold.state == "settled" or currency not in (None, hold.currency):
+        raise BooksInconsistent("no open hold", field=job_id)
+    return hold

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Budgets: scopes, periods and their windows, and the balance algebra.
+
+Contract: money behaves like a card (decision 6). A hold reserves the most that a job can cost; settling it captures what
+it did cost and releases the rest; a capture above the hold is an overrun, recorded and counted, never hidden. A hold and
+its settlement count in the window of the moment when the hold was made, so a job over midnight has one month.
+
+Pure: no clock, randomness, socket or database. Not here:
+soft and advisory budgets, alerts, currency exchange.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Final, Literal
+
+from msgspec import Struct
+
+from finops import money
+from finops.errors import BudgetInvalid
+from finops.money import ZERO
+
+SCOPES: Final = ("tenant", "project", "cost_center", "user", "provider")
+MAX_ROLLING_DAYS: Final = 3660
+
+_ROLLING = re.compile(r"rolling:([1-9][0-9]{0,3})", re.ASCII)
+
+
+class Scope(Struct, frozen=True):
+    """What a budget is for, written `kind:NAME`."""
+
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        """The text that `parse_scope` reads."""
+        return f"{self.kind}:{self.name}"
+
+
+class Period(Struct, frozen=True):
+    """How often a budget begins anew: a UTC month or quarter, never (`total`), or the last `days` UTC days."""
+
+    kind: Literal["monthly", "quarterly", "total", "rolling"]
+    days: int | None = None
+
+    def __str__(self) -> str:
+        """The text that `parse_period` reads."""
+        return self.kind if self.days is None else f"{self.kind}:{self.days}"
+
+
+class Windows(Struct, frozen=True):
+    """The window of each kind of period at one moment; a rolling budget sums windows of one day."""
+
+    monthly: str
+    quarterly: str
+    rolling: str
+    total: str = "all"
+
+    def of(self, period: Period) -> str:
+        """The window in which a budget of this period counts the moment."""
+        return str(getattr(self, period.kind))
+
+
+class Balance(Struct, frozen=True):
+    """One window of one budget: what is held and what was captured."""
+
+    held: Decimal = ZERO
+    captured: Decimal = ZERO
+
+    @property
+    def spent(self) -> Decimal:
+        """Held and captured together: what the limit must cover."""
+        return money.total((self.held, self.captured))
+
+    def fits(self, amount: Decimal, limit: Decimal) -> bool:
+        """Whether a hold of this amount keeps held + captured within the limit (I3)."""
+        return money.total((self.spent, amount)) <= limit
+
+    def hold(self, amount: Decimal) -> "Balance":
+        """The balance with the amount reserved."""
+        return Balance(money.total((self.held, amount)), self.captured)
+
+    def settle(self, held: Decimal, captured: Decimal) -> "Balance":
+        """The balance after a hold of `held` ended in a charge of `captured`."""
+        return Balance(money.total((self.held, -held)), money.total((self.captured, captured)))
+
+
+class Settlement(Struct, frozen=True):
+    """How a hold ended: hold + overrun = captured + released, and not both overrun and released."""
+
+    captured: Decimal
+    released: Decimal
+    overrun: Decimal
+
+    @property
+    def held(self) -> Decimal:
+        """The hold that this settlement ended."""
+        return money.total((self.captured, self.released, -self.overrun))
+
+
+def settlement(held: Decimal, capture: Decimal) -> Settlement:
+    """Split a hold by what was really charged."""
+    money.check(capture, "capture")
+    rest = money.total((held, -capture))
+    return Settlement(capture, max(rest, ZERO), max(-rest, ZERO))
+
+
+def parse_scope(text: str) -> Scope:
+    """Read `tenant:NAME`, `project:NAME`, `cost_center:NAME`, `user:NAME` or `provider:NAME`; raises BudgetInvalid."""
+    kind, _, name = text.partition(":")
+    if kind not in SCOPES:
+        raise BudgetInvalid(f"want one of {', '.join(SCOPES)}, then a colon and a name", field="scope")
+    if not 1 <= len(name) <= 128 or name != name.strip() or not name.isprintable():
+        raise BudgetInvalid("want a name of 1 to 128 printable characters", field="scope")
+    return Scope(kind, name)
+
+
+def parse_period(text: str) -> Period:
+    """Read `monthly`, `quarterly`, `total` or `rolling:DAYS`; raises BudgetInvalid."""
+    match text:
+        case "monthly" | "quarterly" | "total":
+            return Period(text)
+    rolling = _ROLLING.fullmatch(text)
+    if rolling is None or int(rolling[1]) > MAX_ROLLING_DAYS:
+        raise BudgetInvalid(
+            f"want monthly, quarterly, total or rolling:DAYS up to {MAX_ROLLING_DAYS}", field="period"
+        )
+    return Period("rolling", int(rolling[1]))
+
+
+def windows(at: datetime) -> Windows:
+    """The windows of a moment, by the UTC calendar; `at` must be aware."""
+    if at.tzinfo is None:
+        raise BudgetInvalid("want a time with its zone", field="at")
+    day = at.astimezone(UTC)
+    quarter = (day.month + 2) // 3
+    return Windows(f"{day.year:04}-{day.month:02}", f"{day.year:04}-Q{quarter}", f"{day:%Y-%m-%d}")
+
+
+def first_day(last: str, days: int) -> str:
+    """The first day window of the `days` that end with the day window `last`."""
+    return (datetime.fromisoformat(last) - timedelta(days=days - 1)).date().isoformat()

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Amounts: exact decimals with a currency, and the one text form of each.
+
+Contract: what enters is a `Decimal` or a plain decimal string; NaN, infinities, negatives, exponents in text,
+more than 12 decimals and 10^15 or more are refused with the field named. What leaves is exact: arithmetic in `exact()`
+raises rather than rounds, and `text` writes equal amounts as equal strings (no exponent, no trailing zeros).
+No conversion between currencies exists here: a rate of exchange would be a price, with a source and a date.
+Pure: no clock, randomness, socket or database.
+"""
+
+import re
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from decimal import (
+    ROUND_CEILING,
+    Clamped,
+    Context,
+    Decimal,
+    Inexact,
+    InvalidOperation,
+    Overflow,
+    localcontext,
+)
+
+from msgspec import Struct
+
+from finops.errors import AmountInvalid, CurrencyMismatch
+
+DECIMALS = 12
+CEILING = Decimal(10) ** 15
+ZERO = Decimal(0)
+
+_PLAIN = re.compile(r"(0|[1-9][0-9]{0,14})(\.[0-9]{1,12})?", re.ASCII)
+_CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
+# 15 + 12 digits times 15 + 12 digits fit into 54; Inexact is trapped so that a lost digit is an error, not a cent.
+_EXACT = Context(prec=80, traps=[Inexact, InvalidOperation, Overflow, Clamped])
+
+
+class Money(Struct, frozen=True):
+    """An amount and its ISO 4217 currency."""
+
+    amount: Decimal
+    currency: str
+
+
+def exact() -> AbstractContextManager[Context]:
+    """Decimal arithmetic that raises `decimal.Inexact` instead of rounding."""
+    return localcontext(_EXACT)
+
+
+def parse(value: object, field: str) -> Decimal:
+    """Read a non-negative amount from its plain text ("0.52"); raises AmountInvalid."""
+    if not isinstance(value, str) or not _PLAIN.fullmatch(value):
+        raise AmountInvalid(
+            f"want a plain decimal below 10^15 with at most {DECIMALS} decimals, as text", field=field
+        )
+    return Decimal(value)
+
+
+def check(value: Decimal, field: str) -> Decimal:
+    """Return the value if it is finite, not negative, below 10^15 and has at most 12 decimals; raises AmountInvalid."""
+    if not isinstance(value, Decimal) or not value.is_finite():
+        raise AmountInvalid("want a finite decimal", field=field)
+    if value < 0:
+        raise AmountInvalid("is negative", field=field)
+    if value >= CEILING:
+        raise AmountInvalid("is 10^15 or more", field=field)
+    exponent = value.as_tuple().exponent
+    if (
+        isinstance(exponent, int)
+        and exponent < -DECIMALS
+        and value != value.quantize(Decimal(1).scaleb(-DECIMALS))
+    ):
+        raise AmountInvalid(f"has more than {DECIMALS} decimals", field=field)
+    return value
+
+
+def measured(value: Decimal | float, field: str) -> Decimal:
+    """A measured quantity: floats (clocks give them) are rounded up to 10^-6, so that a bound stays a bound."""
+    if isinstance(value, bool):
+        raise AmountInvalid("want a number", field=field)
+    if isinstance(value, float):
+        read = Decimal(repr(value))
+        if not read.is_finite() or abs(read) >= CEILING:
+            raise AmountInvalid("want a finite number below 10^15", field=field)
+        value = read.quantize(Decimal("0.000001"), rounding=ROUND_CEILING)
+    return check(Decimal(value), field)
+
+
+def text(value: Decimal) -> str:
+    """The one text form of an amount: plain, no exponent, no trailing zeros ("0.52", "1000", "-3.5")."""
+    plain = f"{value:f}"
+    if "." in plain:
+        plain = plain.rstrip("0").rstrip(".")
+    return "0" if plain in {"-0", ""} else plain
+
+
+def total(amounts: Iterable[Decimal]) -> Decimal:
+    """The exact sum."""
+    with exact():
+        return sum(amounts, ZERO)
+
+
+def currency(code: object, field: str = "currency") -> str:
+    """Return the code if it has the shape of ISO 4217 (three capitals); raises CurrencyMismatch."""
+    if not isinstance(code, str) or not _CURRENCY.fullmatch(code):
+        raise CurrencyMismatch("want a three-letter ISO 4217 code", field=field)
+    return code
+
+
+def same_currency(want: str, got: str, field: str = "currency") -> None:
+    """Refuse a second currency; raises CurrencyMismatch with both."""
+    if want != got:
+        raise CurrencyMismatch(f"want {want}, got {got}", field=field)
