@@ -105,10 +105,12 @@ class LocalIssuer:
         return rule, json.dumps(self.jwks()).encode()
 
     def issue(self, user: str, *, now: datetime) -> Issued:
-        """An access token for a development user (RFC 9068 section 2). Refused `user_unknown` for anyone else."""
+        """An access token for a development user (RFC 9068 section 2). Refused `request_invalid` for anyone else."""
         known = dev_users().get(user)
         if known is None:
-            raise Refused("user_unknown", f"development users are {', '.join(sorted(dev_users()))}")
+            raise Refused(
+                "request_invalid", f"user: the development users are {', '.join(sorted(dev_users()))}"
+            )
         start = now.astimezone(UTC).replace(microsecond=0)
         expires = start + timedelta(seconds=TOKEN_S)
         claims = {

@@ -30,9 +30,9 @@ _LONGEST_WAIT_S = 3_600
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     """Fill rates and sizes of the two buckets. A size is what may come at once after a pause."""
 
-    requests_per_s: float = 1_000.0
+    requests_per_s: float = 500.0
     requests_burst: float = 2_000.0
-    bytes_per_s: float = 33_554_432.0
+    bytes_per_s: float = 67_108_864.0
     bytes_burst: float = 134_217_728.0
 
     def __post_init__(self) -> None:

@@ -35,27 +35,19 @@ from control_plane.auth.claims import (
 from control_plane.auth.http import Http
 from control_plane.auth.jwks import Fetch, Keys, KnownKeys, PublicKey, RemoteKeys, reachable
 from control_plane.auth.principal import Principal, is_tenant
+from control_plane.settings import OidcIssuer
 
-__all__ = ["CACHE_SIZE", "Authenticator", "Issuer"]
+__all__ = ["CACHE_SIZE", "REMEMBER_S", "Authenticator"]
 
 CACHE_SIZE: Final = 4_096
 REMEMBER_S: Final = 300
 """Longest memory of one token: checking it anew is what lets its issuer's keys grow old and be fetched again."""
 
 
-class Issuer(Struct, frozen=True, forbid_unknown_fields=True):
-    """One `[[oidc]]` of `qcos.toml`. Without `jwks_uri` the keys are found by discovery."""
-
-    issuer: str
-    audience: str
-    tenant: str
-    roles_claim: str = "roles"
-    jwks_uri: str | None = None
-
-
 class _Trust(Struct, frozen=True):
     rules: tuple[Rule, ...]
     keys: Keys
+    jwks_uri: str | None = None
 
 
 class _Remembered(Struct, frozen=True):
@@ -76,16 +68,18 @@ class Authenticator:
 
     def __init__(
         self,
-        issuers: Iterable[Issuer],
+        issuers: Iterable[OidcIssuer],
         *,
         pseudonym_key: bytes,
         local: tuple[Rule, bytes] | None = None,
         fetch: Fetch | None = None,
         clock: Callable[[], float] = time.time,
+        leeway_s: float = LEEWAY_S,
     ) -> None:
         """`local` is the development issuer's rule and key set, trusted without HTTP. ValueError names a bad issuer."""
         self._http = Http()
         self._clock = clock
+        self._leeway_s = leeway_s
         self._pseudonym_key = pseudonym_key
         self._trusted = _trusted(tuple(issuers), fetch or self._http.fetch, clock)
         if local is not None:
@@ -115,7 +109,7 @@ class Authenticator:
         trust = self._trusted.get(unverified.issuer)
         if trust is None:
             raise invalid("issuer", "the token's issuer is none that this plane trusts")
-        expires = check_times(unverified.claims, now) + LEEWAY_S
+        expires = check_times(unverified.claims, now, self._leeway_s) + self._leeway_s
         keys = await trust.keys.matching(unverified.kid, unverified.alg)
         # Read after the keys were chosen: a set that changes while this token is checked makes the memory void.
         generation = trust.keys.generation
@@ -145,7 +139,7 @@ def _signed(token: str, unverified: Unverified, keys: tuple[PublicKey, ...]) -> 
     raise invalid("signature", "the token's signature is not its issuer's")
 
 
-def _trusted(issuers: tuple[Issuer, ...], fetch: Fetch, clock: Callable[[], float]) -> dict[str, _Trust]:
+def _trusted(issuers: tuple[OidcIssuer, ...], fetch: Fetch, clock: Callable[[], float]) -> dict[str, _Trust]:
     """Issuers by name. One issuer may serve several tenants, each with an audience of its own."""
     trusted: dict[str, _Trust] = {}
     for one in issuers:
@@ -156,13 +150,16 @@ def _trusted(issuers: tuple[Issuer, ...], fetch: Fetch, clock: Callable[[], floa
             raise ValueError(
                 f"oidc.audience = {one.audience!r}: given twice for one issuer, so no tenant is certain"
             )
+        # One issuer has one key set; two addresses for it would make the answer depend on the order of the file.
+        if before and before.jwks_uri != one.jwks_uri:
+            raise ValueError(f"oidc.jwks_uri = {one.jwks_uri!r}: another one is given for the same issuer")
         keys = before.keys if before else RemoteKeys(one.issuer, one.jwks_uri, fetch, clock)
         rule = Rule(issuer=one.issuer, audience=one.audience, tenant=one.tenant, roles_claim=one.roles_claim)
-        trusted[one.issuer] = _Trust(rules=(*rules, rule), keys=keys)
+        trusted[one.issuer] = _Trust(rules=(*rules, rule), keys=keys, jwks_uri=one.jwks_uri)
     return trusted
 
 
-def _check(issuer: Issuer) -> None:
+def _check(issuer: OidcIssuer) -> None:
     if not reachable(issuer.issuer):
         raise ValueError(f"oidc.issuer = {issuer.issuer!r}: wanted an https address, or http on this machine")
     if issuer.jwks_uri is not None and not reachable(issuer.jwks_uri):
