@@ -111,7 +111,7 @@ def assemble(
 
 
 def choose_carried(sizes: Sequence[tuple[str, int]]) -> frozenset[str]:
-    """Which artefacts of (name, bytes), most important first, a file carries: each that still fits in 1 MB."""
+    """Which of (name, size in bytes), most important first, a file carries: each that still fits in 1 MB."""
     room, chosen = MAX_CARRIED_BYTES, []
     for name, size in sizes:
         if size <= room:

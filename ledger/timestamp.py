@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""RFC 3161 seen from the asker's and the verifier's side: requests, replies, and what a token proves.
+
+Enters: digests, DER bytes, an `Authority` (the certificates that a trust file pins). Leaves: request bytes, token
+bytes, or the time that a token proves. A token is accepted only if every bit of it is either signed or fixed: strict
+DER, one signer, no unsigned attributes, no CRLs, the certificates byte-equal to the pinned ones, the algorithm
+identifiers of the signer's own key. (`openssl ts -verify` alone lets bits outside the signed parts vary.)
+The signature, the chain at the token's own time and the key purpose are judged by rfc3161-client.
+Not here: sockets (`ledger.tsa_client`), issuing (`ledger.tsa`), which tokens a bundle needs (`ledger.verify`). Pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+from cryptography import x509
+from cryptography.hazmat import asn1
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding
+from msgspec import Struct
+from rfc3161_client import VerificationError, VerifierBuilder, decode_timestamp_response
+
+from ledger import cms
+from ledger.errors import TimeUnavailable, TokenInvalid
+
+if TYPE_CHECKING:
+    from rfc3161_client import Verifier
+
+MAX_TOKEN_BYTES = 64 * 1024  # a token with a long chain has 6 KB
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+
+Operator = Literal["self", "external"]
+OPERATORS: tuple[Operator, ...] = ("self", "external")
+
+
+class Stamped(Struct, frozen=True):
+    """What a token says, before anyone has asked whether it is true; `generated_at` in the token's own precision."""
+
+    imprint: bytes
+    algorithm: str
+    generated_at: datetime
+    nonce: int | None
+    policy: str
+
+
+class Authority:
+    """A time-stamping authority as a trust file pins it: its certificate first, then its chain to the root.
+
+    Raises TokenInvalid when the certificates are not a chain that may stamp time.
+    """
+
+    def __init__(self, operator: Operator, name: str, certificates: Sequence[bytes]) -> None:
+        if not certificates:
+            raise TokenInvalid(f"authority {name}: no certificate")
+        try:
+            chain = [x509.load_der_x509_certificate(der) for der in certificates]
+        except ValueError as error:
+            raise TokenInvalid(f"authority {name}: {error}") from error
+        self.operator: Operator = operator
+        self.name = name
+        self.certificates = tuple(certificates)
+        self._leaf = chain[0]
+        self._issuer = chain[0].issuer.public_bytes(Encoding.DER)
+        self._verifier = _verifier(chain)
+        parts = [list(certificates), list(certificates[:-1]) or list(certificates), [certificates[0]]]
+        self._embeddings = parts + [sorted(part) for part in parts]  # writers in use: chain order, or DER's
+
+    def signed(self, token: cms.Token) -> bool:
+        """Whether the token names this authority's certificate as its signer."""
+        sid = _signer(token).sid
+        return sid.serial_number == self._leaf.serial_number and cms.whole(sid.issuer) == self._issuer
+
+    def check(self, token: cms.Token, digest: bytes) -> None:
+        """Raise TokenInvalid unless the token is this authority's, is intact, and stamps the SHA-256 `digest`."""
+        embedded = [cms.whole(part) for part in token.content.certificates]
+        if embedded not in self._embeddings:
+            raise TokenInvalid("the embedded certificates are not those of the trust file")
+        _check_algorithms(token, self._leaf, low_s=self.operator == "self")
+        _check_attributes(token, self._leaf)
+        try:
+            self._verifier.verify(decode_timestamp_response(_granted(token)), digest)
+        except (VerificationError, ValueError) as error:
+            raise TokenInvalid(f"token: {error}") from error
+
+
+def request(digest: bytes, nonce: int) -> bytes:
+    """A TimeStampReq for a SHA-256 digest that asks for the certificate; `nonce` is 64 random bits of the caller."""
+    imprint = cms.Imprint(hash_algorithm=_algorithm(cms.SHA256), hashed_message=digest)
+    return asn1.encode_der(
+        cms.Request(
+            version=1, message_imprint=imprint, policy=None, nonce=nonce, cert_req=True, extensions=None
+        )
+    )
+
+
+def token_of(response: bytes, *, digest: bytes, nonce: int) -> bytes:
+    """The token of a TimeStampResp to `request(digest, nonce)`.
+
+    TimeUnavailable when the authority refused, TokenInvalid when what it granted answers another request. Whether
+    the signature is good is the verifier's question: the asker holds no trust file.
+    """
+    try:
+        rejection = asn1.decode_der(cms.Rejection, response)
+    except ValueError:
+        grant = cms.decode(cms.Grant, response, what="time-stamp response")
+    else:
+        raise TimeUnavailable(f"refused with status {rejection.status.status}: {_failure(rejection.status)}")
+    if grant.status.status not in (0, 1):  # granted, grantedWithMods
+        raise TimeUnavailable(f"refused with status {grant.status.status}: {_failure(grant.status)}")
+    der = cms.whole(grant.token)
+    stamped = read(der)
+    if stamped.imprint != digest or stamped.algorithm != "sha256":
+        raise TokenInvalid("the token stamps another digest")
+    if stamped.nonce != nonce:
+        raise TokenInvalid("the token answers another request (nonce)")
+    return der
+
+
+def parse(der: bytes) -> cms.Token:
+    """The token's structure, strictly; TokenInvalid for any other form."""
+    if len(der) > MAX_TOKEN_BYTES:
+        raise TokenInvalid(f"a token of {len(der)} bytes")
+    token = cms.decode(cms.Token, der, what="token")
+    data, signer = token.content, _signer(token)
+    if token.type != cms.SIGNED_DATA or data.content.type != cms.TST_INFO:
+        raise TokenInvalid("token: not a signed TSTInfo")
+    if (
+        data.version != 3 or signer.version != 1
+    ):  # RFC 5652 section 5.1 and 5.3, for this content and signer id
+        raise TokenInvalid("token: wrong version")
+    digests = data.digest_algorithms.as_list()
+    if len(digests) != 1 or asn1.encode_der(digests[0]) != asn1.encode_der(signer.digest_algorithm):
+        raise TokenInvalid("token: digest algorithms that are not the signer's")
+    return token
+
+
+def read(der: bytes) -> Stamped:
+    """What a well-formed token says."""
+    token = parse(der)
+    try:
+        info = decode_timestamp_response(_granted(token)).tst_info
+        hashes = cms.HASHES.get(info.message_imprint.hash_algorithm, ("unknown", 0))
+        return Stamped(
+            imprint=info.message_imprint.message,
+            algorithm=hashes[0],
+            generated_at=info.gen_time.astimezone(UTC),
+            nonce=info.nonce,
+            policy=info.policy.dotted_string,
+        )
+    except ValueError as error:
+        raise TokenInvalid(f"token: {error}") from error
+
+
+def in_order(
+    stamps: Iterable[tuple[Operator, bytes]], stamped: Sequence[bytes]
+) -> list[tuple[Operator, bytes]]:
+    """Tokens in the order that a bundle file holds them: by what they stamp (`stamped`), then self before external.
+
+    Two tokens of one operator over the same bytes keep their order. TokenInvalid if one stamps something else.
+    """
+    places = {hashlib.sha256(data).digest(): place for place, data in enumerate(stamped)}
+    keyed = []
+    for operator, der in stamps:
+        place = places.get(read(der).imprint)
+        if place is None:
+            raise TokenInvalid("a token over none of the stamped bytes")
+        keyed.append(((place, OPERATORS.index(operator)), (operator, der)))
+    return [stamp for _, stamp in sorted(keyed, key=lambda item: item[0])]
+
+
+def low_s(signature: bytes) -> bytes:
+    """The same P-256 signature with s in the lower half, so that it has one form (also used by our authority)."""
+    r, s = decode_dss_signature(signature)
+    return encode_dss_signature(r, min(s, P256_ORDER - s))
+
+
+def _verifier(chain: Sequence[x509.Certificate]) -> Verifier:
+    builder = VerifierBuilder(
+        tsa_certificate=chain[0], intermediates=list(chain[1:-1]), roots=[chain[-1]], nonce=None
+    )
+    return builder.build()
+
+
+def _signer(token: cms.Token) -> cms.SignerInfo:
+    signers = token.content.signer_infos.as_list()
+    if len(signers) != 1:
+        raise TokenInvalid("token: not exactly one signer")
+    return signers[0]
+
+
+def _check_algorithms(token: cms.Token, leaf: x509.Certificate, *, low_s: bool) -> None:
+    """No algorithm identifier may vary: it must be what this key and digest have."""
+    signer = _signer(token)
+    digest = cms.HASHES.get(signer.digest_algorithm.algorithm)
+    if digest is None:
+        raise TokenInvalid("token: unknown digest algorithm")
+    algorithm, key = signer.signature_algorithm, leaf.public_key()
+    implied = cms.SIGNATURES.get(algorithm.algorithm, "unknown")
+    if implied not in (None, digest[0]):
+        raise TokenInvalid("token: a signature algorithm that does not go with its digest")
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        elliptic = algorithm.algorithm.dotted_string.startswith("1.2.840.10045.4.3.")
+        if not elliptic or algorithm.parameters is not None:
+            raise TokenInvalid("token: not the signature algorithm of the authority's key")
+        _check_ecdsa_form(signer.signature, low_s=low_s)
+    elif isinstance(key, rsa.RSAPublicKey):
+        if (
+            not algorithm.algorithm.dotted_string.startswith("1.2.840.113549.1.1.")
+            or algorithm.parameters is None
+        ):
+            raise TokenInvalid("token: not the signature algorithm of the authority's key")
+    else:
+        raise TokenInvalid("token: the authority's key is neither elliptic nor RSA")
+
+
+def _check_ecdsa_form(signature: bytes, *, low_s: bool) -> None:
+    try:
+        r, s = decode_dss_signature(signature)
+    except ValueError as error:
+        raise TokenInvalid("token: the signature is not DER") from error
+    if encode_dss_signature(r, s) != signature:
+        raise TokenInvalid("token: the signature is not DER")
+    if low_s and s > P256_ORDER // 2:
+        raise TokenInvalid("token: s in the upper half")
+
+
+def _check_attributes(token: cms.Token, leaf: x509.Certificate) -> None:
+    """RFC 3161 section 2.4.2: the signed attributes name the content's type, its digest and the certificate."""
+    signer = _signer(token)
+    values: dict[str, bytes] = {}
+    for attribute in signer.signed_attributes.as_list():
+        parts = attribute.values.as_list()
+        if len(parts) != 1 or attribute.type.dotted_string in values:
+            raise TokenInvalid("token: a doubled signed attribute")
+        values[attribute.type.dotted_string] = cms.whole(parts[0])
+    digest = hashlib.new(
+        cms.HASHES[signer.digest_algorithm.algorithm][0], token.content.content.content
+    ).digest()
+    wanted = {cms.CONTENT_TYPE: asn1.encode_der(cms.TST_INFO), cms.MESSAGE_DIGEST: asn1.encode_der(digest)}
+    for kind, want in wanted.items():
+        if values.get(kind.dotted_string) != want:
+            raise TokenInvalid("token: signed attributes that are not of this content")
+    if not _names_certificate(values, leaf.public_bytes(Encoding.DER)):
+        raise TokenInvalid("token: the signed attributes do not name the certificate")
+
+
+def _names_certificate(values: dict[str, bytes], certificate: bytes) -> bool:
+    newer = values.get(cms.SIGNING_CERTIFICATE_V2.dotted_string)
+    if newer is not None:
+        ids = cms.decode(cms.SigningCertificateV2, newer, what="signingCertificateV2").certs
+        named = ids[0].hash_algorithm if ids else None
+        kind = cms.HASHES.get(named.algorithm if named else cms.SHA256)
+        return (
+            bool(ids) and kind is not None and hashlib.new(kind[0], certificate).digest() == ids[0].cert_hash
+        )
+    older = values.get(cms.SIGNING_CERTIFICATE.dotted_string)
+    if older is None:
+        return False
+    first = cms.decode(cms.SigningCertificate, older, what="signingCertificate").certs[:1]
+    # SHA-1 is no danger here: the trust file pins the certificate's bytes.
+    return bool(first) and hashlib.sha1(certificate, usedforsecurity=False).digest() == first[0].cert_hash
+
+
+def _algorithm(oid: x509.ObjectIdentifier) -> cms.Algorithm:
+    return cms.Algorithm(algorithm=oid, parameters=asn1.Null())
+
+
+def _granted(token: cms.Token) -> bytes:
+    """A TimeStampResp around a token, as rfc3161-client wants it: the certificates, which nothing signs, sorted."""
+    parts = sorted(cms.whole(part) for part in token.content.certificates)
+    data = replace(token.content, certificates=[asn1.decode_der(asn1.TLV, part) for part in parts])
+    granted = cms.StatusInfo(status=0, status_string=None, fail_info=None)
+    tlv = asn1.decode_der(asn1.TLV, asn1.encode_der(replace(token, content=data)))
+    return asn1.encode_der(cms.Grant(status=granted, token=tlv))
+
+
+def _failure(status: cms.StatusInfo) -> str:
+    return "; ".join(status.status_string or ()) or "no reason given"
