@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ASN.1 of RFC 3161 and RFC 5652 that time-stamping needs, as strict DER structs, and nothing else.
 
-Optional parts that this project refuses (unsigned attributes, CRLs, unknown parameters) are left out on purpose:
-what is not declared here does not decode. `decode` also re-encodes and compares, so one value has one encoding.
-Not here: signatures, trust, time. Pure.
+Optional parts that this project refuses (unsigned attributes, CRLs, unknown parameters) are left out on
+purpose: what is not declared here does not decode. `decode` also re-encodes and compares, so one value
+has one encoding. Not here: signatures, trust, time. Pure.
 """
 
 from __future__ import annotations
@@ -151,12 +151,12 @@ class Content:
 
 @asn1.sequence
 class SignedData:
-    """SignedData with certificates and without CRLs; writers in use do not sort the certificates, so a list."""
+    """SignedData without CRLs; authorities in use do not sort the certificates, so they are a list here."""
 
     version: int
     digest_algorithms: SetOf[Algorithm]
     content: Content
-    certificates: Annotated[list[TLV], Implicit(0)]
+    certificates: Annotated[list[TLV] | None, Implicit(0)]
     signer_infos: SetOf[SignerInfo]
 
 

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """RFC 3161 seen from the asker's and the verifier's side: requests, replies, and what a token proves.
 
-Enters: digests, DER bytes, an `Authority` (the certificates that a trust file pins). Leaves: request bytes, token
-bytes, or the time that a token proves. A token is accepted only if every bit of it is either signed or fixed: strict
-DER, one signer, no unsigned attributes, no CRLs, the certificates byte-equal to the pinned ones, the algorithm
-identifiers of the signer's own key. (`openssl ts -verify` alone lets bits outside the signed parts vary.)
-The signature, the chain at the token's own time and the key purpose are judged by rfc3161-client.
-Not here: sockets (`ledger.tsa_client`), issuing (`ledger.tsa`), which tokens a bundle needs (`ledger.verify`). Pure.
+Enters: digests, DER bytes, an `Authority` (the certificates that a trust file pins). Leaves: request
+bytes, token bytes, or the time that a token proves. A token is accepted only if every bit of it is either
+signed or fixed: strict DER, one signer, no unsigned attributes, no CRLs, the certificates byte-equal to
+the pinned ones, the algorithm identifiers of the signer's own key. (`openssl ts -verify` alone lets bits
+outside the signed parts vary.) The signature, the chain at the token's own time and the key purpose are
+judged by rfc3161-client. Not here: sockets (`ledger.tsa_client`), issuing (`ledger.tsa`), which tokens a
+bundle needs (`ledger.verify`). Pure.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class Authority:
 
     def check(self, token: cms.Token, digest: bytes) -> None:
         """Raise TokenInvalid unless the token is this authority's, is intact, and stamps the SHA-256 `digest`."""
-        embedded = [cms.whole(part) for part in token.content.certificates]
+        embedded = [cms.whole(part) for part in token.content.certificates or ()]
         if embedded not in self._embeddings:
             raise TokenInvalid("the embedded certificates are not those of the trust file")
         _check_algorithms(token, self._leaf, low_s=self.operator == "self")
@@ -101,8 +102,8 @@ def request(digest: bytes, nonce: int) -> bytes:
 def token_of(response: bytes, *, digest: bytes, nonce: int) -> bytes:
     """The token of a TimeStampResp to `request(digest, nonce)`.
 
-    TimeUnavailable when the authority refused, TokenInvalid when what it granted answers another request. Whether
-    the signature is good is the verifier's question: the asker holds no trust file.
+    TimeUnavailable when the authority refused, TokenInvalid when what it granted answers another request.
+    Whether the signature is good is the verifier's question: the asker holds no trust file.
     """
     try:
         rejection = asn1.decode_der(cms.Rejection, response)
@@ -134,6 +135,8 @@ def parse(der: bytes) -> cms.Token:
     ):  # RFC 5652 section 5.1 and 5.3, for this content and signer id
         raise TokenInvalid("token: wrong version")
     digests = data.digest_algorithms.as_list()
+    if not data.certificates:
+        raise TokenInvalid("token: no certificate inside")
     if len(digests) != 1 or asn1.encode_der(digests[0]) != asn1.encode_der(signer.digest_algorithm):
         raise TokenInvalid("token: digest algorithms that are not the signer's")
     return token
@@ -161,7 +164,8 @@ def in_order(
 ) -> list[tuple[Operator, bytes]]:
     """Tokens in the order that a bundle file holds them: by what they stamp (`stamped`), then self before external.
 
-    Two tokens of one operator over the same bytes keep their order. TokenInvalid if one stamps something else.
+    Two tokens of one operator over the same bytes keep their order. TokenInvalid if one stamps something
+    else.
     """
     places = {hashlib.sha256(data).digest(): place for place, data in enumerate(stamped)}
     keyed = []
@@ -272,7 +276,7 @@ def _algorithm(oid: x509.ObjectIdentifier) -> cms.Algorithm:
 
 def _granted(token: cms.Token) -> bytes:
     """A TimeStampResp around a token, as rfc3161-client wants it: the certificates, which nothing signs, sorted."""
-    parts = sorted(cms.whole(part) for part in token.content.certificates)
+    parts = sorted(cms.whole(part) for part in token.content.certificates or ())
     data = replace(token.content, certificates=[asn1.decode_der(asn1.TLV, part) for part in parts])
     granted = cms.StatusInfo(status=0, status_string=None, fail_info=None)
     tlv = asn1.decode_der(asn1.TLV, asn1.encode_der(replace(token, content=data)))

@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Our own time-stamping authority (RFC 3161): its keys, the issuing of one token, and the HTTP face of it.
+
+Enters: TimeStampReq DER. Leaves: TimeStampResp DER, either a token signed by P-256 with SHA-256, or a
+rejection that names the PKIFailureInfo bit; garbage is answered, never dropped. `genTime` has whole
+seconds, because verifiers in use refuse fractions. What it issues is self-issued time: whoever runs the
+plane runs this clock, and every reader is told so by `operator: self`. It runs in a process of its own
+that alone holds its key. `issue` is pure; `tsa_app` is where the clock and the random serial numbers
+enter. Not here: asking (`tsa_client`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Awaitable, Callable, MutableMapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from cryptography import x509
+from cryptography.hazmat import asn1
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from ledger import cms, keys
+from ledger.errors import KeyInvalid, TokenInvalid
+from ledger.timestamp import low_s
+
+POLICY = x509.ObjectIdentifier(
+    "2.25.161775720700916124134080651782467586996"
+)  # uuid5 of urn:qcos:tsa-policy:v1
+VALIDITY = timedelta(days=3650)
+MAX_REQUEST_BYTES = 4096
+BAD_ALGORITHM, BAD_REQUEST, BAD_FORMAT = 0, 2, 5  # PKIFailureInfo bits, RFC 3161 section 2.4.2
+UNACCEPTED_POLICY, UNACCEPTED_EXTENSION = 15, 16
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class TsaKeys:
+    """The authority's key and certificate chain, and the parts of a token that never change."""
+
+    def __init__(self, private: ec.EllipticCurvePrivateKey, chain: tuple[bytes, ...]) -> None:
+        certificate = x509.load_der_x509_certificate(chain[0])
+        if certificate.public_key() != private.public_key():
+            raise KeyInvalid("tsa: the certificate is not of the key")
+        self.chain = chain
+        self._private = private
+        self._sid = cms.IssuerAndSerial(
+            issuer=_tlv(certificate.issuer.public_bytes()), serial_number=certificate.serial_number
+        )
+        ess = cms.EssCertIdV2(
+            hash_algorithm=None, cert_hash=hashlib.sha256(chain[0]).digest(), issuer_serial=None
+        )
+        self._fixed = (
+            _attribute(cms.CONTENT_TYPE, cms.TST_INFO),
+            _attribute(cms.SIGNING_CERTIFICATE_V2, cms.SigningCertificateV2(certs=[ess], policies=None)),
+        )
+
+    def sign(self, info: bytes, *, embed: bool) -> cms.Token:
+        """The token around a TSTInfo; without `embed` it names the certificate but does not carry it."""
+        digest = _attribute(cms.MESSAGE_DIGEST, hashlib.sha256(info).digest())
+        signed = asn1.SetOf([*self._fixed, digest])
+        signer = cms.SignerInfo(
+            version=1,
+            sid=self._sid,
+            digest_algorithm=cms.Algorithm(algorithm=cms.SHA256, parameters=None),
+            signed_attributes=signed,
+            signature_algorithm=cms.Algorithm(algorithm=cms.ECDSA_WITH_SHA256, parameters=None),
+            signature=low_s(self._private.sign(_set_of(signed), ec.ECDSA(hashes.SHA256()))),
+        )
+        return cms.Token(
+            type=cms.SIGNED_DATA,
+            content=cms.SignedData(
+                version=3,
+                digest_algorithms=asn1.SetOf([cms.Algorithm(algorithm=cms.SHA256, parameters=None)]),
+                content=cms.Content(type=cms.TST_INFO, content=info),
+                certificates=[_tlv(self.chain[0])] if embed else None,
+                signer_infos=asn1.SetOf([signer]),
+            ),
+        )
+
+
+def create_tsa_keys(folder: Path, *, now: datetime, name: str = "qcos time-stamping authority") -> None:
+    """Make `tsa.pem` (P-256) and `tsa-chain.pem` unless they are there.
+
+    The chain's root signs this one certificate and its key is then forgotten, so nobody can make a second.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if (folder / "tsa.pem").exists() and (folder / "tsa-chain.pem").exists():
+        return
+    root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    root_name, leaf_name = _name(f"{name} root"), _name(name)
+    root = _certificate(root_name, root_name, root_key, root_key, now=now, stamps=False)
+    leaf = _certificate(leaf_name, root_name, key, root_key, now=now, stamps=True)
+    (folder / "tsa.pem").unlink(missing_ok=True)  # a key whose chain was never written has signed nothing
+    keys.write_private(folder / "tsa.pem", key)
+    pem = b"".join(part.public_bytes(serialization.Encoding.PEM) for part in (leaf, root))
+    keys.write_secret(folder / "tsa-chain.pem", pem)
+
+
+def load_tsa_keys(folder: Path) -> TsaKeys:
+    """The authority of a folder; KeyInvalid says which file cannot be used."""
+    try:
+        private = serialization.load_pem_private_key(keys.read_secret(folder / "tsa.pem"), password=None)
+    except ValueError as error:
+        raise KeyInvalid("tsa.pem: not an unencrypted PKCS8 key") from error
+    if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
+        raise KeyInvalid("tsa.pem: not on curve P-256")
+    return TsaKeys(private, load_chain(folder))
+
+
+def load_chain(folder: Path) -> tuple[bytes, ...]:
+    """The authority's certificates as DER, its own first: what a trust file pins."""
+    try:
+        chain = x509.load_pem_x509_certificates(keys.read_secret(folder / "tsa-chain.pem"))
+    except ValueError as error:
+        raise KeyInvalid("tsa-chain.pem: no certificates") from error
+    return tuple(part.public_bytes(serialization.Encoding.DER) for part in chain)
+
+
+def issue(authority: TsaKeys, request: bytes, *, now: datetime, serial: int) -> bytes:
+    """The TimeStampResp to a request: a token at `now` (whole seconds), or a rejection with its reason.
+
+    `serial` must be positive and unique for this authority (RFC 3161 section 2.4.2).
+    """
+    try:
+        asked = cms.decode(cms.Request, request, what="request")
+    except TokenInvalid:
+        return _reject(BAD_FORMAT, "not a TimeStampReq in DER")
+    kind = cms.HASHES.get(asked.message_imprint.hash_algorithm.algorithm)
+    if asked.version != 1:
+        return _reject(BAD_REQUEST, "version must be 1")
+    if kind is None:
+        return _reject(BAD_ALGORITHM, "hash must be SHA-256, SHA-384 or SHA-512")
+    if len(asked.message_imprint.hashed_message) != kind[1]:
+        return _reject(BAD_FORMAT, "imprint does not fit its hash")
+    if asked.policy not in (None, POLICY):
+        return _reject(UNACCEPTED_POLICY, "unknown policy")
+    if asked.extensions is not None:
+        return _reject(UNACCEPTED_EXTENSION, "no extension is known")
+    info = cms.Info(
+        version=1,
+        policy=POLICY,
+        message_imprint=asked.message_imprint,
+        serial_number=serial,
+        gen_time=asn1.GeneralizedTime(now.astimezone(UTC).replace(microsecond=0)),
+        accuracy=cms.Accuracy(seconds=1),
+        nonce=asked.nonce,
+    )
+    token = authority.sign(asn1.encode_der(info), embed=asked.cert_req)
+    granted = cms.StatusInfo(status=0, status_string=None, fail_info=None)
+    return asn1.encode_der(cms.Grant(status=granted, token=_tlv(asn1.encode_der(token))))
+
+
+def tsa_app(authority: TsaKeys) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+    """The ASGI application of RFC 3161 section 3.4: POST application/timestamp-query to any path."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        body = await _body(receive)
+        if scope["method"] != "POST":
+            await _answer(send, 405, b"POST a time-stamp request\n", b"text/plain")
+        elif dict(scope["headers"]).get(b"content-type", b"") != b"application/timestamp-query":
+            await _answer(send, 415, b"send application/timestamp-query\n", b"text/plain")
+        else:
+            reply = issue(authority, body, now=datetime.now(UTC), serial=secrets.randbits(126) + 1)
+            await _answer(send, 200, reply, b"application/timestamp-reply")
+
+    return app
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while (await receive())["type"] != "lifespan.shutdown":
+        await send({"type": "lifespan.startup.complete"})
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+async def _body(receive: Receive) -> bytes:
+    """The body, cut one byte past the limit, where it is no request any more; the rest is read and dropped."""
+    data, more = b"", True
+    while more:
+        message = await receive()
+        data = (data + message.get("body", b""))[: MAX_REQUEST_BYTES + 1]
+        more = message.get("more_body", False)
+    return data if len(data) <= MAX_REQUEST_BYTES else b""
+
+
+async def _answer(send: Send, status: int, body: bytes, kind: bytes) -> None:
+    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _reject(bit: int, reason: str) -> bytes:
+    """TimeStampResp with status rejection(2); DER cuts the named bit list after its last set bit."""
+    octets = bytearray(bit // 8 + 1)
+    octets[-1] = 0x80 >> bit % 8
+    failure = asn1.BitString(bytes(octets), 7 - bit % 8)
+    return asn1.encode_der(
+        cms.Rejection(status=cms.StatusInfo(status=2, status_string=[reason], fail_info=failure))
+    )
+
+
+def _tlv(der: bytes) -> asn1.TLV:
+    return asn1.decode_der(asn1.TLV, der)
+
+
+def _set_of(attributes: asn1.SetOf[cms.Attribute]) -> bytes:
+    """The attributes as the explicit SET OF that is signed (RFC 5652 section 5.4), not the [0] that is sent."""
+    return asn1.encode_der(attributes)
+
+
+def _attribute(kind: x509.ObjectIdentifier, value: object) -> cms.Attribute:
+    return cms.Attribute(type=kind, values=asn1.SetOf([_tlv(asn1.encode_der(value))]))
+
+
+def _name(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+
+
+def _certificate(
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    signer: ec.EllipticCurvePrivateKey,
+    *,
+    now: datetime,
+    stamps: bool,
+) -> x509.Certificate:
+    """A certificate that may stamp time (RFC 3161 section 2.3: critical, that purpose alone), or its root."""
+    usage = {"digital_signature": stamps, "key_cert_sign": not stamps}
+    others = dict.fromkeys(
+        ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "crl_sign")
+        + ("encipher_only", "decipher_only"),
+        False,
+    )
+    start = now.astimezone(UTC).replace(microsecond=0)
+    builder = (
+        x509.CertificateBuilder(subject_name=subject, issuer_name=issuer, public_key=key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + VALIDITY)
+        .add_extension(x509.BasicConstraints(ca=not stamps, path_length=None), critical=True)
+        .add_extension(x509.KeyUsage(**usage, **others), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
+        )
+    )
+    if stamps:
+        purpose = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING])
+        builder = builder.add_extension(purpose, critical=True)
+    return builder.sign(signer, hashes.SHA256())
