@@ -87,7 +87,12 @@ class Decision(Struct, frozen=True):
 
 
 def _reason(reason: Reason) -> dict[str, object]:
-    shown: dict[str, object] = {"code": reason.code, "level": reason.level, "message": reason.message, "rule": reason.rule}
+    shown: dict[str, object] = {
+        "code": reason.code,
+        "level": reason.level,
+        "message": reason.message,
+        "rule": reason.rule,
+    }
     for name, value in (("want", reason.want), ("have", reason.have), ("fix", reason.fix)):
         if value is not None:
             shown[name] = value

@@ -79,16 +79,30 @@ class Usage(Struct, frozen=True, forbid_unknown_fields=True):
     running_jobs: Count
 
 
+class TeamLimit(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the principal's team may use; `name` repeats the team (null where it has none), or the check fails."""
+
+    name: str | None
+    shots_per_day: Count
+
+
+class DepartmentLimit(Struct, frozen=True, forbid_unknown_fields=True):
+    """Beginnings of the purposes that the principal's department may state ("*" is any); `name` as for a team."""
+
+    name: str | None
+    purposes: tuple[str, ...]
+
+
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
-    """The project's slice of the limits, for this principal; key "" is for one without team or department."""
+    """The project's slice of the limits, for this principal: made by `revision.PolicySet.limits`."""
 
     max_qubits: Count
     max_shots: Count
     max_depth: Count
     max_running_jobs: Count
     project_shots_per_day: Count
-    team_shots_per_day: dict[str, Count]
-    purposes_by_department: dict[str, tuple[str, ...]]
+    team: TeamLimit
+    department: DepartmentLimit
 
 
 class Backend(Struct, frozen=True, forbid_unknown_fields=True):

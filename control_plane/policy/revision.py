@@ -43,9 +43,10 @@ class PolicySet(Struct, frozen=True):
         """
         held: dict[str, Any] = dict(self.data["limits"]["default"])
         held.update(self.data["limits"]["projects"].get(project, {}))
-        for table, key in (("team_shots_per_day", team or ""), ("purposes_by_department", department or "")):
-            rows = held[table]
-            held[table] = {key: rows.get(key, rows["*"])}
+        shots = held.pop("team_shots_per_day")
+        purposes = held.pop("purposes_by_department")
+        held["team"] = {"name": team, "shots_per_day": shots.get(team, shots["*"])}
+        held["department"] = {"name": department, "purposes": purposes.get(department, purposes["*"])}
         return held
 
 
@@ -60,7 +61,11 @@ def load(folder: Path | None = None) -> PolicySet:
     """Read all policy files below `folder`; raises PolicyUnavailable, naming the file, if they can't be used."""
     root = folder or default_folder()
     try:
-        modules = {_below(path, root): path.read_text("utf-8") for path in sorted(root.rglob("*.rego")) if _rule(path)}
+        modules = {
+            _below(path, root): path.read_text("utf-8")
+            for path in sorted(root.rglob("*.rego"))
+            if _rule(path)
+        }
         documents = {_below(path, root): path.read_bytes() for path in sorted((root / "data").glob("*.json"))}
     except (OSError, UnicodeDecodeError) as fault:
         raise PolicyUnavailable(f"the policy files can't be read: {fault}") from fault

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The embedded engine: regopy behind a strict adapter, for profile `dev` only (design decision 5).
+
+Bare, regopy fails open: a built-in that it lacks is undefined, a shared interpreter answers for another's input, some
+errors say ok. So here: policies are compiled once; one thread alone ever touches the interpreter; built-in errors are
+strict; the input goes in as JSON text and never as a Python object; a call that isn't on the list below, or isn't a
+function of the policies themselves, refuses the load; and an answer must be one result with one binding.
+It does not find unsafe variables or old syntax: `opa check --strict` does, before policies are shipped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from control_plane.policy.decision import PolicyUnavailable
+from control_plane.policy.revision import ENTRYPOINT, PolicySet
+
+BUILTINS = frozenset(
+    {
+        "array.concat",
+        "concat",
+        "count",
+        "floor",
+        "format_int",
+        "is_array",
+        "is_boolean",
+        "is_number",
+        "is_object",
+        "is_string",
+        "lower",
+        "max",
+        "object.get",
+        "object.keys",
+        "object.union",
+        "regex.match",
+        "sort",
+        "startswith",
+    }
+)
+"""Built-ins of which the tests show that both engines agree. `sprintf` is none: it quotes what other built-ins made."""
+
+_TEXT = re.compile(r'"(?:\\.|[^"\\])*"|`[^`]*`|#[^\n]*')
+_CALL = re.compile(r"(?<![\w.])([A-Za-z_][\w.]*)\(")
+_DEFINED = re.compile(r"^(?:default )?([a-z_]\w*)\(", re.MULTILINE)
+_IMPORTED = re.compile(r"^import data\.qcos\.(\w+)$", re.MULTILINE)
+_LIMIT_S = 2.0
+
+
+class EmbeddedEngine:
+    """Evaluates in a thread of its own; calls are served one after the other."""
+
+    name = "embedded"
+
+    def __init__(self, policies: PolicySet, limit_s: float = _LIMIT_S) -> None:
+        """Refuse policies that call anything but the listed built-ins and their own functions."""
+        demand_known_calls(policies.modules)
+        self.policies = policies
+        self._limit_s = limit_s
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="policy")
+        self._compiled: _Compiled | None = None
+
+    async def evaluate(self, input_json: bytes) -> object:
+        """The decision rule's value; PolicyUnavailable on any error, and after `limit_s` seconds."""
+        try:
+            work = asyncio.get_running_loop().run_in_executor(self._thread, self._evaluate, input_json)
+            return await asyncio.wait_for(work, self._limit_s)
+        except TimeoutError as fault:
+            raise PolicyUnavailable(f"the embedded engine took longer than {self._limit_s} s") from fault
+        except RuntimeError as fault:  # the executor is shut down
+            raise PolicyUnavailable(f"the embedded engine is closed: {fault}") from fault
+
+    async def ready(self) -> None:
+        """Compile if that wasn't done yet; raises PolicyUnavailable if it can't be."""
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._compile)
+        except RuntimeError as fault:
+            raise PolicyUnavailable(f"the embedded engine is closed: {fault}") from fault
+
+    async def close(self) -> None:
+        """End the thread after what it is at."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _evaluate(self, input_json: bytes) -> object:
+        return self._compile().evaluate(input_json)
+
+    def _compile(self) -> _Compiled:
+        if self._compiled is None:
+            self._compiled = _Compiled(self.policies)
+        return self._compiled
+
+
+class _Compiled:
+    """An interpreter and its bundle; touched by one thread only."""
+
+    def __init__(self, policies: PolicySet) -> None:
+        from regopy import Interpreter  # type: ignore[import-untyped]  # heavy, and only this engine needs it
+        from regopy.rego_shared import LogLevel, RegoError  # type: ignore[import-untyped]
+
+        self._fault: type[Exception] = RegoError
+        self._interpreter: Any = Interpreter()
+        self._interpreter.log_level = LogLevel.NONE
+        self._interpreter.strict_built_in_errors = True
+        try:
+            self._interpreter.add_data_json(
+                json.dumps({"data": policies.data}, ensure_ascii=False, allow_nan=False)
+            )
+            for path, source in policies.modules.items():
+                self._interpreter.add_module(path, source)
+            self._bundle: Any = self._interpreter.build(f"answer = data.{ENTRYPOINT.replace('/', '.')}")
+        except (RegoError, ValueError) as fault:
+            raise PolicyUnavailable(f"the policies don't compile: {str(fault)[:500]}") from fault
+        if not self._bundle.ok():
+            raise PolicyUnavailable("the policies don't compile")
+
+    def evaluate(self, input_json: bytes) -> object:
+        try:
+            # The C interface ends a text at NUL: JSON writes that as \\u0000, so a raw one is no JSON.
+            value = json.loads(input_json, parse_constant=_refuse, parse_float=_refuse)
+            self._interpreter.set_input_term(json.dumps(value, ensure_ascii=False, allow_nan=False))
+            output = self._interpreter.query_bundle(self._bundle)
+        except (self._fault, ValueError, RecursionError) as fault:
+            raise PolicyUnavailable(f"the embedded engine failed: {type(fault).__name__}") from fault
+        if not output.ok() or len(output) != 1:
+            raise PolicyUnavailable("the embedded engine failed: an error in a rule")
+        result = output[0]
+        if result.expressions != [True] or set(result.bindings) != {"answer"}:
+            raise PolicyUnavailable("the policy's decision is undefined")
+        answer: object = result.bindings["answer"]
+        return answer
+
+
+def demand_known_calls(modules: Mapping[str, str]) -> None:
+    """Raise PolicyUnavailable, naming file and call, unless each call is a listed built-in or an own function."""
+    bare = {path: _TEXT.sub('""', source) for path, source in modules.items()}
+    functions = {path.split("/")[1]: set(_DEFINED.findall(source)) for path, source in bare.items()}
+    for path, source in bare.items():
+        imported = {
+            f"{name}.{function}" for name in _IMPORTED.findall(source) for function in functions.get(name, ())
+        }
+        known = BUILTINS | functions[path.split("/")[1]] | imported
+        for call in _CALL.findall(source):
+            if call not in known:
+                raise PolicyUnavailable(f"{path}: {call} is not on the embedded engine's list of built-ins")
+
+
+def _refuse(text: str) -> object:
+    raise ValueError(f"not an integer: {text}")

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""OPA as a sidecar, spoken to with opa-python-client over a Unix socket or loopback (G2, design decision 5).
+
+What the client would do by itself is off: no retry with sleeps, no redirect, no rewriting of policies (none is ever
+sent). Strict built-in errors are asked for with each decision, because an error inside a deny rule would otherwise drop
+the rule. An answer without `result` is undefined, which is an error. One session a process, made at first use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+from opa_client.opa_async import AsyncOpaClient  # type: ignore[import-untyped]
+
+from control_plane.policy.decision import PolicyUnavailable
+from control_plane.policy.revision import ENTRYPOINT, PolicySet
+
+LIMIT_S = 0.25
+"""A decision that takes longer is none: its goal is p99 <= 5 ms."""
+
+_READY_LIMIT_S = 2.0
+_LARGEST_ANSWER = 8 * 1024 * 1024
+
+
+class OpaEngine:
+    """Decides by an OPA that runs beside this process and holds exactly `policies`."""
+
+    name = "opa"
+
+    def __init__(self, policies: PolicySet, url: str, limit_s: float = LIMIT_S) -> None:
+        """Take `unix:///path`, `http://` on loopback or `https://`; raises PolicyUnavailable for any other."""
+        self.policies = policies
+        self._client = _Client(url)
+        self._limit_s = limit_s
+
+    async def evaluate(self, input_json: bytes) -> object:
+        """The decision rule's value; PolicyUnavailable on any error, undefined, and after `limit_s` seconds."""
+        body = b'{"input":' + input_json + b"}"
+        path = f"/v1/data/{ENTRYPOINT}?strict-builtin-errors=true"
+        return _result(await self._client.ask("POST", path, self._limit_s, body), "the policy's decision")
+
+    async def ready(self) -> None:
+        """Return only if OPA answers and the policies and data read back from it are those of `policies`."""
+        held = _result(await self._client.ask("GET", "/v1/policies", _READY_LIMIT_S), "the policy list")
+        data = _result(await self._client.ask("GET", "/v1/data/data", _READY_LIMIT_S), "the policy data")
+        if sorted(_sources(held)) != sorted(self.policies.modules.values()) or data != self.policies.data:
+            raise PolicyUnavailable(f"OPA holds other policies than revision {self.policies.revision}")
+
+    async def close(self) -> None:
+        """Close the session."""
+        await self._client.close_connection()
+
+
+class _Client(AsyncOpaClient):  # type: ignore[misc]  # the library is untyped
+    """The library's client on a session of ours: a Unix socket if asked for, no retries, no redirects."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._socket = parts.path if parts.scheme == "unix" else None
+        if not (
+            self._socket or parts.scheme == "https" or (parts.scheme == "http" and _loopback(parts.hostname))
+        ):
+            raise PolicyUnavailable(
+                f"OPA is reached by unix:///path, http on loopback or https, not by {url!r}"
+            )
+        secure = parts.scheme == "https"
+        port = parts.port or (443 if secure else 8181)
+        super().__init__(host=parts.hostname or "localhost", port=port, ssl=secure, retries=0)
+
+    async def _init_session(self) -> None:
+        connector = aiohttp.UnixConnector(path=self._socket) if self._socket else aiohttp.TCPConnector()
+        self._session = aiohttp.ClientSession(connector=connector)
+
+    async def ask(self, method: str, path: str, limit_s: float, body: bytes | None = None) -> bytes:
+        """One request, one answer of status 200, read whole; anything else is PolicyUnavailable."""
+        if self._session is None or self._session.closed:
+            await self._init_session()
+        url = f"{self.schema}{self.host}:{self.port}{path}"
+        options: dict[str, Any] = {"allow_redirects": False, "timeout": aiohttp.ClientTimeout(total=limit_s)}
+        if body is not None:
+            options.update(data=body, headers={"Content-Type": "application/json"})
+        try:
+            async with self._request(method, url, **options) as response:
+                content = await _read(response)
+                if response.status != 200:
+                    raise PolicyUnavailable(f"OPA answered {response.status}: {_code(content)}")
+                return content
+        except TimeoutError as fault:
+            raise PolicyUnavailable(f"OPA took longer than {limit_s} s") from fault
+        except (aiohttp.ClientError, OSError, ValueError) as fault:
+            raise PolicyUnavailable(f"OPA can't be reached: {type(fault).__name__}") from fault
+
+
+def opa_command(opa_bin: str | Path, address: str, policy_dir: str | Path) -> list[str]:
+    """The command line that serves the policies below `policy_dir` at `unix:///path` or `http://127.0.0.1:PORT`.
+
+    Loopback or a socket of mode 0700 only; no telemetry, no version check. Raises PolicyUnavailable for other addresses.
+    """
+    parts = urlsplit(address)
+    if parts.scheme == "unix" and parts.path:
+        bound = address
+    elif parts.scheme == "http" and _loopback(parts.hostname) and parts.port:
+        bound = parts.netloc
+    else:
+        raise PolicyUnavailable(f"OPA is served at unix:///path or http://127.0.0.1:PORT, not at {address!r}")
+    server = ["run", "--server", "--addr", bound, "--unix-socket-perm", "700", "--disable-telemetry"]
+    quiet = ["--log-level", "error", "--shutdown-grace-period", "1"]
+    ignored = ["--ignore", "*_test.rego", "--ignore", "schemas"]
+    return [str(opa_bin), *server, *quiet, *ignored, str(policy_dir)]
+
+
+def _loopback(host: str | None) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    content = bytearray()
+    async for chunk in response.content.iter_chunked(65536):
+        content += chunk
+        if len(content) > _LARGEST_ANSWER:
+            raise PolicyUnavailable("OPA's answer is too large")
+    return bytes(content)
+
+
+def _result(content: bytes, what: str) -> object:
+    try:
+        answer = msgspec.json.decode(content)
+    except (ValueError, RecursionError) as fault:
+        raise PolicyUnavailable("OPA's answer is no JSON") from fault
+    if not isinstance(answer, dict) or "result" not in answer:
+        raise PolicyUnavailable(f"{what} is undefined")
+    return answer["result"]
+
+
+def _code(content: bytes) -> str:
+    try:
+        return str(msgspec.json.decode(content)["code"])[:100]
+    except (ValueError, RecursionError, TypeError, KeyError):
+        return "no code"
+
+
+def _sources(held: object) -> Sequence[str]:
+    try:
+        return [row.raw for row in msgspec.convert(held, list[_Module])]
+    except ValueError as fault:
+        raise PolicyUnavailable("OPA's list of policies has another shape") from fault
+
+
+class _Module(msgspec.Struct, frozen=True):
+    raw: str

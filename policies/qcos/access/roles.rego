@@ -1,0 +1,152 @@
+# METADATA
+# title: Access
+# description: Who may submit a job, by role in the project and by the job's purpose (G2, G13).
+# scope: package
+# schemas:
+#   - input: schema.input
+package qcos.access
+
+import data.data.vocabulary
+import data.qcos.values
+
+default allow := false
+
+# METADATA
+# title: The principal may submit this job
+# entrypoint: true
+allow if {
+	count(deny) == 0
+	known_action
+	member
+	may_submit
+	may_pursue
+}
+
+# METADATA
+# title: The action is one that these rules know
+# custom:
+#   code: action_unknown
+deny contains reason if {
+	not known_action
+	reason := {
+		"code": "action_unknown",
+		"level": "hard",
+		"message": concat("", ["access: no rule knows the action ", values.shown(object.get(input, "action", ""))]),
+		"rule": "access.action_unknown",
+		"want": "job:submit",
+		"have": values.shown(object.get(input, "action", "")),
+		"fix": "ask for job:submit",
+	}
+}
+
+# METADATA
+# title: Only members of the project submit jobs
+# custom:
+#   code: not_a_member
+deny contains reason if {
+	known_action
+	not member
+	reason := {
+		"code": "not_a_member",
+		"level": "hard",
+		"message": concat("", ["access: no role in project ", project]),
+		"rule": "access.not_a_member",
+		"want": "a role in the project",
+		"have": "none",
+		"fix": concat("", ["ask an administrator of ", project, " for a role"]),
+	}
+}
+
+# METADATA
+# title: Only some roles submit jobs
+# custom:
+#   code: role_required
+deny contains reason if {
+	known_action
+	member
+	not may_submit
+	wanted := values.listed(vocabulary.submit_roles)
+	reason := {
+		"code": "role_required",
+		"level": "hard",
+		"message": concat("", ["access: submitting needs one of ", wanted, ", held in ", project, ": ", held]),
+		"rule": "access.role_required",
+		"want": wanted,
+		"have": held,
+		"fix": concat("", ["ask an administrator of ", project, " for one of these roles"]),
+	}
+}
+
+# METADATA
+# title: Some purposes are for some roles only
+# description: Only a quantum-engineer submits production jobs.
+# custom:
+#   code: purpose_role_required
+deny contains reason if {
+	known_action
+	member
+	may_submit
+	not may_pursue
+	wanted := values.listed(roles_wanted)
+	reason := {
+		"code": "role_required",
+		"level": "hard",
+		"message": concat("", ["access: purpose ", purpose, " needs role ", wanted, ", held in ", project, ": ", held]),
+		"rule": "access.purpose_role_required",
+		"want": wanted,
+		"have": held,
+		"fix": concat("", ["ask a ", wanted, " to submit it, or state another purpose"]),
+	}
+}
+
+known_action if input.action == "job:submit"
+
+member if count(roles) > 0
+
+may_submit if {
+	some role in roles
+	role in vocabulary.submit_roles
+}
+
+may_pursue if {
+	values.label(input.job.purpose)
+	is_array(vocabulary.purpose_roles)
+	every rule in vocabulary.purpose_roles {
+		_satisfied(rule)
+	}
+}
+
+roles contains role if {
+	is_array(input.principal.roles)
+	some role in input.principal.roles
+	values.name(role)
+}
+
+roles_wanted contains role if {
+	some rule in vocabulary.purpose_roles
+	not _satisfied(rule)
+	some role in rule.roles
+}
+
+_satisfied(rule) if not values.begins(input.job.purpose, rule.prefix)
+
+_satisfied(rule) if {
+	some role in roles
+	role in rule.roles
+}
+
+held := values.listed(roles)
+
+project := values.shown(object.get(input, ["job", "project"], ""))
+
+purpose := values.shown(object.get(input, ["job", "purpose"], ""))
+
+default because := "denied"
+
+# METADATA
+# title: Why the check passed
+because := concat("", [held, " may submit in ", project]) if allow
+
+# METADATA
+# title: This package's line in the decision
+check := {"name": "access", "pass": allow, "because": because, "rule": "access.allow"}

@@ -1,0 +1,183 @@
+# METADATA
+# title: Constraints
+# description: Limits of one job, and which backends its own constraints leave (G2, G9).
+# scope: package
+# schemas:
+#   - input: schema.input
+package qcos.constraints
+
+import data.qcos.values
+
+default allow := false
+
+# METADATA
+# title: The job keeps the limits and some backend can take it
+# entrypoint: true
+allow if {
+	count(deny) == 0
+	within("max_qubits", qubits)
+	within("max_shots", shots)
+	depth_within
+	distinct
+	count(matching) > 0
+}
+
+# METADATA
+# title: One job asks for at most so much
+# custom:
+#   code: limit_exceeded
+deny contains reason if {
+	some [limit, asked, unit] in [["max_qubits", qubits, "qubits"], ["max_shots", shots, "shots"]]
+	not within(limit, asked)
+	reason := _over(limit, asked, unit)
+}
+
+# METADATA
+# title: A stated depth is within the limit
+# custom:
+#   code: depth_exceeded
+deny contains reason if {
+	not depth_within
+	reason := object.union(
+		_over("max_depth", object.get(input, ["job", "max_depth"], ""), "layers of depth"),
+		{"rule": "constraints.depth_exceeded"},
+	)
+}
+
+# METADATA
+# title: Some backend meets the job's constraints
+# custom:
+#   code: no_backend
+deny contains reason if {
+	not backend_left
+	reason := {
+		"code": "no_backend",
+		"level": "hard",
+		"message": concat("", ["constraints: no backend meets ", wanted, "; offered: ", offered]),
+		"rule": "constraints.no_backend",
+		"want": wanted,
+		"have": offered,
+		"fix": "loosen the constraints to fit one of the backends offered",
+	}
+}
+
+backend_left if {
+	distinct
+	count(matching) > 0
+}
+
+within(limit, asked) if {
+	values.natural(asked)
+	values.natural(input.limits[limit])
+	asked <= input.limits[limit]
+}
+
+depth_within if input.job.max_depth == null
+
+depth_within if within("max_depth", input.job.max_depth)
+
+# Two backends of one id would lend each other their properties.
+distinct if {
+	is_array(input.backends)
+	count({backend.id | some backend in input.backends}) == count(input.backends)
+}
+
+# METADATA
+# title: Ids of the backends that the job's own constraints leave
+matching contains backend.id if {
+	is_array(input.backends)
+	some backend in input.backends
+	values.name(backend.id)
+	provider_allowed(backend)
+	pin_allowed(backend)
+	large_enough(backend)
+}
+
+provider_allowed(backend) if {
+	input.job.allowed_providers == null
+	values.name(backend.provider)
+}
+
+provider_allowed(backend) if {
+	is_array(input.job.allowed_providers)
+	values.name(backend.provider)
+	backend.provider in input.job.allowed_providers
+}
+
+pin_allowed(_) if input.job.backend == null
+
+pin_allowed(backend) if {
+	values.name(input.job.backend)
+	backend.id == input.job.backend
+}
+
+large_enough(backend) if {
+	values.natural(backend.qubits)
+	values.natural(qubits)
+	backend.qubits >= qubits
+}
+
+# METADATA
+# title: Shots asked for
+# description: The larger of shots and executions (circuits x parameter sets x bases x shots), which quota uses too.
+default shots := "nothing usable"
+
+shots := max([input.job.shots, input.job.executions]) if {
+	values.natural(input.job.shots)
+	values.natural(input.job.executions)
+}
+
+default qubits := "nothing usable"
+
+qubits := input.job.qubits if values.natural(input.job.qubits)
+
+_over(limit, asked, unit) := {
+	"code": "limit_exceeded",
+	"level": "hard",
+	"message": concat("", ["constraints: at most ", most, " ", unit, " a job, asked for ", values.shown(asked)]),
+	"rule": "constraints.limit_exceeded",
+	"want": concat("", ["at most ", most, " ", unit]),
+	"have": concat("", [values.shown(asked), " ", unit]),
+	"fix": concat("", ["ask for at most ", most, " ", unit]),
+} if {
+	most := values.shown(object.get(input, ["limits", limit], ""))
+}
+
+wanted := concat(", ", array.concat([concat("", [values.shown(qubits), " qubits"])], array.concat(_providers, _pin)))
+
+default _providers := []
+
+_providers := [concat("", ["provider ", values.listed(_names(input.job.allowed_providers))])] if {
+	is_array(input.job.allowed_providers)
+}
+
+default _pin := []
+
+_pin := [concat("", ["backend ", input.job.backend])] if values.name(input.job.backend)
+
+offered := values.listed({_described(backend) |
+	is_array(input.backends)
+	some backend in input.backends
+	is_object(backend)
+})
+
+_described(backend) := concat("", [id, " (", provider, ", ", size, " qubits)"]) if {
+	id := values.shown(object.get(backend, "id", ""))
+	provider := values.shown(object.get(backend, "provider", ""))
+	size := values.shown(object.get(backend, "qubits", ""))
+}
+
+_names(texts) := {text |
+	some text in texts
+	values.name(text)
+}
+
+default because := "denied"
+
+# METADATA
+# title: Why the check passed
+because := concat("", [values.listed(matching), " meets ", wanted]) if allow
+
+# METADATA
+# title: This package's line in the decision
+check := {"name": "constraints", "pass": allow, "because": because, "rule": "constraints.allow"}

@@ -1,0 +1,46 @@
+# METADATA
+# title: Decision
+# description: >-
+#   Assembles the checks into one closed document. There is no `allow` in it: the plane computes that from the checks
+#   that it requires, so that a rule lost here can't allow anything (I5).
+# scope: package
+# schemas:
+#   - input: schema.input
+package qcos.main
+
+import data.qcos.access
+import data.qcos.attributes
+import data.qcos.budget
+import data.qcos.classification
+import data.qcos.constraints
+import data.qcos.quota
+
+# METADATA
+# title: The decision
+# description: Undefined if any check is; the plane takes that for "no decision".
+# entrypoint: true
+decision := {
+	"checks": [
+		access.check,
+		attributes.check,
+		constraints.check,
+		classification.check,
+		quota.check,
+		budget.check,
+	],
+	"reasons": [reason | some reason in reasons],
+	"backends": [backend | some backend in classification.usable],
+	"obligations": [],
+}
+
+reasons contains reason if some reason in access.deny
+
+reasons contains reason if some reason in attributes.deny
+
+reasons contains reason if some reason in constraints.deny
+
+reasons contains reason if some reason in classification.deny
+
+reasons contains reason if some reason in quota.deny
+
+reasons contains reason if some reason in budget.deny

@@ -1,0 +1,109 @@
+# METADATA
+# title: Quota
+# description: >-
+#   Shots a day by team and project, and unfinished jobs, such as that a team has at most 50,000 shots a day (G2).
+#   Judges a snapshot: two jobs decided at once may both pass.
+# scope: package
+# schemas:
+#   - input: schema.input
+package qcos.quota
+
+import data.qcos.constraints
+import data.qcos.values
+
+default allow := false
+
+# METADATA
+# title: The job keeps the day's quotas
+# entrypoint: true
+allow if {
+	count(deny) == 0
+	every quota in quotas {
+		_keeps(quota)
+	}
+}
+
+# METADATA
+# title: A day's quota is not exceeded
+# custom:
+#   code: quota_exceeded
+deny contains reason if {
+	some quota in quotas
+	not _keeps(quota)
+	limit := values.shown(quota.limit)
+	used := values.shown(quota.used)
+	asked := values.shown(quota.asked)
+	reason := {
+		"code": "quota_exceeded",
+		"level": "hard",
+		"message": concat("", ["quota: ", quota.of, " has ", used, " of ", limit, " ", quota.unit, ", asked for ", asked]),
+		"rule": "quota.quota_exceeded",
+		"want": concat("", ["at most ", limit, " ", quota.unit]),
+		"have": concat("", [used, " used, ", asked, " asked for"]),
+		"fix": _fix(quota),
+	}
+}
+
+# METADATA
+# title: The quotas that this job touches
+quotas := [
+	{
+		"of": who,
+		"unit": "shots today",
+		"limit": team_limit,
+		"used": object.get(input, ["usage", "team_shots_today"], ""),
+		"asked": constraints.shots,
+	},
+	{
+		"of": concat("", ["project ", project]),
+		"unit": "shots today",
+		"limit": object.get(input, ["limits", "project_shots_per_day"], ""),
+		"used": object.get(input, ["usage", "project_shots_today"], ""),
+		"asked": constraints.shots,
+	},
+	{
+		"of": concat("", ["project ", project]),
+		"unit": "unfinished jobs",
+		"limit": object.get(input, ["limits", "max_running_jobs"], ""),
+		"used": object.get(input, ["usage", "running_jobs"], ""),
+		"asked": 1,
+	},
+]
+
+_keeps(quota) if {
+	values.natural(quota.limit)
+	values.natural(quota.used)
+	values.natural(quota.asked)
+	quota.used + quota.asked <= quota.limit
+}
+
+default _fix(_) := "try again when the quota allows it, or ask an administrator for more"
+
+_fix(quota) := concat("", ["ask for at most ", left, " shots, or try again tomorrow (UTC)"]) if {
+	quota.unit == "shots today"
+	values.natural(quota.limit)
+	values.natural(quota.used)
+	quota.limit > quota.used
+	left := values.shown(quota.limit - quota.used)
+}
+
+# The limit is that of this very team: null is one too, a lost key is none.
+default team_limit := "nothing usable"
+
+team_limit := input.limits.team.shots_per_day if input.limits.team.name == input.principal.team
+
+default who := "a principal without team"
+
+who := concat("", ["team ", input.principal.team]) if values.name(input.principal.team)
+
+project := values.shown(object.get(input, ["job", "project"], ""))
+
+default because := "denied"
+
+# METADATA
+# title: Why the check passed
+because := concat("", [values.shown(constraints.shots), " shots fit the quotas of ", who, " and project ", project]) if allow
+
+# METADATA
+# title: This package's line in the decision
+check := {"name": "quota", "pass": allow, "because": because, "rule": "quota.allow"}
