@@ -28,6 +28,7 @@ NONCE_BYTES = 12
 class SealedBlob(Struct, frozen=True):
     """What is stored; only `commitment` may be shown to others than the tenant."""
 
+    tenant: str
     commitment: str
     nonce: bytes
     wrapped_key: bytes
@@ -42,7 +43,7 @@ def seal(
         raise BlobInvalid("a salt, key or nonce of the wrong length")
     committed = commitment(salt, content)
     ciphertext = AESGCM(key).encrypt(nonce, salt + content, _context(tenant, committed))
-    return SealedBlob(committed, nonce, aes_key_wrap(tenant_key, key), ciphertext)
+    return SealedBlob(tenant, committed, nonce, aes_key_wrap(tenant_key, key), ciphertext)
 
 
 def fresh(content: bytes, *, tenant: str, tenant_key: bytes) -> tuple[SealedBlob, bytes]:
@@ -59,11 +60,13 @@ def fresh(content: bytes, *, tenant: str, tenant_key: bytes) -> tuple[SealedBlob
     return sealed, salt
 
 
-def open_blob(sealed: SealedBlob, *, tenant: str, tenant_key: bytes) -> tuple[bytes, bytes]:
-    """(salt, content) of a blob of this tenant; BlobInvalid if anything about it changed or its key is erased."""
+def open_blob(sealed: SealedBlob, tenant_key: bytes) -> tuple[bytes, bytes]:
+    """(salt, content) of a blob; BlobInvalid if anything about it changed or its key is erased."""
     try:
         key = aes_key_unwrap(tenant_key, sealed.wrapped_key)
-        plain = AESGCM(key).decrypt(sealed.nonce, sealed.ciphertext, _context(tenant, sealed.commitment))
+        plain = AESGCM(key).decrypt(
+            sealed.nonce, sealed.ciphertext, _context(sealed.tenant, sealed.commitment)
+        )
     except (InvalidUnwrap, InvalidTag, ValueError) as error:
         raise BlobInvalid(f"{sealed.commitment} does not open with this tenant's key") from error
     salt, content = plain[:SALT_BYTES], plain[SALT_BYTES:]

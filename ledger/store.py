@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What writers and readers do with the ledger's tables; the sealer alone writes entries and has its own SQL.
+
+Every function takes an `AsyncConnection` first and belongs to the caller's transaction: `append` is durable once that
+commits, and one transaction can span packages. Row-level security shows the transaction's tenant only, so "None" may
+mean "not yours". Hashes are raw bytes here, `sha256:…` only where a leaf writes them so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from datetime import datetime
+
+from msgspec import Struct
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ledger.blob import SealedBlob
+from ledger.chain import Evidence, Level, Pending, bind, pending_bytes
+
+SEALED_CHANNEL = "qcos_sealed"  # NOTIFY once a batch and once a round of tokens, never by writers
+_PAGE = 2000  # entries a round trip when reading the whole log
+
+
+class StoredCheckpoint(Struct, frozen=True):
+    """A signed head; `note` is the authority, `size` and `root` are read out of it."""
+
+    size: int
+    root: bytes
+    note: bytes
+
+
+class StoredSignature(Struct, frozen=True):
+    """A bundle's signatures, made by the sealer; both null where the level is `sealed`."""
+
+    bundle_id: str
+    tenant: str
+    entry_id: str
+    index: int
+    level: Level
+    pae_mu: bytes | None
+    mldsa65: bytes | None
+    pae_sha256: bytes | None
+    p256: bytes | None
+
+
+class StoredToken(Struct, frozen=True):
+    """A time-stamp token and whose it is."""
+
+    operator: str
+    der: bytes
+
+
+class StoredKey(Struct, frozen=True):
+    """A public key of the sealer's; `public` is SubjectPublicKeyInfo DER."""
+
+    key_id: str
+    alg: str
+    purpose: str
+    public: bytes
+    valid_from: datetime
+
+
+class StoredEntry(Struct, frozen=True):
+    """A row of the log as it lies there; nothing about it is verified."""
+
+    index: int
+    entry_id: str | None
+    tenant: str | None
+    tenant_index: int | None
+    kind: str
+    leaf: bytes
+
+
+_APPEND = text("""
+    INSERT INTO ledger.inbox (tenant, pending, bundle_id, level, statement, salt)
+    SELECT * FROM unnest(CAST(:tenants AS text[]), CAST(:pendings AS bytea[]), CAST(:bundles AS uuid[]),
+                         CAST(:levels AS text[]), CAST(:statements AS bytea[]), CAST(:salts AS bytea[]))""")
+
+
+async def append(conn: AsyncConnection, items: Sequence[tuple[Pending, Evidence | None]]) -> None:
+    """Put entries into the inbox, in order; acknowledged only after the caller's commit.
+
+    An entry with evidence is bound to it (`chain.bind`) first. Raises before anything is written if an entry is
+    ill-formed; the tenant of each must be the transaction's.
+    """
+    if not items:
+        return
+    bound = [(bind(pending, proof) if proof else pending, proof) for pending, proof in items]
+    await conn.execute(
+        _APPEND,
+        {
+            "tenants": [pending.tenant for pending, _ in bound],
+            "pendings": [pending_bytes(pending) for pending, _ in bound],
+            "bundles": [proof and proof.bundle_id for _, proof in bound],
+            "levels": [proof and proof.level for _, proof in bound],
+            "statements": [proof and proof.statement for _, proof in bound],
+            "salts": [proof and proof.salt for _, proof in bound],
+        },
+    )
+
+
+_PUT_BLOBS = text("""
+    INSERT INTO ledger.blob (tenant, commitment, nonce, wrapped_key, ciphertext)
+    SELECT CAST(:tenant AS text), * FROM unnest(CAST(:commitments AS text[]), CAST(:nonces AS bytea[]),
+                                                CAST(:keys AS bytea[]), CAST(:ciphertexts AS bytea[]))""")
+
+
+async def put_blobs(conn: AsyncConnection, tenant: str, blobs: Iterable[SealedBlob]) -> None:
+    """Store sealed blobs, in the transaction of the entry that commits to them."""
+    kept = list(blobs)
+    if kept:
+        await conn.execute(
+            _PUT_BLOBS,
+            {
+                "tenant": tenant,
+                "commitments": [blob.commitment for blob in kept],
+                "nonces": [blob.nonce for blob in kept],
+                "keys": [blob.wrapped_key for blob in kept],
+                "ciphertexts": [blob.ciphertext for blob in kept],
+            },
+        )
+
+
+_BLOB = text("""
+    SELECT tenant, commitment, nonce, wrapped_key, ciphertext FROM ledger.blob
+    WHERE tenant = :tenant AND commitment = :commitment AND wrapped_key IS NOT NULL""")
+
+
+async def blob(conn: AsyncConnection, tenant: str, commitment: str) -> SealedBlob | None:
+    """A stored blob; None if there is none or its key is erased."""
+    row = (await conn.execute(_BLOB, {"tenant": tenant, "commitment": commitment})).one_or_none()
+    return SealedBlob(*row) if row else None
+
+
+_TENANT_KEY = text("SELECT wrapped FROM ledger.tenant_key WHERE tenant = :tenant")
+_PUT_TENANT_KEY = text("""
+    INSERT INTO ledger.tenant_key (tenant, wrapped) VALUES (:tenant, :wrapped) ON CONFLICT DO NOTHING""")
+
+
+async def tenant_key(conn: AsyncConnection, tenant: str) -> bytes | None:
+    """A tenant's blob key as wrapped by the root key."""
+    return (await conn.execute(_TENANT_KEY, {"tenant": tenant})).scalar_one_or_none()
+
+
+async def put_tenant_key(conn: AsyncConnection, tenant: str, wrapped: bytes) -> None:
+    """Store a tenant's wrapped key unless it has one: read it back, another process may have been first."""
+    await conn.execute(_PUT_TENANT_KEY, {"tenant": tenant, "wrapped": wrapped})
+
+
+_ENTRY = text('SELECT "index", leaf FROM ledger.entry WHERE entry_id = CAST(:entry_id AS uuid)')
+
+
+async def entry(conn: AsyncConnection, entry_id: str) -> tuple[int, bytes] | None:
+    """(index, leaf) of a sealed entry; None while it is only durable."""
+    row = (await conn.execute(_ENTRY, {"entry_id": entry_id})).one_or_none()
+    return (row[0], row[1]) if row else None
+
+
+_SEALED = text("SELECT entry_id FROM ledger.entry WHERE entry_id = ANY(CAST(:entry_ids AS uuid[]))")
+
+
+async def sealed(conn: AsyncConnection, entry_ids: Collection[str]) -> set[str]:
+    """Which of these entries are sealed."""
+    rows = await conn.execute(_SEALED, {"entry_ids": list(entry_ids)})
+    return {str(entry_id) for entry_id in rows.scalars()}
+
+
+_SIGNATURE_COLUMNS = (
+    """bundle_id::text, tenant, entry_id::text, "index", level, pae_mu, mldsa65, pae_sha256, p256"""
+)
+_SIGNATURE = text(
+    f"SELECT {_SIGNATURE_COLUMNS} FROM ledger.signature WHERE bundle_id = CAST(:bundle_id AS uuid)"  # noqa: S608
+)
+
+
+async def signature(conn: AsyncConnection, bundle_id: str) -> StoredSignature | None:
+    """What the sealer signed for a bundle; None until its entry is sealed, or if it was refused."""
+    row = (await conn.execute(_SIGNATURE, {"bundle_id": bundle_id})).one_or_none()
+    return StoredSignature(*row) if row else None
+
+
+_TOKENS = text("SELECT operator, der FROM ledger.token WHERE imprint = :imprint ORDER BY operator")
+
+
+async def tokens(conn: AsyncConnection, imprint: bytes) -> list[StoredToken]:
+    """The time-stamp tokens over bytes whose SHA-256 is `imprint`; empty while they are awaited."""
+    return [StoredToken(*row) for row in await conn.execute(_TOKENS, {"imprint": imprint})]
+
+
+_UNSTAMPED = text("SELECT count(*), extract(epoch FROM now() - min(since))::float8 FROM ledger.unstamped")
+
+
+async def unstamped(conn: AsyncConnection) -> tuple[int, float]:
+    """How many tokens are awaited and for how many seconds the oldest (0 when none)."""
+    count, age_s = (await conn.execute(_UNSTAMPED)).one()
+    return count, age_s or 0.0
+
+
+_LATEST = text("SELECT size, root, note FROM ledger.checkpoint ORDER BY size DESC LIMIT 1")
+_OVER = text("SELECT size, root, note FROM ledger.checkpoint WHERE size > :index ORDER BY size LIMIT 1")
+_CHECKPOINT = text("SELECT size, root, note FROM ledger.checkpoint WHERE size = :size")
+
+
+async def latest_checkpoint(conn: AsyncConnection) -> StoredCheckpoint | None:
+    """The head of the log; None before the first batch."""
+    row = (await conn.execute(_LATEST)).one_or_none()
+    return StoredCheckpoint(*row) if row else None
+
+
+async def checkpoint_over(conn: AsyncConnection, index: int) -> StoredCheckpoint | None:
+    """The checkpoint of the batch in which entry `index` was sealed: the first that covers it."""
+    row = (await conn.execute(_OVER, {"index": index})).one_or_none()
+    return StoredCheckpoint(*row) if row else None
+
+
+async def checkpoint(conn: AsyncConnection, size: int) -> StoredCheckpoint | None:
+    """The checkpoint of exactly this size; not every size has one."""
+    row = (await conn.execute(_CHECKPOINT, {"size": size})).one_or_none()
+    return StoredCheckpoint(*row) if row else None
+
+
+_TILES = text("""
+    SELECT level, "index", string_agg(hashes, '' ORDER BY start) FROM ledger.tile
+    WHERE (level, "index") IN (SELECT * FROM unnest(CAST(:levels AS smallint[]), CAST(:indexes AS bigint[])))
+    GROUP BY level, "index" """)
+
+
+async def tiles(conn: AsyncConnection, which: Collection[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
+    """The stored hashes of tiles (level, index), as many as each has; absent ones are left out."""
+    wanted = {"levels": [level for level, _ in which], "indexes": [index for _, index in which]}
+    return {(level, index): hashes for level, index, hashes in await conn.execute(_TILES, wanted)}
+
+
+async def tile(conn: AsyncConnection, level: int, index: int) -> bytes | None:
+    """One tile's hashes, 32 bytes each, 256 when it is full; a partial tile of width w is the first w of them."""
+    return (await tiles(conn, [(level, index)])).get((level, index))
+
+
+_KEYS = text("SELECT key_id, alg, purpose, public, valid_from FROM ledger.key ORDER BY key_id, alg")
+
+
+async def keys(conn: AsyncConnection) -> list[StoredKey]:
+    """The sealer's public keys, past ones included."""
+    return [StoredKey(*row) for row in await conn.execute(_KEYS)]
+
+
+_EXTENT = text("""
+    SELECT (SELECT coalesce(max(size), 0) FROM ledger.checkpoint),
+           (SELECT coalesce(max("index") + 1, 0) FROM ledger.entry)""")
+
+
+async def extent(conn: AsyncConnection) -> tuple[int, int]:
+    """(size of the newest checkpoint, one past the last entry), seen in one snapshot; equal in a sound log."""
+    row = (await conn.execute(_EXTENT)).one()
+    return row[0], row[1]
+
+
+_ENTRIES = text("""
+    SELECT "index", entry_id::text, tenant, tenant_index, kind, leaf FROM ledger.entry
+    WHERE "index" >= :start AND "index" < :end ORDER BY "index" LIMIT :count""")
+_CHECKPOINTS = text("""
+    SELECT size, root, note FROM ledger.checkpoint WHERE size > :start AND size <= :end ORDER BY size""")
+_SIGNATURES = text(
+    f'SELECT {_SIGNATURE_COLUMNS} FROM ledger.signature WHERE "index" >= :start AND "index" < :end'  # noqa: S608
+)
+
+
+async def stream_entries(
+    conn: AsyncConnection, start: int = 0, end: int | None = None
+) -> AsyncIterator[StoredEntry]:
+    """Entries in log order from `start` (to before `end`), a page at a time: entries are immutable, so are pages."""
+    until = (await extent(conn))[1] if end is None else end
+    while start < until:
+        found = await entries(conn, start, until)
+        for row in found:
+            yield row
+        if not found:
+            return
+        start = found[-1].index + 1
+
+
+async def entries(conn: AsyncConnection, start: int, end: int) -> list[StoredEntry]:
+    """The first entries, at most a page, of [start, end)."""
+    rows = await conn.execute(_ENTRIES, {"start": start, "end": end, "count": _PAGE})
+    return [StoredEntry(*row) for row in rows]
+
+
+async def checkpoints(conn: AsyncConnection, start: int, end: int) -> list[StoredCheckpoint]:
+    """Every checkpoint with start < size <= end."""
+    return [StoredCheckpoint(*row) for row in await conn.execute(_CHECKPOINTS, {"start": start, "end": end})]
+
+
+async def signatures(conn: AsyncConnection, start: int, end: int) -> list[StoredSignature]:
+    """The signatures of entries in [start, end)."""
+    return [StoredSignature(*row) for row in await conn.execute(_SIGNATURES, {"start": start, "end": end})]
