@@ -18,10 +18,12 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from joserfc import jws
-from joserfc.errors import JoseError
+from joserfc.errors import JoseError, UnsupportedAlgorithmError
+from joserfc.jwa import JWSAlgModel
 from msgspec import Struct
 
 from control_plane.auth.claims import (
+    ALGORITHMS,
     LEEWAY_S,
     Rule,
     SignedClaims,
@@ -61,6 +63,12 @@ class _Registry(jws.JWSRegistry):
     """joserfc's own bounds, widened to those of `claims`; unknown header names are allowed (RFC 7515 section 4)."""
 
     max_header_length = 2_048
+
+    def get_alg(self, name: str) -> JWSAlgModel:
+        """The one allowed algorithm. Without joserfc's warning that `EdDSA` may mean two curves: here it means one."""
+        if name not in (self.allowed or ()) or name not in ALGORITHMS:
+            raise UnsupportedAlgorithmError
+        return self.algorithms[name]
 
 
 class Authenticator:

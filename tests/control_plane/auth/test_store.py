@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""G13, N13, I7: assignments and rate buckets on a real PostgreSQL, as the role `app`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from control_plane.auth import limits, store
+from control_plane.auth.errors import RateLimited, TenantRefused
+from control_plane.auth.limits import Limits
+from control_plane.auth.principal import Assignment, Principal
+from control_plane.db import engine, transaction
+from tests.postgres import TestDatabase
+
+ALICE = Principal("alice", "alice", "acme", "acme", "https://idp.example", "a-1")
+# Fills so slowly that no test's duration matters.
+SLOW = Limits(requests_per_s=1e-6, requests_burst=20, bytes_per_s=1e-6, bytes_burst=1_000)
+
+
+@pytest.fixture
+async def app(database: TestDatabase) -> AsyncIterator[AsyncEngine]:
+    """An engine as `app`, with two tenants."""
+    found = engine(database.app)
+    for tenant in ("acme", "globex"):
+        async with transaction(found, tenant) as conn:
+            await store.add_tenant(conn, tenant)
+    yield found
+    await found.dispose()
+
+
+async def test_projects_are_kept_and_hidden_from_other_tenants(app: AsyncEngine) -> None:
+    """I7: another tenant's project looks like none, whoever is asked for."""
+    async with transaction(app, "acme") as conn:
+        await store.add_project(conn, "acme", "p", cost_center="CC-1", limits={"max_shots": 5})
+        await store.add_project(conn, "acme", "p", cost_center="CC-2", limits={"max_shots": 6})
+        found = await store.project(conn, "acme", "p")
+        assert found is not None
+        assert (found.cost_center, found.limits) == ("CC-2", {"max_shots": 6})
+        assert [one.project for one in await store.projects(conn, "acme")] == ["p"]
+        assert await store.project(conn, "acme", "q") is None
+    for tenant in ("globex", None):
+        async with transaction(app, tenant) as conn:
+            assert await store.project(conn, "acme", "p") is None
+            assert await store.projects(conn, "acme") == []
+            assert [one.tenant for one in await store.tenants(conn)] == ([tenant] if tenant else [])
+
+
+async def test_no_row_of_another_tenant_can_be_written(app: AsyncEngine) -> None:
+    """I7: row-level security refuses it, not only the code above."""
+    for write in (
+        lambda conn: store.add_tenant(conn, "initech"),
+        lambda conn: store.add_project(conn, "acme", "p"),
+        lambda conn: store.assign(conn, "acme", "i", "mallory", Assignment("quantum-admin")),
+        lambda conn: limits.take(conn, ALICE, SLOW),
+    ):
+        with pytest.raises(DBAPIError, match="row-level security"):
+            async with transaction(app, "globex") as conn:
+                await write(conn)
+
+
+@pytest.mark.parametrize("name", ["", "../p", "p q", "p\n", "-p", "p" * 129, "é"])
+async def test_odd_names_are_refused_before_the_database(app: AsyncEngine, name: str) -> None:
+    """N13: a project's name is safe in paths, logs and budget scopes."""
+    async with transaction(app, "acme") as conn:
+        with pytest.raises(ValueError, match="project"):
+            await store.add_project(conn, "acme", name)
+        with pytest.raises(ValueError, match="tenant"):
+            await store.add_tenant(conn, name)
+
+
+async def test_a_role_given_counts_at_once_and_so_does_its_end(app: AsyncEngine) -> None:
+    """G13: assignments are read on each request; token roles stay beside them; other people and issuers get nothing."""
+    wide, local = Assignment("auditor"), Assignment("quantum-engineer", "p")
+    holder = ALICE.holding((Assignment("finops"),))
+    async with transaction(app, "acme") as conn:
+        assert await store.enrich(conn, holder) == holder
+        for one in (wide, local, local):
+            await store.assign(conn, "acme", ALICE.issuer, "alice", one)
+        found = await store.enrich(conn, holder)
+        assert found.roles_in("p") == ("auditor", "finops", "quantum-engineer")
+        assert found.roles_in("q") == ("auditor", "finops")
+        assert await store.roles_of(conn, "acme", ALICE.issuer, "alice") == (wide, local)
+        for other in (
+            msgspec.structs.replace(ALICE, subject="bob"),
+            msgspec.structs.replace(ALICE, issuer="https://another.example"),
+        ):
+            assert (await store.enrich(conn, other)).roles_in("p") == ()
+        assert await store.revoke(conn, "acme", ALICE.issuer, "alice", local)
+        assert not await store.revoke(conn, "acme", ALICE.issuer, "alice", local)
+        assert (await store.enrich(conn, holder)).roles_in("p") == ("auditor", "finops")
+        with pytest.raises(ValueError, match="role"):
+            await store.assign(conn, "acme", ALICE.issuer, "alice", Assignment("root"))
+
+
+async def test_people_of_a_closed_or_unknown_tenant_are_refused(app: AsyncEngine) -> None:
+    """G13, I5: a sound token is not enough."""
+    stranger = msgspec.structs.replace(ALICE, tenant="initech")
+    async with transaction(app, "initech") as conn:
+        with pytest.raises(TenantRefused) as caught:
+            await store.enrich(conn, stranger)
+        assert caught.value.code == "tenant_unknown"
+    async with transaction(app, "acme") as conn:
+        await conn.execute(text("UPDATE auth.tenant SET state = 'closed'"))
+        with pytest.raises(TenantRefused) as caught:
+            await store.enrich(conn, ALICE)
+        assert caught.value.code == "tenant_closed"
+        await store.add_tenant(conn, "acme")
+        with pytest.raises(TenantRefused):
+            await store.enrich(conn, ALICE)
+    async with transaction(app, "globex") as conn:
+        await store.enrich(conn, msgspec.structs.replace(ALICE, tenant="globex"))
+
+
+async def test_draws_at_the_same_time_never_exceed_the_bucket(
+    app: AsyncEngine, database: TestDatabase
+) -> None:
+    """N13: 20 are let in, however many processes ask at once; each other principal has a bucket of their own."""
+    second = engine(database.app)
+
+    async def draw(where: AsyncEngine, who: Principal) -> RateLimited | None:
+        async with transaction(where, who.tenant) as conn:
+            return await limits.take(conn, who, SLOW, octets=10)
+
+    bob = msgspec.structs.replace(ALICE, pseudonym="a-2")
+    twin = msgspec.structs.replace(ALICE, tenant="globex")
+    answers = await asyncio.gather(*(draw(where, ALICE) for where in (app, second) for _ in range(40)))
+    assert answers.count(None) == 20
+    assert await draw(app, bob) is None
+    assert await draw(app, twin) is None
+    await second.dispose()
+
+
+async def test_a_bucket_fills_with_the_servers_clock(app: AsyncEngine) -> None:
+    """N13: `Retry-After` is when the draw would pass; a clock set back neither fills nor empties."""
+    full = Limits(requests_per_s=0.5, requests_burst=2, bytes_per_s=1, bytes_burst=100)
+    async with transaction(app, "acme") as conn:
+
+        async def aged(seconds: float) -> None:
+            await conn.execute(
+                text("UPDATE auth.rate SET filled_at = filled_at - make_interval(secs => :s)"), {"s": seconds}
+            )
+
+        assert await limits.take(conn, ALICE, full, requests=2) is None
+        refused = await limits.take(conn, ALICE, full, requests=2)
+        assert refused is not None
+        assert refused.retry_after_s in (3, 4)
+        assert refused.headers == {"Retry-After": str(refused.retry_after_s)}
+        await aged(-3_600)
+        assert await limits.take(conn, ALICE, full) is not None
+        await aged(3_600 + 4)
+        assert await limits.take(conn, ALICE, full, requests=2) is None
+        assert await limits.take(conn, ALICE, full) is not None
+
+
+async def test_bytes_are_drawn_with_requests_or_not_at_all(app: AsyncEngine) -> None:
+    """N13: a draw beyond the whole bucket passes only when it is full, and leaves a debt."""
+    async with transaction(app, "acme") as conn:
+        assert await limits.take(conn, ALICE, SLOW, octets=600) is None
+        assert await limits.take(conn, ALICE, SLOW, octets=600) is not None
+        assert await limits.take(conn, ALICE, SLOW, octets=400) is None
+        assert await limits.take(conn, ALICE, SLOW, octets=1) is not None
+        assert await limits.take(conn, ALICE, SLOW, octets=0) is None
+        left = (await conn.execute(text("SELECT requests FROM auth.rate"))).scalar_one()
+        assert 17 <= left < 18, "refused draws cost no request"
+        bob = msgspec.structs.replace(ALICE, pseudonym="a-2")
+        assert await limits.take(conn, bob, SLOW, octets=5_000) is None
+        refused = await limits.take(conn, bob, SLOW, octets=1)
+        assert refused is not None
+        assert refused.retry_after_s == 3_600
+
+
+@pytest.mark.parametrize("field", ["requests_per_s", "requests_burst", "bytes_per_s", "bytes_burst"])
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+def test_limits_that_are_none_do_not_start(field: str, value: float) -> None:
+    """N11: the message names the field."""
+    with pytest.raises(ValueError, match=field):
+        Limits(**{field: value})
