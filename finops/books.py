@@ -4,8 +4,11 @@
 Contract: the fold reads these sections of a body, and nothing else:
 
 - kind `budget:set`: the whole body, `BudgetSet`;
-- `hold`, `enlarge`, `settle`, `park` in the body of any entry: `HoldRecord`, `EnlargeRecord`, `SettleRecord`,
-  `ParkRecord`, as `store` returns them.
+- `hold` in the body of any entry: `HoldRecord`;
+- `enlarge` in the body of any entry: `EnlargeRecord`;
+- `settle` in the body of any entry: `SettleRecord`, or `ParkRecord` where the outcome isn't known yet;
+
+each as the result of the `store` call makes it with `body()`.
 
 The same entries in the same order give the same books, which `differences` compares with the rows. An entry that can't
 follow those before it raises; no balance is guessed. Pure: no clock, randomness, socket or database.
@@ -40,6 +43,11 @@ class BudgetSet(Struct, frozen=True, forbid_unknown_fields=True):
     limit: str
     currency: str
 
+    def body(self) -> dict[str, str]:
+        """The body of the entry."""
+        body: dict[str, str] = msgspec.to_builtins(self)
+        return body
+
 
 class HoldRecord(Struct, frozen=True, forbid_unknown_fields=True):
     """Section `hold`: money reserved for a job."""
@@ -70,9 +78,12 @@ class SettleRecord(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ParkRecord(Struct, frozen=True, forbid_unknown_fields=True):
-    """Section `park`: a hold kept for a job whose outcome isn't known."""
+    """Section `settle` of a job whose outcome isn't known: the whole hold is kept, `parked` is its amount."""
 
     job_id: str
+    parked: str
+    currency: str
+    budgets: tuple[Share, ...]
 
 
 class Hold(Struct, frozen=True):
@@ -107,10 +118,11 @@ def fold(books: Books, kind: str, body: dict[str, Any]) -> Books:
             _fold_hold(books, msgspec.convert(body["hold"], HoldRecord))
         if "enlarge" in body:
             _fold_enlarge(books, msgspec.convert(body["enlarge"], EnlargeRecord))
-        if "park" in body:
-            _fold_park(books, msgspec.convert(body["park"], ParkRecord))
         if "settle" in body:
-            _fold_settle(books, msgspec.convert(body["settle"], SettleRecord))
+            if "parked" in body["settle"]:
+                _fold_park(books, msgspec.convert(body["settle"], ParkRecord))
+            else:
+                _fold_settle(books, msgspec.convert(body["settle"], SettleRecord))
     except msgspec.ValidationError as error:
         raise BooksInconsistent(str(error), field=kind) from error
     return books
@@ -156,7 +168,9 @@ def _fold_enlarge(books: Books, record: EnlargeRecord) -> None:
 
 
 def _fold_park(books: Books, record: ParkRecord) -> None:
-    hold = _open_hold(books, record.job_id, None)
+    hold = _open_hold(books, record.job_id, record.currency)
+    if (record.parked, record.budgets) != (money.text(hold.amount), hold.budgets):
+        raise BooksInconsistent("what is parked is not the hold", field=record.job_id)
     books.holds[record.job_id] = msgspec.structs.replace(hold, state="parked")
 
 
@@ -178,8 +192,8 @@ def _reserve(books: Books, budgets: tuple[Share, ...], amount: Decimal) -> None:
         books.balances[key] = books.balances.get(key, Balance()).hold(amount)
 
 
-def _open_hold(books: Books, job_id: str, currency: str | None) -> Hold:
+def _open_hold(books: Books, job_id: str, currency: str) -> Hold:
     hold = books.holds.get(job_id)
-    if hold is None or hold.state == "settled" or currency not in (None, hold.currency):
+    if hold is None or hold.state == "settled" or currency != hold.currency:
         raise BooksInconsistent("no open hold", field=job_id)
     return hold

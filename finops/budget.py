@@ -85,6 +85,31 @@ class Balance(Struct, frozen=True):
         return Balance(money.total((self.held, -held)), money.total((self.captured, captured)))
 
 
+class BudgetView(Struct, frozen=True):
+    """One budget in the window of a moment; a rolling budget's figures are the sums over its days."""
+
+    budget_id: str
+    scope: str
+    period: str
+    window: str
+    limit: Decimal
+    held: Decimal
+    captured: Decimal
+    currency: str
+
+    @property
+    def available(self) -> Decimal:
+        """What a hold may still take; negative after an overrun or a lowered limit."""
+        return money.total((self.limit, -self.held, -self.captured))
+
+    def record(self) -> dict[str, str]:
+        """The budget as `budget show` prints it."""
+        amounts = {
+            name: money.text(getattr(self, name)) for name in ("limit", "held", "captured", "available")
+        }
+        return {"scope": self.scope, "period": self.period, **amounts, "currency": self.currency}
+
+
 class Settlement(Struct, frozen=True):
     """How a hold ended: hold + overrun = captured + released, and not both overrun and released."""
 

@@ -175,8 +175,8 @@ def upper_bound(
     return Money(money.check(amount, "price"), card.currency)
 
 
-def charge(card: RateCard, provider: str, device: str, facts: Iterable[Fact]) -> Charge:
-    """What the measured facts cost; raises UnknownPrice, FactInvalid or AmountInvalid."""
+def charge(card: RateCard, provider: str, facts: Iterable[Fact], device: str = ANY_DEVICE) -> Charge:
+    """What the measured facts cost on the provider's device; raises UnknownPrice, FactInvalid or AmountInvalid."""
     measured = by_meter(facts)
     tasks = measured["tasks"].quantity if "tasks" in measured else Decimal(1)
     lines: list[ChargeLine] = []

@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Budgets, holds and rate cards in PostgreSQL (I3); the one file of this package that holds SQL.
+
+Contract: every function takes a connection whose transaction its caller owns, and whose tenant is set: row-level security
+shows that tenant's rows only. `hold`, `enlarge` and `settle` lock the budgets they touch, in id order, until that
+transaction ends: MUST come late in it, and two holds in one transaction can deadlock. Results are values; their
+`body()` is the section that the caller MUST write into the ledger entry of the same transaction, so that
+`books.fold` of the entries equals these rows (I6).
+
+Not here: who may set a budget (the access rules), the entries (the ledger), quotas of shots and jobs.
+"""
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from functools import lru_cache
+
+from sqlalchemy import RowMapping, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from finops import money
+from finops.books import Books, BudgetSet, Hold, Share
+from finops.budget import Balance, BudgetView, Settlement, parse_period, parse_scope, windows
+from finops.errors import (
+    BudgetInvalid,
+    CurrencyMismatch,
+    FinopsError,
+    HoldClosed,
+    HoldExists,
+    HoldUnknown,
+    UnknownPrice,
+)
+from finops.holds import Enlarged, Exceeded, Held, HoldResult, Missing, Parked, Settled
+from finops.rates import RateCard, parse_card
+
+__all__ = [
+    "Enlarged",
+    "Exceeded",
+    "Held",
+    "HoldResult",
+    "Missing",
+    "Parked",
+    "Settled",
+    "applicable",
+    "books",
+    "card",
+    "current_card",
+    "enlarge",
+    "hold",
+    "park",
+    "push_card",
+    "release",
+    "set_budget",
+    "settle",
+    "show",
+]
+
+_parsed = lru_cache(maxsize=64)(parse_card)  # a card's bytes never change
+
+
+async def set_budget(
+    conn: AsyncConnection, tenant: str, scope: str, period: str, amount: Decimal, currency: str
+) -> BudgetSet:
+    """Create a budget or change its limit; the result is the body of `budget:set`.
+
+    A limit below what is spent is allowed and stops new holds. The currency of a budget never changes: CurrencyMismatch.
+    """
+    parsed = parse_scope(scope)
+    if parsed.kind == "tenant" and parsed.name != tenant:
+        raise BudgetInvalid("a tenant's budget is its own", field="scope")
+    values = {
+        "tenant": tenant,
+        "budget_id": str(uuid.uuid4()),
+        "scope": scope,
+        "period": str(parse_period(period)),
+        "amount": money.check(amount, "amount"),
+        "currency": money.currency(currency),
+    }
+    row = (await conn.execute(_SET_BUDGET, values)).mappings().one_or_none()
+    if row is None:
+        raise CurrencyMismatch(f"the budget is not in {currency}", field="currency")
+    return _budget_set(row)
+
+
+async def applicable(
+    conn: AsyncConnection,
+    tenant: str,
+    *,
+    project: str,
+    cost_center: str | None,
+    user: str | None,
+    provider: str | None,
+    at: datetime,
+) -> list[BudgetView]:
+    """The budgets that a job of this project, cost centre, user and provider touches, with their standing now."""
+    named = (("project", project), ("cost_center", cost_center), ("user", user), ("provider", provider))
+    scopes = [f"tenant:{tenant}"] + [f"{kind}:{name}" for kind, name in named if name]
+    return await _standing(conn, tenant, scopes, at)
+
+
+async def show(conn: AsyncConnection, tenant: str, at: datetime) -> list[BudgetView]:
+    """All budgets of the tenant, by scope and period."""
+    found = await _standing(conn, tenant, None, at)
+    return sorted(found, key=lambda view: (view.scope, view.period))
+
+
+async def hold(
+    conn: AsyncConnection,
+    tenant: str,
+    job_id: str,
+    budget_ids: Sequence[str],
+    amount: Decimal,
+    currency: str,
+    at: datetime,
+) -> HoldResult:
+    """Reserve an amount in every one of the budgets, or in none (I3); one round trip.
+
+    Raises HoldExists where the job held before, CurrencyMismatch where a budget has another currency.
+    """
+    moment = windows(at)
+    values = {
+        "tenant": tenant,
+        "job": job_id,
+        "budgets": list(budget_ids),
+        "month": moment.monthly,
+        "quarter": moment.quarterly,
+        "day": moment.rolling,
+        "amount": money.check(amount, "amount"),
+        "currency": money.currency(currency),
+    }
+    rows = (await conn.execute(_HOLD, values)).mappings().all()
+    match rows[0]["outcome"]:
+        case "held":
+            return Held(job_id, amount, currency, _shares_of(rows))
+        case "exceeded":
+            return Exceeded(tuple(_view(row) for row in rows))
+        case "missing":
+            return Missing()
+        case outcome:
+            raise _refusal(outcome, job_id, rows[0]["currency"], currency)
+
+
+async def enlarge(
+    conn: AsyncConnection, tenant: str, job_id: str, amount: Decimal, currency: str
+) -> Enlarged | Exceeded:
+    """Grow a job's hold to `amount` in the windows it counts in; a hold that is enough stays as it is.
+
+    Raises HoldUnknown, HoldClosed (settled or parked) or CurrencyMismatch.
+    """
+    values = {
+        "tenant": tenant,
+        "job": job_id,
+        "amount": money.check(amount, "amount"),
+        "currency": money.currency(currency),
+    }
+    rows = (await conn.execute(_ENLARGE, values)).mappings().all()
+    match rows[0]["outcome"]:
+        case "held":
+            return Enlarged(job_id, rows[0]["limit_amount"], rows[0]["held"], currency)
+        case "exceeded":
+            return Exceeded(tuple(_view(row) for row in rows))
+        case outcome:
+            raise _refusal(outcome, job_id, rows[0]["currency"], currency)
+
+
+async def settle(
+    conn: AsyncConnection, tenant: str, job_id: str, capture: Decimal, currency: str | None = None
+) -> Settled:
+    """Capture what a job cost and release the rest of its hold, once; a parked hold can be settled.
+
+    A capture above the hold is counted in full and told as `overrun`. Without a currency the hold's own is meant.
+    Raises HoldUnknown, HoldClosed or CurrencyMismatch.
+    """
+    values = {
+        "tenant": tenant,
+        "job": job_id,
+        "capture": money.check(capture, "capture"),
+        "currency": currency,
+    }
+    row = (await conn.execute(_SETTLE, values)).mappings().one()
+    if row["outcome"] != "settled":
+        raise _refusal(row["outcome"], job_id, row["currency"], currency or "")
+    shares = _pairs(row["budgets"], row["windows"])
+    return Settled(job_id, row["captured"], row["released"], row["overrun"], row["currency"], shares)
+
+
+async def release(conn: AsyncConnection, tenant: str, job_id: str) -> Settled:
+    """Give back a job's whole hold: it cost nothing."""
+    return await settle(conn, tenant, job_id, money.ZERO)
+
+
+async def park(conn: AsyncConnection, tenant: str, job_id: str) -> Parked:
+    """Keep the hold of a job whose outcome isn't known; it outlives the job until it is settled."""
+    row = (await conn.execute(_PARK, {"tenant": tenant, "job": job_id})).mappings().one_or_none()
+    if row is None:
+        raise HoldClosed("no open hold to park", field=job_id)
+    return Parked(job_id, row["amount"], row["currency"], _pairs(row["budgets"], row["windows"]))
+
+
+async def push_card(conn: AsyncConnection, tenant: str, document: bytes) -> RateCard:
+    """Check a rate card and make it the tenant's newest; pushed again, it is the newest again."""
+    pushed = parse_card(document)
+    values = {
+        "tenant": tenant,
+        "hash": pushed.hash,
+        "from": pushed.effective_from,
+        "until": pushed.effective_until,
+        "document": pushed.document,
+    }
+    await conn.execute(_PUSH_CARD, values)
+    return pushed
+
+
+async def current_card(conn: AsyncConnection, tenant: str, at: datetime) -> RateCard:
+    """The newest card whose dates cover the moment; raises UnknownPrice where none does."""
+    document = (await conn.execute(_CURRENT_CARD, {"tenant": tenant, "at": at})).scalar_one_or_none()
+    if document is None:
+        raise UnknownPrice("no rate card is in force", field="rate_card")
+    return _parsed(bytes(document))
+
+
+async def card(conn: AsyncConnection, tenant: str, card_hash: str) -> RateCard:
+    """The card of this hash, in force or not; raises UnknownPrice."""
+    document = (await conn.execute(_CARD, {"tenant": tenant, "hash": card_hash})).scalar_one_or_none()
+    if document is None:
+        raise UnknownPrice(f"no rate card {card_hash}", field="rate_card")
+    return _parsed(bytes(document))
+
+
+async def books(conn: AsyncConnection, tenant: str) -> Books:
+    """The tenant's rows in the form of the fold, to compare the two (I6); all holds ever made, so not for a request."""
+    found = Books()
+    values = {"tenant": tenant}
+    for row in (await conn.execute(_ALL_BUDGETS, values)).mappings():
+        found.budgets[row["budget_id"]] = _budget_set(row)
+    for row in (await conn.execute(_ALL_WINDOWS, values)).mappings():
+        found.balances[row["budget_id"], row["window_key"]] = Balance(row["held"], row["captured"])
+    for row in (await conn.execute(_ALL_HOLDS, values)).mappings():
+        ended = None
+        if row["state"] == "settled":
+            ended = Settlement(row["captured"], row["released"], row["overrun"])
+        shares = _pairs(row["budgets"], row["windows"])
+        found.holds[row["job_id"]] = Hold(row["amount"], row["currency"], shares, row["state"], ended)
+    return found
+
+
+async def _standing(
+    conn: AsyncConnection, tenant: str, scopes: list[str] | None, at: datetime
+) -> list[BudgetView]:
+    moment = windows(at)
+    values = {
+        "tenant": tenant,
+        "scopes": scopes,
+        "month": moment.monthly,
+        "quarter": moment.quarterly,
+        "day": moment.rolling,
+    }
+    return [_view(row) for row in (await conn.execute(_STANDING, values)).mappings()]
+
+
+def _view(row: RowMapping) -> BudgetView:
+    # An amount has one form, however many zeros the sum of it gained.
+    limit, held, captured = (Decimal(money.text(row[name])) for name in ("limit_amount", "held", "captured"))
+    return BudgetView(
+        row["budget_id"],
+        row["scope"],
+        row["period"],
+        row["window_key"],
+        limit,
+        held,
+        captured,
+        row["currency"],
+    )
+
+
+def _budget_set(row: RowMapping) -> BudgetSet:
+    limit = money.text(row["limit_amount"])
+    return BudgetSet(row["budget_id"], row["scope"], row["period"], limit, row["currency"])
+
+
+def _pairs(budgets: Sequence[str], keys: Sequence[str]) -> tuple[Share, ...]:
+    return tuple(Share(budget, window) for budget, window in zip(budgets, keys, strict=True))
+
+
+def _shares_of(rows: Sequence[RowMapping]) -> tuple[Share, ...]:
+    # RETURNING promises no order; the record has the order of the locks.
+    return tuple(
+        sorted((Share(row["budget_id"], row["window_key"]) for row in rows), key=lambda share: share.id)
+    )
+
+
+def _refusal(outcome: str, job_id: str, want: str, got: str) -> FinopsError:
+    match outcome:
+        case "exists":
+            return HoldExists("the job has a hold", field=job_id)
+        case "closed":
+            return HoldClosed("the job's hold is settled or parked", field=job_id)
+        case "currency":
+            return CurrencyMismatch(f"want {want}, got {got}", field="currency")
+        case _:
+            return HoldUnknown("the job has no hold", field=job_id)
+
+
+_SET_BUDGET = text("""
+    INSERT INTO finops.budget AS b (tenant, budget_id, scope, period, limit_amount, currency)
+    VALUES (:tenant, :budget_id, :scope, :period, :amount, :currency)
+    ON CONFLICT (tenant, scope, period) DO UPDATE SET limit_amount = excluded.limit_amount
+        WHERE b.currency = excluded.currency
+    RETURNING budget_id, scope, period, limit_amount, currency
+""")
+_STANDING = text("""
+    SELECT s.* FROM (
+        SELECT array_agg(budget_id) AS budgets,
+               array_agg(CASE period WHEN 'monthly' THEN :month WHEN 'quarterly' THEN :quarter
+                                     WHEN 'total' THEN 'all' ELSE :day END) AS windows
+        FROM finops.budget
+        WHERE tenant = :tenant AND (cast(:scopes AS text[]) IS NULL OR scope = ANY (cast(:scopes AS text[])))
+    ) AS wanted, finops.standing(:tenant, wanted.budgets, wanted.windows) AS s
+""")
+_HOLD = text("""
+    SELECT * FROM finops.place_hold(:tenant, :job, cast(:budgets AS text[]), :month, :quarter, :day, :amount, :currency)
+""")
+_ENLARGE = text("SELECT * FROM finops.enlarge_hold(:tenant, :job, :amount, :currency)")
+_SETTLE = text("SELECT * FROM finops.settle_hold(:tenant, :job, :capture, :currency)")
+_PARK = text("""
+    UPDATE finops.hold SET state = 'parked' WHERE tenant = :tenant AND job_id = :job AND state <> 'settled'
+    RETURNING amount, currency, budgets, windows
+""")
+_PUSH_CARD = text("""
+    INSERT INTO finops.rate_card (tenant, hash, effective_from, effective_until, document)
+    VALUES (:tenant, :hash, :from, :until, :document)
+    ON CONFLICT (tenant, hash) DO UPDATE SET pushed_at = clock_timestamp()
+""")
+_CURRENT_CARD = text("""
+    SELECT document FROM finops.rate_card
+    WHERE tenant = :tenant AND effective_from <= :at AND (effective_until IS NULL OR :at < effective_until)
+    ORDER BY pushed_at DESC LIMIT 1
+""")
+_CARD = text("SELECT document FROM finops.rate_card WHERE tenant = :tenant AND hash = :hash")
+_ALL_BUDGETS = text(
+    "SELECT budget_id, scope, period, limit_amount, currency FROM finops.budget WHERE tenant = :tenant"
+)
+_ALL_WINDOWS = text(
+    "SELECT budget_id, window_key, held, captured FROM finops.budget_window WHERE tenant = :tenant"
+)
+_ALL_HOLDS = text("SELECT * FROM finops.hold WHERE tenant = :tenant")
