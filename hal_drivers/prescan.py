@@ -125,7 +125,8 @@ def _check_nesting(text: str, limits: Limits) -> None:
         depth = depth + 1 if byte in b"([{" else depth - 1
         if depth > limits.nesting:
             raise CircuitTooComplex(
-                f"brackets are nested deeper than {limits.nesting}", line=_line(text, _deep(text, limits.nesting))
+                f"brackets are nested deeper than {limits.nesting}",
+                line=_line(text, _deep(text, limits.nesting)),
             )
 
 
@@ -184,7 +185,9 @@ def _check_loops(text: str, limits: Limits) -> None:
         assert first is not None and second is not None
         last, step = (second, 1) if third is None else (third, second)
         if step and (last - first) // step + 1 > limits.loop:
-            raise CircuitTooComplex(f"a loop runs more than {limits.loop} times", line=_line(text, found.start()))
+            raise CircuitTooComplex(
+                f"a loop runs more than {limits.loop} times", line=_line(text, found.start())
+            )
     for found in _CTRL.finditer(text):
         if _integer(found.group(1)) > limits.controls:
             raise CircuitTooComplex(
@@ -214,7 +217,8 @@ def _check_gate_definitions(text: str, limits: Limits) -> None:
                 size += sizes.get(callee.group(1), 1)
         if size > limits.gates:
             raise CircuitTooComplex(
-                f"a gate definition expands to more than {limits.gates} gates", line=_line(text, found.start())
+                f"a gate definition expands to more than {limits.gates} gates",
+                line=_line(text, found.start()),
             )
         sizes[found.group(1)] = size
 
@@ -247,7 +251,9 @@ def _scan_qpy_circuit(source: bytes, at: int, limits: Limits) -> Scan:
     broken = CircuitInvalid("the lengths in the QPY file do not add up")
     if at + _QPY_CIRCUIT.size > len(source):
         raise broken
-    name, _, phase, qubits, clbits, metadata, registers, instructions, variables = _QPY_CIRCUIT.unpack_from(source, at)
+    name, _, phase, qubits, clbits, metadata, registers, instructions, variables = _QPY_CIRCUIT.unpack_from(
+        source, at
+    )
     if qubits > limits.qubits or clbits > limits.clbits:
         raise CircuitTooComplex(
             f"more than {limits.qubits} qubits or {limits.clbits} classical bits are declared"

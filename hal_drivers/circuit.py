@@ -1,0 +1,344 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a guarded child does with a circuit: read it, bind it, bound it, translate it, run it. Only ``child`` calls this.
+
+Nothing here is safe to call in a process that holds a secret, a socket or another tenant's data: the readers are the
+attack surface (51 bytes of QASM 2 took 2.2 GB). The order is the defence: pre-scan, read, count symbolically what
+the definitions would expand to, and only then translate. What escapes those counts meets the limits on the process.
+
+The translation keeps gates as they were submitted wherever Aer knows them (optimisation level 0, fixed seed): same
+source, same versions → same artefact, byte for byte. Messages that leave name lines and limits, never source (I10).
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import math
+import platform
+import re
+import warnings
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import qiskit
+from qiskit import qasm2, qasm3, qpy
+from qiskit.circuit import (
+    AnnotatedOperation,
+    ControlFlowOp,
+    ControlledGate,
+    ForLoopOp,
+    Operation,
+    QuantumCircuit,
+)
+from qiskit.circuit.annotated_operation import ControlModifier, PowerModifier
+from qiskit.circuit.library.standard_gates import get_standard_gate_name_mapping
+from qiskit.transpiler import generate_preset_pass_manager
+from qiskit_aer import AerSimulator
+
+from hal_drivers.base import CompiledFacts, Format
+from hal_drivers.errors import CircuitInvalid, CircuitTooComplex, DriverError, ProgramUnsupported
+from hal_drivers.frames import Artefact, CompileCall, Counts, RunCall
+from hal_drivers.prescan import Limits, prescan
+
+if TYPE_CHECKING:
+    from qiskit.transpiler import PassManager
+
+RUN_OVERHEAD_BYTES = 32 << 20
+"""What a run needs beside its state: sampling tables, the result, the simulator's own buffers."""
+QASM3_EXPORT_GATES = 5_000
+"""Text costs 26 µs a gate; above this the artefact is kept as QPY alone."""
+
+_STANDARD = {gate.base_class: name for name, gate in get_standard_gate_name_mapping().items()}
+_CONTROL_FLOW = ("if_else", "for_loop", "while_loop", "switch_case")
+_DIRECTIVES = frozenset({"measure", "reset", "barrier", "delay", "store", "break_loop", "continue_loop"})
+_CLIFFORD = frozenset({"h", "s", "sdg", "sx", "sxdg", "x", "y", "z", "id", "cx", "cy", "cz", "swap", "ecr"})
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Every tool that has a say in the artefact or the counts."""
+    names = ("qiskit", "qiskit-aer", "qiskit-qasm3-import", "numpy")
+    return {name: importlib.metadata.version(name) for name in names} | {"python": platform.python_version()}
+
+
+def compile_circuit(call: CompileCall) -> Artefact:
+    """Raises CircuitInvalid or CircuitTooComplex; anything else that escapes is the child's to sort."""
+    prescan(call.format, call.source, call.limits)
+    circuit = _bind(_read(call.format, call.source), call.parameters)
+    if circuit.num_qubits > call.limits.qubits or circuit.num_clbits > call.limits.clbits:
+        raise CircuitTooComplex(
+            f"more than {call.limits.qubits} qubits or {call.limits.clbits} classical bits are declared"
+        )
+    gates_before = expanded_gates(circuit, call.limits)
+    measured = _measured_bits(circuit)
+    if not measured:
+        raise CircuitInvalid("no classical bits are measured")
+    prepared = _pass_manager().run(circuit)
+    prepared.name, prepared.metadata = "circuit", {}
+    gates_after = expanded_gates(prepared, call.limits)
+    method, memory = choose_method(prepared, call.memory_bytes)
+    facts = CompiledFacts(
+        qubits=prepared.num_qubits,
+        clbits=prepared.num_clbits,
+        depth=prepared.depth(),
+        gates_before=gates_before,
+        gates_after=gates_after,
+        operations={str(name): int(count) for name, count in sorted(prepared.count_ops().items())},
+        layout=None,
+        measured_bits=tuple(sorted(measured)),
+        method=method,
+        memory_bytes=memory,
+    )
+    return Artefact(artefact=_to_qpy(prepared), qasm3=_to_qasm3(prepared), facts=facts, versions=versions())
+
+
+def run_circuit(call: RunCall) -> Counts:
+    """One circuit, one task: Aer derives another seed for the second circuit of a batch, so there are no batches."""
+    circuit = qpy.load(io.BytesIO(call.artefact))[0]
+    result = _simulator(call.method).run(circuit, shots=call.shots, seed_simulator=call.seed).result()
+    if not result.success:
+        if "memory" in str(result.status).lower():
+            raise CircuitTooComplex("the simulator asks for more memory than this backend grants")
+        raise DriverError("the simulator refused the circuit")
+    run = result.results[0]
+    width = circuit.num_clbits
+    counts = {format(int(outcome, 16), f"0{width}b"): shots for outcome, shots in run.data.counts.items()}
+    return Counts(
+        counts=dict(sorted(counts.items())),
+        method=str(run.metadata.get("method", call.method)),
+        seconds=float(run.time_taken),
+        metadata={"precision": "double", "noise_model": "none", "seed_simulator": str(run.seed_simulator)},
+    )
+
+
+def warm_up() -> None:
+    """Run a circuit of our own through every reader, so that the first stranger's finds all libraries loaded."""
+    bell = 'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit[2] q;\nbit[2] c;\nh q[0];\ncx q[0], q[1];\nc = measure q;\n'
+    old = 'OPENQASM 2.0;\ninclude "qelib1.inc";\nqreg q[1];\ncreg c[1];\nh q[0];\nmeasure q -> c;\n'
+    limits = Limits()
+    qasm3.loads(bell)
+    for form, source in (("QASM2", old), ("QASM3", bell)):
+        call = CompileCall(
+            format=form, source=source.encode(), parameters={}, limits=limits, memory_bytes=1 << 28
+        )
+        artefact = compile_circuit(call).artefact
+        for method in ("statevector", "stabilizer"):
+            run_circuit(RunCall(artefact=artefact, shots=8, seed=1, method=method))
+
+
+# ---- reading
+
+_PLACE = re.compile(r"(?:^|[:\s])(\d{1,7})[,:]\s?\d{1,7}")
+_REASONS = {
+    "not defined": "a name is not defined",
+    "already": "a name is defined twice",
+    "out-of-range": "an index is out of range",
+    "out of range": "an index is out of range",
+    "include": "an include is not allowed",
+    "version": "the version statement is not understood",
+    "not supported": "it uses a feature that is not supported",
+    "not yet supported": "it uses a feature that is not supported",
+    "takes": "a gate has a wrong number of arguments",
+    "type": "a value has the wrong type",
+    "expected": "a statement is malformed",
+}
+
+
+def _read(form: Format, source: bytes) -> QuantumCircuit:
+    try:
+        match form:
+            case "QASM2":
+                return qasm2.loads(
+                    source.decode(), include_path=(), custom_instructions=qasm2.LEGACY_CUSTOM_INSTRUCTIONS
+                )
+            case "QASM3":
+                return _read_qasm3(source.decode())
+            case "QPY":
+                return _read_qpy(source)
+    except (DriverError, MemoryError, RecursionError):
+        raise
+    except Exception as error:
+        raise _invalid(form, error) from None
+
+
+def _read_qasm3(source: str) -> QuantumCircuit:
+    """The native reader takes basic circuits forty times faster; what it refuses the importer judges."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return qasm3.loads_experimental(source)
+        except Exception:  # its refusals are no verdict
+            return qasm3.loads(source)
+
+
+def _read_qpy(source: bytes) -> QuantumCircuit:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loaded = qpy.load(io.BytesIO(source))
+    if len(loaded) != 1 or not isinstance(loaded[0], QuantumCircuit):
+        raise CircuitInvalid("a QPY file must hold exactly one circuit")
+    return loaded[0]
+
+
+def _invalid(form: Format, error: BaseException) -> CircuitInvalid:
+    """A reader's message quotes the source; only its place and a phrase of our own leave the child."""
+    text = str(error)[:2_000]
+    place = _PLACE.search(text)
+    reason = next((ours for theirs, ours in _REASONS.items() if theirs in text.lower()), "it is malformed")
+    line = int(place.group(1)) if place else None
+    where = f" at line {line}" if line else ""
+    return CircuitInvalid(f"the {form} source cannot be read{where}: {reason}", line=line)
+
+
+def _bind(circuit: QuantumCircuit, values: dict[str, float]) -> QuantumCircuit:
+    wanted = {parameter.name for parameter in circuit.parameters}
+    if missing := sorted(wanted - values.keys()):
+        raise CircuitInvalid(f"no value for parameter {missing[0][:64]}")
+    if extra := sorted(values.keys() - wanted):
+        raise CircuitInvalid(f"the circuit has no parameter {extra[0][:64]}")
+    if not all(math.isfinite(value) for value in values.values()):
+        raise CircuitInvalid("a parameter is not a finite number")
+    if next(iter(circuit.iter_input_vars()), None) is not None:
+        raise ProgramUnsupported("classical input variables other than angles are not supported")
+    return circuit.assign_parameters(values) if wanted else circuit
+
+
+# ---- bounding
+
+
+def expanded_gates(circuit: QuantumCircuit, limits: Limits) -> int:
+    """Gates after every definition and loop is unrolled, found without unrolling; raises CircuitTooComplex."""
+    known: dict[object, int] = {}
+
+    def block(body: QuantumCircuit) -> int:
+        total = 0
+        for instruction in body.data:
+            total += weight(instruction.operation)
+            if total > limits.gates:
+                raise CircuitTooComplex(f"the circuit expands to more than {limits.gates} gates")
+        return total
+
+    def weight(operation: Operation) -> int:
+        if operation.name in _DIRECTIVES or getattr(operation, "base_class", None) in _STANDARD:
+            return 1
+        if isinstance(operation, ControlFlowOp):
+            return _repeats(operation) * max(1, sum(block(body) for body in operation.blocks))
+        if isinstance(operation, AnnotatedOperation):
+            return _annotated(operation, limits) * weight(operation.base_op)
+        if isinstance(operation, ControlledGate) and operation.num_ctrl_qubits > limits.controls:
+            raise CircuitTooComplex(f"a gate has more than {limits.controls} controls")
+        return _defined(operation, known, block)
+
+    return block(circuit)
+
+
+def _repeats(operation: ControlFlowOp) -> int:
+    # A while loop's count is unknowable; its run has a deadline.
+    return len(operation.params[0]) if isinstance(operation, ForLoopOp) else 1
+
+
+def _annotated(operation: AnnotatedOperation, limits: Limits) -> int:
+    factor = 1
+    for modifier in operation.modifiers:
+        if isinstance(modifier, ControlModifier):
+            if modifier.num_ctrl_qubits > limits.controls:
+                raise CircuitTooComplex(f"a gate has more than {limits.controls} controls")
+            factor *= 1 << modifier.num_ctrl_qubits
+        elif isinstance(modifier, PowerModifier):
+            factor *= max(1, math.ceil(abs(modifier.power)))
+    return factor
+
+
+def _defined(operation: Any, known: dict[object, int], block: Any) -> int:
+    """Weight by definition, each looked into once: nested definitions double in size with each level."""
+    try:
+        key: object = (type(operation), operation.name, operation.num_qubits, tuple(operation.params))
+        hash(key)
+    except TypeError:
+        key = id(operation)
+    if key not in known:
+        definition = getattr(operation, "definition", None)
+        # Without a definition (a matrix) it is synthesised, at about 4^n gates.
+        known[key] = 4 ** min(operation.num_qubits, 16) if definition is None else max(1, block(definition))
+    return known[key]
+
+
+def _measured_bits(circuit: QuantumCircuit) -> set[int]:
+    found: set[int] = set()
+    for instruction in circuit.data:
+        bits = [circuit.find_bit(bit).index for bit in instruction.clbits]
+        if isinstance(instruction.operation, ControlFlowOp):
+            for body in instruction.operation.blocks:
+                found |= {bits[inner] for inner in _measured_bits(body)}
+        elif instruction.operation.name == "measure":
+            found |= set(bits)
+        elif bits and (definition := getattr(instruction.operation, "definition", None)) is not None:
+            found |= {bits[inner] for inner in _measured_bits(definition)}
+    return found
+
+
+def choose_method(circuit: QuantumCircuit, memory_bytes: int) -> tuple[str, int]:
+    """The method and its memory; a 2^n rule alone would refuse valid work, such as a GHZ state of 500 qubits."""
+    active = _active_qubits(circuit)
+    statevector = (16 << active) + RUN_OVERHEAD_BYTES
+    if statevector <= memory_bytes and active <= 16:
+        return "statevector", statevector
+    if _is_clifford(circuit):
+        return "stabilizer", active * active + RUN_OVERHEAD_BYTES
+    if statevector <= memory_bytes:
+        return "statevector", statevector
+    raise CircuitTooComplex(
+        f"{active} qubits with gates outside the Clifford group need more than the {memory_bytes >> 20} MiB granted"
+    )
+
+
+def _active_qubits(circuit: QuantumCircuit) -> int:
+    """Aer drops idle qubits, except where control flow keeps it from knowing them."""
+    if any(isinstance(instruction.operation, ControlFlowOp) for instruction in circuit.data):
+        return circuit.num_qubits
+    used = {
+        qubit for instruction in circuit.data if instruction.name != "barrier" for qubit in instruction.qubits
+    }
+    return len(used)
+
+
+def _is_clifford(circuit: QuantumCircuit) -> bool:
+    for instruction in circuit.data:
+        operation = instruction.operation
+        if isinstance(operation, ControlFlowOp):
+            if not all(_is_clifford(body) for body in operation.blocks):
+                return False
+        elif operation.name not in _CLIFFORD and operation.name not in _DIRECTIVES:
+            return False
+    return True
+
+
+# ---- translating and running
+
+
+@cache
+def _pass_manager() -> PassManager:
+    """Kept: building it costs 400 times what running it does."""
+    known = set(_STANDARD.values())
+    basis = [name for name in AerSimulator(method="statevector").configuration().basis_gates if name in known]
+    return generate_preset_pass_manager(0, basis_gates=[*basis, "measure", *_CONTROL_FLOW], seed_transpiler=0)
+
+
+@cache
+def _simulator(method: str) -> AerSimulator:
+    return AerSimulator(method=method, precision="double", max_parallel_threads=1)
+
+
+def _to_qpy(circuit: QuantumCircuit) -> bytes:
+    buffer = io.BytesIO()
+    qpy.dump(circuit, buffer)
+    return buffer.getvalue()
+
+
+def _to_qasm3(circuit: QuantumCircuit) -> str | None:
+    if circuit.size() > QASM3_EXPORT_GATES:
+        return None
+    try:
+        return str(qasm3.dumps(circuit))
+    except qiskit.exceptions.QiskitError:
+        return None

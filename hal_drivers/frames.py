@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What passes between a worker and its guarded children: length-prefixed msgpack, bounded both ways.
+
+A reply comes from a process that has read hostile input, so it is parsed as such: at most ``REPLY_BYTES``, closed
+structs, nothing executed. Requests are bounded too, so that a child cannot be made to allocate by length alone.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import msgspec
+from msgspec import Struct
+
+from hal_drivers.base import CompiledFacts, Format
+from hal_drivers.prescan import Limits
+
+REQUEST_BYTES = 8 << 20
+REPLY_BYTES = 32 << 20
+LENGTH = struct.Struct("!I")
+
+
+class CompileCall(Struct, frozen=True, tag="compile", forbid_unknown_fields=True):
+    """Parse, bind, check, translate."""
+
+    format: Format
+    source: bytes
+    parameters: dict[str, float]
+    limits: Limits
+    memory_bytes: int
+
+
+class RunCall(Struct, frozen=True, tag="run", forbid_unknown_fields=True):
+    """Execute an artefact that a child compiled."""
+
+    artefact: bytes
+    shots: int
+    seed: int
+    method: str
+
+
+class Artefact(Struct, frozen=True, tag="artefact", forbid_unknown_fields=True):
+    """Answer to CompileCall."""
+
+    artefact: bytes
+    qasm3: str | None
+    facts: CompiledFacts
+    versions: dict[str, str]
+
+
+class Counts(Struct, frozen=True, tag="counts", forbid_unknown_fields=True):
+    """Answer to RunCall."""
+
+    counts: dict[str, int]
+    method: str
+    seconds: float
+    """Wall time inside the simulator, by its own report."""
+    metadata: dict[str, str]
+
+
+class Refusal(Struct, frozen=True, tag="refusal", forbid_unknown_fields=True):
+    """The circuit is at fault. ``tainted``: the child met something odd and must not serve again."""
+
+    code: str
+    detail: str
+    line: int | None = None
+    tainted: bool = False
+
+
+class Ready(Struct, frozen=True, tag="ready", forbid_unknown_fields=True):
+    """A child's first frame: warm, walled, never having seen a circuit from outside."""
+
+    walls: dict[str, bool]
+    leaks: list[str]
+    versions: dict[str, str]
+
+
+Request = CompileCall | RunCall
+Reply = Artefact | Counts | Refusal | Ready
+
+encode = msgspec.msgpack.Encoder().encode
+decode_request = msgspec.msgpack.Decoder(Request).decode
+decode_reply = msgspec.msgpack.Decoder(Reply).decode
+
+
+def frame(message: Request | Reply, limit: int) -> bytes:
+    """Bytes to send; raises ValueError above ``limit``."""
+    body = encode(message)
+    if len(body) > limit:
+        raise ValueError(f"a frame of {len(body)} bytes is over the limit of {limit}")
+    return LENGTH.pack(len(body)) + body
