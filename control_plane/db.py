@@ -18,6 +18,8 @@ from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from control_plane.errors import DatabaseUnusable
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -54,16 +56,19 @@ class Database(Struct, frozen=True):
     audit: str
 
     @classmethod
-    def known(cls, admin_url: str, folder: Path) -> Database:
-        """The logins of a database that `provision` has prepared, read from the password files in `folder`."""
-        url = make_url(admin_url)
-        roles = Roles.of(url.database or "")
-        logins = {}
-        for role in LOGINS:
-            password = (folder / f"{role}.password").read_text(encoding="ascii").strip()
-            login = url.set(drivername="postgresql+psycopg", username=getattr(roles, role), password=password)
-            logins[role] = login.render_as_string(hide_password=False)
-        return cls(roles=roles, **logins)
+    def of_home(cls, folder: Path) -> Database:
+        """The logins that `provision` left in `folder`; raises DatabaseUnusable before the first `qcos up`."""
+        try:
+            place = make_url((folder / "place").read_text(encoding="ascii").strip())
+            passwords = {role: (folder / f"{role}.password").read_text("ascii").strip() for role in LOGINS}
+        except OSError as error:
+            raise DatabaseUnusable(f"{error.filename}: {error.strerror}; qcos up makes it") from error
+        roles = Roles.of(place.database or "")
+        urls = {
+            role: place.set(username=getattr(roles, role), password=password).render_as_string(hide_password=False)
+            for role, password in passwords.items()
+        }
+        return cls(roles=roles, **urls)
 
 
 def engine(url: str, *, connections: int = 10, name: str = "qcos") -> AsyncEngine:

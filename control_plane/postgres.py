@@ -8,10 +8,13 @@ all, socket only), durable writes on, and a superuser `postgres` whose password 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
+import signal
 import subprocess
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
@@ -23,6 +26,7 @@ from control_plane.privilege import Identity, identity, refuse_unreachable
 
 SUPERUSER = "postgres"
 _INITDB_S = 120
+_STRAYS_S = 15
 _SOCKET_NAME = ".s.PGSQL.5432"
 _LONGEST_SOCKET = 100  # sun_path holds 107 bytes; PostgreSQL appends its lock file's ".lock" beside it
 
@@ -64,18 +68,56 @@ class Cluster(Struct, frozen=True):
         return [str(self.binaries / "postgres"), "-D", str(self.data), "-k", str(self.socket_folder)]
 
     def clear_leftovers(self) -> None:
-        """Remove the socket files of a server that no longer runs; PostgreSQL itself judges its stale pid file."""
+        """End a server that outlived its plane and remove what a dead one left; call only while holding the home."""
+        self._end_strays()
         for name in (_SOCKET_NAME, _SOCKET_NAME + ".lock"):
             (self.socket_folder / name).unlink(missing_ok=True)
+        # Nothing works in the data folder any more, so a pid file in it is stale, even if its number is taken again.
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
 
-    def server_pid(self) -> int | None:
-        """The pid in postmaster.pid, if that process still exists and serves this folder."""
+    def answers(self) -> bool:
+        """Whether the superuser can log in."""
+        import psycopg  # heavy, and not needed to describe a cluster
+
         try:
-            pid = int((self.data / "postmaster.pid").read_text(encoding="ascii").splitlines()[0])
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except (OSError, ValueError, IndexError):
-            return None
-        return pid if os.fsencode(self.data) in command else None
+            psycopg.connect(self._conninfo("postgres"), connect_timeout=5).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def make_database(self, name: str) -> None:
+        """Create a database unless it is there."""
+        import psycopg
+
+        with psycopg.connect(self._conninfo("postgres"), autocommit=True) as conn:
+            if conn.execute("SELECT FROM pg_database WHERE datname = %s", (name,)).fetchone() is None:
+                conn.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(name)))
+
+    def _conninfo(self, database: str) -> str:
+        return self.url(database).replace("postgresql+psycopg://", "postgresql://")
+
+    def _end_strays(self) -> None:
+        until = time.monotonic() + _STRAYS_S
+        asked: set[int] = set()
+        while strays := processes_in(self.data):
+            if time.monotonic() > until:
+                raise DatabaseUnusable(f"processes {strays} of an earlier plane don't leave {self.data}")
+            for pid in set(strays) - asked:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGQUIT)
+                asked.add(pid)
+            time.sleep(0.02)
+
+
+def processes_in(folder: Path) -> list[int]:
+    """The processes whose working folder is `folder`: PostgreSQL's server and backends work in their data folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                if (entry / "cwd").readlink() == folder:
+                    found.append(int(entry.name))
+    return found
 
 
 def socket_url(user: str, password: str, folder: Path, database: str) -> str:
@@ -91,6 +133,7 @@ def cluster(folder: Path, socket_folder: Path, *, connections: int = 200) -> Clu
         )
     who = identity()
     refuse_unreachable(folder / "data", who)
+    folder = folder.resolve()  # the kernel knows a working folder by its resolved name
     found = Cluster(folder / "data", socket_folder, folder / "superuser", who, _binaries())
     if not (found.data / "PG_VERSION").exists() or not found.password_file.exists():
         _make(found)

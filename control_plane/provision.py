@@ -34,7 +34,9 @@ def provision(admin_url: str, folder: Path) -> Database:
         _refuse_what_will_not_do(conn)
         conn.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         _create_roles(conn, Roles.of(conn.info.dbname), folder)
-    return Database.known(admin_url, folder)
+    place = make_url(admin_url).set(drivername="postgresql+psycopg", username=None, password=None)
+    write_secret(folder / "place", place.render_as_string())
+    return Database.of_home(folder)
 
 
 def migrate(database: Database, revision: str = "head", *, versions: Path | None = None) -> None:

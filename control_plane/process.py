@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A child process of the plane: `python -m control_plane.process NAME`, started by `up` and by nobody else.
+
+Enters: the settings as JSON in QCOS_SETTINGS (no secret is in them; each process reads its own password and key
+files), the listening sockets by descriptor. Leaves: one running part, which ends when `up` does. Heavy imports are
+inside the part that needs them, so that the sealer doesn't carry the API nor the API a simulator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from control_plane.privilege import die_with_parent
+from control_plane.settings import Settings, from_json
+
+
+def ready() -> None:
+    """Tell `up` that this process serves. Called once; later calls do nothing."""
+    descriptor = os.environ.pop("QCOS_READY_FD", None)
+    if descriptor is not None:
+        os.write(int(descriptor), b"ready")
+        os.close(int(descriptor))
+
+
+def main() -> None:
+    """Run the part named by the first argument until SIGTERM."""
+    die_with_parent(signal.SIGKILL)
+    if os.getppid() != int(os.environ["QCOS_PARENT"]):
+        sys.exit("up has ended before this process began")
+    name = sys.argv[1]
+    settings = from_json(os.environ.pop("QCOS_SETTINGS").encode())
+    part = _PARTS[name.rpartition("-")[0] or name]
+    part(settings, name)
+
+
+def _api(settings: Settings, name: str) -> None:
+    import uvicorn
+
+    from control_plane.app import create_app
+
+    class Announced(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                ready()
+
+    sockets = [socket.socket(fileno=int(number)) for number in os.environ["QCOS_LISTEN_FDS"].split(",")]
+    config = uvicorn.Config(
+        create_app(settings, name),
+        loop="uvloop",
+        http="httptools",
+        ws="wsproto",
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=5,
+    )
+    Announced(config).run(sockets=sockets)
+
+
+def _worker(settings: Settings, name: str) -> None:
+    from control_plane import worker
+
+    _run_until_stopped(lambda _: worker.run(settings, name))
+
+
+def _sealer(settings: Settings, name: str) -> None:
+    from control_plane.parts import sealer
+
+    _run_until_stopped(lambda stop: sealer(settings, stop, ready))
+
+
+def _tsa(settings: Settings, name: str) -> None:
+    import uvicorn
+
+    from control_plane.parts import tsa_app
+
+    class Announced(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                ready()
+
+    settings.tsa_socket.unlink(missing_ok=True)
+    config = uvicorn.Config(
+        tsa_app(settings), uds=str(settings.tsa_socket), lifespan="off", log_level="warning", access_log=False
+    )
+    Announced(config).run()
+
+
+def _run_until_stopped(part: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+    async def run() -> None:
+        stop = asyncio.Event()
+        task = asyncio.ensure_future(part(stop))
+
+        def end() -> None:
+            stop.set()
+            # A part that watches the event ends by itself; one that doesn't is cancelled soon after.
+            loop.call_later(3.0, task.cancel)
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, end)
+        try:
+            await task
+        except asyncio.CancelledError:
+            if not stop.is_set():
+                raise
+
+    asyncio.run(run())
+
+
+_PARTS: dict[str, Callable[[Settings, str], None]] = {
+    "api": _api,
+    "worker": _worker,
+    "sealer": _sealer,
+    "tsa": _tsa,
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `qcos status` says: the record that `up` keeps, checked against the processes, and the age of what isn't sealed."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy.exc import SQLAlchemyError
+
+from control_plane import store
+from control_plane.db import Database, engine, transaction
+from control_plane.home import is_alive, running_record
+from control_plane.settings import Settings
+from ledger.chain import parse_pending
+
+
+def status(settings: Settings) -> dict[str, Any]:
+    """The document of the contracts; raises Unreachable when no plane runs in this home.
+
+    `sealed_age_ms` is how long the oldest entry waits for its seal, 0 when all is sealed, null when the database
+    doesn't answer.
+    """
+    record = running_record(settings.home)
+    document: dict[str, Any] = msgspec.to_builtins(record)
+    processes = []
+    for process in record.processes:
+        ready = process.ready and is_alive(process.pid, process.started)
+        processes.append({"name": process.name, "pid": process.pid, "ready": ready, "restarts": process.restarts})
+    document["processes"] = processes
+    document["sealed_age_ms"] = asyncio.run(_sealed_age_ms(settings))
+    document["ready"] = record.ready and all(p["ready"] for p in processes) and document["sealed_age_ms"] is not None
+    for internal in ("pid", "started"):
+        del document[internal]
+    return document
+
+
+async def _sealed_age_ms(settings: Settings) -> int | None:
+    pool = engine(Database.of_home(settings.home / "db").audit, connections=1)
+    try:
+        async with transaction(pool, None) as conn:
+            waiting = await store.oldest_unsealed(conn)
+    except (SQLAlchemyError, OSError):
+        return None
+    finally:
+        await pool.dispose()
+    if waiting is None:
+        return 0
+    age = datetime.now(UTC) - parse_pending(waiting).time
+    return max(0, round(age.total_seconds() * 1000))

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Children and their lives: started, waited for, restarted with back-off, stopped in order.
+
+Enters: a `Child` a process (command, environment, probe). Leaves: processes that end with this one, whatever ends it:
+each asks the kernel for a signal at its parent's death. A child that dies is started again, later each time it dies
+soon after. Not here: which children a plane has (`up`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+from control_plane.errors import StartFailed
+from control_plane.home import ProcessRecord, started_at
+from control_plane.privilege import die_with_parent
+
+_BACKOFF_S = (0.05, 0.2, 1.0, 3.0, 10.0)
+_STEADY_S = 30.0
+_POLL_S = 0.01
+
+Probe = Callable[[], Awaitable[bool]]
+
+
+async def _no_probe() -> bool:
+    return True
+
+
+def _end_with_parent() -> None:
+    die_with_parent(signal.SIGKILL)
+
+
+class Child:
+    """One supervised process. `says_ready` = it writes to the pipe named by QCOS_READY_FD; then `probe` must hold."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        descriptors: Sequence[int] = (),
+        says_ready: bool = False,
+        probe: Probe = _no_probe,
+        enter: Callable[[], None] = _end_with_parent,
+        before: Callable[[], None] | None = None,
+        stop_signal: signal.Signals = signal.SIGTERM,
+        stop_limit_s: float = 10.0,
+    ) -> None:
+        self.name = name
+        self.ready = False
+        self.restarts = 0
+        self.changed: Callable[[], None] = lambda: None
+        self._command = list(command)
+        self._log = log
+        self._environment = dict(environment or {})
+        self._descriptors = tuple(descriptors)
+        self._says_ready = says_ready
+        self._probe = probe
+        self._enter = enter
+        self._before = before
+        self._stop_signal = stop_signal
+        self._stop_limit_s = stop_limit_s
+        self._process: asyncio.subprocess.Process | None = None
+        self._pid, self._started = 0, 0
+        self._keeper: asyncio.Task[None] | None = None
+
+    def record(self) -> ProcessRecord:
+        """What the plane's record says of this child."""
+        return ProcessRecord(self.name, self._pid, self.ready, self.restarts, self._started)
+
+    async def start(self, limit_s: float) -> None:
+        """Start, wait until ready, then keep it alive; raises StartFailed, which names the log."""
+        try:
+            await asyncio.wait_for(self._once(), limit_s)
+        except TimeoutError:
+            await self.stop()
+            raise StartFailed(f"{self.name} wasn't ready within {limit_s:g} s; see {self._log}") from None
+        except StartFailed:
+            await self.stop()
+            raise
+        self._keeper = asyncio.create_task(self._keep(limit_s), name=f"keep {self.name}")
+
+    async def stop(self) -> None:
+        """Ask the process to end, wait, then kill it. Safe to call at any time."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+            self._keeper = None
+        self.ready = False
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(self._stop_signal)
+        try:
+            await asyncio.wait_for(process.wait(), self._stop_limit_s)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    async def _once(self) -> None:
+        if self._before is not None:
+            self._before()
+        read, write = os.pipe()
+        environment = {**self._environment, "QCOS_READY_FD": str(write), "QCOS_PARENT": str(os.getpid())}
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                pass_fds=(write, *self._descriptors),
+                preexec_fn=self._enter,
+                start_new_session=True,
+            )
+        os.close(write)
+        self._pid, self._started = self._process.pid, started_at(self._process.pid)
+        self.changed()
+        try:
+            await self._until_ready(read)
+        finally:
+            os.close(read)
+        self.ready = True
+        self.changed()
+
+    async def _until_ready(self, read: int) -> None:
+        os.set_blocking(read, False)
+        waiting = self._says_ready
+        while waiting or not await self._probe():
+            self._refuse_dead()
+            with contextlib.suppress(BlockingIOError):
+                waiting = waiting and os.read(read, 16) != b"ready"
+            await asyncio.sleep(_POLL_S)
+        self._refuse_dead()
+
+    def _refuse_dead(self) -> None:
+        code = None if self._process is None else self._process.returncode
+        if code is not None:
+            raise StartFailed(f"{self.name} ended with {code} before it was ready{self._last_words()}; see {self._log}")
+
+    def _last_words(self) -> str:
+        try:
+            lines = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
+        except OSError:
+            return ""
+        return f" ({lines[-1].strip()[:300]})" if lines else ""
+
+    async def _keep(self, limit_s: float) -> None:
+        soon = 0
+        while True:
+            begun = asyncio.get_running_loop().time()
+            assert self._process is not None
+            code = await self._process.wait()
+            self.ready = False
+            self.changed()
+            lived_s = asyncio.get_running_loop().time() - begun
+            soon = 0 if lived_s > _STEADY_S else min(soon + 1, len(_BACKOFF_S))
+            note(f"{self.name} ended with {code}; started again in {_BACKOFF_S[max(soon - 1, 0)]:g} s")
+            await asyncio.sleep(_BACKOFF_S[max(soon - 1, 0)])
+            self.restarts += 1
+            try:
+                await asyncio.wait_for(self._once(), limit_s)
+            except (StartFailed, TimeoutError, OSError) as error:
+                note(f"{self.name} did not come back: {error}")
+                await self._end_unready()
+
+    async def _end_unready(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+
+
+def note(text: str) -> None:
+    """A line for whoever watches `up`: on standard error, so that `--json` stays one document."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(f"qcos: {text}\n")
+        sys.stderr.flush()

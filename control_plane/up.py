@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`qcos up`: the whole plane on one machine, each part started when what it needs is there, and kept alive.
+
+Enters: settings and a `Teller`, which shows a line when it has become true. Leaves: a running plane until `stop`, its
+record in `run/plane.json`. Order: home and port (before anything starts), PostgreSQL, roles, migrations, policy engine,
+keys, authority of time, sealer, seed (dev), API, workers; the way down is the way up reversed, PostgreSQL last. All
+processes run under one OS user here, which separates no key from any other: the last line says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+import msgspec
+from sqlalchemy import make_url
+
+from control_plane import home, parts, store
+from control_plane.db import Database, engine, transaction
+from control_plane.errors import SettingInvalid, StartFailed
+from control_plane.listening import Listening, answers
+from control_plane.policy import choice, revision
+from control_plane.policy.opa import opa_command
+from control_plane.postgres import SUPERUSER, Cluster, cluster
+from control_plane.provision import conninfo, migrate, provision
+from control_plane.settings import Settings, to_json
+from control_plane.supervisor import Child
+from control_plane.telling import Teller
+
+_DATABASE = "qcos"
+
+
+class Plane:
+    """The plane of this `up`: its children in starting order and the record that others read."""
+
+    def __init__(self, settings: Settings, teller: Teller) -> None:
+        self.settings = settings
+        self._teller = teller
+        self._children: list[Child] = []
+        self._cluster: Cluster | None = None
+        self._listening: Listening | None = None
+        self._sandbox: dict[str, bool] = {}
+        self._is_ready = False
+
+    async def start(self) -> None:
+        """Start everything; raises an Unusable error, and what was started is then stopped by `stop`."""
+        self._listening = Listening(self.settings)
+        port = self._listening.port
+        self.settings = msgspec.structs.replace(
+            self.settings, http_port=port, url=f"http://{self.settings.http_host}:{port}"
+        )
+        # Chosen before anything starts, so that a wrong setting costs nothing.
+        chosen = choice.choose_engine(
+            self.settings.policy_engine,  # type: ignore[arg-type]  # the reader of the field admits these words only
+            self.settings.profile,
+            self.settings.opa_bin,
+            self.settings.opa_url,
+        )
+        policies = revision.load()
+        database = await self._start_database()
+        await self._start_policy(chosen, policies)
+        parts.make_keys(self.settings)
+        await self._seed()
+        await self._start_sealer(database)
+        await self._start_services()
+        self._is_ready = True
+        self._write()
+
+    async def stop(self) -> None:
+        """Stop the children, those that use before those that are used, PostgreSQL last."""
+        self._is_ready = False
+        if self._listening is not None:
+            self._listening.close()
+        users = [c for c in self._children if c.name.startswith(("api", "worker"))]
+        await asyncio.gather(*(child.stop() for child in users))
+        for child in reversed([c for c in self._children if c not in users]):
+            await child.stop()
+        self._write()
+
+    def record(self) -> home.PlaneRecord:
+        """What `status` shows; no password is in it."""
+        s = self.settings
+        folder = self._cluster
+        return home.PlaneRecord(
+            pid=os.getpid(),
+            started=home.started_at(os.getpid()),
+            profile=s.profile,
+            url=s.url or "",
+            socket=str(s.api_socket),
+            policy_engine=s.policy_engine,
+            database=_shown(s, folder),
+            database_admin=None
+            if folder is None
+            else {"socket_folder": str(folder.socket_folder), "password_file": str(folder.password_file)},
+            processes=tuple(child.record() for child in self._children),
+            sandbox=self._sandbox,
+            backends=tuple(facts.id for facts in s.backend),
+            ready=self._is_ready,
+        )
+
+    async def _start_database(self) -> Database:
+        begun = time.monotonic()
+        url = self.settings.database_url
+        if url is None:
+            url = await self._start_postgres()
+        folder = self.settings.home / "db"
+        database = await asyncio.to_thread(provision, url, folder)
+        await asyncio.to_thread(migrate, database)
+        pool = engine(database.audit, connections=1)
+        try:
+            async with transaction(pool, None) as conn:
+                lax = await store.lax_settings(conn)
+                size = await store.entries(conn)
+        finally:
+            await pool.dispose()
+        if lax:
+            raise SettingInvalid("QCOS_DATABASE_URL", ", ".join(lax), "a PostgreSQL whose durable writes are on")
+        kind = "socket" if self._cluster else "by URL"
+        self._teller.true(
+            "postgres", f"{kind}, ledger {size:,} entries, durable writes on", time.monotonic() - begun
+        )
+        return database
+
+    async def _start_postgres(self) -> str:
+        folder = self.settings.home / "db"
+        home.make_folder(folder)
+        home.make_folder(self.settings.postgres_sockets)
+        found = await asyncio.to_thread(cluster, folder, self.settings.postgres_sockets)
+        self._cluster = found
+        await self._run(
+            Child(
+                "postgres",
+                found.command(),
+                log=self._log("postgres"),
+                environment={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"},
+                probe=lambda: asyncio.to_thread(found.answers),
+                enter=found.who.enter,
+                before=found.clear_leftovers,
+                stop_signal=signal.SIGINT,
+                stop_limit_s=30.0,
+            )
+        )
+        await asyncio.to_thread(found.make_database, _DATABASE)
+        return found.url(_DATABASE)
+
+    async def _start_policy(self, chosen: choice.Choice, policies: revision.PolicySet) -> None:
+        url = chosen.opa_url
+        if chosen.opa_bin is not None:
+            folder = self.settings.runtime / "opa"
+            home.make_folder(folder)
+            url = f"unix://{folder / 'opa.sock'}"
+            command = opa_command(chosen.opa_bin, url, policies.folder)
+            probing = choice.open_engine("opa", policies, url)
+            await self._run(
+                Child(
+                    "opa",
+                    command,
+                    log=self._log("opa"),
+                    environment={"PATH": os.environ.get("PATH", ""), "HOME": str(self.settings.home)},
+                    probe=lambda: _is_ready(probing),
+                    before=lambda: (folder / "opa.sock").unlink(missing_ok=True),
+                )
+            )
+            await probing.close()
+        else:
+            deciding = choice.open_engine(chosen.engine, policies, url)
+            await deciding.ready()
+            await deciding.close()
+        self.settings = msgspec.structs.replace(
+            self.settings, policy_engine=chosen.engine, opa_url=url if chosen.engine == "opa" else None
+        )
+        packages = len({path.split("/")[-2] for path in policies.modules})
+        text = f"{chosen.engine}, revision {policies.revision[:15]}, {packages} packages"
+        self._teller.true("policy", text if chosen.engine == "opa" else f"{text} ({chosen.why})")
+
+    async def _start_sealer(self, database: Database) -> None:
+        if self.settings.tsa_url is None:
+            home.make_folder(self.settings.tsa_socket.parent)
+            await self._run(self._python("tsa", probe=lambda: answers(self.settings.tsa_socket)))
+        pool = engine(database.audit, connections=1)
+
+        async def caught_up() -> bool:
+            async with transaction(pool, None) as conn:
+                return await store.oldest_unsealed(conn) is None
+
+        try:
+            await self._run(self._python("sealer", probe=caught_up))
+            async with transaction(pool, None) as conn:
+                size = await store.entries(conn)
+        finally:
+            await pool.dispose()
+        said = f"checkpoint signed over {size:,} entries" if size else "nothing to sign yet"
+        self._teller.true("sealer", f"log {parts.origin(self.settings)}, {said}")
+
+    async def _seed(self) -> None:
+        if self.settings.profile != "dev":
+            return
+        from control_plane.seed import seed  # the development seed is no part of other profiles
+
+        await seed(self.settings)
+
+    async def _start_services(self) -> None:
+        begun = time.monotonic()
+        s, listening = self.settings, self._listening
+        assert listening is not None
+        services = [self._python(f"worker-{n}") for n in range(1, s.workers + 1)]
+        for n in range(1, s.api_processes + 1):
+            services.append(
+                self._python(
+                    f"api-{n}",
+                    probe=lambda: answers(s.api_socket, "/api/v1/health"),
+                    descriptors=listening.descriptors,
+                    environment={"QCOS_LISTEN_FDS": ",".join(str(fd) for fd in listening.descriptors)},
+                )
+            )
+        await asyncio.gather(*(self._run(child) for child in services))
+        await self._until(lambda: answers(s.api_socket, "/api/v1/ready"), "GET /api/v1/ready")
+        time_of = "self-issued time" if s.tsa_url is None else "time from " + s.tsa_url
+        self._teller.true(f"api ×{s.api_processes} · worker ×{s.workers} · tsa ({time_of})", "", time.monotonic() - begun)
+
+    async def _until(self, probe: Any, what: str) -> None:
+        until = time.monotonic() + self.settings.start_limit_s
+        while not await probe():
+            if time.monotonic() > until:
+                raise StartFailed(f"{what} isn't answered with 200 within {self.settings.start_limit_s:g} s")
+            await asyncio.sleep(0.02)
+
+    def _python(self, name: str, *, environment: dict[str, str] | None = None, **rest: Any) -> Child:
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("QCOS_")}
+        own = {"QCOS_SETTINGS": to_json(self.settings).decode(), "PYTHONUNBUFFERED": "1"}
+        return Child(
+            name,
+            [sys.executable, "-m", "control_plane.process", name],
+            log=self._log(name),
+            environment={**kept, **own, **(environment or {})},
+            says_ready=True,
+            **rest,
+        )
+
+    def _log(self, name: str) -> Any:
+        folder = self.settings.home / "log"
+        home.make_folder(folder)
+        return folder / f"{name}.log"
+
+    async def _run(self, child: Child) -> None:
+        child.changed = self._write
+        self._children.append(child)
+        await child.start(self.settings.start_limit_s)
+
+    def _write(self) -> None:
+        with contextlib.suppress(OSError):
+            home.write_record(self.settings.home, self.record())
+
+
+async def _is_ready(deciding: Any) -> bool:
+    from control_plane.policy.decision import PolicyUnavailable
+
+    try:
+        await deciding.ready()
+    except PolicyUnavailable:
+        return False
+    return True
+
+
+def _shown(settings: Settings, found: Cluster | None) -> str:
+    if found is not None:
+        return f"postgresql://{SUPERUSER}@/{_DATABASE}?host={found.socket_folder}"
+    if settings.database_url is None:
+        return ""
+    return make_url(conninfo(settings.database_url)).set(password=None).render_as_string()
