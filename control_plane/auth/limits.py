@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """How much one principal may ask for: a bucket of requests and one of bytes, shared by all processes (N13).
 
-Enters: a principal, how many requests and bytes they come with. Leaves: None, or when to come again. The caller MUST
-run `take` in a short transaction of its own, before the request's: the bucket's row stays locked until its commit, and
-a refused request must cost its draw too. Numbers are per principal, so no tenant can spend another's.
+Enters: a principal, how many requests and bytes they come with. Leaves: None, or when to come again. Numbers are per
+principal, so no tenant can spend another's.
+
+A draw locks the bucket's row until its commit, which serialises a busy principal over all processes (450 draws a second
+where one transaction took 1 ms). So a process draws a few requests at once and gives them out by itself (`Door`). What
+it holds has left the shared bucket, so the sum stays under the limit; the price is that a process may hold up to
+`_CHUNK` undrawn requests while another is refused. Small limits are drawn one by one, exactly.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,15 +22,21 @@ from msgspec import Struct
 
 from control_plane.auth import store
 from control_plane.auth.errors import RateLimited
+from control_plane.db import transaction
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from control_plane.auth.principal import Principal
 
-__all__ = ["Limits", "take"]
+__all__ = ["Door", "Limits", "take"]
 
 _LONGEST_WAIT_S = 3_600
+_CHUNK = 16
+_CHUNK_OCTETS = 1_048_576
+# A chunk is at most this part of a bucket, so that no process holds much of a small one.
+_PART = 64
+_PURSES = 4_096
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,11 +59,63 @@ async def take(
 ) -> RateLimited | None:
     """Draw `requests` and `octets` from the principal's buckets; both or nothing.
 
-    A value, not an exception: the caller raises it, or counts it. Durable in no sense: a crash of the database fills
-    all buckets.
+    MUST run in a short transaction of its own: the row stays locked until the commit, and a request that is refused
+    later must have cost its draw. A value, not an exception: the caller raises it, or counts it. Durable in no sense: a
+    crash of the database fills all buckets.
     """
     if not 0 < requests <= limits.requests_burst or octets < 0:
         raise ValueError("requests must fit the bucket, octets can't be negative")
     want = {"requests": float(requests), "bytes": float(octets), **msgspec.structs.asdict(limits)}
     granted, wait_s = await store.take(conn, principal.tenant, principal.pseudonym, want)
     return None if granted else RateLimited(max(1, min(_LONGEST_WAIT_S, math.ceil(wait_s))))
+
+
+class Door:
+    """The buckets as one process of the API sees them. For one event loop."""
+
+    def __init__(self, engine: AsyncEngine, limits: Limits) -> None:
+        self._engine = engine
+        self._limits = limits
+        self._requests = max(1, min(_CHUNK, int(limits.requests_burst / _PART)))
+        self._octets = int(min(_CHUNK_OCTETS, limits.bytes_burst / _PART))
+        self._purses: OrderedDict[tuple[str, str], _Purse] = OrderedDict()
+
+    async def let_in(self, principal: Principal, *, octets: int = 0) -> RateLimited | None:
+        """Draw one request of `octets` bytes. None = come in. Most calls touch no database."""
+        key = (principal.tenant, principal.pseudonym)
+        purse = self._purses.setdefault(key, _Purse())
+        self._purses.move_to_end(key)
+        if len(self._purses) > _PURSES:
+            # What the forgotten one held is lost to its owner: a little too strict, never too lax.
+            self._purses.popitem(last=False)
+        if purse.spend(octets):
+            return None
+        async with purse.lock:
+            return None if purse.spend(octets) else await self._draw(principal, purse, octets)
+
+    async def _draw(self, principal: Principal, purse: _Purse, octets: int) -> RateLimited | None:
+        more = max(octets, self._octets)
+        async with transaction(self._engine, principal.tenant) as conn:
+            refused = await take(conn, principal, self._limits, requests=self._requests, octets=more)
+            if refused is not None:
+                return await take(conn, principal, self._limits, requests=1, octets=octets)
+        purse.requests += self._requests - 1
+        purse.octets += more - octets
+        return None
+
+
+class _Purse:
+    """What a process has drawn for one principal and not given out yet."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.octets = 0
+        self.lock = asyncio.Lock()
+
+    def spend(self, octets: int) -> bool:
+        """Give out one request of `octets` bytes, if both are there."""
+        if self.requests < 1 or self.octets < octets:
+            return False
+        self.requests -= 1
+        self.octets -= octets
+        return True

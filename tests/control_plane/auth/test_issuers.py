@@ -300,13 +300,16 @@ async def test_one_issuer_serves_two_tenants_by_audience_and_a_token_for_both_is
 
 async def test_one_issuers_key_signs_nothing_for_another() -> None:
     """I7: two issuers, each believed for its own tenant only."""
-    async with running(Provider()) as one, running(Provider()) as two:
-        async with trusting(one.config(), two.config(tenant="globex"), clock=one) as doorman:
-            assert (await doorman.authenticate(two.token())).tenant == "globex"
-            with pytest.raises(Unauthenticated):
-                await doorman.authenticate(two.token(iss=one.url))
-            # A claim `tenant` means something from the local issuer only.
-            assert (await doorman.authenticate(two.token(tenant="acme"))).tenant == "globex"
+    async with (
+        running(Provider()) as one,
+        running(Provider()) as two,
+        trusting(one.config(), two.config(tenant="globex"), clock=one) as doorman,
+    ):
+        assert (await doorman.authenticate(two.token())).tenant == "globex"
+        with pytest.raises(Unauthenticated):
+            await doorman.authenticate(two.token(iss=one.url))
+        # A claim `tenant` means something from the local issuer only.
+        assert (await doorman.authenticate(two.token(tenant="acme"))).tenant == "globex"
 
 
 @pytest.mark.parametrize(

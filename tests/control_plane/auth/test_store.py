@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from control_plane.auth import limits, store
 from control_plane.auth.errors import RateLimited, TenantRefused
@@ -54,12 +54,13 @@ async def test_projects_are_kept_and_hidden_from_other_tenants(app: AsyncEngine)
 
 async def test_no_row_of_another_tenant_can_be_written(app: AsyncEngine) -> None:
     """I7: row-level security refuses it, not only the code above."""
-    for write in (
+    writes: tuple[Callable[[AsyncConnection], Awaitable[object]], ...] = (
         lambda conn: store.add_tenant(conn, "initech"),
         lambda conn: store.add_project(conn, "acme", "p"),
         lambda conn: store.assign(conn, "acme", "i", "mallory", Assignment("quantum-admin")),
         lambda conn: limits.take(conn, ALICE, SLOW),
-    ):
+    )
+    for write in writes:
         with pytest.raises(DBAPIError, match="row-level security"):
             async with transaction(app, "globex") as conn:
                 await write(conn)
@@ -135,6 +136,29 @@ async def test_draws_at_the_same_time_never_exceed_the_bucket(
     assert await draw(app, bob) is None
     assert await draw(app, twin) is None
     await second.dispose()
+
+
+@pytest.mark.parametrize(("burst", "asked"), [(20, 30), (2_000, 1_100)], ids=["one by one", "in chunks"])
+async def test_two_processes_together_let_in_what_the_bucket_holds(
+    app: AsyncEngine, database: TestDatabase, burst: int, asked: int
+) -> None:
+    """N13: what processes draw ahead comes out of the shared bucket: exactly the limit, whoever asks where."""
+    second = engine(database.app)
+    both = msgspec.structs.replace(SLOW, requests_burst=float(burst), bytes_burst=1e9)
+    doors = [limits.Door(where, both) for where in (app, second)]
+    answers = await asyncio.gather(*(door.let_in(ALICE, octets=3) for _ in range(asked) for door in doors))
+    assert answers.count(None) == burst
+    assert {type(one) for one in answers if one is not None} == {RateLimited}
+    await second.dispose()
+
+
+async def test_bytes_drawn_ahead_are_drawn_once(app: AsyncEngine) -> None:
+    """N13: bodies larger than what was drawn ahead cost their size; a bucket without bytes refuses."""
+    few = Limits(requests_per_s=1e-6, requests_burst=6_400, bytes_per_s=1e-6, bytes_burst=6_400)
+    door = limits.Door(app, few)
+    sizes = [60, 60, 500, 0, 5_000, 5_000, 700, 700]
+    let_in = [size for size in sizes if await door.let_in(ALICE, octets=size) is None]
+    assert let_in == [60, 60, 500, 0, 5_000, 700]
 
 
 async def test_a_bucket_fills_with_the_servers_clock(app: AsyncEngine) -> None:

@@ -156,34 +156,34 @@ def _claims() -> Iterator[tuple[str, str, str]]:
     yield "not-yet-valid", token(nbf=NOW + 3_600), "not_yet_valid"
     yield "issued-in-the-future", token(iat=NOW + 3_600), "not_yet_valid"
     yield "nbf-text", token(nbf="now"), "time"
-    for name, value in (
+    for name, audience in (
         ("other", "someone-else"),
         ("prefix", AUDIENCE + "-2"),
         ("empty", ""),
         ("number", 1),
         ("none", []),
     ):
-        yield f"aud-{name}", token(aud=value), "audience"
+        yield f"aud-{name}", token(aud=audience), "audience"
     yield "aud-mixed-list", token(aud=[AUDIENCE, 1]), "audience"
     yield "aud-object", token(aud={AUDIENCE: True}), "audience"
     yield "aud-missing", token(drop="aud"), "audience"
-    for name, value in (
+    for name, issuer in (
         ("other", "https://evil.example"),
         ("slash", ISSUER + "/"),
         ("case", ISSUER.upper()),
         ("list", [ISSUER]),
     ):
-        yield f"iss-{name}", token(iss=value), "issuer"
+        yield f"iss-{name}", token(iss=issuer), "issuer"
     yield "iss-missing", token(drop="iss"), "issuer"
     yield "sub-missing", token(drop="sub"), "subject"
-    for name, value in (
+    for name, subject in (
         ("empty", ""),
         ("number", 7),
         ("newline", "alice\nadmin"),
         ("nul", "a\x00"),
         ("long", "a" * 256),
     ):
-        yield f"sub-{name}", token(sub=value), "claim"
+        yield f"sub-{name}", token(sub=subject), "claim"
     yield "team-object", token(team={"name": "a"}), "claim"
     yield "department-control", token(department="a\x1b[2J"), "claim"
     yield "roles-number", token(roles=1), "roles"
