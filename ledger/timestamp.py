@@ -40,7 +40,7 @@ OPERATORS: tuple[Operator, ...] = ("self", "external")
 
 
 class Stamped(Struct, frozen=True):
-    """What a token says, before anyone has asked whether it is true; `generated_at` in the token's own precision."""
+    """What a token says, before anyone asked whether it is true; `generated_at` as precise as the token."""
 
     imprint: bytes
     algorithm: str
@@ -77,7 +77,7 @@ class Authority:
         return sid.serial_number == self._leaf.serial_number and cms.whole(sid.issuer) == self._issuer
 
     def check(self, token: cms.Token, digest: bytes) -> None:
-        """Raise TokenInvalid unless the token is this authority's, is intact, and stamps the SHA-256 `digest`."""
+        """Raise TokenInvalid unless the token is this authority's, intact, and over the SHA-256 `digest`."""
         embedded = [cms.whole(part) for part in token.content.certificates or ()]
         if embedded not in self._embeddings:
             raise TokenInvalid("the embedded certificates are not those of the trust file")
@@ -90,7 +90,7 @@ class Authority:
 
 
 def request(digest: bytes, nonce: int) -> bytes:
-    """A TimeStampReq for a SHA-256 digest that asks for the certificate; `nonce` is 64 random bits of the caller."""
+    """A TimeStampReq for a SHA-256 digest, asking for the certificate; `nonce` is the caller's 64 random bits."""
     imprint = cms.Imprint(hash_algorithm=_algorithm(cms.SHA256), hashed_message=digest)
     return asn1.encode_der(
         cms.Request(
@@ -162,10 +162,9 @@ def read(der: bytes) -> Stamped:
 def in_order(
     stamps: Iterable[tuple[Operator, bytes]], stamped: Sequence[bytes]
 ) -> list[tuple[Operator, bytes]]:
-    """Tokens in the order that a bundle file holds them: by what they stamp (`stamped`), then self before external.
+    """Tokens as a bundle file orders them: by what they stamp (`stamped`), self before external, then bytes.
 
-    Two tokens of one operator over the same bytes keep their order. TokenInvalid if one stamps something
-    else.
+    TokenInvalid if one stamps something else.
     """
     places = {hashlib.sha256(data).digest(): place for place, data in enumerate(stamped)}
     keyed = []
@@ -173,12 +172,12 @@ def in_order(
         place = places.get(read(der).imprint)
         if place is None:
             raise TokenInvalid("a token over none of the stamped bytes")
-        keyed.append(((place, OPERATORS.index(operator)), (operator, der)))
+        keyed.append(((place, OPERATORS.index(operator), der), (operator, der)))
     return [stamp for _, stamp in sorted(keyed, key=lambda item: item[0])]
 
 
 def low_s(signature: bytes) -> bytes:
-    """The same P-256 signature with s in the lower half, so that it has one form (also used by our authority)."""
+    """The same P-256 signature in its one form: DER, s in the lower half."""
     r, s = decode_dss_signature(signature)
     return encode_dss_signature(r, min(s, P256_ORDER - s))
 
@@ -234,7 +233,7 @@ def _check_ecdsa_form(signature: bytes, *, low_s: bool) -> None:
 
 
 def _check_attributes(token: cms.Token, leaf: x509.Certificate) -> None:
-    """RFC 3161 section 2.4.2: the signed attributes name the content's type, its digest and the certificate."""
+    """RFC 3161 section 2.4.2: the signed attributes name the content type, digest and certificate."""
     signer = _signer(token)
     values: dict[str, bytes] = {}
     for attribute in signer.signed_attributes.as_list():
@@ -275,7 +274,7 @@ def _algorithm(oid: x509.ObjectIdentifier) -> cms.Algorithm:
 
 
 def _granted(token: cms.Token) -> bytes:
-    """A TimeStampResp around a token, as rfc3161-client wants it: the certificates, which nothing signs, sorted."""
+    """A TimeStampResp around a token for rfc3161-client: certificates, which nothing signs, sorted."""
     parts = sorted(cms.whole(part) for part in token.content.certificates or ())
     data = replace(token.content, certificates=[asn1.decode_der(asn1.TLV, part) for part in parts])
     granted = cms.StatusInfo(status=0, status_string=None, fail_info=None)

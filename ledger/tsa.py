@@ -97,7 +97,8 @@ def create_tsa_keys(folder: Path, *, now: datetime, name: str = "qcos time-stamp
     root_name, leaf_name = _name(f"{name} root"), _name(name)
     root = _certificate(root_name, root_name, root_key, root_key, now=now, stamps=False)
     leaf = _certificate(leaf_name, root_name, key, root_key, now=now, stamps=True)
-    (folder / "tsa.pem").unlink(missing_ok=True)  # a key whose chain was never written has signed nothing
+    for half in ("tsa.pem", "tsa-chain.pem"):  # a key without its chain, or the reverse, has signed nothing
+        (folder / half).unlink(missing_ok=True)
     keys.write_private(folder / "tsa.pem", key)
     pem = b"".join(part.public_bytes(serialization.Encoding.PEM) for part in (leaf, root))
     keys.write_secret(folder / "tsa-chain.pem", pem)
@@ -185,7 +186,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
 
 
 async def _body(receive: Receive) -> bytes:
-    """The body, cut one byte past the limit, where it is no request any more; the rest is read and dropped."""
+    """The body, or nothing if it is past the limit, where it is no request any more."""
     data, more = b"", True
     while more:
         message = await receive()
@@ -215,7 +216,7 @@ def _tlv(der: bytes) -> asn1.TLV:
 
 
 def _set_of(attributes: asn1.SetOf[cms.Attribute]) -> bytes:
-    """The attributes as the explicit SET OF that is signed (RFC 5652 section 5.4), not the [0] that is sent."""
+    """The attributes as the SET OF that is signed (RFC 5652 section 5.4), not the [0] that is sent."""
     return asn1.encode_der(attributes)
 
 
@@ -238,11 +239,8 @@ def _certificate(
 ) -> x509.Certificate:
     """A certificate that may stamp time (RFC 3161 section 2.3: critical, that purpose alone), or its root."""
     usage = {"digital_signature": stamps, "key_cert_sign": not stamps}
-    others = dict.fromkeys(
-        ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "crl_sign")
-        + ("encipher_only", "decipher_only"),
-        False,
-    )
+    never = "content_commitment key_encipherment data_encipherment key_agreement crl_sign encipher_only decipher_only"
+    others = dict.fromkeys(never.split(), False)
     start = now.astimezone(UTC).replace(microsecond=0)
     builder = (
         x509.CertificateBuilder(subject_name=subject, issuer_name=issuer, public_key=key.public_key())

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ties a bundle to keys that came from elsewhere: commitment, log, signatures, tokens, scope and time.
+
+Enters: a parsed `Bundle` and a loaded `Trust`. Each check returns a detail, raises a LedgerError where
+something is wrong, or `Unreached` where nothing is wrong but the trust file knows no key for it. A known
+key is never excused: once the checkpoint is signed by a trusted log, a signature that no trusted key made
+is wrong, not foreign. The checks are called in the order of `ledger.verify`; later ones use what earlier
+ones found. Pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import TypeVar
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey
+from msgspec import Struct
+
+from ledger import chain, cms, merkle, timestamp
+from ledger import checkpoint as notes
+from ledger.bundle import Bundle
+from ledger.canonical import parse_time
+from ledger.errors import EvidenceInvalid, LedgerError, TokenInvalid
+from ledger.keys import PublicKey
+from ledger.predicate import STATEMENT_COMMITMENT, pae, statement_bytes
+from ledger.timestamp import OPERATORS, Authority, Operator
+from ledger.trust import LoadedKey, Trust
+
+CLOCK_TOLERANCE = timedelta(
+    seconds=5
+)  # between the plane's, a provider's and an authority's clock; genTime is cut
+FUTURE_TOLERANCE = timedelta(minutes=10)  # of the reader's clock
+_Key = TypeVar("_Key", MLDSA65PublicKey, ec.EllipticCurvePublicKey)
+
+
+class Unreached(LedgerError):
+    """Nothing is wrong with it, but the trust file has no key or authority that could tell."""
+
+    code = "unanchored"
+
+
+class _Believed(Struct, frozen=True):
+    """A token that passed: what it stamps, who made it, when."""
+
+    target: int
+    authority: Authority
+    at: datetime
+
+
+class Anchor:
+    """The checks over one bundle, sharing the statement, the stamped bytes and what was found so far."""
+
+    def __init__(self, bundle: Bundle, trust: Trust) -> None:
+        self._bundle, self._trust = bundle, trust
+        self._statement = statement_bytes(bundle.predicate())
+        self._note = bundle.proof.checkpoint.encode()
+        self._entry: chain.Leaf | None = None
+        self._log_reached = False
+        self._used: list[LoadedKey] = []
+        self._tokens: list[_Believed] = []
+        self._judged: str | LedgerError | None = None
+
+    def commitment(self) -> str:
+        """The leaf commits to the statement that the file's own fields make."""
+        salt = self._bundle.proof.statement_salt
+        if len(salt) != chain.SALT_BYTES:
+            raise EvidenceInvalid(f"a salt of {len(salt)} bytes")
+        made = chain.commitment(salt, self._statement)
+        if self._leaf().commitments.get(STATEMENT_COMMITMENT) != made:
+            raise EvidenceInvalid("the entry commits to another statement")
+        return made
+
+    def leaf(self) -> str:
+        """The entry speaks of this bundle, at this level, in this tenant."""
+        leaf, bundle = self._leaf(), self._bundle
+        if leaf.tenant != bundle.scope.tenant:
+            raise EvidenceInvalid("the entry belongs to another tenant")
+        if leaf.body.get("evidence") != {"bundle_id": bundle.bundle_id, "level": bundle.evidence_level}:
+            raise EvidenceInvalid("the entry names another bundle or level")
+        if leaf.body.get("job_id", bundle.job_id) != bundle.job_id:
+            raise EvidenceInvalid("the entry names another job")
+        return f"entry {leaf.index}, {leaf.kind}"
+
+    def inclusion(self) -> str:
+        """The entry is in the tree that the checkpoint states."""
+        head, proof = notes.parse(self._note), self._bundle.proof
+        index = self._leaf().index
+        found = merkle.leaf_hash(proof.leaf)
+        merkle.verify_inclusion(index=index, size=head.size, leaf=found, path=proof.path, root=head.root)
+        return f"entry {index} of {head.size}"
+
+    def checkpoint(self) -> str:
+        """Both lines of the checkpoint are good signatures by keys of the trusted log."""
+        head = notes.parse(self._note)
+        named = {(line.name, line.key_hash) for line in head.lines}
+        known = [(key, by) for key, by in self._trust.log if (by.name, by.key_hash) in named]
+        if not known:
+            raise Unreached(f"the trust file knows no key of the log {head.origin}")
+        notes.verify(self._note, [by for _, by in known])
+        self._log_reached = True
+        self._used += [key for key, _ in known]
+        return f"{head.origin}: " + ", ".join(key.id for key, _ in known)
+
+    def timestamps(self) -> str:
+        """The tokens, judged once and remembered: the signatures' checks want the time they prove."""
+        if self._judged is None:
+            try:
+                self._judged = self._judge_tokens()
+            except LedgerError as error:
+                self._judged = error
+        if isinstance(self._judged, LedgerError):
+            raise self._judged
+        return self._judged
+
+    def _judge_tokens(self) -> str:
+        """What must be stamped is, by the same authorities, in the one order; no token stamps more."""
+        targets = list(self._targets())
+        imprints = [hashlib.sha256(data).digest() for _, data in targets]
+        order, unknown = [], 0
+        for stamp in self._bundle.signatures.timestamp_authority:
+            token, said = timestamp.parse(stamp.token), timestamp.read(stamp.token)
+            if said.imprint not in imprints or said.algorithm != "sha256":
+                raise TokenInvalid("a token over nothing that needs one here")
+            target = imprints.index(said.imprint)
+            order.append((target, OPERATORS.index(stamp.operator), stamp.token))
+            authority = self._authority(token)
+            if authority is None:
+                unknown += 1
+                continue
+            if authority.operator != stamp.operator:
+                raise TokenInvalid(f"{authority.name} is {authority.operator}, not {stamp.operator}")
+            authority.check(token, said.imprint)
+            self._tokens.append(_Believed(target, authority, said.generated_at))
+        if order != sorted(order):
+            raise TokenInvalid("tokens out of order")
+        if unknown:
+            raise Unreached(f"{unknown} tokens by authorities that the trust file does not know")
+        names = [
+            sorted(t.authority.name for t in self._tokens if t.target == at) for at in range(len(targets))
+        ]
+        for (name, _), stampers in zip(targets, names, strict=True):
+            if not stampers:
+                raise TokenInvalid(f"no token over the {name}")
+            if stampers != names[0] or len(set(stampers)) != len(stampers):
+                raise TokenInvalid(f"the {name} is not stamped exactly once by each authority")
+        return ", ".join(
+            f"{name} by {' and '.join(by)}" for (name, _), by in zip(targets, names, strict=True)
+        )
+
+    def qcos_signature(self) -> str:
+        """ML-DSA-65 over the statement's PAE (FIPS 204, empty context)."""
+        made = self._bundle.signatures.qcos_signature
+        if self._bundle.evidence_level == "sealed":
+            return self._absent(made)
+        if made is None:
+            raise EvidenceInvalid(f"missing, and the level is {self._bundle.evidence_level}")
+        return self._signed_by(_mldsa65, lambda key: key.verify(made, pae(self._statement)))
+
+    def ecdsa_signature(self) -> str:
+        """ECDSA P-256 with SHA-256 over the same bytes, low s, so that there is one form of it."""
+        made = self._bundle.signatures.ecdsa_p256_signature
+        if self._bundle.evidence_level != "full":
+            return self._absent(made)
+        if made is None:
+            raise EvidenceInvalid("missing, and the level is full")
+        try:
+            unique = timestamp.low_s(made) == made
+        except ValueError as error:
+            raise EvidenceInvalid("not a DER signature") from error
+        if not unique:
+            raise EvidenceInvalid("not in its one form (DER, low s)")
+        scheme = ec.ECDSA(hashes.SHA256())
+        return self._signed_by(_p256, lambda key: key.verify(made, pae(self._statement), scheme))
+
+    def scope(self) -> str:
+        """A trusted key speaks for the profile, plane and tenants of its trust file, and for no other."""
+        ours, theirs = self._trust.file.scope, self._bundle.scope
+        covered = ours.tenants is None or theirs.tenant in ours.tenants
+        said = f"{theirs.profile}/{theirs.plane}/{theirs.tenant}"
+        if covered and (ours.profile, ours.plane) == (theirs.profile, theirs.plane):
+            return said
+        if self._used:
+            raise EvidenceInvalid(f"{said} is not what the trust file's keys may speak for")
+        raise Unreached(f"the trust file is not for {said}")
+
+    def key_validity(self) -> str:
+        """Each key was in use, and neither it nor the authority revoked, at the stamped time."""
+        when = self.time()
+        if when is None:
+            raise Unreached("no trusted time")
+        for key in self._used:
+            if not (key.valid_at(when[0]) or key.valid_at(when[0] + CLOCK_TOLERANCE)):
+                raise EvidenceInvalid(f"{key.id} was not valid at {when[0]:%Y-%m-%dT%H:%M:%SZ}")
+        names = [(key.id, when[0]) for key in self._used] + [(t.authority.name, t.at) for t in self._tokens]
+        for name, at in names:
+            if name in self._trust.revoked and at >= self._trust.revoked[name]:
+                raise EvidenceInvalid(f"{name} was revoked before {at:%Y-%m-%dT%H:%M:%SZ}")
+        return ", ".join(key.id for key in self._used)
+
+    def time_order(self, now: datetime) -> str:
+        """Submitted, started, ended, recorded, stamped, read: none before the one it follows."""
+        run = self._bundle.execution_metadata
+        steps: list[tuple[str, str]] = [("submitted", self._bundle.submission.submitted_at)]
+        steps += [(step.state, step.at) for step in self._bundle.history]
+        _rising([(name, parse_time(at)) for name, at in steps])
+        marks = [("submitted", steps[0][1]), ("start", run.start_time), ("end", run.end_time)]
+        times = [(name, parse_time(at)) for name, at in marks if at is not None]
+        times.append(("recorded", self._leaf().time))
+        _rising([*times, *(("stamped", at) for at in sorted(t.at for t in self._tokens)[:1])])
+        for token in self._tokens:
+            if token.at > now + FUTURE_TOLERANCE:
+                raise EvidenceInvalid(f"stamped {token.at:%Y-%m-%dT%H:%M:%SZ}, which is still to come")
+        return "submitted, started, ended, recorded, stamped"
+
+    def time(self) -> tuple[datetime, Operator] | None:
+        """The last time that the tokens prove: an outside authority's if it stamped all, else ours."""
+        with suppress(LedgerError):
+            self.timestamps()
+        for operator in reversed(OPERATORS):
+            found = [token for token in self._tokens if token.authority.operator == operator]
+            if found and len({token.target for token in found}) == len(list(self._targets())):
+                return max(token.at for token in found), operator
+        return None
+
+    def _leaf(self) -> chain.Leaf:
+        if self._entry is None:
+            self._entry = chain.parse_leaf(self._bundle.proof.leaf)
+        return self._entry
+
+    def _targets(self) -> Iterator[tuple[str, bytes]]:
+        """What must carry a token: `full` stamps its signatures, the other levels rest on the checkpoint."""
+        made = self._bundle.signatures
+        if self._bundle.evidence_level != "full":
+            yield "checkpoint", self._note
+            return
+        if made.qcos_signature is not None:
+            yield "qcos_signature", made.qcos_signature
+        if made.ecdsa_p256_signature is not None:
+            yield "ecdsa_p256_signature", made.ecdsa_p256_signature
+
+    def _authority(self, token: cms.Token) -> Authority | None:
+        return next((by for by in self._trust.authorities if by.signed(token)), None)
+
+    def _absent(self, signature: bytes | None) -> str:
+        if signature is not None:
+            raise EvidenceInvalid(f"a signature that level {self._bundle.evidence_level} does not have")
+        return f"none at level {self._bundle.evidence_level}"
+
+    def _signed_by(self, narrow: Callable[[PublicKey], _Key | None], check: Callable[[_Key], None]) -> str:
+        """The trusted key that made a signature; the file does not name it, there are few."""
+        when, able = self.time(), []
+        for key in self._trust.evidence:
+            public = narrow(key.public)
+            if public is not None:
+                try:
+                    check(public)
+                except InvalidSignature:
+                    able.append(when is None or key.valid_at(when[0]))
+                else:
+                    self._used.append(key)
+                    return key.id
+        if self._log_reached and any(able):
+            raise EvidenceInvalid("not a signature over this record by a trusted key")
+        raise Unreached("the trust file knows no key that made it")
+
+
+def _mldsa65(key: PublicKey) -> MLDSA65PublicKey | None:
+    return key if isinstance(key, MLDSA65PublicKey) else None
+
+
+def _p256(key: PublicKey) -> ec.EllipticCurvePublicKey | None:
+    return key if isinstance(key, ec.EllipticCurvePublicKey) else None
+
+
+def _rising(times: list[tuple[str, datetime]]) -> None:
+    for (earlier, before), (later, after) in pairwise(times):
+        if after + CLOCK_TOLERANCE < before:
+            raise EvidenceInvalid(f"{later} lies before {earlier}")

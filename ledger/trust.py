@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trust file: what an auditor was handed apart from any bundle, and believes.
+
+Enters: public keys with their validity, the certificates of time-stamping authorities, revocations, and
+the scope (profile, plane, tenants) that these may speak for. Leaves: canonical JSON, and the struct read
+back with its keys ready for use. It holds no secret and no signature of its own: it is worth what the way
+is worth by which it came. Not here: judging a bundle (`ledger.verify`), fetching or renewing the file.
+Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey
+from msgspec import Meta, Struct
+
+from ledger import canonical, checkpoint, keys
+from ledger.errors import EvidenceInvalid, LedgerError, UsageError
+from ledger.predicate import Closed, Count, Profile, Text, Time, decode
+from ledger.timestamp import Authority, Operator
+
+MAX_TRUST_BYTES = 1024 * 1024
+TYPE: Literal["urn:qcos:trust:v1"] = "urn:qcos:trust:v1"
+Algorithm = Literal["ed25519", "ml-dsa-65", "ecdsa-p256"]
+_KINDS: dict[str, type] = {
+    "ed25519": Ed25519PublicKey,
+    "ml-dsa-65": MLDSA65PublicKey,
+    "ecdsa-p256": ec.EllipticCurvePublicKey,
+}
+
+
+class TrustScope(Closed, frozen=True):
+    """What the keys may speak for; `tenants` null means any tenant of the plane."""
+
+    profile: Profile
+    plane: Text
+    tenants: tuple[Text, ...] | None
+
+
+class TrustedKey(Closed, frozen=True):
+    """A public key (SubjectPublicKeyInfo DER) and when it signed; `valid_until` null: it still does."""
+
+    id: Text
+    alg: Algorithm
+    public: bytes
+    valid_from: Time
+    valid_until: Time | None
+
+
+class TrustedLog(Closed, frozen=True):
+    """The transparency log: its origin line and the keys of its checkpoints."""
+
+    origin: Text
+    keys: tuple[TrustedKey, ...]
+
+
+class TrustedAuthority(Closed, frozen=True):
+    """A time-stamping authority: its certificate first, then the chain to its root, DER."""
+
+    operator: Operator
+    name: Text
+    certificates: Annotated[tuple[bytes, ...], Meta(min_length=1, max_length=8)]
+
+
+class Revocation(Closed, frozen=True):
+    """A key id or authority name that proves nothing from `at` on; what was stamped before stays good."""
+
+    id: Text
+    at: Time
+    reason: str
+
+
+class TrustFile(Closed, frozen=True):
+    """The file's members."""
+
+    type: Literal["urn:qcos:trust:v1"]
+    version: Count
+    issued_at: Time
+    expires: Time
+    scope: TrustScope
+    log: TrustedLog
+    evidence: tuple[TrustedKey, ...]
+    tsa: tuple[TrustedAuthority, ...]
+    revoked: tuple[Revocation, ...]
+
+
+class LoadedKey(Struct, frozen=True):
+    """A trusted key ready to verify."""
+
+    id: str
+    public: keys.PublicKey
+    valid_from: datetime
+    valid_until: datetime | None
+
+    def valid_at(self, time: datetime) -> bool:
+        """Whether the key was in use at `time`."""
+        return self.valid_from <= time and (self.valid_until is None or time <= self.valid_until)
+
+
+class Trust(Struct, frozen=True):
+    """A trust file with its keys and certificates loaded."""
+
+    file: TrustFile
+    log: tuple[tuple[LoadedKey, checkpoint.Verifier], ...]
+    evidence: tuple[LoadedKey, ...]
+    authorities: tuple[Authority, ...]
+    revoked: dict[str, datetime]
+
+
+_trust = msgspec.json.Decoder(TrustFile)
+
+
+def trust_file(  # noqa: PLR0913 - one argument a member of the file
+    *,
+    version: int,
+    issued_at: datetime,
+    expires: datetime,
+    scope: TrustScope,
+    origin: str,
+    log: Sequence[TrustedKey],
+    evidence: Sequence[TrustedKey],
+    tsa: Sequence[TrustedAuthority],
+    revoked: Sequence[Revocation] = (),
+) -> bytes:
+    """The bytes of a trust file; UsageError if `parse_trust` would not read them back."""
+    file = TrustFile(
+        type=TYPE,
+        version=version,
+        issued_at=canonical.timestamp(issued_at),
+        expires=canonical.timestamp(expires),
+        scope=scope,
+        log=TrustedLog(origin=origin, keys=tuple(log)),
+        evidence=tuple(evidence),
+        tsa=tuple(tsa),
+        revoked=tuple(revoked),
+    )
+    data = canonical.dumps(msgspec.to_builtins(file))
+    parse_trust(data)
+    return data
+
+
+def parse_trust(data: bytes) -> Trust:
+    """The trust that a file gives. UsageError for anything but a sound one: half a trust file is none."""
+    if len(data) > MAX_TRUST_BYTES:
+        raise UsageError(f"trust file: {len(data)} bytes")
+    try:
+        file = decode(_trust, data, "trust file")
+        if canonical.dumps(msgspec.to_builtins(file)) != data:
+            raise EvidenceInvalid("trust file: not in canonical form (RFC 8785)")
+        canonical.parse_time(file.issued_at)
+        canonical.parse_time(file.expires)
+        names = [key.id for key in (*file.log.keys, *file.evidence)] + [tsa.name for tsa in file.tsa]
+        if len(names) != len(set(names)):
+            raise EvidenceInvalid("trust file: an id or name that stands for two")
+        return Trust(
+            file=file,
+            log=tuple(_log_key(file.log.origin, key) for key in file.log.keys),
+            evidence=tuple(_load(key) for key in file.evidence),
+            authorities=tuple(Authority(tsa.operator, tsa.name, tsa.certificates) for tsa in file.tsa),
+            revoked={entry.id: canonical.parse_time(entry.at) for entry in file.revoked},
+        )
+    except UsageError:
+        raise
+    except LedgerError as error:
+        raise UsageError(f"trust file: {error}") from error
+
+
+def _load(key: TrustedKey) -> LoadedKey:
+    public = keys.parse_spki(key.public)
+    if not isinstance(public, _KINDS[key.alg]):
+        raise EvidenceInvalid(f"key {key.id} is not of the algorithm {key.alg}")
+    until = None if key.valid_until is None else canonical.parse_time(key.valid_until)
+    return LoadedKey(key.id, public, canonical.parse_time(key.valid_from), until)
+
+
+def _log_key(origin: str, key: TrustedKey) -> tuple[LoadedKey, checkpoint.Verifier]:
+    loaded = _load(key)
+    if isinstance(loaded.public, Ed25519PublicKey):
+        return loaded, checkpoint.ed25519_verifier(origin, loaded.public)
+    if isinstance(loaded.public, MLDSA65PublicKey):
+        return loaded, checkpoint.mldsa65_verifier(origin, loaded.public)
+    raise EvidenceInvalid(f"key {key.id} cannot sign a checkpoint")
