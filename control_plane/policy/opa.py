@@ -100,7 +100,7 @@ class _Client(AsyncOpaClient):  # type: ignore[misc]  # the library is untyped
 def opa_command(opa_bin: str | Path, address: str, policy_dir: str | Path) -> list[str]:
     """The command line that serves the policies below `policy_dir` at `unix:///path` or `http://127.0.0.1:PORT`.
 
-    Loopback or a socket of mode 0700 only; no telemetry, no version check. Raises PolicyUnavailable for other addresses.
+    Loopback or a socket of mode 0700 only; no version check, which is OPA's telemetry. Raises PolicyUnavailable for other addresses.
     """
     parts = urlsplit(address)
     if parts.scheme == "unix" and parts.path:
@@ -109,7 +109,7 @@ def opa_command(opa_bin: str | Path, address: str, policy_dir: str | Path) -> li
         bound = parts.netloc
     else:
         raise PolicyUnavailable(f"OPA is served at unix:///path or http://127.0.0.1:PORT, not at {address!r}")
-    server = ["run", "--server", "--addr", bound, "--unix-socket-perm", "700", "--disable-telemetry"]
+    server = ["run", "--server", "--addr", bound, "--unix-socket-perm", "700", "--skip-version-check"]
     quiet = ["--log-level", "error", "--shutdown-grace-period", "1"]
     ignored = ["--ignore", "*_test.rego", "--ignore", "schemas"]
     return [str(opa_bin), *server, *quiet, *ignored, str(policy_dir)]

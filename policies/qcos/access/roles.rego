@@ -145,6 +145,7 @@ default because := "denied"
 
 # METADATA
 # title: Why the check passed
+# scope: document
 because := concat("", [held, " may submit in ", project]) if allow
 
 # METADATA

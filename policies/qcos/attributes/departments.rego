@@ -68,6 +68,7 @@ default because := "denied"
 
 # METADATA
 # title: Why the check passed
+# scope: document
 because := concat("", [who, " may submit for ", purpose]) if allow
 
 # METADATA

@@ -117,6 +117,7 @@ default because := "denied"
 
 # METADATA
 # title: Why the check passed
+# scope: document
 because := concat("", [cost, " fits ", values.listed({budget.scope | some budget in input.budgets})]) if allow
 
 # METADATA

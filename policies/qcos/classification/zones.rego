@@ -75,6 +75,7 @@ usable := constraints.matching & permitted
 permitted contains backend.id if {
 	is_array(input.backends)
 	some backend in input.backends
+	values.name(backend.id)
 	_in_zone(backend)
 	_sovereign(backend)
 }
@@ -111,6 +112,7 @@ lying := concat(", ", sort(_places)) if count(_places) > 0
 _places contains place if {
 	is_array(input.backends)
 	some backend in input.backends
+	is_object(backend)
 	_told(backend)
 	place := _place(backend)
 }
@@ -158,6 +160,7 @@ default because := "denied"
 
 # METADATA
 # title: Why the check passed
+# scope: document
 because := concat("", [label, " needs ", level.want, ": ", values.listed(usable)]) if allow
 
 # METADATA

@@ -15,34 +15,30 @@ default allow := false
 # entrypoint: true
 allow if {
 	count(deny) == 0
-	within("max_qubits", qubits)
-	within("max_shots", shots)
+	qubits_within
+	shots_within
 	depth_within
 	distinct
 	count(matching) > 0
 }
 
 # METADATA
-# title: One job asks for at most so much
+# title: One job uses at most so many qubits
 # custom:
-#   code: limit_exceeded
-deny contains reason if {
-	some [limit, asked, unit] in [["max_qubits", qubits, "qubits"], ["max_shots", shots, "shots"]]
-	not within(limit, asked)
-	reason := _over(limit, asked, unit)
-}
+#   code: qubits_exceeded
+deny contains _over("qubits_exceeded", "max_qubits", qubits, "qubits") if not qubits_within
+
+# METADATA
+# title: One job asks for at most so many shots
+# custom:
+#   code: shots_exceeded
+deny contains _over("shots_exceeded", "max_shots", shots, "shots") if not shots_within
 
 # METADATA
 # title: A stated depth is within the limit
 # custom:
 #   code: depth_exceeded
-deny contains reason if {
-	not depth_within
-	reason := object.union(
-		_over("max_depth", object.get(input, ["job", "max_depth"], ""), "layers of depth"),
-		{"rule": "constraints.depth_exceeded"},
-	)
-}
+deny contains _over("depth_exceeded", "max_depth", depth, "layers of depth") if not depth_within
 
 # METADATA
 # title: Some backend meets the job's constraints
@@ -66,15 +62,19 @@ backend_left if {
 	count(matching) > 0
 }
 
-within(limit, asked) if {
+_within(limit, asked) if {
 	values.natural(asked)
 	values.natural(input.limits[limit])
 	asked <= input.limits[limit]
 }
 
+qubits_within if _within("max_qubits", input.job.qubits)
+
+shots_within if _within("max_shots", shots)
+
 depth_within if input.job.max_depth == null
 
-depth_within if within("max_depth", input.job.max_depth)
+depth_within if _within("max_depth", input.job.max_depth)
 
 # Two backends of one id would lend each other their properties.
 distinct if {
@@ -120,6 +120,7 @@ large_enough(backend) if {
 # METADATA
 # title: Shots asked for
 # description: The larger of shots and executions (circuits x parameter sets x bases x shots), which quota uses too.
+# scope: document
 default shots := "nothing usable"
 
 shots := max([input.job.shots, input.job.executions]) if {
@@ -127,15 +128,19 @@ shots := max([input.job.shots, input.job.executions]) if {
 	values.natural(input.job.executions)
 }
 
+default depth := "nothing usable"
+
+depth := input.job.max_depth if values.natural(input.job.max_depth)
+
 default qubits := "nothing usable"
 
 qubits := input.job.qubits if values.natural(input.job.qubits)
 
-_over(limit, asked, unit) := {
+_over(rule, limit, asked, unit) := {
 	"code": "limit_exceeded",
 	"level": "hard",
 	"message": concat("", ["constraints: at most ", most, " ", unit, " a job, asked for ", values.shown(asked)]),
-	"rule": "constraints.limit_exceeded",
+	"rule": concat(".", ["constraints", rule]),
 	"want": concat("", ["at most ", most, " ", unit]),
 	"have": concat("", [values.shown(asked), " ", unit]),
 	"fix": concat("", ["ask for at most ", most, " ", unit]),
@@ -176,6 +181,7 @@ default because := "denied"
 
 # METADATA
 # title: Why the check passed
+# scope: document
 because := concat("", [values.listed(matching), " meets ", wanted]) if allow
 
 # METADATA

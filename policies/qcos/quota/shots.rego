@@ -18,7 +18,7 @@ default allow := false
 # entrypoint: true
 allow if {
 	count(deny) == 0
-	every quota in quotas {
+	every quota in allowances {
 		_keeps(quota)
 	}
 }
@@ -28,7 +28,7 @@ allow if {
 # custom:
 #   code: quota_exceeded
 deny contains reason if {
-	some quota in quotas
+	some quota in allowances
 	not _keeps(quota)
 	limit := values.shown(quota.limit)
 	used := values.shown(quota.used)
@@ -46,7 +46,7 @@ deny contains reason if {
 
 # METADATA
 # title: The quotas that this job touches
-quotas := [
+allowances := [
 	{
 		"of": who,
 		"unit": "shots today",
@@ -102,7 +102,11 @@ default because := "denied"
 
 # METADATA
 # title: Why the check passed
-because := concat("", [values.shown(constraints.shots), " shots fit the quotas of ", who, " and project ", project]) if allow
+# scope: document
+because := concat("", [asked, " shots fit the quotas of ", who, " and project ", project]) if {
+	allow
+	asked := values.shown(constraints.shots)
+}
 
 # METADATA
 # title: This package's line in the decision

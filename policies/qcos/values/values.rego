@@ -59,6 +59,7 @@ begins(x, prefix) if {
 # METADATA
 # title: Shown
 # description: Any value as text for a message; always defined, so that no denial is lost for want of words.
+# scope: document
 default shown(_) := "nothing usable"
 
 shown(x) := x if name(x)
@@ -68,6 +69,7 @@ shown(x) := format_int(x, 10) if whole(x)
 # METADATA
 # title: Listed
 # description: A set of texts as one text, in order.
+# scope: document
 listed(texts) := concat(", ", sort(texts)) if count(texts) > 0
 
 listed(texts) := "none" if count(texts) == 0

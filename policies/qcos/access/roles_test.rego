@@ -1,0 +1,72 @@
+# METADATA
+# title: Tests of access
+# scope: package
+package qcos.access_test
+
+import data.qcos.access
+import data.qcos.sample_test as sample
+
+codes(document) := {reason.code |
+	denied := access.deny with input as document
+	some reason in denied
+}
+
+test_engineer_submits_production if access.allow with input as sample.document
+
+test_because_names_the_role if {
+	access.because == "quantum-engineer may submit in demo" with input as sample.document
+}
+
+test_user_submits_no_production if {
+	document := sample.replaced("/principal/roles", ["quantum-user"])
+	not access.allow with input as document
+	codes(document) == {"role_required"}
+}
+
+test_admin_submits_no_production if {
+	document := sample.replaced("/principal/roles", ["quantum-admin"])
+	codes(document) == {"role_required"}
+}
+
+test_case_does_not_hide_production if {
+	document := json.patch(sample.document, [
+		{"op": "replace", "path": "/principal/roles", "value": ["quantum-user"]},
+		{"op": "replace", "path": "/job/purpose", "value": "Production"},
+	])
+	codes(document) == {"role_required"}
+}
+
+test_user_submits_research if {
+	document := json.patch(sample.document, [
+		{"op": "replace", "path": "/principal/roles", "value": ["quantum-user"]},
+		{"op": "replace", "path": "/job/purpose", "value": "research"},
+	])
+	access.allow with input as document
+}
+
+test_auditor_and_finops_submit_nothing if {
+	every role in ["auditor", "finops", "root"] {
+		codes(sample.replaced("/principal/roles", [role])) == {"role_required"}
+	}
+}
+
+test_stranger_is_not_a_member if {
+	codes(sample.replaced("/principal/roles", [])) == {"not_a_member"}
+}
+
+test_roles_of_another_type_are_none if {
+	every roles in ["quantum-engineer", {"a": "quantum-engineer"}, null, 1, [["quantum-engineer"]]] {
+		codes(sample.replaced("/principal/roles", roles)) == {"not_a_member"}
+	}
+}
+
+test_other_action_is_unknown if {
+	codes(sample.replaced("/action", "job:delete")) == {"action_unknown"}
+}
+
+test_missing_key_denies if {
+	every document in sample.without_each(["/action", "/principal/roles", "/principal", "/job/purpose", "/job"]) {
+		not access.allow with input as document
+		count(access.deny) > 0 with input as document
+	}
+}

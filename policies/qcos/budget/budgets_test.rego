@@ -1,0 +1,82 @@
+# METADATA
+# title: Tests of budget
+# scope: package
+package qcos.budget_test
+
+import data.qcos.budget
+import data.qcos.sample_test as sample
+
+codes(document) := {reason.code |
+	denied := budget.deny with input as document
+	some reason in denied
+}
+
+center := object.union(sample.document.budgets[0], {
+	"scope": "cost_center:CC-1",
+	"available": "0.10",
+	"available_micros": 100000,
+})
+
+test_denial_without_an_amount_still_denies if {
+	document := json.patch(sample.without("/price/amount"), [{
+		"op": "replace",
+		"path": "/budgets/0/available_micros",
+		"value": 0,
+	}])
+	codes(document) == {"budget_exceeded"}
+}
+
+test_price_fits if budget.allow with input as sample.document
+
+test_price_fits_exactly if budget.allow with input as sample.replaced("/budgets/0/available_micros", 520000)
+
+test_month_is_spent if {
+	document := json.patch(sample.document, [
+		{"op": "replace", "path": "/budgets/0/available", "value": "0.519999"},
+		{"op": "replace", "path": "/budgets/0/available_micros", "value": 519999},
+	])
+	not budget.allow with input as document
+	some reason in budget.deny with input as document
+	reason.code == "budget_exceeded"
+	reason.message == "budget: project:demo (monthly) has 0.519999 USD left, the job may cost 0.52 USD"
+}
+
+test_overrun_budget_denies if {
+	codes(sample.replaced("/budgets/0/available_micros", -1)) == {"budget_exceeded"}
+}
+
+test_every_budget_must_hold if {
+	document := json.patch(sample.document, [{"op": "add", "path": "/budgets/-", "value": center}])
+	codes(document) == {"budget_exceeded"}
+	not budget.allow with input as document
+}
+
+test_no_budget_for_the_project if {
+	every budgets in [[], [center], {}, null] {
+		codes(sample.replaced("/budgets", budgets)) == {"budget_missing"}
+	}
+}
+
+test_other_currency_does_not_hold if {
+	codes(sample.replaced("/budgets/0/currency", "EUR")) == {"budget_exceeded"}
+}
+
+test_no_price if codes(sample.replaced("/price", null)) == {"price_unknown"}
+
+test_figures_of_another_type_deny if {
+	every value in [null, "9", [], {}, true, 1.5] {
+		codes(sample.replaced("/budgets/0/available_micros", value)) == {"budget_exceeded"}
+		codes(sample.replaced("/price/micros", value)) == {"price_unknown"}
+	}
+}
+
+test_because_names_budgets if {
+	budget.because == "0.52 USD fits project:demo" with input as sample.document
+}
+
+test_missing_key_denies if {
+	every document in sample.without_each(["/price/micros", "/price/currency", "/price", "/budgets", "/budgets/0/scope", "/budgets/0/currency", "/budgets/0/available_micros", "/job/project", "/job"]) {
+		not budget.allow with input as document
+		count(budget.deny) > 0 with input as document
+	}
+}

@@ -1,0 +1,90 @@
+# METADATA
+# title: Tests of constraints
+# scope: package
+package qcos.constraints_test
+
+import data.qcos.constraints
+import data.qcos.sample_test as sample
+
+codes(document) := {reason.code |
+	denied := constraints.deny with input as document
+	some reason in denied
+}
+
+rules(document) := {reason.rule |
+	denied := constraints.deny with input as document
+	some reason in denied
+}
+
+test_sample_is_within if constraints.allow with input as sample.document
+
+test_constraints_that_fit if {
+	constraints.allow with input as json.patch(sample.document, [
+		{"op": "replace", "path": "/job/allowed_providers", "value": ["aws-braket", "aer"]},
+		{"op": "replace", "path": "/job/backend", "value": "aer"},
+		{"op": "replace", "path": "/job/max_depth", "value": null},
+	])
+}
+
+test_limit_itself_is_allowed if constraints.allow with input as sample.replaced("/job/shots", 100000)
+
+test_too_many_shots if {
+	rules(sample.replaced("/job/shots", 100001)) == {"constraints.shots_exceeded"}
+	codes(sample.replaced("/job/shots", 100001)) == {"limit_exceeded"}
+}
+
+test_executions_count_as_shots if {
+	rules(sample.replaced("/job/executions", 100001)) == {"constraints.shots_exceeded"}
+}
+
+test_too_many_qubits_for_plane_and_backends if {
+	rules(sample.replaced("/job/qubits", 65)) == {"constraints.qubits_exceeded", "constraints.no_backend"}
+}
+
+test_too_deep if rules(sample.replaced("/job/max_depth", 10001)) == {"constraints.depth_exceeded"}
+
+test_message_says_limit_and_wish if {
+	some reason in constraints.deny with input as sample.replaced("/job/shots", 100001)
+	reason.message == "constraints: at most 100000 shots a job, asked for 100001"
+	reason.fix == "ask for at most 100000 shots"
+}
+
+test_no_backend if {
+	every change in [
+		["/job/allowed_providers", ["ibm-quantum"]],
+		["/job/allowed_providers", []],
+		["/job/allowed_providers", "aer"],
+		["/job/backend", "other"],
+		["/job/backend", ""],
+		["/job/qubits", 33],
+		["/backends", []],
+		["/backends", {}],
+		["/backends/0/qubits", "many"],
+		["/backends/0/id", ""],
+	] {
+		document := sample.replaced(change[0], change[1])
+		not constraints.allow with input as document
+		codes(document) == {"no_backend"}
+	}
+}
+
+test_two_backends_of_one_id_are_refused if {
+	codes(sample.replaced("/backends", [sample.backend, sample.backend])) == {"no_backend"}
+}
+
+test_no_backend_tells_what_is_offered if {
+	document := json.patch(sample.document, [
+		{"op": "replace", "path": "/job/allowed_providers", "value": ["ibm-quantum"]},
+		{"op": "replace", "path": "/job/backend", "value": "heron"},
+	])
+	some reason in constraints.deny with input as document
+	reason.want == "2 qubits, provider ibm-quantum, backend heron"
+	reason.have == "aer (aer, 32 qubits)"
+}
+
+test_missing_key_denies if {
+	every document in sample.without_each(["/job/shots", "/job/executions", "/job/qubits", "/job/max_depth", "/job/allowed_providers", "/job/backend", "/job", "/limits/max_qubits", "/limits/max_shots", "/limits/max_depth", "/limits", "/backends", "/backends/0/id", "/backends/0/provider", "/backends/0/qubits"]) {
+		not constraints.allow with input as document
+		count(constraints.deny) > 0 with input as document
+	}
+}

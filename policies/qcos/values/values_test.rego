@@ -1,0 +1,52 @@
+# METADATA
+# title: Tests of values
+# scope: package
+package qcos.values_test
+
+import data.qcos.values
+
+test_natural if {
+	values.natural(0)
+	values.natural(9007199254740991)
+	every value in [-1, 1.5, 9007199254740992, "1", null, true, [], {}] {
+		not values.natural(value)
+	}
+}
+
+test_whole_may_be_negative if {
+	values.whole(-9007199254740991)
+	not values.whole(-9007199254740992)
+}
+
+test_name if {
+	values.name("x")
+	every value in ["", 1, null, true, [], {}] {
+		not values.name(value)
+	}
+}
+
+test_label_is_plain_ascii if {
+	values.label("production-benchmark")
+	every value in ["", " x", "x y", "x\u0000", "x\n", "é", "-x", 1, null] {
+		not values.label(value)
+	}
+}
+
+test_begins_whatever_the_case if {
+	values.begins("PRODUCTION-x", "production")
+	not values.begins("x-production", "production")
+	not values.begins(null, "production")
+}
+
+test_shown_is_always_defined if {
+	values.shown("x") == "x"
+	values.shown(7) == "7"
+	every value in ["", 1.5, null, true, [], {}] {
+		values.shown(value) == "nothing usable"
+	}
+}
+
+test_listed_is_in_order if {
+	values.listed({"b", "a"}) == "a, b"
+	values.listed(set()) == "none"
+}
