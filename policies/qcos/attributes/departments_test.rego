@@ -47,7 +47,15 @@ test_odd_purpose_is_refused if {
 }
 
 test_missing_key_denies if {
-	every document in sample.without_each(["/principal/department", "/principal", "/job/purpose", "/limits/department/purposes", "/limits/department/name", "/limits/department", "/limits"]) {
+	every document in sample.without_each([
+		"/principal/department",
+		"/principal",
+		"/job/purpose",
+		"/limits/department/purposes",
+		"/limits/department/name",
+		"/limits/department",
+		"/limits",
+	]) {
 		not attributes.allow with input as document
 		count(attributes.deny) > 0 with input as document
 	}

@@ -107,8 +107,6 @@ _money(holder, field) := concat("", [holder[field], " ", holder.currency]) if {
 	values.name(holder.currency)
 }
 
-default cost := "nothing usable"
-
 cost := _money(input.price, "amount")
 
 project := values.shown(object.get(input, ["job", "project"], ""))

@@ -75,7 +75,17 @@ test_because_names_budgets if {
 }
 
 test_missing_key_denies if {
-	every document in sample.without_each(["/price/micros", "/price/currency", "/price", "/budgets", "/budgets/0/scope", "/budgets/0/currency", "/budgets/0/available_micros", "/job/project", "/job"]) {
+	every document in sample.without_each([
+		"/price/micros",
+		"/price/currency",
+		"/price",
+		"/budgets",
+		"/budgets/0/scope",
+		"/budgets/0/currency",
+		"/budgets/0/available_micros",
+		"/job/project",
+		"/job",
+	]) {
 		not budget.allow with input as document
 		count(budget.deny) > 0 with input as document
 	}

@@ -103,7 +103,14 @@ test_because_names_the_backends if {
 }
 
 test_missing_key_denies if {
-	every document in sample.without_each(["/job/classification", "/job", "/backends", "/backends/0/id", "/backends/0/compliance_zone", "/backends/0/sovereign"]) {
+	every document in sample.without_each([
+		"/job/classification",
+		"/job",
+		"/backends",
+		"/backends/0/id",
+		"/backends/0/compliance_zone",
+		"/backends/0/sovereign",
+	]) {
 		not classification.allow with input as document
 		count(classification.deny) > 0 with input as document
 	}

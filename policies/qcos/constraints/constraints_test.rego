@@ -83,7 +83,23 @@ test_no_backend_tells_what_is_offered if {
 }
 
 test_missing_key_denies if {
-	every document in sample.without_each(["/job/shots", "/job/executions", "/job/qubits", "/job/max_depth", "/job/allowed_providers", "/job/backend", "/job", "/limits/max_qubits", "/limits/max_shots", "/limits/max_depth", "/limits", "/backends", "/backends/0/id", "/backends/0/provider", "/backends/0/qubits"]) {
+	every document in sample.without_each([
+		"/job/shots",
+		"/job/executions",
+		"/job/qubits",
+		"/job/max_depth",
+		"/job/allowed_providers",
+		"/job/backend",
+		"/job",
+		"/limits/max_qubits",
+		"/limits/max_shots",
+		"/limits/max_depth",
+		"/limits",
+		"/backends",
+		"/backends/0/id",
+		"/backends/0/provider",
+		"/backends/0/qubits",
+	]) {
 		not constraints.allow with input as document
 		count(constraints.deny) > 0 with input as document
 	}

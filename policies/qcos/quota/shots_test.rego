@@ -68,7 +68,23 @@ test_figures_of_another_type_deny if {
 }
 
 test_missing_key_denies if {
-	every document in sample.without_each(["/job/shots", "/job/executions", "/job", "/usage/team_shots_today", "/usage/project_shots_today", "/usage/running_jobs", "/usage", "/limits/team/shots_per_day", "/limits/team/name", "/limits/team", "/limits/project_shots_per_day", "/limits/max_running_jobs", "/limits", "/principal/team", "/principal"]) {
+	every document in sample.without_each([
+		"/job/shots",
+		"/job/executions",
+		"/job",
+		"/usage/team_shots_today",
+		"/usage/project_shots_today",
+		"/usage/running_jobs",
+		"/usage",
+		"/limits/team/shots_per_day",
+		"/limits/team/name",
+		"/limits/team",
+		"/limits/project_shots_per_day",
+		"/limits/max_running_jobs",
+		"/limits",
+		"/principal/team",
+		"/principal",
+	]) {
 		not quota.allow with input as document
 		count(quota.deny) > 0 with input as document
 	}
