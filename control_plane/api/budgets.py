@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Budgets: show and set (G7). A change is a ledger entry in the transaction of the change (G5)."""
+
+from __future__ import annotations
+
+import uuid
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import msgspec
+from litestar import Request, Response, get, put
+from msgspec import Struct
+
+import finops.store
+import ledger.store
+from control_plane.auth.access import may, require
+from control_plane.auth.principal import Principal
+from control_plane.context import Plane
+from control_plane.errors import Refused
+from control_plane.jobs.store import numeric
+from finops.budget import parse_scope
+from ledger.chain import Pending
+
+
+class BudgetRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a budget shall be; the amount is a decimal string."""
+
+    scope: str
+    amount: str
+    currency: str
+    period: str = "monthly"
+
+
+@get(
+    "/budgets",
+    opt={"action": "budget:read"},
+    summary="Budgets with what is held and captured",
+)
+async def show_budgets(
+    request: Request[Principal, Any, Any], plane: Plane
+) -> Response[Any]:
+    """The budgets that the caller may see, in their present window."""
+    async with plane.transaction(request.user.tenant) as conn:
+        views = await finops.store.show(conn, request.user.tenant, plane.now())
+    return Response(
+        [_shown(view) for view in views if _visible(request.user, view.scope)]
+    )
+
+
+@put("/budgets", opt={"action": "budget:set"}, summary="Set a budget")
+async def set_budget(
+    request: Request[Principal, Any, Any], plane: Plane
+) -> Response[Any]:
+    """Set a budget's limit; below its spend is allowed and stops new holds."""
+    asked = _parse(await request.body())
+    scope = parse_scope(asked.scope)
+    require(request.user, "budget:set", scope.name if scope.kind == "project" else None)
+    now = plane.now()
+    async with plane.transaction(request.user.tenant) as conn:
+        changed = await finops.store.set_budget(
+            conn,
+            request.user.tenant,
+            asked.scope,
+            asked.period,
+            _amount(asked.amount),
+            asked.currency,
+        )
+        entry = Pending(
+            entry_id=str(uuid.uuid4()),
+            tenant=request.user.tenant,
+            kind="budget:set",
+            actor=request.user.pseudonym,
+            time=now,
+            body=msgspec.to_builtins(changed),
+        )
+        await ledger.store.append(conn, [(entry, None)])
+        views = await finops.store.show(conn, request.user.tenant, now)
+    return Response([_shown(view) for view in views if view.scope == asked.scope])
+
+
+def _parse(body: bytes) -> BudgetRequest:
+    try:
+        return msgspec.json.decode(body, type=BudgetRequest)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        detail, _, path = str(error).partition(" - at ")
+        field = path.strip("`$.")
+        raise Refused(
+            "request_invalid", str(error), errors=({"field": field, "message": detail},)
+        ) from None
+
+
+def _amount(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise Refused(
+            "amount_invalid",
+            "amount: not a decimal",
+            errors=({"field": "amount", "message": "not a decimal"},),
+        ) from None
+
+
+def _visible(principal: Principal, scope: str) -> bool:
+    parsed = parse_scope(scope)
+    return may(
+        principal, "budget:read", parsed.name if parsed.kind == "project" else None
+    )
+
+
+def _shown(view: Any) -> dict[str, Any]:
+    amounts = {
+        name: numeric(getattr(view, name))
+        for name in ("limit", "held", "captured", "available")
+    }
+    return {
+        "scope": view.scope,
+        "period": view.period,
+        **amounts,
+        "currency": view.currency,
+    }
+
+
+HANDLERS = (show_budgets, set_budget)

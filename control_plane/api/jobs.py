@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Submit, look, wait, cancel, hold, resume; results and evidence; the live view (G1, N9, N17)."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import datetime as dt
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, Response, WebSocket, get, post, websocket
+from litestar.exceptions import WebSocketDisconnect
+from litestar.openapi.spec import OpenAPIMediaType, Operation, Reference, RequestBody
+from litestar.params import Parameter
+
+from control_plane.auth.access import may, require, visible
+from control_plane.auth.principal import Principal
+from control_plane.context import Plane
+from control_plane.errors import Refused
+from control_plane.jobs import evidence, store, view
+from control_plane.jobs import spec as specs
+from control_plane.jobs.admit import Admission, admit, shown_state
+from control_plane.jobs.control import signal
+from control_plane.jobs.envelope import Envelope, Signal, Submit
+from control_plane.jobs.live import Live
+from ledger.canonical import timestamp
+
+MAX_KEY = 200
+PAGE = 100
+
+
+@dataclass
+class SubmitOperation(Operation):
+    """OpenAPI of a submission: the body is the job spec's schema, though the handler parses the bytes itself."""
+
+    def __post_init__(self) -> None:
+        """Name the schema that `app.openapi` adds to the components."""
+        reference = Reference(ref="#/components/schemas/JobSpec")
+        self.request_body = RequestBody(
+            content={"application/json": OpenAPIMediaType(schema=reference)},
+            required=True,
+        )
+
+
+Wait = Annotated[
+    float | None,
+    Parameter(query="wait", ge=0, le=300, description="Seconds to wait for the end."),
+]
+IdempotencyKey = Annotated[
+    str | None,
+    Parameter(
+        header="Idempotency-Key", min_length=1, max_length=MAX_KEY, pattern=r"^[!-~]+$"
+    ),
+]
+
+
+@post(
+    ["/jobs", "/circuits/submit"],
+    status_code=202,
+    opt={"action": "job:submit"},
+    operation_class=SubmitOperation,
+    summary="Submit a job spec",
+)
+async def submit(
+    request: Request[Principal, Any, Any],
+    plane: Plane,
+    live: Live,
+    idempotency_key: IdempotencyKey = None,
+    dry_run: Annotated[
+        bool, Parameter(description="Price and decide; write nothing.")
+    ] = False,
+    wait: Wait = None,
+) -> Response[Any]:
+    """Admit a job: 202 with its id; 403 with the reasons of a denial."""
+    _want_json(request)
+    body = await request.body()
+    payload = Submit(
+        spec=specs.parse(body),
+        body_sha256=hashlib.sha256(body).hexdigest(),
+        idempotency_key=idempotency_key,
+        dry_run=dry_run,
+    )
+    envelope = Envelope(request.user, payload, plane.now(), request.state.request_id)
+    admission = await admit(plane, envelope, payload)
+    if admission.advisory:
+        return Response(view.submitted(admission), status_code=200)
+    if admission.problem is not None:
+        raise await _denial(plane, request.user, admission)
+    if not wait and not admission.repeated:
+        return Response(view.submitted(admission), status_code=202)
+    row = await _await_end(plane, live, request.user, admission.job_id, wait or 0)
+    return Response(
+        view.shown(row), status_code=200 if shown_state(row) in view.ENDED else 202
+    )
+
+
+async def _denial(plane: Plane, principal: Principal, admission: Admission) -> Refused:
+    async with plane.transaction(principal.tenant) as conn:
+        row = await store.find(conn, admission.job_id)
+    if row is None or admission.problem is None:
+        raise Refused("internal", "the denial could not be read back")
+    decision = row["decision"]
+    reasons = decision["reasons"] or [
+        {
+            "code": admission.problem,
+            "level": "hard",
+            "message": row["error"]["detail"],
+            "rule": "plane:hold",
+        }
+    ]
+    extras = {
+        "job_id": admission.job_id,
+        "state": "DENIED",
+        "decision_id": decision["id"],
+        "decision": {
+            name: decision[name]
+            for name in ("id", "allow", "checks", "reasons", "policy_revision")
+        },
+        "reasons": reasons,
+    }
+    detail = f"{admission.job_id}: " + "; ".join(_why(reason) for reason in reasons)
+    return Refused(admission.problem, detail, extras=extras)
+
+
+def _why(reason: Mapping[str, Any]) -> str:
+    text = f"{reason['message']} ({reason['rule']})"
+    return f"{text}; {reason['fix']}" if reason.get("fix") else text
+
+
+@get("/jobs", opt={"action": "job:read"}, summary="List jobs, newest first")
+async def list_jobs(
+    request: Request[Principal, Any, Any],
+    plane: Plane,
+    state: Annotated[str | None, Parameter(max_length=32)] = None,
+    project: Annotated[str | None, Parameter(max_length=128)] = None,
+    limit: Annotated[int, Parameter(ge=1, le=1000)] = PAGE,
+    cursor: Annotated[str | None, Parameter(max_length=400)] = None,
+) -> Response[Any]:
+    """A page of the jobs that the caller may see; `Link`'s cursor leads to the next."""
+    projects = visible(request.user, "job:read")
+    async with plane.transaction(request.user.tenant) as conn:
+        rows = await store.page(
+            conn,
+            limit=limit + 1,
+            projects=sorted(projects) if projects is not None else None,
+            subject=None,
+            state=state,
+            project=project,
+            before=_from_cursor(cursor),
+        )
+    headers = {}
+    if len(rows) > limit:
+        headers["X-Next-Cursor"] = _to_cursor(rows[limit - 1])
+    return Response([view.listed(row) for row in rows[:limit]], headers=headers)
+
+
+def _to_cursor(row: evidence.Row) -> str:
+    return base64.urlsafe_b64encode(
+        msgspec.json.encode([row["submitted_at"], row["job_id"]])
+    ).decode()
+
+
+def _from_cursor(cursor: str | None) -> tuple[dt.datetime, str] | None:
+    if cursor is None:
+        return None
+    try:
+        at, job_id = msgspec.json.decode(
+            base64.urlsafe_b64decode(cursor), type=tuple[dt.datetime, str]
+        )
+    except (binascii.Error, ValueError, msgspec.MsgspecError):
+        raise Refused(
+            "request_invalid",
+            "cursor: not one of ours",
+            errors=({"field": "cursor", "message": "not one of ours"},),
+        ) from None
+    if at.tzinfo is None or "\x00" in job_id:
+        raise Refused("request_invalid", "cursor: not one of ours")
+    return at, job_id
+
+
+@get("/jobs/{job_id:str}", opt={"action": "job:read"}, summary="Show a job")
+async def show(
+    request: Request[Principal, Any, Any],
+    plane: Plane,
+    live: Live,
+    job_id: str,
+    wait: Wait = None,
+) -> Response[Any]:
+    """The job with its decision, history, route and cost; `wait` returns when it has ended, or the time is over."""
+    row = await _await_end(plane, live, request.user, job_id, wait or 0)
+    return Response(view.shown(row))
+
+
+@get(
+    "/jobs/{job_id:str}/result",
+    opt={"action": "result:read"},
+    summary="The result of a completed job",
+)
+async def result(
+    request: Request[Principal, Any, Any], plane: Plane, job_id: str
+) -> Response[Any]:
+    """Counts in Qiskit's order; 409 `evidence_pending` until the evidence is sealed (I1)."""
+    row = await _find(plane, request.user, job_id, "result:read")
+    state = shown_state(row)
+    if state not in view.ENDED:
+        raise Refused(
+            "evidence_pending",
+            f"the job is {state}; its result is given once its evidence is sealed",
+        )
+    if row["result_blob"] is None:
+        raise Refused("no_result", f"the job ended {state} without a result")
+    async with plane.transaction(request.user.tenant) as conn:
+        opened = await plane.vault.read(conn, request.user.tenant, row["result_blob"])
+    return Response(quantum_result(job_id, msgspec.json.decode(opened.content)))
+
+
+def quantum_result(job_id: str, raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The result payload (N15): measured counts, and the frequencies that they are."""
+    counts, shots = raw["counts"], raw["shots"]
+    ranked = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    measured = {
+        "counts": counts,
+        "shots": shots,
+        "measured_probabilities": {bits: n / shots for bits, n in counts.items()}
+        if shots
+        else {},
+        "top_basis_states": [{"state": bits, "count": n} for bits, n in ranked[:16]],
+    }
+    return {"job_id": job_id, "quantum_result": measured, "fragment_results": []}
+
+
+@get(
+    "/jobs/{job_id:str}/evidence",
+    opt={"action": "evidence:read"},
+    media_type="application/json",
+    summary="The signed evidence bundle",
+)
+async def bundle(
+    request: Request[Principal, Any, Any], plane: Plane, job_id: str
+) -> Response[bytes]:
+    """The bundle file, canonical JSON; verify it offline with `qcos verify`."""
+    row = await _find(plane, request.user, job_id, "evidence:read")
+    async with plane.transaction(request.user.tenant) as conn:
+        data = await evidence.bundle(plane, conn, row)
+    return Response(data, media_type="application/json")
+
+
+@post(
+    "/jobs/{job_id:str}/{what:str}",
+    status_code=202,
+    opt={"action": "job:read"},
+    summary="Cancel, hold or resume a job",
+)
+async def control(
+    request: Request[Principal, Any, Any],
+    plane: Plane,
+    live: Live,
+    job_id: str,
+    what: str,
+) -> Response[Any]:
+    """Apply a control signal; the answer shows the job as it is then."""
+    signals: dict[str, tuple[Signal, str]] = {
+        "cancel": ("cancel", "job:cancel"),
+        "hold": ("hold", "job:hold"),
+        "resume": ("resume", "job:hold"),
+    }
+    if what not in signals:
+        raise Refused("not_found", "cancel, hold and resume are what a job takes")
+    sent, action = signals[what]
+    row = await _find(plane, request.user, job_id, "job:read")
+    require(request.user, action, row["project"])
+    await signal(plane, request.user, sent, job_id)
+    live.ring()
+    return Response(
+        view.shown(await _find(plane, request.user, job_id, "job:read")),
+        status_code=202,
+    )
+
+
+@websocket("/jobs/{job_id:str}/events", opt={"action": "job:read"})
+async def events(
+    socket: WebSocket[Principal, Any, Any], plane: Plane, live: Live, job_id: str
+) -> None:
+    """Each move of the job as {seq, state, at}, from the first on; closes after the last."""
+    row = await _find(plane, socket.user, job_id, "job:read")
+    await socket.accept()
+    told = 0
+    try:
+        async with live.watch(socket.user.tenant, job_id) as watch:
+            while True:
+                for event in row["history"][told:]:
+                    await socket.send_json(event)
+                told = len(row["history"])
+                state = shown_state(row)
+                if state in view.ENDED:
+                    if row["outcome_entry"] is not None:
+                        at = timestamp(plane.now())
+                        await socket.send_json(
+                            {"seq": row["seq"] + 1, "state": state, "at": at}
+                        )
+                    await socket.close()
+                    return
+                await watch.changed()
+                row = await _find(plane, socket.user, job_id, "job:read")
+    except WebSocketDisconnect:
+        return
+
+
+async def _find(
+    plane: Plane, principal: Principal, job_id: str, action: str
+) -> evidence.Row:
+    """The job's row; what the caller may not see doesn't exist (I7)."""
+    async with plane.transaction(principal.tenant) as conn:
+        row = await store.find(conn, job_id) if "\x00" not in job_id else None
+    if row is None or not may(principal, action, row["project"]):
+        raise Refused("not_found", f"no job {job_id}")
+    return row
+
+
+async def _await_end(
+    plane: Plane, live: Live, principal: Principal, job_id: str, wait_s: float
+) -> evidence.Row:
+    row = await _find(plane, principal, job_id, "job:read")
+    if not wait_s or shown_state(row) in view.ENDED:
+        return row
+    try:
+        async with (
+            asyncio.timeout(min(wait_s, plane.settings.wait_limit_s)),
+            live.watch(principal.tenant, job_id) as watch,
+        ):
+            while (await watch.changed())[1] not in view.ENDED:
+                pass
+    except TimeoutError:
+        pass
+    return await _find(plane, principal, job_id, "job:read")
+
+
+def _want_json(request: Request[Any, Any, Any]) -> None:
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind != "application/json":
+        raise Refused(
+            "unsupported_media_type",
+            f"wanted application/json, got {kind or 'no content type'}"[:200],
+        )
+
+
+HANDLERS = (submit, list_jobs, show, result, bundle, control, events)

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plane itself: who am I, health, readiness, backends, schemas, and in dev the local issuer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from litestar import Request, Response, get
+from sqlalchemy import text
+
+import ledger.store
+from control_plane.auth.access import visible
+from control_plane.auth.principal import Principal
+from control_plane.context import Plane
+from control_plane.environment import qcos_version
+from control_plane.jobs import spec, store
+from control_plane.policy.decision import PolicyUnavailable
+
+
+@get("/", opt={"action": "public"}, summary="What this is")
+async def root() -> dict[str, str]:
+    """Name, version and where to go."""
+    return {
+        "name": "qcos",
+        "version": qcos_version(),
+        "api": "/api/v1",
+        "openapi": "/api/v1/openapi.json",
+    }
+
+
+@get("/health", opt={"action": "public"}, summary="Alive")
+async def health() -> dict[str, str]:
+    """This process answers; nothing is said of what it depends on."""
+    return {"status": "alive"}
+
+
+@get("/ready", opt={"action": "public"}, summary="Ready, dependency by dependency")
+async def ready(plane: Plane) -> Response[Any]:
+    """200 if a job could be admitted, run and sealed now; else 503 with what is missing."""
+    checks = {"database": await _database(plane), "policy": await _policy(plane)}
+    ok = all(check["ok"] for check in checks.values())
+    return Response({"ready": ok, "checks": checks}, status_code=200 if ok else 503)
+
+
+async def _database(plane: Plane) -> dict[str, Any]:
+    try:
+        async with asyncio.timeout(2), plane.transaction(None) as conn:
+            await conn.execute(text("SELECT 1"))
+            sealed = await ledger.store.latest_checkpoint(conn) is not None
+    except Exception as error:  # noqa: BLE001 - whatever keeps the database from answering is the answer
+        return {"ok": False, "detail": type(error).__name__}
+    return {
+        "ok": sealed,
+        "detail": "answers, checkpoint signed" if sealed else "no checkpoint yet",
+    }
+
+
+async def _policy(plane: Plane) -> dict[str, Any]:
+    try:
+        await plane.pdp.ready()
+    except PolicyUnavailable as error:
+        return {"ok": False, "detail": error.detail}
+    return {"ok": True, "detail": f"{plane.pdp.engine.name} {plane.pdp.revision}"}
+
+
+@get("/whoami", opt={"action": "whoami"}, summary="The caller's identity and rights")
+async def whoami(request: Request[Principal, Any, Any]) -> dict[str, Any]:
+    """Subject, tenant, roles, and the projects that a job may be submitted in."""
+    principal = request.user
+    projects = visible(principal, "job:read")
+    return {
+        "subject": principal.subject,
+        "actor": principal.actor,
+        "tenant": principal.tenant,
+        "roles": list(principal.roles),
+        "project_roles": {
+            project: list(roles) for project, roles in principal.project_roles.items()
+        },
+        "projects": sorted(projects) if projects is not None else None,
+        "team": principal.team,
+        "department": principal.department,
+    }
+
+
+@get(
+    "/backends",
+    opt={"action": "backend:read"},
+    summary="Backends and why each is up or down",
+)
+async def backends(
+    request: Request[Principal, Any, Any], plane: Plane
+) -> list[dict[str, Any]]:
+    """The registry, by id."""
+    async with plane.transaction(request.user.tenant) as conn:
+        rows = await store.backends(conn, store.BACKEND_STALE_S)
+    return [
+        {
+            "id": row["id"],
+            "provider": row["provider"],
+            "state": row["state"] if row["fresh"] else "offline",
+            "qubits": row["qubits"],
+            "formats": row["formats"],
+            "region": row["region"],
+            "compliance_zone": row["compliance_zone"],
+            "sovereign": row["sovereign"],
+            "reason": row["reason"]
+            if row["fresh"]
+            else "no worker has reported it lately",
+        }
+        for row in rows
+    ]
+
+
+@get(
+    "/schemas/job-spec.json",
+    opt={"action": "public"},
+    summary="JSON Schema of the job spec",
+)
+async def job_schema() -> dict[str, Any]:
+    """JSON Schema 2020-12, made from the structs."""
+    return spec.schema()
+
+
+HANDLERS = (health, ready, whoami, backends, job_schema)

@@ -1,0 +1,548 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Admission: price, decide, hold, and write it all in one transaction (design path step 3).
+
+Enters an envelope with a submit; leaves an `Admission` value. A denial is a value with reasons, recorded before it is
+answered. The decision judges a snapshot; the hold is the authority: refused there, the job is DENIED
+`budget_exceeded` and the decision stays as made. Nothing is stored where no decision could be had (I5).
+`dry_run` prices and decides and writes nothing.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import secrets
+import uuid
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+import finops.store
+import ledger.store
+from control_plane.auth import store as accounts
+from control_plane.auth.principal import Principal
+from control_plane.context import Plane
+from control_plane.errors import Refused
+from control_plane.jobs import evidence, store
+from control_plane.jobs import spec as specs
+from control_plane.jobs.envelope import Envelope, Submit
+from control_plane.jobs.routing import Candidate, eligible
+from control_plane.jobs.spec import Circuit, JobSpec
+from control_plane.jobs.state import Event, State, moves
+from control_plane.policy.decision import Decision, problem_code
+from finops.budget import BudgetView
+from finops.errors import FinopsError
+from finops.rates import RateCard, upper_bound
+from hal_drivers.prescan import Limits, prescan
+from ledger.canonical import dumps, timestamp
+from ledger.chain import Pending
+
+IDEMPOTENCY_H = 24
+
+
+class Admission(Struct, frozen=True):
+    """What became of a submission; `problem` is the code of a denial, `repeated` tells an idempotent answer."""
+
+    job_id: str
+    state: State
+    decision: Decision | None
+    amount: str | None
+    currency: str | None
+    rate_card: str | None
+    problem: str | None = None
+    repeated: bool = False
+    advisory: bool = False
+
+
+class Snapshot(Struct, frozen=True):
+    """What price and policy are judged on, read once."""
+
+    candidates: tuple[Candidate, ...]
+    card: RateCard
+    budgets: tuple[BudgetView, ...]
+    document: dict[str, Any]
+    price: Decimal
+
+
+async def admit(plane: Plane, envelope: Envelope, submit: Submit) -> Admission:
+    """Admit or deny one job; raises Refused, DriverError or PolicyUnavailable where nothing was stored."""
+    principal, spec = envelope.principal, submit.spec
+    circuit = specs.single_sampler(spec)
+    qubits = _scan(plane, circuit)
+    if (
+        not submit.dry_run
+        and (known := await _known(plane, principal, submit)) is not None
+    ):
+        return known
+    snapshot = await _snapshot(
+        plane, principal, spec, circuit, qubits, envelope.received_at
+    )
+    decision = await plane.pdp.decide(
+        snapshot.document, str(uuid.uuid4()), envelope.received_at
+    )
+    if submit.dry_run:
+        return _answer(
+            spec.job_id or "",
+            "QUEUED" if decision.allow else "DENIED",
+            decision,
+            snapshot,
+            advisory=True,
+        )
+    job_id = spec.job_id or new_job_id(envelope.received_at)
+    async with plane.transaction(principal.tenant) as conn:
+        repeated = await _bind_key(conn, principal, submit, job_id)
+        if repeated is not None:
+            return repeated
+        return await _record(plane, conn, envelope, spec, job_id, snapshot, decision)
+
+
+def new_job_id(at: dt.datetime) -> str:
+    """An id for a job that came without one."""
+    return f"qcos-job-{at:%Y-%m-%d}-{secrets.token_hex(6)}"
+
+
+def _scan(plane: Plane, circuit: Circuit) -> int:
+    """The declared qubits, from a scan that parses nothing; raises a DriverError."""
+    if circuit.format == "QPY" and not plane.settings.qpy_enabled:
+        raise Refused(
+            "format_disabled",
+            "QPY is switched off on this plane",
+            errors=({"field": "circuit.format", "message": "QPY is switched off"},),
+        )
+    return prescan(
+        circuit.format,
+        specs.source_bytes(circuit),
+        Limits(qpy=plane.settings.qpy_enabled),
+    ).qubits_declared
+
+
+async def _known(
+    plane: Plane, principal: Principal, submit: Submit
+) -> Admission | None:
+    if submit.idempotency_key is None:
+        return None
+    async with plane.transaction(principal.tenant) as conn:
+        row = await store.known_key(conn, principal.subject, submit.idempotency_key)
+        return None if row is None else await _repeat(conn, row, submit)
+
+
+async def _bind_key(
+    conn: AsyncConnection, principal: Principal, submit: Submit, job_id: str
+) -> Admission | None:
+    if submit.idempotency_key is None:
+        return None
+    row = await store.remember_key(
+        conn,
+        principal.tenant,
+        principal.subject,
+        submit.idempotency_key,
+        submit.body_sha256,
+        job_id,
+    )
+    return None if row is None else await _repeat(conn, row, submit)
+
+
+async def _repeat(conn: AsyncConnection, row: Any, submit: Submit) -> Admission:
+    if row["body_sha256"] != submit.body_sha256:
+        raise Refused(
+            "idempotency_conflict", "this Idempotency-Key was used with another body"
+        )
+    job = await store.find(conn, row["job_id"])
+    if job is None:
+        raise Refused("idempotency_conflict", "the job of this Idempotency-Key is gone")
+    return Admission(
+        job["job_id"],
+        shown_state(job),
+        None,
+        store.numeric(job["hold_amount"]),
+        job["currency"],
+        job["rate_card"],
+        problem=(job["error"] or {}).get("code") if job["state"] == "DENIED" else None,
+        repeated=True,
+    )
+
+
+def shown_state(row: Any) -> State:
+    """The state that a row means: `final` once its evidence is ready, whatever the cache column still says."""
+    state: State = (
+        row["final"] if row["state"] == "SEALING" and row["ready"] else row["state"]
+    )
+    return state
+
+
+async def _snapshot(
+    plane: Plane,
+    principal: Principal,
+    spec: JobSpec,
+    circuit: Circuit,
+    qubits: int,
+    at: dt.datetime,
+) -> Snapshot:
+    governance = spec.governance
+    async with plane.transaction(principal.tenant) as conn:
+        rows = await store.backends(conn, store.BACKEND_STALE_S)
+        card = await finops.store.current_card(conn, principal.tenant, at)
+        project = await accounts.project(conn, principal.tenant, governance.project)
+        usage = await store.usage(
+            conn, team=principal.team, project=governance.project, at=at
+        )
+        cost_center = governance.cost_center or (
+            project.cost_center if project else None
+        )
+        budgets = await finops.store.applicable(
+            conn,
+            principal.tenant,
+            project=governance.project,
+            cost_center=cost_center,
+            user=principal.name,
+            provider=None,
+            at=at,
+        )
+    candidates = priced(rows, card, spec.executions, plane.settings.job_deadline_s)
+    left = eligible(
+        candidates, spec.execution.backend_constraints, circuit.format, qubits
+    )
+    price = max((c.price for c in left if c.price is not None), default=Decimal(0))
+    document = _document(principal, spec, circuit, qubits, at)
+    document |= {
+        "price": _price(price, card.currency) if left else None,
+        "budgets": [_budget(budget) for budget in budgets],
+        "usage": msgspec.to_builtins(usage),
+        "limits": plane.pdp.engine.policies.limits(
+            governance.project, principal.team, principal.department
+        ),
+        "backends": [_backend(c) for c in left],
+    }
+    return Snapshot(candidates, card, tuple(budgets), document, price)
+
+
+def priced(
+    rows: Sequence[Any], card: RateCard, executions: int, deadline_s: float
+) -> tuple[Candidate, ...]:
+    """The registry's rows as candidates, each with its upper-bound price; None where the card has no price."""
+    return tuple(_candidate(row, card, executions, deadline_s) for row in rows)
+
+
+def _candidate(
+    row: Any, card: RateCard, executions: int, deadline_s: float
+) -> Candidate:
+    try:
+        price = upper_bound(
+            card, row["provider"], row["id"], executions, deadline_s
+        ).amount
+    except FinopsError:
+        price = None
+    return Candidate(
+        id=row["id"],
+        provider=row["provider"],
+        qubits=row["qubits"],
+        formats=tuple(row["formats"]),
+        state=row["state"] if row["fresh"] else "offline",
+        reason=row["reason"] if row["fresh"] else "no worker has reported it lately",
+        region=row["region"],
+        compliance_zone=row["compliance_zone"],
+        sovereign=row["sovereign"],
+        price=price,
+        currency=card.currency,
+    )
+
+
+def micros(amount: Decimal) -> int:
+    """Integer micro-units, rounded up: what policy compares."""
+    return int((amount * 1_000_000).to_integral_value(rounding="ROUND_CEILING"))
+
+
+def _document(
+    principal: Principal, spec: JobSpec, circuit: Circuit, qubits: int, at: dt.datetime
+) -> dict[str, Any]:
+    constraints, governance = spec.execution.backend_constraints, spec.governance
+    return {
+        "action": "job:submit",
+        "principal": {
+            "subject": principal.subject,
+            "name": principal.name,
+            "domain": principal.domain,
+            "tenant": principal.tenant,
+            "roles": list(principal.roles_in(governance.project)),
+            "team": principal.team,
+            "department": principal.department,
+            "kind": principal.kind,
+        },
+        "job": {
+            "project": governance.project,
+            "cost_center": governance.cost_center,
+            "classification": governance.classification,
+            "purpose": governance.purpose,
+            "justification": governance.justification,
+            "format": circuit.format,
+            "shots": spec.shots,
+            "executions": spec.executions,
+            "qubits": max(qubits, constraints.min_qubits or 0),
+            "max_depth": constraints.max_depth,
+            "evidence_level": spec.evidence_requirements.level,
+            "retention_days": spec.evidence_requirements.retention_days,
+            "allowed_providers": list(constraints.allowed_providers)
+            if constraints.allowed_providers
+            else None,
+            "backend": constraints.backend,
+        },
+        "time": {"now": timestamp(at), "date": f"{at:%Y-%m-%d}"},
+    }
+
+
+def _price(amount: Decimal, currency: str) -> dict[str, Any]:
+    return {
+        "amount": format(amount, "f"),
+        "currency": currency,
+        "micros": micros(amount),
+    }
+
+
+def _budget(view: BudgetView) -> dict[str, Any]:
+    return {
+        "scope": view.scope,
+        "period": view.period,
+        "limit": format(view.limit, "f"),
+        "held": format(view.held, "f"),
+        "captured": format(view.captured, "f"),
+        "available": format(view.available, "f"),
+        "currency": view.currency,
+        "available_micros": -micros(-view.available),
+    }
+
+
+def _backend(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "id": candidate.id,
+        "provider": candidate.provider,
+        "qubits": candidate.qubits,
+        "region": candidate.region,
+        "compliance_zone": candidate.compliance_zone,
+        "sovereign": candidate.sovereign,
+        "price_micros": micros(candidate.price or Decimal(0)),
+    }
+
+
+async def _record(
+    plane: Plane,
+    conn: AsyncConnection,
+    envelope: Envelope,
+    spec: JobSpec,
+    job_id: str,
+    snapshot: Snapshot,
+    decision: Decision,
+) -> Admission:
+    """Decision entry, hold, job row and admission entry, in the caller's transaction; the hold comes late."""
+    principal, at = envelope.principal, envelope.received_at
+    accepted = msgspec.structs.replace(spec, job_id=job_id)
+    spec_bytes, input_bytes = dumps(specs.canonical(accepted)), dumps(snapshot.document)
+    blobs = await plane.vault.write(conn, principal.tenant, (spec_bytes, input_bytes))
+    spec_blob, input_blob = (blob.commitment for blob in blobs)
+    problem = None if decision.allow else problem_code(decision)
+    held: dict[str, Any] | None = None
+    if problem is None:
+        hold = await finops.store.hold(
+            conn,
+            principal.tenant,
+            job_id,
+            [budget.budget_id for budget in snapshot.budgets],
+            snapshot.price,
+            snapshot.card.currency,
+            at,
+        )
+        match hold:
+            case finops.store.Held():
+                held = hold.body()
+            case finops.store.Exceeded():
+                problem = "budget_exceeded"
+            case finops.store.Missing():
+                problem = "budget_missing"
+    state: State = "QUEUED" if problem is None else "DENIED"
+    events = moves(None, 0, (state,), timestamp(at))
+    row = _row(principal, accepted, job_id, state, events, decision, at) | {
+        "spec_blob": spec_blob,
+        "input_blob": input_blob,
+        "admission_entry": str(uuid.uuid4()),
+        "rate_card": snapshot.card.hash,
+        "currency": snapshot.card.currency,
+        "allowed": list(decision.backends),
+    }
+    body: dict[str, Any] = _admission_body(row, events, decision, snapshot)
+    proof = None
+    if problem is None:
+        row["hold_amount"] = snapshot.price
+        body["hold"] = held
+    else:
+        row["error"] = {"code": problem, "detail": denial_text(decision, problem)}
+        body["error"] = problem
+        proof = await evidence.denied(
+            plane, conn, row, accepted, decision, spec_bytes, input_bytes
+        )
+        body["bundle_id"] = row["bundle_id"]
+    if not await store.add(conn, row):
+        raise Refused(
+            "duplicate_job_id",
+            f"the tenant already has a job {job_id}",
+            errors=({"field": "job_id", "message": "in use"},),
+        )
+    kind = "job:admission:allowed" if problem is None else "job:admission:denied"
+    commitments = {"spec": spec_blob, "decision_input": input_blob}
+    if proof is not None:
+        commitments["statement"] = row["statement_blob"]
+    entries = [
+        (
+            decision_entry(
+                principal.tenant, principal.pseudonym, job_id, decision, input_blob, at
+            ),
+            None,
+        ),
+        (
+            _entry(
+                row["admission_entry"],
+                row["tenant"],
+                row["pseudonym"],
+                kind,
+                body,
+                commitments,
+                at,
+            ),
+            proof,
+        ),
+    ]
+    await ledger.store.append(conn, entries)
+    return _answer(job_id, state, decision, snapshot, problem=problem)
+
+
+def _row(
+    principal: Principal,
+    spec: JobSpec,
+    job_id: str,
+    state: State,
+    events: tuple[Event, ...],
+    decision: Decision,
+    at: dt.datetime,
+) -> dict[str, Any]:
+    return {
+        "tenant": principal.tenant,
+        "job_id": job_id,
+        "project": spec.governance.project,
+        "team": principal.team,
+        "subject": principal.subject,
+        "actor": principal.actor,
+        "pseudonym": principal.pseudonym,
+        "state": state,
+        "final": "DENIED" if state == "DENIED" else None,
+        "seq": events[-1].seq,
+        "level": spec.evidence_requirements.level,
+        "executions": spec.executions,
+        "submitted_at": at,
+        "history": msgspec.to_builtins(list(events)),
+        "decision_id": decision.id,
+        "decision": decision.document()
+        | {
+            "engine": decision.engine,
+            "department": principal.department,
+            "policies_applied": list(decision.policies_applied),
+        },
+    }
+
+
+def _admission_body(
+    row: dict[str, Any],
+    events: tuple[Event, ...],
+    decision: Decision,
+    snapshot: Snapshot,
+) -> dict[str, Any]:
+    return {
+        "job_id": row["job_id"],
+        "project": row["project"],
+        "events": msgspec.to_builtins(list(events)),
+        "decision_id": decision.id,
+        "evidence_level": row["level"],
+        "executions": row["executions"],
+        "price": {
+            "amount": format(snapshot.price, "f"),
+            "currency": snapshot.card.currency,
+        },
+        "rate_card": snapshot.card.hash,
+        "allowed": list(decision.backends),
+    }
+
+
+def decision_entry(
+    tenant: str,
+    actor: str,
+    job_id: str,
+    decision: Decision,
+    input_blob: str,
+    at: dt.datetime,
+) -> Pending:
+    """The entry that records a decision, allow or deny (G2); its input lies in the blob it commits to."""
+    body = {
+        "decision_id": decision.id,
+        "job_id": job_id,
+        "action": "job:submit",
+        "allow": decision.allow,
+        "policies_applied": list(decision.policies_applied),
+        "reasons": sorted({reason.code for reason in decision.reasons}),
+        "policy_revision": decision.policy_revision,
+        "engine": decision.engine,
+        "input_hash": decision.input_hash,
+    }
+    kind = f"policy:decision:{'allow' if decision.allow else 'deny'}"
+    return _entry(
+        str(uuid.uuid4()), tenant, actor, kind, body, {"input": input_blob}, at
+    )
+
+
+def _entry(
+    entry_id: str,
+    tenant: str,
+    actor: str,
+    kind: str,
+    body: dict[str, Any],
+    commitments: dict[str, str],
+    at: dt.datetime,
+) -> Pending:
+    return Pending(
+        entry_id=entry_id,
+        tenant=tenant,
+        kind=kind,
+        actor=actor,
+        time=at,
+        body=body,
+        commitments=commitments,
+    )
+
+
+def denial_text(decision: Decision, problem: str) -> str:
+    """One line that says what failed; the hold's refusal has no reason of policy to quote."""
+    if decision.allow:
+        return "the budget was spent between the decision and the hold"
+    return "; ".join(reason.message for reason in decision.reasons) or problem
+
+
+def _answer(
+    job_id: str,
+    state: State,
+    decision: Decision,
+    snapshot: Snapshot,
+    *,
+    problem: str | None = None,
+    advisory: bool = False,
+) -> Admission:
+    if advisory and not decision.allow:
+        problem = problem_code(decision)
+    return Admission(
+        job_id,
+        state,
+        decision,
+        format(snapshot.price, "f"),
+        snapshot.card.currency,
+        snapshot.card.hash,
+        problem=problem,
+        advisory=advisory,
+    )

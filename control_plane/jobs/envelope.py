@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The envelope (S1, QCCP): every interaction is one authenticated, schema-checked value.
+
+HTTP and the Unix socket build the same envelope, so that nothing behind this point knows the transport.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+from control_plane.auth.principal import Principal
+from control_plane.jobs.spec import JobSpec
+
+Signal: TypeAlias = Literal["cancel", "hold", "resume"]
+
+
+class Submit(Struct, frozen=True, tag="submit"):
+    """A job request. `idempotency_key` is the caller's, `body_sha256` what it was first used with."""
+
+    spec: JobSpec
+    body_sha256: str
+    idempotency_key: str | None = None
+    dry_run: bool = False
+
+
+class Control(Struct, frozen=True, tag="control"):
+    """A control signal for one job of the sender's tenant."""
+
+    signal: Signal
+    job_id: str
+
+
+Payload: TypeAlias = Submit | Control
+
+
+class Envelope(Struct, frozen=True):
+    """Who asks (verified), what, when it arrived, and the request's id for logs."""
+
+    principal: Principal
+    payload: Payload
+    received_at: dt.datetime
+    request_id: str

@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The evidence of a job: the finished Statement that the sealer signs, and the bundle file that a person takes away.
+
+Enters a job's row and what the run observed; leaves a `ledger.chain.Evidence` beside the entry that commits to it
+(G3, G4), or the assembled file. Every ended job has evidence, whatever its end. What could not be captured stands in
+`gaps` with a reason; a gap never loses the record. Not here: signing, stamping, sealing (`ledger.sealer`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias, cast
+
+from msgspec import Struct
+from sqlalchemy import RowMapping
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+import finops.store
+import ledger.store
+from control_plane.context import Plane
+from control_plane.errors import Refused
+from control_plane.jobs.spec import JobSpec
+from control_plane.policy.decision import Decision
+from ledger import export
+from ledger.bundle import Proof, Signatures, Stamp, assemble, choose_carried
+from ledger.canonical import sha256, timestamp
+from ledger.chain import Evidence
+from ledger.predicate import (
+    Artefact,
+    Cost,
+    ExecutionMetadata,
+    Fault,
+    Gap,
+    GovernanceRecord,
+    PolicyReason,
+    Predicate,
+    Profile,
+    RouteChoice,
+    Scope,
+    Submission,
+    Transition,
+    parse_statement,
+    statement_bytes,
+)
+from ledger.timestamp import Operator
+
+Row: TypeAlias = Mapping[str, Any] | RowMapping
+
+NOT_STARTED = ExecutionMetadata(
+    backend=None,
+    provider=None,
+    region=None,
+    compliance_zone=None,
+    start_time=None,
+    end_time=None,
+    shots_executed=0,
+    queue_time_ms=0,
+    attempt=0,
+    seed=None,
+    method=None,
+)
+
+# Who vouches for which part of the record; the verifier recomputes what says so.
+_PROVENANCE: dict[str, Literal["asserted", "observed", "recomputed"]] = {
+    "input_hash": "recomputed",
+    "submission": "asserted",
+    "governance_record.actor": "asserted",
+    "governance_record.policy_decisions": "observed",
+    "history": "observed",
+}
+_EXECUTED: dict[str, Literal["asserted", "observed", "recomputed"]] = {
+    "output_hash": "recomputed",
+    "execution_metadata.shots_executed": "recomputed",
+    "execution_metadata.region": "asserted",
+    "execution_metadata.compliance_zone": "asserted",
+    "execution_metadata.start_time": "observed",
+    "execution_metadata.end_time": "observed",
+    "cost": "recomputed",
+}
+
+
+class Content(Struct, frozen=True):
+    """One artefact of the evidence; `source` says who vouches for it."""
+
+    name: str
+    media_type: str
+    data: bytes
+    source: Literal["asserted", "observed", "recomputed"] = "observed"
+
+
+class End(Struct, frozen=True):
+    """How a job ended, as the run saw it."""
+
+    state: Literal["COMPLETED", "FAILED", "CANCELED", "DENIED", "UNCERTAIN"]
+    level: Literal["full", "standard", "sealed"]
+    execution: ExecutionMetadata = NOT_STARTED
+    partial: str | None = None
+    error: Fault | None = None
+    cost: Cost | None = None
+    output_hash: str | None = None
+    environment: dict[str, str] = {}
+    gaps: tuple[Gap, ...] = ()
+
+
+def predicate(
+    plane: Plane,
+    row: Row,
+    spec: JobSpec,
+    end: End,
+    contents: Sequence[Content],
+    history: Sequence[Mapping[str, Any]],
+) -> Predicate:
+    """The evidence record of one ended job. Its input is the first of `contents`."""
+    carried = choose_carried(
+        [(content.name, len(content.data)) for content in contents]
+    )
+    executed = _EXECUTED if end.execution.start_time is not None else {}
+    return Predicate(
+        version=1,
+        bundle_id=str(row["bundle_id"]),
+        job_id=row["job_id"],
+        scope=Scope(
+            profile=cast("Profile", plane.settings.profile),
+            plane=plane.name,
+            tenant=row["tenant"],
+        ),
+        evidence_level=end.level,
+        state=end.state,
+        partial=end.partial,
+        error=end.error,
+        input_hash=sha256(contents[0].data),
+        output_hash=end.output_hash,
+        execution_metadata=end.execution,
+        governance_record=_governance(row, spec),
+        submission=_submission(row, spec),
+        cost=end.cost,
+        history=tuple(
+            Transition(seq=e["seq"], state=e["state"], at=e["at"]) for e in history
+        ),
+        route=tuple(
+            RouteChoice(backend=r["backend"], verdict=r["verdict"], reason=r["reason"])
+            for r in row.get("route") or ()
+        ),
+        environment=end.environment,
+        artefacts=tuple(_artefact(content, carried) for content in contents),
+        provenance=_PROVENANCE | executed,
+        gaps=end.gaps,
+    )
+
+
+def _artefact(content: Content, carried: frozenset[str]) -> Artefact:
+    return Artefact(
+        name=content.name,
+        media_type=content.media_type,
+        sha256=sha256(content.data),
+        size=len(content.data),
+        carried=content.name in carried,
+        source=content.source,
+    )
+
+
+def _governance(row: Row, spec: JobSpec) -> GovernanceRecord:
+    decision, governance = row["decision"], spec.governance
+    return GovernanceRecord(
+        actor=row["actor"],
+        team=row["team"],
+        department=decision.get("department"),
+        project=governance.project,
+        cost_center=governance.cost_center,
+        classification=governance.classification,
+        purpose=governance.purpose,
+        justification=governance.justification,
+        policies_applied=tuple(decision["policies_applied"]),
+        policy_decisions=("allow" if decision["allow"] else "deny",),
+        decision_id=str(row["decision_id"]),
+        policy_revision=decision["policy_revision"],
+        policy_engine=decision["engine"],
+        reasons=tuple(
+            PolicyReason(code=r["code"], message=r["message"])
+            for r in decision["reasons"]
+        ),
+    )
+
+
+def _submission(row: Row, spec: JobSpec) -> Submission:
+    circuit = spec.circuits[0]
+    return Submission(
+        submitted_at=timestamp(row["submitted_at"]),
+        format=circuit.format,
+        compiler_version=circuit.compiler_version,
+        shots=spec.shots,
+        retention_days=spec.evidence_requirements.retention_days,
+    )
+
+
+def spec_content(data: bytes) -> Content:
+    """The job spec as accepted: what `input_hash` covers."""
+    return Content("spec", "application/json", data, "asserted")
+
+
+def input_content(data: bytes) -> Content:
+    """What policy judged."""
+    return Content("decision_input", "application/json", data)
+
+
+async def denied(
+    plane: Plane,
+    conn: AsyncConnection,
+    row: dict[str, Any],
+    spec: JobSpec,
+    decision: Decision,
+    spec_bytes: bytes,
+    input_bytes: bytes,
+) -> Evidence:
+    """Evidence of a denial: unsigned, it rests on checkpoint and proof. Completes `row` with where it lies."""
+    row["bundle_id"] = str(uuid.uuid4())
+    row["artefacts"] = {"spec": row["spec_blob"], "decision_input": row["input_blob"]}
+    reason = row["error"]
+    end = End(
+        state="DENIED",
+        level="sealed",
+        error=Fault(code=reason["code"], detail=reason["detail"]),
+    )
+    contents = (spec_content(spec_bytes), input_content(input_bytes))
+    return await commit(
+        plane,
+        conn,
+        row,
+        predicate(plane, row, spec, end, contents, row["history"]),
+        "sealed",
+    )
+
+
+async def commit(
+    plane: Plane,
+    conn: AsyncConnection,
+    row: dict[str, Any],
+    record: Predicate,
+    level: Literal["full", "standard", "sealed"],
+) -> Evidence:
+    """Store the Statement as a blob and hand it to the sealer; sets `statement_blob` in `row`."""
+    statement = statement_bytes(record)
+    (written,) = await plane.vault.write(conn, record.scope.tenant, (statement,))
+    row["statement_blob"] = written.commitment
+    return Evidence(
+        bundle_id=record.bundle_id, level=level, statement=statement, salt=written.salt
+    )
+
+
+async def bundle(plane: Plane, conn: AsyncConnection, row: Row) -> bytes:
+    """The bundle file of an ended job; raises Refused `evidence_pending` until it is sealed and stamped."""
+    if row["statement_blob"] is None:
+        raise Refused("evidence_pending", "the job has not ended")
+    tenant = row["tenant"]
+    entry_id = str(row["outcome_entry"] or row["admission_entry"])
+    entry = await ledger.store.entry(conn, entry_id)
+    if entry is None:
+        raise Refused("evidence_pending", "the entry is durable and not sealed yet")
+    index, leaf = entry
+    opened = await plane.vault.read(conn, tenant, row["statement_blob"])
+    record = parse_statement(opened.content)
+    checkpoint = await ledger.store.checkpoint_over(conn, index)
+    if (
+        checkpoint is None
+    ):  # entry and checkpoint are one commit; a missing one is a broken ledger
+        raise Refused("not_in_log", f"no checkpoint covers entry {index}")
+    signed = await ledger.store.signature(conn, record.bundle_id)
+    qcos, p256 = (signed.mldsa65, signed.p256) if signed is not None else (None, None)
+    stamped = [qcos, p256] if record.evidence_level == "full" else [checkpoint.note]
+    stamps = await _stamps(conn, [target for target in stamped if target is not None])
+    contents = {
+        artefact.name: await _content(plane, conn, tenant, row, artefact.name)
+        for artefact in record.artefacts
+        if artefact.carried
+    }
+    return assemble(
+        record,
+        signatures=Signatures(
+            qcos_signature=qcos, ecdsa_p256_signature=p256, timestamp_authority=stamps
+        ),
+        proof=Proof(
+            leaf=leaf,
+            path=tuple(await export.inclusion(conn, index, checkpoint.size)),
+            checkpoint=checkpoint.note.decode(),
+            statement_salt=opened.salt,
+        ),
+        contents=contents,
+    )
+
+
+async def _stamps(conn: AsyncConnection, targets: Sequence[bytes]) -> tuple[Stamp, ...]:
+    """Tokens over each target in turn, own before external; raises Refused while one has none."""
+    stamps: list[Stamp] = []
+    for target in targets:
+        found = await ledger.store.tokens(conn, hashlib.sha256(target).digest())
+        if not found:
+            raise Refused("evidence_pending", "waiting for a time-stamp")
+        stamps += [
+            Stamp(operator=cast("Operator", t.operator), token=t.der)
+            for t in sorted(found, key=lambda t: t.operator != "self")
+        ]
+    return tuple(stamps)
+
+
+async def _content(
+    plane: Plane, conn: AsyncConnection, tenant: str, row: Row, name: str
+) -> bytes:
+    if name == "rate_card":
+        card = await finops.store.card(conn, tenant, row["rate_card"])
+        return card.document
+    return (await plane.vault.read(conn, tenant, row["artefacts"][name])).content

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The dispatch gate (design path step 5): route among what policy allows, then judge what compiling found.
+
+A job passes only if its compiled facts fit the constraints, and the decision that admitted it still stands: with another
+policy revision, or other backend facts, it is decided anew on the recorded input with today's figures. Nothing here
+hands anything to a backend. An engine that can't decide raises PolicyUnavailable, and the job waits.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+import finops.store
+import ledger.store
+from control_plane.context import Plane
+from control_plane.jobs import spec as specs
+from control_plane.jobs import store
+from control_plane.jobs.admit import decision_entry, priced
+from control_plane.jobs.routing import Candidate, Considered, route
+from control_plane.jobs.spec import JobSpec
+from hal_drivers.base import Compiled
+from hal_drivers.errors import BackendUnavailable
+from ledger.canonical import dumps, timestamp
+
+
+class Stopped(Exception):
+    """The job may not go on: FAILED with this code and cause."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        """Name the stable code and the cause."""
+        super().__init__(detail)
+        self.code, self.detail = code, detail
+
+
+class Chosen(msgspec.Struct, frozen=True):
+    """A route that has a backend."""
+
+    chosen: Candidate
+    considered: tuple[Considered, ...]
+
+
+async def choose(plane: Plane, job: Mapping[str, Any], spec: JobSpec) -> Chosen:
+    """Route the job; raises BackendUnavailable while what it may use is offline."""
+    async with plane.transaction(job["tenant"]) as conn:
+        rows = await store.backends(conn, store.BACKEND_STALE_S)
+        card = await finops.store.card(conn, job["tenant"], job["rate_card"])
+    candidates = priced(rows, card, spec.executions, plane.settings.job_deadline_s)
+    circuit = specs.single_sampler(spec)
+    found = route(
+        candidates,
+        spec.execution.backend_constraints,
+        circuit.format,
+        0,
+        frozenset(job["allowed"]),
+    )
+    if found.chosen is None:
+        raise BackendUnavailable(
+            "; ".join(f"{line.backend}: {line.reason}" for line in found.considered)
+        )
+    return Chosen(found.chosen, found.considered)
+
+
+async def judge(
+    plane: Plane, job: Mapping[str, Any], spec: JobSpec, compiled: Compiled
+) -> None:
+    """Raise Stopped unless the compiled circuit and the decision in force let the job go on."""
+    limit = spec.execution.backend_constraints.max_depth
+    if limit is not None and compiled.facts.depth > limit:
+        raise Stopped(
+            "depth_exceeded",
+            f"compiled to depth {compiled.facts.depth}, max_depth is {limit}",
+        )
+    if plane.pdp.revision != job["decision"]["policy_revision"]:
+        await _decide_again(plane, job, compiled)
+
+
+async def _decide_again(
+    plane: Plane, job: Mapping[str, Any], compiled: Compiled
+) -> None:
+    now = plane.now()
+    async with plane.transaction(job["tenant"]) as conn:
+        opened = await plane.vault.read(conn, job["tenant"], job["input_blob"])
+    document = msgspec.json.decode(opened.content)
+    document["time"] = {"now": timestamp(now), "date": f"{now:%Y-%m-%d}"}
+    document["job"]["qubits"] = max(document["job"]["qubits"], compiled.facts.qubits)
+    # The job's own hold is part of what its budgets have held since: judged as if it weren't there yet, it is the
+    # figure of admission, which the recorded input has.
+    decision = await plane.pdp.decide(document, str(uuid.uuid4()), now)
+    async with plane.transaction(job["tenant"]) as conn:
+        (judged,) = await plane.vault.write(conn, job["tenant"], (dumps(document),))
+        entry = decision_entry(
+            job["tenant"],
+            job["pseudonym"],
+            job["job_id"],
+            decision,
+            judged.commitment,
+            now,
+        )
+        await ledger.store.append(conn, [(entry, None)])
+    if not decision.allow or compiled.backend not in decision.backends:
+        reasons = "; ".join(reason.message for reason in decision.reasons)
+        raise Stopped(
+            "policy_denied",
+            f"the policy changed since admission: {reasons or 'the backend is not allowed'}",
+        )

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is new about jobs that somebody waits for: one listener and one query a tenant, however many wait (N9).
+
+The sealer notifies once a batch; each move of a job is an entry, so a seal is when there may be news. A lost
+notification costs `IDLE_S`, not an answer: the loop looks by itself then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psycopg
+from sqlalchemy import make_url
+
+from control_plane.context import Plane
+from control_plane.jobs import store
+
+IDLE_S = 0.5
+BREATH_S = 0.002  # notifications of one moment are answered by one query
+CHANNEL = "qcos_sealed"
+
+Key = tuple[str, str]
+Glance = tuple[int, str]
+"""(the job's last number, the state shown)."""
+
+
+class Watch:
+    """One waiter's view of one job: `changed` returns the next glance that differs from the last."""
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self._seen: Glance | None = None
+        self._news = asyncio.Event()
+
+    def tell(self, glance: Glance) -> None:
+        """Note what the database says now."""
+        if glance != self._seen:
+            self._seen = glance
+            self._news.set()
+
+    async def changed(self) -> Glance:
+        """Wait for news."""
+        await self._news.wait()
+        self._news.clear()
+        assert self._seen is not None
+        return self._seen
+
+
+class Bell:
+    """Rings when the sealer has sealed a batch; run `listen` as a task. A missed ring is no loss: its users also look."""
+
+    def __init__(self, url: str) -> None:
+        """`url` is the app role's; the listener has a connection of its own."""
+        self._conninfo = (
+            make_url(url)
+            .set(drivername="postgresql")
+            .render_as_string(hide_password=False)
+        )
+        self.rung = asyncio.Event()
+
+    async def listen(self) -> None:
+        """Listen until cancelled, through any loss of the connection."""
+        while True:
+            with contextlib.suppress(psycopg.Error, OSError):
+                async with await psycopg.AsyncConnection.connect(
+                    self._conninfo, autocommit=True
+                ) as conn:
+                    await conn.execute(f"LISTEN {CHANNEL}")
+                    async for _ in conn.notifies():
+                        self.rung.set()
+            await asyncio.sleep(IDLE_S)
+
+
+class Live:
+    """The one place of a process that waits for seals; run `listen` as a task."""
+
+    def __init__(self, plane: Plane, url: str) -> None:
+        """`url` is the app role's."""
+        self._plane = plane
+        self._bell = Bell(url)
+        self._watches: dict[Key, set[Watch]] = defaultdict(set)
+
+    @asynccontextmanager
+    async def watch(self, tenant: str, job_id: str) -> AsyncIterator[Watch]:
+        """Watch a job until the block ends."""
+        watch, key = Watch(), (tenant, job_id)
+        self._watches[key].add(watch)
+        self._bell.rung.set()
+        try:
+            yield watch
+        finally:
+            self._watches[key].discard(watch)
+            if not self._watches[key]:
+                del self._watches[key]
+
+    def ring(self) -> None:
+        """There may be news."""
+        self._bell.rung.set()
+
+    async def serve(self) -> None:
+        """Answer rings until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._bell.listen())
+            group.create_task(self._answer())
+
+    async def _answer(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._bell.rung.wait(), IDLE_S)
+            self._bell.rung.clear()
+            by_tenant: dict[str, list[str]] = defaultdict(list)
+            for tenant, job_id in self._watches:
+                by_tenant[tenant].append(job_id)
+            for tenant, job_ids in by_tenant.items():
+                with contextlib.suppress(
+                    Exception
+                ):  # the database is away: waiters wait on, readiness says so
+                    async with self._plane.transaction(tenant) as conn:
+                        for job_id, seq, state in await store.glances(conn, job_ids):
+                            for watch in self._watches.get((tenant, job_id), ()):
+                                watch.tell((seq, state))
+            await asyncio.sleep(BREATH_S)

@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One job from claim to settled outcome (design path steps 4–8), as straight numbered steps.
+
+    1 claimed      COMPILING, attempt raised, told by an entry
+    2 compiled     in a guarded child; nothing durable
+    3 gate         compiled facts, price, and a new decision where the policy changed since admission
+    4 intended     RESERVING, EXECUTING and the client token committed before anything is handed over
+    5 submitted    the backend's handle is stored
+    6 measured     the outcome is there; nothing durable
+    7 settled      outcome, capture, release, evidence and SEALING in one transaction
+
+A worker that lost its lease changes nothing: each write is conditional on the job's number and `attempt`. What a lost
+worker left is recovered by whoever claims it next: before step 4 the job returns to QUEUED; after it the driver is
+asked to `find` the token, and where it can't tell, the job is UNCERTAIN with its hold parked, never resubmitted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from control_plane.context import Plane
+from control_plane.jobs import gate, settle, store, transition
+from control_plane.jobs import spec as specs
+from control_plane.jobs.spec import JobSpec
+from control_plane.jobs.state import ACTIVE
+from control_plane.jobs.transition import MovedOn
+from hal_drivers.base import (
+    Canceled,
+    Compiled,
+    CompileRequest,
+    Driver,
+    Failed,
+    Finished,
+    Handle,
+    Stopped,
+    StoppedAfter,
+    Task,
+    Unknown,
+)
+from hal_drivers.errors import BackendUnavailable, DriverError
+
+POLL_S = 5.0
+
+
+class Claimed(msgspec.Struct, frozen=True):
+    """A job that this worker holds: its row as of the claim, and what to do with it."""
+
+    row: dict[str, Any]
+    spec: JobSpec
+
+
+async def claim(plane: Plane, worker: str, at_most: int) -> list[Claimed]:
+    """Step 1: lease jobs, and tell it; lost workers' jobs are recovered or put back on the way."""
+    claimed = []
+    async with plane.transaction(None) as conn:
+        for tenant, job_id in await store.claim(
+            conn, worker, plane.settings.lease_s, at_most
+        ):
+            await store.serve(conn, tenant)
+            row = await store.lock(conn, job_id)
+            if row is None:
+                continue
+            job = dict(row)
+            if job["state"] in ACTIVE and job["token"] is None:
+                await transition.requeue(plane, conn, job, "lost_worker")
+            elif job["state"] in ACTIVE:
+                claimed.append(Claimed(job, await read_spec(plane, conn, job)))
+            elif job["cancel_requested"]:
+                await settle.canceled(
+                    plane, conn, job, await read_spec(plane, conn, job)
+                )
+            else:
+                spec = await read_spec(plane, conn, job)
+                job["attempt"] += 1
+                await transition.move(
+                    plane,
+                    conn,
+                    job,
+                    ("COMPILING",),
+                    "job:attempt:started",
+                    worker=worker,
+                    attempt=job["attempt"],
+                )
+                claimed.append(Claimed(job, spec))
+    return claimed
+
+
+async def read_spec(
+    plane: Plane, conn: AsyncConnection, job: Mapping[str, Any]
+) -> JobSpec:
+    """The spec as accepted, from its blob."""
+    opened = await plane.vault.read(conn, job["tenant"], job["spec_blob"])
+    return specs.from_canonical(opened.content)
+
+
+class Run:
+    """One attempt at one claimed job; `cancel` may be called at any moment."""
+
+    def __init__(
+        self, plane: Plane, drivers: Mapping[str, Driver], claimed: Claimed
+    ) -> None:
+        """Hold what the attempt needs; nothing starts here."""
+        self.plane, self.drivers, self.job, self.spec = (
+            plane,
+            drivers,
+            claimed.row,
+            claimed.spec,
+        )
+        self._canceled = asyncio.Event()
+        self._lost = False
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(tenant, job id)."""
+        return self.job["tenant"], self.job["job_id"]
+
+    def cancel(self) -> None:
+        """Stop the work; the job ends CANCELED unless it had already ended."""
+        self._canceled.set()
+
+    def lose(self) -> None:
+        """Stop the work because the lease is gone; nothing is written."""
+        self._lost = True
+        self._canceled.set()
+
+    async def advance(self) -> None:
+        """Take the job as far as it goes; raises MovedOn where another worker has it."""
+        try:
+            if self.job["token"] is not None:
+                await self._recover()
+            else:
+                await self._first()
+        except BackendUnavailable:
+            await self._put_back("backend_unavailable")
+
+    async def _first(self) -> None:
+        job = self.job
+        try:
+            route = await gate.choose(self.plane, job, self.spec)
+            driver = self.drivers[route.chosen.id]
+            compiled = await self._compile(driver, route.chosen.id)
+            await gate.judge(self.plane, job, self.spec, compiled)
+        except BackendUnavailable:
+            raise
+        except (DriverError, gate.Stopped) as error:
+            await self._end(settle.Failure(error.code, error.detail))
+            return
+        if self._canceled.is_set():
+            await self._end(settle.Cancellation())
+            return
+        if not await self._intend(route, compiled):
+            await self._end(settle.Cancellation())
+            return
+        task = Task(
+            token=job["token"],
+            shots=self.spec.shots,
+            seed=self.spec.execution.seed,
+            deadline_s=self.plane.settings.job_deadline_s,
+        )
+        try:
+            handle = await driver.submit(compiled, task)
+        except BackendUnavailable as error:
+            # The intent is committed and the driver says that nothing was started: FAILED with the cause.
+            await self._end(settle.Failure(error.code, error.detail))
+            return
+        except DriverError as error:
+            await self._end(settle.Failure(error.code, error.detail))
+            return
+        await self._watch(driver, handle, compiled)
+
+    async def _compile(self, driver: Driver, backend: str) -> Compiled:
+        circuit = specs.single_sampler(self.spec)
+        request = CompileRequest(
+            format=circuit.format,
+            source=specs.source_bytes(circuit),
+            parameters=circuit.parameters,
+            backend=backend,
+            shots=self.spec.shots,
+        )
+        return await driver.compile(request)
+
+    async def _intend(self, route: gate.Chosen, compiled: Compiled) -> bool:
+        """Step 4: the token is durable before the backend hears of it. False where a cancel came first."""
+        job = self.job
+        async with self._transaction() as conn:
+            row = await store.lock(conn, job["job_id"])
+            if (
+                row is None
+                or row["seq"] != job["seq"]
+                or row["attempt"] != job["attempt"]
+            ):
+                raise MovedOn
+            if row["cancel_requested"]:
+                return False
+            job["token"] = f"{job['attempt']}-{secrets.token_hex(16)}"
+            job["route"] = msgspec.to_builtins(list(route.considered))
+            job["backend"] = route.chosen.id
+            told = {
+                "backend": job["backend"],
+                "token": job["token"],
+                "price": {
+                    "amount": store.numeric(job["hold_amount"]),
+                    "currency": job["currency"],
+                },
+                "compiled": settle.artefact_hash(compiled),
+            }
+            columns = {name: job[name] for name in ("token", "route", "backend")}
+            await transition.move(
+                self.plane,
+                conn,
+                job,
+                ("RESERVING", "EXECUTING"),
+                "job:dispatch:intended",
+                told=told,
+                **columns,
+            )
+        return True
+
+    async def _watch(
+        self, driver: Driver, handle: Handle, compiled: Compiled | None
+    ) -> None:
+        """Steps 5 and 6: keep the handle, wait for the end, cancel when asked."""
+        job = self.job
+        async with self._transaction() as conn:
+            await store.keep_handle(conn, job["job_id"], job["attempt"], dict(handle))
+        stop = asyncio.create_task(self._canceled.wait())
+        try:
+            while True:
+                polled = asyncio.create_task(driver.poll(handle, POLL_S))
+                await asyncio.wait({polled, stop}, return_when=asyncio.FIRST_COMPLETED)
+                if stop.done() and not polled.done():
+                    polled.cancel()
+                    match await driver.cancel(handle):
+                        case Canceled() | StoppedAfter(shots=0):
+                            await self._end(settle.Cancellation())
+                            return
+                        case _:
+                            stop = asyncio.create_task(
+                                asyncio.Event().wait()
+                            )  # too late: take what comes
+                            continue
+                match await polled:
+                    case Finished():
+                        await self._finish(driver, handle, compiled)
+                        return
+                    case Failed(code=code, detail=detail):
+                        await self._end(settle.Failure(code, detail))
+                        return
+                    case Stopped():
+                        await self._end(settle.Cancellation())
+                        return
+                    case Unknown():
+                        await self._uncertain("the backend no longer knows the task")
+                        return
+        finally:
+            stop.cancel()
+
+    async def _finish(
+        self, driver: Driver, handle: Handle, compiled: Compiled | None
+    ) -> None:
+        try:
+            outcome = await driver.result(handle)
+            if (
+                compiled is None
+            ):  # found again after a crash: the artefact is compiled anew, which is deterministic
+                compiled = await self._compile(driver, self.job["backend"])
+            calibration = await driver.calibration(self.job["backend"])
+        except DriverError as error:
+            await self._end(settle.Failure(error.code, error.detail))
+            return
+        await self._end(settle.Success(compiled, outcome, calibration))
+        await driver.forget(handle)
+
+    async def _recover(self) -> None:
+        """A lost worker had committed its intent: find what became of it, and never submit twice (I3)."""
+        job = self.job
+        driver = self.drivers.get(job["backend"])
+        if driver is None:
+            raise BackendUnavailable(f"no driver here for {job['backend']}")
+        handle = await driver.find(job["token"])
+        if handle is not None:
+            await self._watch(driver, handle, None)
+            return
+        device = next(d for d in await driver.devices() if d.id == job["backend"])
+        if device.capabilities.find_authoritative:
+            await self._put_back("lost_worker_never_ran")
+            return
+        await self._uncertain(
+            "its worker was lost and the backend can't say whether it ran"
+        )
+
+    async def _uncertain(self, detail: str) -> None:
+        await self._end(settle.Uncertainty(detail))
+
+    async def _put_back(self, cause: str) -> None:
+        async with self._transaction() as conn:
+            await transition.requeue(self.plane, conn, self.job, cause)
+
+    async def _end(self, end: settle.End) -> None:
+        """Step 7, in one transaction."""
+        if self._lost:
+            raise MovedOn
+        async with self._transaction() as conn:
+            row = await store.lock(conn, self.job["job_id"])
+            if (
+                row is None
+                or row["seq"] != self.job["seq"]
+                or row["attempt"] != self.job["attempt"]
+            ):
+                raise MovedOn
+            await settle.settle(self.plane, conn, self.job, self.spec, end)
+
+    def _transaction(self) -> Any:
+        return self.plane.transaction(self.job["tenant"])

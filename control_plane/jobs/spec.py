@@ -1,0 +1,411 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The job spec (G1): what a person may ask for, as frozen structs.
+
+Bytes enter, a checked `JobSpec` leaves; anything else raises `SpecInvalid`, which names each offending field.
+JSON Schema and OpenAPI are generated from these structs. Pure: no clock, no randomness, no I/O.
+No circuit byte is parsed here: `source` stays opaque base64 until a guarded child opens it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+import re
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from control_plane.errors import Refused
+
+MAX_SHOTS = 1_000_000
+MAX_EXECUTIONS = 10_000_000
+MAX_NESTING = 32
+
+Name = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=128,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/-]*$",
+        description="A name: letters, digits and . _ : @ / -",
+    ),
+]
+JobId = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=128,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Unique in its tenant. Made by the plane when absent.",
+    ),
+]
+Text = Annotated[str, Meta(max_length=2000)]
+Shots = Annotated[
+    int, Meta(ge=1, le=MAX_SHOTS, description="Executions of each circuit.")
+]
+ParameterValues = dict[Annotated[str, Meta(min_length=1, max_length=128)], float]
+
+
+class SpecInvalid(Refused):
+    """The document isn't a job spec; `errors` lists {field, message}."""
+
+    def __init__(
+        self, faults: list[tuple[str, str]], *, code: str = "spec_invalid"
+    ) -> None:
+        """Keep one row a fault: a field is a dotted path from the document's root, or empty for the whole."""
+        detail = "; ".join(
+            f"{field}: {message}" if field else message for field, message in faults
+        )
+        rows = tuple({"field": field, "message": message} for field, message in faults)
+        super().__init__(code, detail, errors=rows)
+
+
+class ProgramUnsupported(Refused):
+    """A well-formed program that no backend of this plane can run yet."""
+
+    def __init__(self, field: str, message: str) -> None:
+        """Name the field that asks for too much."""
+        super().__init__(
+            "program_unsupported",
+            f"{field}: {message}",
+            errors=({"field": field, "message": message},),
+        )
+
+
+class Circuit(Struct, frozen=True, forbid_unknown_fields=True):
+    """One circuit: the short form of a sampler program."""
+
+    format: Annotated[
+        Literal["QASM3", "QASM2", "QPY"], Meta(description="The language of `source`.")
+    ]
+    source: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="The circuit's bytes in base64 (RFC 4648 section 4).",
+        ),
+    ]
+    compiler_version: (
+        Annotated[str, Meta(max_length=128, description="Provenance: recorded.")] | None
+    ) = None
+    parameters: ParameterValues = {}
+
+
+class Program(Struct, frozen=True, forbid_unknown_fields=True):
+    """Several circuits, parameter sets or observables under one hold; executions are their product."""
+
+    kind: Literal["sampler", "estimator"]
+    circuits: Annotated[tuple[Circuit, ...], Meta(min_length=1, max_length=1000)]
+    parameters: Annotated[tuple[ParameterValues, ...], Meta(max_length=10_000)] = ()
+    observables: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=2000)], ...],
+        Meta(max_length=1000),
+    ] = ()
+    precision: Annotated[float, Meta(gt=0, le=1)] | None = None
+
+
+class BackendConstraints(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a backend must offer to be considered."""
+
+    min_qubits: Annotated[int, Meta(ge=1, le=10_000)] | None = None
+    max_depth: (
+        Annotated[
+            int,
+            Meta(ge=1, le=10_000_000, description="Judged on the compiled circuit."),
+        ]
+        | None
+    ) = None
+    allowed_providers: (
+        Annotated[tuple[Name, ...], Meta(min_length=1, max_length=64)] | None
+    ) = None
+    backend: Annotated[Name, Meta(description="Pins one backend by its id.")] | None = (
+        None
+    )
+
+
+class Execution(Struct, frozen=True, forbid_unknown_fields=True):
+    """How often and where to run."""
+
+    shots: Shots | None = None
+    seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    backend_constraints: BackendConstraints = BackendConstraints()
+
+
+class Governance(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who pays and why: what policy judges and evidence records."""
+
+    project: Name
+    classification: Name
+    purpose: Name
+    cost_center: Name | None = None
+    justification: Text | None = None
+
+
+class EvidenceRequirements(Struct, frozen=True, forbid_unknown_fields=True):
+    """How strongly the outcome is proven, and for how long its evidence is kept."""
+
+    level: Literal["full", "standard"] = "full"
+    retention_days: Annotated[int, Meta(ge=1, le=36_500)] = 365
+
+
+class JobSpec(Struct, frozen=True, forbid_unknown_fields=True):
+    """A vendor-neutral, declarative request for one quantum execution (G1)."""
+
+    execution: Execution
+    governance: Governance
+    job_id: JobId | None = None
+    circuit: Circuit | None = None
+    program: Program | None = None
+    evidence_requirements: EvidenceRequirements = EvidenceRequirements()
+
+    @property
+    def circuits(self) -> tuple[Circuit, ...]:
+        """The circuits asked for, short form or long."""
+        if self.program is not None:
+            return self.program.circuits
+        return (self.circuit,) if self.circuit is not None else ()
+
+    @property
+    def shots(self) -> int:
+        """Shots of each execution; 0 where a precision is asked for instead."""
+        return self.execution.shots or 0
+
+    @property
+    def executions(self) -> int:
+        """Circuits x parameter sets x bases x shots: the product that price and quota use (G1)."""
+        if self.program is None:
+            return self.shots
+        sets = max(1, len(self.program.parameters))
+        bases = max(1, len(self.program.observables))
+        return len(self.program.circuits) * sets * bases * max(1, self.shots)
+
+
+_decoder = msgspec.json.Decoder(JobSpec)
+_AT = re.compile(r" - at `\$(?P<path>.*)`$", re.DOTALL)
+_FIELD = re.compile(r"(unknown|missing required) field `(?P<name>[^`]*)`")
+
+
+def parse(body: bytes) -> JobSpec:
+    """Read a job spec from JSON bytes; raises `SpecInvalid` naming the field (G1, N13)."""
+    _refuse_ambiguous(body)
+    try:
+        spec = _decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise SpecInvalid([_fault(str(error))]) from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise SpecInvalid([("", str(error))], code="malformed_json") from None
+    faults = list(_faults(spec))
+    if faults:
+        raise SpecInvalid(faults)
+    return spec
+
+
+def single_sampler(spec: JobSpec) -> Circuit:
+    """The one circuit of a job that this plane runs; other programs raise `ProgramUnsupported`."""
+    if spec.circuit is not None:
+        return spec.circuit
+    program = spec.program
+    if program is None:  # parse() lets no such spec through
+        raise SpecInvalid([("circuit", "a circuit or a program is needed")])
+    if (
+        program.kind != "sampler"
+        or len(program.circuits) != 1
+        or program.observables
+        or program.precision is not None
+    ):
+        raise ProgramUnsupported("program", "this plane runs one sampler circuit a job")
+    if len(program.parameters) > 1:
+        raise ProgramUnsupported(
+            "program.parameters", "this plane runs one parameter set a job"
+        )
+    circuit = program.circuits[0]
+    return (
+        msgspec.structs.replace(circuit, parameters=program.parameters[0])
+        if program.parameters
+        else circuit
+    )
+
+
+def source_bytes(circuit: Circuit, field: str = "circuit.source") -> bytes:
+    """The circuit's bytes; raises `SpecInvalid` where `source` isn't canonical base64."""
+    try:
+        data = base64.b64decode(circuit.source, validate=True)
+    except (binascii.Error, ValueError):
+        raise SpecInvalid([(field, "not base64 (RFC 4648 section 4)")]) from None
+    if not data:
+        raise SpecInvalid([(field, "empty")])
+    return data
+
+
+def canonical(spec: JobSpec) -> dict[str, Any]:
+    """The spec as accepted, in the canonical domain (I6).
+
+    Absent members are left out, fractions are shortest round-trip decimal strings, and a set of parameters is a list
+    of {name, value} by name, because a name may hold any letter and a canonical key may not.
+    """
+    document: dict[str, Any] = _in_domain(msgspec.to_builtins(spec))
+    return document
+
+
+def from_canonical(data: bytes) -> JobSpec:
+    """The spec that `canonical` wrote; it was checked when it was accepted."""
+    return msgspec.convert(_out_of_domain(msgspec.json.decode(data)), JobSpec)
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of the job spec, made from the structs."""
+    document = msgspec.json.schema(JobSpec)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "QCOS job spec",
+        **document,
+    }
+
+
+def _faults(spec: JobSpec) -> Any:
+    if (spec.circuit is None) == (spec.program is None):
+        yield "circuit", "exactly one of circuit and program is needed"
+        return
+    precision = spec.program.precision if spec.program is not None else None
+    if (spec.execution.shots is None) == (precision is None):
+        yield "execution.shots", "exactly one of shots and program.precision is needed"
+    if spec.executions > MAX_EXECUTIONS:
+        yield (
+            "execution.shots",
+            f"{spec.executions} executions, at most {MAX_EXECUTIONS}",
+        )
+    for index, circuit in enumerate(spec.circuits):
+        where = "circuit" if spec.circuit is not None else f"program.circuits[{index}]"
+        try:
+            source_bytes(circuit, f"{where}.source")
+        except SpecInvalid as fault:
+            yield from ((row["field"], row["message"]) for row in fault.errors)
+        yield from _not_finite(circuit.parameters, f"{where}.parameters")
+    for index, values in enumerate(spec.program.parameters if spec.program else ()):
+        yield from _not_finite(values, f"program.parameters[{index}]")
+    yield from _control_characters(msgspec.to_builtins(spec), "")
+
+
+def _not_finite(values: dict[str, float], field: str) -> Any:
+    for name, value in values.items():
+        if not math.isfinite(value):
+            yield f"{field}.{name}", "not a finite number"
+
+
+def _control_characters(value: Any, path: str) -> Any:
+    # A pattern's `$` lets one trailing newline through, and NUL can't be stored: both are refused by name.
+    match value:
+        case str():
+            if any(ord(c) < 32 and c not in "\n\t" for c in value) or (
+                value != value.rstrip("\n")
+            ):
+                yield path, "holds a control character"
+        case dict():
+            for key, item in value.items():
+                if any(ord(c) < 32 for c in key):
+                    yield path, "a key holds a control character"
+                yield from _control_characters(item, f"{path}.{key}" if path else key)
+        case list() | tuple():
+            for index, item in enumerate(value):
+                yield from _control_characters(item, f"{path}[{index}]")
+
+
+def _in_domain(value: Any) -> Any:
+    match value:
+        case float():
+            return (
+                str(int(value))
+                if value.is_integer() and abs(value) < 2**53
+                else repr(value)
+            )
+        case dict():
+            return {
+                key: _member(key, item)
+                for key, item in value.items()
+                if item is not None
+            }
+        case list() | tuple():
+            return [_in_domain(item) for item in value]
+        case _:
+            return value
+
+
+def _member(key: str, value: Any) -> Any:
+    if key != "parameters":
+        return _in_domain(value)
+    if isinstance(value, dict):
+        return [
+            {"name": name, "value": repr(float(value[name]))} for name in sorted(value)
+        ]
+    return [_member(key, values) for values in value]
+
+
+def _out_of_domain(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _restored(key, item) for key, item in value.items()}
+        case list():
+            return [_out_of_domain(item) for item in value]
+        case _:
+            return value
+
+
+def _restored(key: str, value: Any) -> Any:
+    if key == "precision":
+        return float(value)
+    if key != "parameters":
+        return _out_of_domain(value)
+    if value and isinstance(value[0], list):
+        return [_restored(key, values) for values in value]
+    return {pair["name"]: float(pair["value"]) for pair in value}
+
+
+def _fault(message: str) -> tuple[str, str]:
+    found = _AT.search(message)
+    path = found["path"].lstrip(".") if found else ""
+    detail = message[: found.start()] if found else message
+    named = _FIELD.search(detail)
+    if named:
+        path = f"{path}.{named['name']}" if path else named["name"]
+    return path.replace("[...]", "[]"), detail
+
+
+def _refuse_ambiguous(body: bytes) -> None:
+    """Refuse what two readers could read differently: duplicate keys, NaN, and nesting that no spec needs."""
+    depth = deepest = 0
+    for token in re.finditer(rb'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]', body):
+        mark = token[0]
+        if mark in (b"{", b"["):
+            depth += 1
+            deepest = max(deepest, depth)
+        elif mark in (b"}", b"]"):
+            depth -= 1
+    if deepest > MAX_NESTING:
+        raise SpecInvalid(
+            [("", f"nested deeper than {MAX_NESTING}")], code="malformed_json"
+        )
+    try:
+        json.loads(body, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except SpecInvalid:
+        raise
+    except (ValueError, RecursionError) as error:
+        detail = (
+            str(error) if isinstance(error, json.JSONDecodeError) else "not UTF-8 JSON"
+        )
+        raise SpecInvalid([("", detail)], code="malformed_json") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise SpecInvalid([(twice[:128], "appears twice")], code="malformed_json")
+    return document
+
+
+def _no_constant(name: str) -> Any:
+    raise SpecInvalid([("", f"{name} is not JSON")], code="malformed_json")

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Encrypted blobs of a tenant: what the ledger commits to and nobody without keys can read (decision 2).
+
+API and workers hold the root key; the sealer doesn't. A blob is written in the transaction of the entry that
+commits to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+import ledger.store
+from control_plane.errors import Refused
+from ledger.blob import BlobKeys, fresh, open_blob
+
+
+class Written(Struct, frozen=True):
+    """A stored blob: what an entry commits to, and the salt in it."""
+
+    commitment: str
+    salt: bytes
+
+
+class Opened(Struct, frozen=True):
+    """A blob's salt and content; SHA-256(salt ‖ content) is its commitment."""
+
+    salt: bytes
+    content: bytes
+
+
+class Vault:
+    """Seals and opens blobs; keeps each tenant's unwrapped key in memory."""
+
+    def __init__(self, keys: BlobKeys) -> None:
+        """Hold the root key of this plane."""
+        self._keys = keys
+        self._tenants: dict[str, bytes] = {}
+
+    async def unlock(self, conn: AsyncConnection, tenant: str) -> bytes:
+        """The tenant's key, made at its first use; `conn` sees that tenant."""
+        known = self._tenants.get(tenant)
+        if known is None:
+            wrapped = await ledger.store.tenant_key(conn, tenant)
+            if wrapped is None:
+                await ledger.store.put_tenant_key(
+                    conn, tenant, self._keys.new_tenant_key()
+                )
+                # Not kept in memory yet: another process may have been first, or this transaction may not commit.
+                wrapped = await ledger.store.tenant_key(conn, tenant)
+                if wrapped is None:
+                    raise Refused("internal", "a tenant key could not be stored")
+                return self._keys.tenant_key(wrapped)
+            known = self._tenants[tenant] = self._keys.tenant_key(wrapped)
+        return known
+
+    async def write(
+        self, conn: AsyncConnection, tenant: str, contents: Sequence[bytes]
+    ) -> list[Written]:
+        """Encrypt each content under a fresh key, salt and nonce, and store it; where each went, in order."""
+        tenant_key = await self.unlock(conn, tenant)
+        made = [
+            fresh(content, tenant=tenant, tenant_key=tenant_key) for content in contents
+        ]
+        await ledger.store.put_blobs(conn, tenant, [blob for blob, _ in made])
+        return [Written(blob.commitment, salt) for blob, salt in made]
+
+    async def read(self, conn: AsyncConnection, tenant: str, commitment: str) -> Opened:
+        """Open a blob; raises Refused `content_erased` where its key or row is gone."""
+        blob = await ledger.store.blob(conn, tenant, commitment)
+        if blob is None:
+            raise Refused(
+                "content_erased",
+                "the content was erased; its commitment stays in the ledger",
+            )
+        salt, content = open_blob(blob, await self.unlock(conn, tenant))
+        return Opened(salt, content)

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a job is shown: the JSON of the outward contract (`submit`, `jobs show`, `jobs list`). Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from control_plane.jobs.admit import Admission, shown_state
+from control_plane.jobs.evidence import Row
+from control_plane.jobs.store import numeric
+from ledger.canonical import timestamp
+
+ENDED = frozenset({"COMPLETED", "FAILED", "CANCELED", "DENIED", "UNCERTAIN"})
+
+
+def submitted(admission: Admission) -> dict[str, Any]:
+    """A submission's answer."""
+    shown: dict[str, Any] = {
+        "job_id": admission.job_id or None,
+        "state": admission.state,
+        "decision": admission.decision.document()
+        if admission.decision is not None
+        else None,
+        "cost": {
+            "amount": admission.amount,
+            "currency": admission.currency,
+            "rate_card": admission.rate_card,
+            "basis": "upper_bound",
+        },
+        "evidence": None,
+    }
+    if admission.advisory:
+        shown["advisory"] = True
+    return shown
+
+
+def shown(row: Row) -> dict[str, Any]:
+    """Everything that its owner may see of a job."""
+    state = shown_state(row)
+    history = [{"state": event["state"], "at": event["at"]} for event in row["history"]]
+    if (
+        row["state"] == "SEALING"
+        and state != "SEALING"
+        or row["state"] == row["final"]
+        and row["outcome_entry"]
+    ):
+        history.append({"state": state, "at": history[-1]["at"]})
+    decision = {
+        name: row["decision"][name]
+        for name in ("id", "allow", "checks", "reasons", "policy_revision")
+    }
+    return {
+        "job_id": row["job_id"],
+        "state": state,
+        "decision": decision,
+        "cost": _cost(row),
+        "evidence": _evidence(row, state),
+        "attempt": row["attempt"],
+        "backend": row["backend"],
+        "history": history,
+        "route": row["route"],
+        "error": row["error"],
+        "partial": row["partial"],
+        "project": row["project"],
+        "submitted_at": timestamp(row["submitted_at"]),
+    }
+
+
+def listed(row: Row) -> dict[str, Any]:
+    """One line of `jobs list`."""
+    return {
+        "job_id": row["job_id"],
+        "state": row["state"],
+        "submitted_at": timestamp(row["submitted_at"]),
+        "project": row["project"],
+        "backend": row["backend"],
+    }
+
+
+def _cost(row: Row) -> dict[str, Any]:
+    charged = row["cost_amount"] is not None
+    amount = row["cost_amount"] if charged else row["hold_amount"]
+    return {
+        "amount": numeric(amount) or "0",
+        "currency": row["currency"],
+        "rate_card": row["rate_card"],
+        "basis": "charged"
+        if charged
+        else "held"
+        if row["hold_amount"] is not None
+        else "refused",
+        "held": numeric(row["hold_amount"]),
+    }
+
+
+def _evidence(row: Row, state: str) -> dict[str, Any]:
+    return {
+        "bundle_id": row["bundle_id"],
+        "level": row["level"],
+        "state": "sealed" if state in ENDED and row["ready"] else "waiting",
+    }

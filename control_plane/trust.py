@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plane's own trust file: its public keys, to be delivered apart from any evidence (design decision 3)."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import cast
+
+from control_plane.parts import origin
+from control_plane.settings import Settings
+from ledger.canonical import timestamp
+from ledger.keys import EVIDENCE, LOG
+from ledger.predicate import Profile
+from ledger.store import StoredKey
+from ledger.trust import Algorithm, TrustedAuthority, TrustedKey, TrustScope, trust_file
+from ledger.tsa import load_chain
+
+VALID_DAYS = 365
+
+
+def build(
+    settings: Settings, plane: str, keys: Sequence[StoredKey], now: dt.datetime
+) -> bytes:
+    """A trust file as of now, good for a year; reads the authority's certificate from the home folder."""
+    chain = load_chain(settings.home / "keys" / "tsa")
+    profile = cast("Profile", settings.profile)
+    return trust_file(
+        version=1,
+        issued_at=now,
+        expires=now + dt.timedelta(days=VALID_DAYS),
+        scope=TrustScope(profile=profile, plane=plane, tenants=None),
+        origin=origin(settings),
+        log=[_key(key) for key in keys if key.purpose == LOG],
+        evidence=[_key(key) for key in keys if key.purpose == EVIDENCE],
+        tsa=[
+            TrustedAuthority(
+                operator="self",
+                name=f"{plane} time-stamping authority",
+                certificates=chain,
+            )
+        ],
+    )
+
+
+def _key(key: StoredKey) -> TrustedKey:
+    return TrustedKey(
+        id=key.key_id,
+        alg=cast("Algorithm", key.alg),
+        public=key.public,
+        valid_from=timestamp(key.valid_from),
+        valid_until=None,
+    )

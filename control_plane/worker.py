@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A worker: claim → `jobs.run` → repeat, with a heartbeat that renews leases and hears of cancellations (N9).
+
+Any number of workers share one database. A worker drives its own drivers, whose children die with it. When it is told
+to stop it claims nothing more and finishes what it holds, or is killed, and another worker recovers that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from sqlalchemy.exc import SQLAlchemyError
+
+from control_plane.app import open_plane
+from control_plane.context import Plane
+from control_plane.db import Database
+from control_plane.errors import QcosError
+from control_plane.jobs import store
+from control_plane.jobs.live import Bell
+from control_plane.jobs.run import Claimed, Run, claim
+from control_plane.jobs.transition import MovedOn
+from control_plane.settings import Settings
+from hal_drivers.base import Driver
+from hal_drivers.prescan import Limits
+from hal_drivers.table import BackendConfig, DriversConfig, open_drivers, running
+
+log = logging.getLogger("qcos.worker")
+HEARTBEAT_S = 0.3
+REPORT_S = 5.0
+AHEAD = (
+    1  # jobs held beyond the simulators that can run: one compiles while another runs
+)
+
+
+async def run(
+    settings: Settings, name: str, ready: Callable[[], None], stop: asyncio.Event
+) -> None:
+    """Work until `stop` is set; `ready` is called once drivers run and backends are reported."""
+    database = Database.of_home(settings.home / "db")
+    plane = open_plane(
+        settings,
+        database,
+        connections=settings.simulators + AHEAD + 3,
+        name=f"qcos-{name}",
+    )
+    drivers = open_drivers(drivers_config(settings))
+    bell = Bell(database.app)
+    try:
+        async with running(drivers):
+            worker = Worker(
+                plane,
+                drivers,
+                f"{name}-{os.getpid()}",
+                bell,
+                settings.simulators + AHEAD,
+            )
+            await worker.report()
+            ready()
+            await worker.serve(stop)
+    finally:
+        await plane.pdp.close()
+        await plane.engine.dispose()
+
+
+def drivers_config(settings: Settings) -> DriversConfig:
+    """The administrator's facts and limits as the drivers read them; without any, the Aer of this machine."""
+    given = [msgspec.structs.asdict(facts) for facts in settings.backend]
+    here = {
+        "id": "aer",
+        "provider": "aer",
+        "region": "local",
+        "compliance_zone": "onprem",
+        "sovereign": True,
+    }
+    memory = settings.simulator_memory_mb << 20
+    return DriversConfig(
+        backends=tuple(
+            BackendConfig(**facts, memory_bytes=memory) for facts in given or [here]
+        ),
+        children=settings.simulators,
+        require_walls=settings.profile != "dev",
+        limits=Limits(
+            wall_s=settings.circuit_wall_s,
+            memory_bytes=settings.circuit_memory_mb << 20,
+        ),
+    )
+
+
+class Worker:
+    """The loops of one worker process."""
+
+    def __init__(
+        self,
+        plane: Plane,
+        drivers: Mapping[str, Driver],
+        name: str,
+        bell: Bell,
+        slots: int,
+    ) -> None:
+        """`name` is unique to this process: a restarted worker doesn't inherit leases, it recovers them."""
+        self.plane, self.drivers, self.name, self.bell, self.slots = (
+            plane,
+            drivers,
+            name,
+            bell,
+            slots,
+        )
+        self._runs: dict[tuple[str, str], Run] = {}
+        self._freed = asyncio.Event()
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Claim and run until told to stop, then finish what is held."""
+        beside = [
+            asyncio.create_task(loop())
+            for loop in (self._heartbeats, self._reports, self.bell.listen)
+        ]
+        try:
+            async with asyncio.TaskGroup() as jobs:
+                while not stop.is_set():
+                    for claimed in await self._claim():
+                        jobs.create_task(self._advance(claimed))
+                    await self._rest(stop)
+        finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+
+    async def report(self) -> None:
+        """Tell the registry what this worker's backends can do and whether they can now."""
+        for driver in {id(driver): driver for driver in self.drivers.values()}.values():
+            for device in await driver.devices():
+                status = await driver.status(device.id)
+                row: dict[str, Any] = {
+                    "id": device.id,
+                    "provider": device.provider,
+                    "state": "online" if status.online else "offline",
+                    "reason": status.reason,
+                    "qubits": device.qubits,
+                    "formats": list(device.capabilities.formats),
+                    "region": device.region,
+                    "compliance_zone": device.compliance_zone,
+                    "sovereign": device.sovereign,
+                    "capability": msgspec.to_builtins(device.capabilities),
+                }
+                async with self.plane.transaction(None) as conn:
+                    await store.report_backend(conn, row)
+
+    async def _claim(self) -> list[Claimed]:
+        free = self.slots - len(self._runs)
+        if free <= 0:
+            return []
+        try:
+            return await claim(self.plane, self.name, free)
+        except (SQLAlchemyError, OSError, MovedOn, QcosError) as error:
+            log.warning("claim failed: %s", type(error).__name__)
+            await asyncio.sleep(HEARTBEAT_S)
+            return []
+
+    async def _rest(self, stop: asyncio.Event) -> None:
+        """Until a seal, a free slot or the next look: new work is what a seal brings."""
+        self._freed.clear()
+        waits = [
+            asyncio.create_task(event.wait())
+            for event in (self.bell.rung, self._freed, stop)
+        ]
+        if len(self._runs) >= self.slots:
+            waits[0].cancel()
+            waits = waits[1:]
+        _, pending = await asyncio.wait(
+            waits, timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED
+        )
+        self.bell.rung.clear()
+        for task in pending:
+            task.cancel()
+
+    async def _advance(self, claimed: Claimed) -> None:
+        run = Run(self.plane, self.drivers, claimed)
+        self._runs[run.key] = run
+        try:
+            await run.advance()
+        except MovedOn:
+            log.warning("job %s moved on without this worker", run.key[1])
+        except Exception:
+            # The worker loop is the one place that outlives any fault: the lease ends and the job is recovered.
+            log.exception("job %s: attempt failed", run.key[1])
+        finally:
+            del self._runs[run.key]
+            self._freed.set()
+
+    async def _heartbeats(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            if not self._runs:
+                continue
+            with contextlib.suppress(SQLAlchemyError, OSError):
+                async with self.plane.transaction(None) as conn:
+                    held = await store.heartbeat(
+                        conn, self.name, self.plane.settings.lease_s
+                    )
+                self._heed(held)
+
+    def _heed(self, held: Mapping[tuple[str, str], tuple[int, bool]]) -> None:
+        for key, run in list(self._runs.items()):
+            attempt, cancel = held.get(key, (run.job["attempt"], False))
+            if attempt != run.job["attempt"]:
+                run.lose()
+            elif cancel:
+                run.cancel()
+
+    async def _reports(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_S)
+            with contextlib.suppress(SQLAlchemyError, OSError):
+                await self.report()
+                async with self.plane.transaction(None) as conn:
+                    while await store.settle_states(conn) == store.SETTLED_AT_ONCE:
+                        pass
