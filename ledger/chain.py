@@ -150,6 +150,18 @@ def place(
     )
 
 
+def is_leaf_of(draft: Draft, leaf: bytes) -> bool:
+    """Whether a sealed leaf says what the draft says, wherever it lies."""
+    wire = _wire(leaf)
+    return leaf == place(
+        draft,
+        index=wire.index,
+        tenant_index=wire.tenant_index,
+        tenant_prev=wire.tenant_prev,
+        prev_checkpoint=wire.prev_checkpoint,
+    )
+
+
 def leaf_bytes(
     pending: Pending, *, index: int, tenant_index: int, tenant_prev: str | None, prev_checkpoint: str | None
 ) -> bytes:
@@ -229,6 +241,11 @@ def check_bound(draft: Draft, evidence: Evidence) -> None:
         raise EvidenceUnbound("the statement has no salt")
     if draft.commitments.get("statement") != commitment(evidence.salt, evidence.statement):
         raise EvidenceUnbound("the entry does not commit to this statement")
+
+
+def claims_evidence(draft: Draft) -> bool:
+    """Whether an entry says that a signed statement rests on it."""
+    return "statement" in draft.commitments and "evidence" in msgspec.json.decode(draft.body)
 
 
 def commitment(salt: bytes, content: bytes) -> str:

@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One batch of the log, computed: inbox rows in, everything that the sealer writes for them out.
+
+`LogState` is what the next batch needs to know of the log. `arrange` judges each row (its tenant is that of the row,
+it is canonical, its evidence is closed, of this plane, and bound to it) and turns the bad ones into alarm entries: a
+bad row never stops the log, and its bytes are not lost. `lay` places the drafts and grows a copy of the state, which
+becomes the state only once the batch has committed. Signing is apart (`Signer`), since it is nearly all of the cost.
+Pure but for the random ids of alarm entries, which enter as a function. No database, no clock.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, cast, get_args
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, utils
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey, MLDSAMuHasher
+from msgspec import Struct
+
+from ledger import merkle
+from ledger.canonical import dumps, sha256
+from ledger.chain import (
+    PLANE,
+    Draft,
+    Evidence,
+    Level,
+    check_bound,
+    claims_evidence,
+    is_leaf_of,
+    leaf_hash_text,
+    parse_pending,
+    place,
+)
+from ledger.errors import EvidenceUnbound, LeafInvalid, LedgerError
+from ledger.keys import SealerKeys
+from ledger.predicate import Profile, Scope, pae, parse_statement
+from ledger.timestamp import low_s
+
+SEALER = "sealer"  # the actor of the sealer's own entries
+KEPT_BYTES = 4096  # how much of an unreadable row its alarm entry keeps; the rest is under its hash
+
+
+class Row(NamedTuple):
+    """An inbox row as it was taken."""
+
+    id: int
+    tenant: str
+    pending: bytes
+    bundle_id: str | None
+    level: str | None
+    statement: bytes | None
+    salt: bytes | None
+
+
+class Plane(Struct, frozen=True):
+    """The plane that this sealer speaks for; evidence of another is not signed."""
+
+    profile: Profile
+    name: str
+
+
+class Item(Struct, frozen=True):
+    """An entry to be placed, and the evidence to sign with it."""
+
+    draft: Draft
+    evidence: Evidence | None = None
+
+
+class Placed(Struct, frozen=True):
+    """An entry in its place."""
+
+    index: int
+    tenant_index: int
+    item: Item
+    leaf: bytes
+
+
+class LogState:
+    """The log's right edge, its newest checkpoint, and where each tenant's chain stands."""
+
+    def __init__(self, edge: merkle.Edge, note_hash: str | None) -> None:
+        self.edge = edge
+        self.note_hash = note_hash
+        self.tenants: dict[str, tuple[int, str | None]] = {}  # tenant -> next tenant_index, tenant_prev
+
+    @property
+    def size(self) -> int:
+        """Entries in the log."""
+        return self.edge.size
+
+
+class Laid(Struct, frozen=True):
+    """A batch with everything but its signatures, and the state after it."""
+
+    placed: tuple[Placed, ...]
+    tiles: tuple[tuple[int, int, int, bytes], ...]  # level, index, start, hashes
+    size: int
+    root: bytes
+    edge: merkle.Edge
+    tenants: dict[str, tuple[int, str | None]]
+
+
+class Signed(Struct, frozen=True):
+    """What is stored for one bundle."""
+
+    placed: Placed
+    pae_mu: bytes | None = None
+    mldsa65: bytes | None = None
+    pae_sha256: bytes | None = None
+    p256: bytes | None = None
+
+
+class Alarms:
+    """Makes the sealer's own entries: `new_id` gives a fresh uuid4, `now` the time of the batch."""
+
+    def __init__(self, new_id: Callable[[], str], now: str) -> None:
+        self._new_id = new_id
+        self._now = now
+
+    def entry(self, tenant: str, kind: str, body: dict[str, Any]) -> Item:
+        """An entry of the sealer's own."""
+        fields = {
+            "entry_id": self._new_id(),
+            "tenant": tenant,
+            "kind": kind,
+            "actor": SEALER,
+            "time": self._now,
+            "body": body,
+            "commitments": {},
+            "schema": 1,
+        }
+        return Item(parse_pending(dumps(fields)))
+
+    def row_refused(self, row: Row, reason: LedgerError) -> Item:
+        """The record of a row that is no entry: its bytes, or their beginning, and why."""
+        kept = base64.b64encode(row.pending[:KEPT_BYTES]).decode()
+        body = {"row": row.id, "sha256": sha256(row.pending), "bytes": kept, "reason": reason.code}
+        return self.entry(PLANE, "ledger:row:refused", body | {"detail": _plain(reason)})
+
+    def evidence_refused(self, draft: Draft, reason: LedgerError) -> Item:
+        """The record of a statement that is not signed; its entry is sealed all the same."""
+        body = {"entry_id": draft.entry_id, "reason": reason.code, "detail": _plain(reason)}
+        return self.entry(draft.tenant, "evidence:refused", body)
+
+
+class Known(Struct, frozen=True):
+    """What the log already has of a batch's ids: so that a repeated id never fails a batch."""
+
+    leaves: dict[str, bytes] = {}  # by entry id
+    bundles: frozenset[str] = frozenset()
+
+
+NOTHING = Known()
+
+
+def arrange(rows: Iterable[Row], plane: Plane, alarms: Alarms, known: Known = NOTHING) -> list[Item]:
+    """The entries that the rows become, in order, an alarm right after the entry that it is about.
+
+    A second, equal copy of an entry is dropped: its writer retried after an unclear answer.
+    """
+    items: list[Item] = []
+    seen: dict[str, bytes] = {}
+    bundles = set(known.bundles)
+    for row in rows:
+        try:
+            draft = parse_pending(row.pending)
+            if draft.tenant != row.tenant:
+                raise LeafInvalid(f"the row belongs to another tenant than {draft.tenant}")
+            if _repeated(row, draft, seen, known):
+                continue
+        except LedgerError as error:
+            items.append(alarms.row_refused(row, error))
+            continue
+        try:
+            evidence = _evidence(row, draft, plane)
+            if evidence is not None and evidence.bundle_id in bundles:
+                raise EvidenceUnbound(f"a second entry with bundle {evidence.bundle_id}")
+        except LedgerError as error:
+            items += (Item(draft), alarms.evidence_refused(draft, error))
+            continue
+        if evidence is not None:
+            bundles.add(evidence.bundle_id)
+        items.append(Item(draft, evidence))
+    return items
+
+
+def lay(items: Sequence[Item], state: LogState) -> Laid:
+    """Give each item the next index and its tenant the next link; `state` is left as it is.
+
+    `state.tenants` MUST know every tenant of the items.
+    """
+    edge, tenants = state.edge.copy(), dict(state.tenants)
+    placed: list[Placed] = []
+    rows: dict[tuple[int, int], tuple[int, list[bytes]]] = {}
+    for item in items:
+        draft = item.draft
+        tenant_index, tenant_prev = tenants[draft.tenant]
+        index = edge.size
+        leaf = place(
+            draft,
+            index=index,
+            tenant_index=tenant_index,
+            tenant_prev=tenant_prev,
+            prev_checkpoint=None if placed else state.note_hash,
+        )
+        tenants[draft.tenant] = (tenant_index + 1, leaf_hash_text(leaf))
+        placed.append(Placed(index, tenant_index, item, leaf))
+        for level, node, found in edge.append(merkle.leaf_hash(leaf)):
+            if level % merkle.TILE_HEIGHT == 0:
+                tile_level, tile_index, start = merkle.tile_of(level, node)
+                rows.setdefault((tile_level, tile_index), (start, []))[1].append(found)
+    return Laid(
+        placed=tuple(placed),
+        tiles=tuple(
+            (level, index, start, b"".join(found)) for (level, index), (start, found) in rows.items()
+        ),
+        size=edge.size,
+        root=edge.root(),
+        edge=edge,
+        tenants=tenants,
+    )
+
+
+class Signer:
+    """Signs statements as their evidence level asks: ML-DSA-65 over the DSSE PAE, `full` with ECDSA P-256 as well."""
+
+    def __init__(self, keys: SealerKeys) -> None:
+        self._keys = keys
+        self._mldsa65_public = keys.evidence_mldsa65.public_key()
+
+    def sign(self, placed: Placed) -> Signed:
+        """The signatures of one placed entry with evidence; none for level `sealed`."""
+        evidence = placed.item.evidence
+        if evidence is None or evidence.level == "sealed":
+            return Signed(placed)
+        message = pae(evidence.statement)
+        mu = message_representative(self._mldsa65_public, message)
+        signed = Signed(placed, pae_mu=mu, mldsa65=self._keys.evidence_mldsa65.sign_mu(mu))
+        if evidence.level == "standard":
+            return signed
+        digest = hashlib.sha256(message).digest()
+        p256 = self._keys.evidence_p256.sign(digest, ec.ECDSA(utils.Prehashed(hashes.SHA256())))
+        return Signed(placed, signed.pae_mu, signed.mldsa65, digest, low_s(p256))
+
+
+def message_representative(public: MLDSA65PublicKey, message: bytes) -> bytes:
+    """Mu of a message under an ML-DSA key with empty context (FIPS 204, algorithm 7, line 6)."""
+    hasher = MLDSAMuHasher(public)
+    hasher.update(message)
+    return hasher.finalize()
+
+
+def _repeated(row: Row, draft: Draft, seen: dict[str, bytes], known: Known) -> bool:
+    sealed = known.leaves.get(draft.entry_id)
+    earlier = seen.setdefault(draft.entry_id, row.pending)
+    if earlier is row.pending and sealed is None:
+        return False
+    if earlier == row.pending and (sealed is None or is_leaf_of(draft, sealed)):
+        return True
+    raise LeafInvalid(f"another entry has the id {draft.entry_id}")
+
+
+def _evidence(row: Row, draft: Draft, plane: Plane) -> Evidence | None:
+    if row.bundle_id is None or row.level is None or row.statement is None or row.salt is None:
+        if claims_evidence(draft):
+            raise EvidenceUnbound("the entry names evidence, but no statement came with it")
+        return None
+    if row.level not in get_args(Level):
+        raise EvidenceUnbound("no such evidence level")
+    evidence = Evidence(
+        bundle_id=row.bundle_id, level=cast("Level", row.level), statement=row.statement, salt=row.salt
+    )
+    check_bound(draft, evidence)
+    predicate = parse_statement(evidence.statement)
+    claimed = (predicate.bundle_id, predicate.evidence_level, predicate.scope)
+    ours = Scope(profile=plane.profile, plane=plane.name, tenant=draft.tenant)
+    if claimed != (evidence.bundle_id, evidence.level, ours):
+        raise EvidenceUnbound("the statement is of another bundle, level, plane or tenant")
+    return evidence
+
+
+def _plain(reason: LedgerError) -> str:
+    return str(reason).encode("ascii", "replace").decode()[:500]

@@ -1,0 +1,498 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process that turns durable entries into a sealed log, and the only holder of the log and evidence keys.
+
+One transaction a batch: (1) take the transaction's advisory lock and look at the head; (2) delete up to 256 inbox rows
+in their order; (3) place and hash them; (4) write entries, tiles and signatures while the checkpoint is being signed;
+(5) write the checkpoint, notify, commit; (6) only then let the checkpoint out (head file, stamps).
+The fence is the primary keys on index and size, with that lock; the session lock only says who need not stand by.
+After any error the connection is dropped and the log's state read again, after the lock: so an unclear commit is
+re-read and never signed anew. No cursor over inbox ids: they become visible out of order.
+A sealer whose database is behind the head file, or may lose commits, refuses (LedgerRollback, NotDurable).
+Time-stamps are fetched outside every transaction (`_stamp`), for ever, while sealing goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import psycopg
+from msgspec import Struct
+from psycopg.rows import TupleRow
+
+from ledger import checkpoint, merkle
+from ledger.batch import Alarms, Item, Known, Laid, LogState, Plane, Row, Signed, Signer, arrange, lay
+from ledger.canonical import sha256, timestamp
+from ledger.chain import PLANE, leaf_hash_text
+from ledger.errors import LedgerError, LedgerRollback, NotDurable
+from ledger.head import HeadKeeper, read_head
+from ledger.keys import Published, SealerKeys, load_sealer_keys, published
+from ledger.tsa_client import stamp
+
+log = logging.getLogger("qcos.sealer")
+Connection: TypeAlias = psycopg.AsyncConnection[TupleRow]
+
+BATCH_ROWS = 256
+LOCKS = 0x71636F73  # "qcos": first half of both advisory locks of a database
+LEADING, SEALING = 1, 2  # second half: a session's claim to lead; a transaction's right to write
+BUSY_S = 1.0  # how long after a batch the inbox is asked often
+STAMP_ROWS = 256
+STAMP_CHECKPOINT_S = 60.0  # how often a checkpoint is stamped that no evidence rests on
+RETRY_S = (0.2, 5.0)
+
+
+class Authority(Struct, frozen=True):
+    """A time-stamping authority; `target` as `tsa_client.stamp` takes it."""
+
+    operator: str  # "self" | "external"
+    target: str
+
+
+class SealerConfig(Struct, frozen=True, kw_only=True):
+    """What a sealer is told; `conninfo` is libpq's, of the role `sealer`."""
+
+    conninfo: str
+    keys: Path  # folder of the four key files
+    head: Path  # the file that `ledger.head` keeps
+    origin: str  # the log's name, first line of each checkpoint
+    plane: Plane
+    authorities: tuple[Authority, ...] = ()
+    busy_poll_s: float = 0.002
+    idle_poll_s: float = 0.05
+    takeover_s: float = 3.0
+
+
+async def run(config: SealerConfig, stop: asyncio.Event, ready: Callable[[], None] = lambda: None) -> None:
+    """Seal until `stop` is set. `ready` is called once the checks have passed and this sealer leads or stands by.
+
+    Raises LedgerRollback, NotDurable or KeyInvalid, at start or when the database came back otherwise; waits for a
+    database that is away.
+    """
+    keys = load_sealer_keys(config.keys)
+    wait_s = RETRY_S[0]
+    while not stop.is_set():
+        began = time.monotonic()
+        try:
+            async with await _connect(config.conninfo) as conn:
+                await check_durable(conn)
+                await _check_head(conn, config.head)
+                if not await _claim(conn):
+                    ready()
+                    await _stand_by(conn, config, stop)
+                if not stop.is_set():
+                    await _lead(conn, config, keys, stop, ready)
+        except psycopg.Error as error:
+            wait_s = RETRY_S[0] if time.monotonic() - began > RETRY_S[1] else min(wait_s * 2, RETRY_S[1])
+            log.warning("sealer: database: %s; again in %.1f s", _said(error), wait_s)
+            await _pause(stop, wait_s)
+
+
+async def check_durable(conn: Connection) -> None:
+    """Raise NotDurable if this server may lose commits that it acknowledged to us."""
+    for setting in ("fsync", "full_page_writes"):
+        if (value := await _one(conn, "SELECT current_setting(%s)", setting)) != "on":
+            raise NotDurable(setting, str(value))
+    value = await _one(conn, "SELECT current_setting('synchronous_commit')")
+    standbys = await _one(conn, "SELECT current_setting('synchronous_standby_names')")
+    if value == "off" or (value == "local" and standbys):  # without a standby, local is all there is
+        raise NotDurable("synchronous_commit", str(value))
+
+
+async def _check_head(conn: Connection, path: Path) -> None:
+    kept = read_head(path)
+    if kept is None:
+        return
+    size = checkpoint.parse(kept).size
+    stored = await _one(conn, "SELECT coalesce(max(size), 0) FROM ledger.checkpoint")
+    note = await _one(conn, "SELECT note FROM ledger.checkpoint WHERE size = %s", size)
+    if note is None:
+        raise LedgerRollback(kept_size=size, stored_size=stored, reason="no checkpoint of that size")
+    if note != kept:
+        raise LedgerRollback(kept_size=size, stored_size=stored, reason="another checkpoint of that size")
+
+
+async def _claim(conn: Connection) -> bool:
+    return bool(await _one(conn, "SELECT pg_try_advisory_lock(%s, %s)", LOCKS, LEADING))
+
+
+async def _stand_by(conn: Connection, config: SealerConfig, stop: asyncio.Event) -> None:
+    """Return once this session leads: its leader is gone, or was ended because it left rows unsealed."""
+    head, since = -1, time.monotonic()
+    log.info("sealer: standing by")
+    while not await _claim(conn):
+        if stop.is_set():
+            return
+        now_head = await _one(conn, "SELECT coalesce(max(size), 0) FROM ledger.checkpoint")
+        if now_head != head or not await _one(conn, "SELECT EXISTS (SELECT 1 FROM ledger.inbox)"):
+            head, since = now_head, time.monotonic()
+        elif time.monotonic() - since >= config.takeover_s:
+            ended = await end_holders(conn)
+            log.warning("sealer: no checkpoint for %.0f s, ended %d sessions", config.takeover_s, ended)
+            since = time.monotonic()
+        await _pause(stop, config.idle_poll_s * 4)
+
+
+async def end_holders(conn: Connection) -> int:
+    """Terminate the sessions, other than this one, that hold a lock of ours; how many there were."""
+    cursor = await conn.execute(
+        """SELECT pg_terminate_backend(pid) FROM (
+               SELECT DISTINCT pid FROM pg_locks
+               WHERE locktype = 'advisory' AND granted AND classid::bigint = %s AND objsubid = 2
+                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                 AND pid <> pg_backend_pid()) AS holders""",
+        (LOCKS,),
+    )
+    return len(await cursor.fetchall())
+
+
+async def _lead(
+    conn: Connection, config: SealerConfig, keys: SealerKeys, stop: asyncio.Event, ready: Callable[[], None]
+) -> None:
+    keeper = HeadKeeper(config.head)
+    due = asyncio.Event()
+    with ThreadPoolExecutor(2, "sign") as pool:
+        leader = _Leader(conn, config, keys, keeper, due, pool)
+        tasks = [asyncio.create_task(keeper.run()), asyncio.create_task(_stamp(config, due))]
+        try:
+            await leader.start()
+            ready()
+            await leader.loop(stop)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Leader:
+    """The session that seals: its connection, the state of the log, and the keys."""
+
+    def __init__(
+        self,
+        conn: Connection,
+        config: SealerConfig,
+        keys: SealerKeys,
+        keeper: HeadKeeper,
+        due: asyncio.Event,
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        self._conn = conn
+        self._config = config
+        self._keys = keys
+        self._signer = Signer(keys)
+        self._keeper = keeper
+        self._due = due
+        self._pool = pool
+        self._state = LogState(merkle.Edge(), None)
+        self._unclear = False
+        self._stamped_at = float("-inf")
+        self._refused_since: float | None = None
+        conn.add_notice_handler(self._notice)
+
+    async def start(self) -> None:
+        """Read the log's state, and publish keys that it does not know yet, with the first batch of this session."""
+        self._state = await load_state(self._conn)
+        new = await _new_keys(self._conn, published(self._keys), datetime.now(UTC))
+        if new:
+            while not await self.batch(new):
+                await asyncio.sleep(self._config.idle_poll_s)
+
+    async def loop(self, stop: asyncio.Event) -> None:
+        """Seal what comes until stopped."""
+        busy_until = 0.0
+        while not stop.is_set():
+            if await self.batch():
+                busy_until = time.monotonic() + BUSY_S
+                continue
+            busy = time.monotonic() < busy_until
+            await asyncio.sleep(self._config.busy_poll_s if busy else self._config.idle_poll_s)
+            while not stop.is_set() and not await _one(self._conn, _WAITING):
+                busy = time.monotonic() < busy_until
+                await asyncio.sleep(self._config.busy_poll_s if busy else self._config.idle_poll_s)
+
+    async def batch(self, new_keys: Sequence[_NewKey] = ()) -> int:
+        """Seal one batch; how many entries it had. Any error leaves the state to be read again."""
+        rows = await self._take()
+        if rows is None or not (rows or new_keys):
+            await self._conn.execute("ROLLBACK")
+            return 0
+        now = datetime.now(UTC)
+        alarms = Alarms(lambda: str(uuid.uuid4()), timestamp(now))
+        items = [alarms.entry(PLANE, "ledger:key:created", key.body()) for key in new_keys]
+        items += arrange(rows, self._config.plane, alarms)
+        known = await self._look_up(items)
+        if known is not None:
+            items = items[: len(new_keys)] + arrange(rows, self._config.plane, alarms, known)
+        if not items:  # every row was a repetition
+            await self._conn.execute("COMMIT")
+            return len(rows)
+        laid = lay(items, self._state)
+        note = await self._write(laid, new_keys)
+        self._state.edge, self._state.tenants = laid.edge, laid.tenants
+        self._state.note_hash = checkpoint.note_hash(note)
+        self._keeper.keep(note)
+        return len(laid.placed)
+
+    async def _take(self) -> list[Row] | None:
+        """Begin; the rows of this batch, or None if another sealer is writing. The state is the log's when it returns."""
+        self._unclear = False
+        async with self._conn.pipeline():
+            await self._conn.execute("BEGIN")
+            lock = await self._conn.execute(_LOCK, (LOCKS, SEALING))
+            head = await self._conn.execute(_HEAD)
+            taken = await self._conn.cursor(binary=True).execute(_TAKE, (BATCH_ROWS,))
+        locked, size = (await lock.fetchone() or [""])[0], (await head.fetchone() or [0])[0]
+        if locked != "true":
+            await self._another_writes()
+            return None
+        self._refused_since = None
+        if (
+            size != self._state.size
+        ):  # another sealer was here; its lock is free now, so its commit is decided
+            self._state = await load_state(self._conn)
+        return sorted(Row(*row) for row in await taken.fetchall())
+
+    async def _another_writes(self) -> None:
+        now = time.monotonic()
+        self._refused_since = self._refused_since or now
+        if now - self._refused_since >= self._config.takeover_s:
+            log.warning("sealer: ended %d sessions that held the log", await end_holders(self._conn))
+            self._refused_since = None
+
+    async def _look_up(self, items: Sequence[Item]) -> Known | None:
+        """Learn the chains of tenants not met yet; what the log already has of these ids, None if nothing."""
+        unknown = {item.draft.tenant for item in items} - self._state.tenants.keys()
+        ids = [item.draft.entry_id for item in items]
+        bundles = [item.evidence.bundle_id for item in items if item.evidence]
+        async with self._conn.pipeline():
+            leaves = await self._conn.cursor(binary=True).execute(_LEAVES, (ids,))
+            signed = await self._conn.execute(_BUNDLES, (bundles,)) if bundles else None
+            tails = (
+                await self._conn.cursor(binary=True).execute(_TAILS, (list(unknown),)) if unknown else None
+            )
+        if tails is not None:
+            self._state.tenants |= dict.fromkeys(unknown, (0, None))
+            for tenant, tenant_index, leaf in await tails.fetchall():
+                self._state.tenants[tenant] = (tenant_index + 1, leaf_hash_text(leaf))
+        known = Known(
+            leaves={str(entry_id): leaf for entry_id, leaf in await leaves.fetchall()},
+            bundles=frozenset(row[0] for row in await signed.fetchall()) if signed else frozenset(),
+        )
+        return known if known.leaves or known.bundles else None
+
+    async def _write(self, laid: Laid, new_keys: Sequence[_NewKey]) -> bytes:
+        """Write and commit the batch; its note, which nobody has seen before."""
+        loop = asyncio.get_running_loop()
+        signing = loop.run_in_executor(self._pool, self._sign_head, laid.size, laid.root)
+        signed = list(self._pool.map(self._signer.sign, (one for one in laid.placed if one.item.evidence)))
+        async with self._conn.pipeline():
+            await self._insert(
+                _ENTRY, [(p.index, *_columns(p.item), p.tenant_index, p.leaf) for p in laid.placed]
+            )
+            await self._insert(_TILE, laid.tiles)
+            await self._insert(_KEY, [key.row() for key in new_keys])
+            await self._insert(_SIGNATURE, [_signature(one) for one in signed])
+        note = await signing
+        stamps = self._stamps(signed, note)
+        async with self._conn.pipeline():
+            await self._conn.execute(_CHECKPOINT, (laid.size, laid.root, note), binary=True)
+            await self._insert(_STAMP, stamps)
+            await self._conn.execute(_NOTIFY, (str(laid.size),))
+            await self._conn.execute("COMMIT")
+        if self._unclear:
+            raise psycopg.OperationalError("the wait for a synchronous standby was cancelled")
+        if stamps:
+            self._due.set()
+        return note
+
+    async def _insert(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        if rows:
+            await self._conn.execute(
+                statement, [list(column) for column in zip(*rows, strict=True)], binary=True
+            )
+
+    def _sign_head(self, size: int, root: bytes) -> bytes:
+        keys = self._keys
+        return checkpoint.sign(
+            self._config.origin, size, root, ed25519=keys.log_ed25519, mldsa65=keys.log_mldsa65
+        )
+
+    def _stamps(self, signed: Sequence[Signed], note: bytes) -> list[tuple[bytes, str]]:
+        """(imprint, operator) of each token that this batch needs: a `full` bundle's own, else its checkpoint's."""
+        stamped = [made for one in signed if one.p256 is not None for made in (one.mldsa65, one.p256)]
+        now = time.monotonic()
+        if any(one.p256 is None for one in signed) or now - self._stamped_at >= STAMP_CHECKPOINT_S:
+            self._stamped_at = now
+            stamped.append(note)
+        imprints = [hashlib.sha256(data).digest() for data in stamped if data is not None]
+        return [(imprint, one.operator) for imprint in imprints for one in self._config.authorities]
+
+    def _notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+        # Class 01000 in a commit: a cancelled wait for the standby, answered as success. The commit is unclear.
+        self._unclear = self._unclear or diagnostic.sqlstate == "01000"
+
+
+class _NewKey(Struct, frozen=True):
+    key_id: str
+    key: Published
+    at: datetime
+
+    def body(self) -> dict[str, Any]:
+        return {
+            "key_id": self.key_id,
+            "alg": self.key.alg,
+            "purpose": self.key.purpose,
+            "public_sha256": sha256(self.key.public),
+            "valid_from": timestamp(self.at),
+        }
+
+    def row(self) -> tuple[Any, ...]:
+        return self.key_id, self.key.alg, self.key.purpose, self.key.public, self.at
+
+
+async def load_state(conn: Connection) -> LogState:
+    """The log's right edge and newest checkpoint, from what is stored."""
+    row = await (await conn.execute(_NEWEST)).fetchone()
+    if row is None:
+        return LogState(merkle.Edge(), None)
+    size, root, note = row
+    wanted = merkle.tiles_of_edge(size)
+    cursor = await conn.cursor(binary=True).execute(
+        _TILES, ([level for level, _ in wanted], [index for _, index in wanted])
+    )
+    tiles = {(level, index): hashes for level, index, hashes in await cursor.fetchall()}
+    edge = merkle.read_edge(size, merkle.tile_reader(lambda level, index: tiles.get((level, index), b"")))
+    if edge.root() != root or checkpoint.parse(note).root != root:
+        raise LedgerRollback(kept_size=size, stored_size=size, reason="the stored tiles do not give its root")
+    return LogState(edge, checkpoint.note_hash(note))
+
+
+async def _new_keys(conn: Connection, ours: Sequence[Published], now: datetime) -> list[_NewKey]:
+    """Which of our public keys the log does not know, each with its id: `log-2026a` names both keys of a purpose."""
+    stored = await (await conn.execute("SELECT key_id, purpose, public FROM ledger.key")).fetchall()
+    known = {public for _, _, public in stored}
+    new = []
+    for purpose in sorted({key.purpose for key in ours}):
+        used = {key_id for key_id, of, _ in stored if of == purpose}
+        free = (f"{purpose}-{now.year}{chr(letter)}" for letter in range(ord("a"), ord("z") + 1))
+        key_id = next(name for name in free if name not in used)
+        new += [
+            _NewKey(key_id, key, now) for key in ours if key.purpose == purpose and key.public not in known
+        ]
+    return new
+
+
+async def _stamp(config: SealerConfig, due: asyncio.Event) -> None:
+    """Fetch the tokens that are awaited, for ever: at once when told so, again after a pause when one fails."""
+    wait_s = RETRY_S[0]
+    while True:
+        try:
+            async with await _connect(config.conninfo) as conn:
+                while True:
+                    due.clear()
+                    left = sum([await _stamp_round(conn, authority) for authority in config.authorities])
+                    wait_s = RETRY_S[0]
+                    if not left:
+                        with contextlib.suppress(TimeoutError):
+                            await asyncio.wait_for(due.wait(), STAMP_CHECKPOINT_S)
+        except (psycopg.Error, LedgerError) as error:
+            wait_s = min(wait_s * 2, RETRY_S[1])
+            log.warning("sealer: time-stamps wait: %s; again in %.1f s", _said(error), wait_s)
+            await asyncio.sleep(wait_s)
+
+
+async def _stamp_round(conn: Connection, authority: Authority) -> int:
+    """Fetch up to 256 tokens of one authority, outside any transaction, then store them; how many."""
+    cursor = await conn.execute(_AWAITED, (authority.operator, STAMP_ROWS))
+    imprints = [row[0] for row in await cursor.fetchall()]
+    if imprints:
+        tokens = await stamp(authority.target, imprints)
+        async with conn.pipeline():
+            await conn.execute("BEGIN")
+            await conn.execute(_TOKENS, (authority.operator, imprints, tokens), binary=True)
+            await conn.execute(_STAMPED, (authority.operator, imprints), binary=True)
+            await conn.execute(_NOTIFY, ("tokens",))
+            await conn.execute("COMMIT")
+    return len(imprints)
+
+
+def _columns(item: Item) -> tuple[str, str, str]:
+    return item.draft.entry_id, item.draft.tenant, item.draft.kind
+
+
+def _signature(one: Signed) -> tuple[Any, ...]:
+    draft, evidence = one.placed.item.draft, one.placed.item.evidence
+    assert evidence is not None  # only such are signed
+    head = (evidence.bundle_id, draft.tenant, draft.entry_id, one.placed.index, evidence.level)
+    return (*head, one.pae_mu, one.mldsa65, one.pae_sha256, one.p256)
+
+
+async def _connect(conninfo: str) -> Connection:
+    conn = await psycopg.AsyncConnection.connect(
+        conninfo, autocommit=True, prepare_threshold=0, application_name="qcos-sealer", connect_timeout=10
+    )
+    await conn.execute("SET idle_in_transaction_session_timeout = '2s'")
+    return conn
+
+
+async def _one(conn: Connection, statement: str, *values: object) -> Any:
+    row = await (await conn.execute(statement, values)).fetchone()
+    return row[0] if row else None
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+
+
+_WAITING = "SELECT 1 FROM ledger.inbox LIMIT 1"
+_HEAD = "SELECT coalesce(max(size), 0) FROM ledger.checkpoint"
+_NEWEST = "SELECT size, root, note FROM ledger.checkpoint ORDER BY size DESC LIMIT 1"
+# Kept as a setting of the transaction, so that the statement that takes rows can ask for it in the same round trip.
+_LOCK = "SELECT set_config('qcos.sealing', pg_try_advisory_xact_lock(%s, %s)::text, true)"
+_TAKE = """
+    DELETE FROM ledger.inbox WHERE id = ANY (ARRAY(
+        SELECT id FROM ledger.inbox WHERE current_setting('qcos.sealing') = 'true' ORDER BY id LIMIT %s))
+    RETURNING id, tenant, pending, bundle_id::text, level, statement, salt"""
+_LEAVES = "SELECT entry_id, leaf FROM ledger.entry WHERE entry_id = ANY (%s::uuid[])"
+_BUNDLES = "SELECT bundle_id::text FROM ledger.signature WHERE bundle_id = ANY (%s::uuid[])"
+_TAILS = """
+    SELECT wanted.tenant, tail.tenant_index, tail.leaf FROM unnest(%s::text[]) AS wanted (tenant), LATERAL (
+        SELECT tenant_index, leaf FROM ledger.entry
+        WHERE entry.tenant = wanted.tenant ORDER BY tenant_index DESC LIMIT 1) AS tail"""
+_TILES = """
+    SELECT level, "index", string_agg(hashes, '' ORDER BY start) FROM ledger.tile
+    WHERE (level, "index") IN (SELECT * FROM unnest(%s::smallint[], %s::bigint[])) GROUP BY level, "index" """
+_ENTRY = """
+    INSERT INTO ledger.entry ("index", entry_id, tenant, kind, tenant_index, leaf) SELECT * FROM unnest(
+        %b::bigint[], %t::uuid[], %t::text[], %t::text[], %b::bigint[], %b::bytea[])"""
+_TILE = """
+    INSERT INTO ledger.tile (level, "index", start, hashes) SELECT * FROM unnest(
+        %b::smallint[], %b::bigint[], %b::smallint[], %b::bytea[])"""
+_KEY = """
+    INSERT INTO ledger.key (key_id, alg, purpose, public, valid_from) SELECT * FROM unnest(
+        %t::text[], %t::text[], %t::text[], %b::bytea[], %t::timestamptz[])"""
+_SIGNATURE = """
+    INSERT INTO ledger.signature (bundle_id, tenant, entry_id, "index", level, pae_mu, mldsa65, pae_sha256, p256)
+    SELECT * FROM unnest(%t::uuid[], %t::text[], %t::uuid[], %b::bigint[], %t::text[],
+                         %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[])"""
+_CHECKPOINT = "INSERT INTO ledger.checkpoint (size, root, note) VALUES (%s, %b, %b)"
+_STAMP = "INSERT INTO ledger.unstamped (imprint, operator) SELECT * FROM unnest(%b::bytea[], %t::text[])"
+_NOTIFY = "SELECT pg_notify('qcos_sealed', %s)"
+_AWAITED = "SELECT imprint FROM ledger.unstamped WHERE operator = %s ORDER BY since LIMIT %s"
+_TOKENS = """
+    INSERT INTO ledger.token (operator, imprint, der) SELECT %t, * FROM unnest(%b::bytea[], %b::bytea[])
+    ON CONFLICT DO NOTHING"""
+_STAMPED = "DELETE FROM ledger.unstamped WHERE operator = %t AND imprint = ANY (%b::bytea[])"
