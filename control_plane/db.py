@@ -71,6 +71,11 @@ class Database(Struct, frozen=True):
         return cls(roles=roles, **urls)
 
 
+def conninfo(url: str) -> str:
+    """libpq's form of a SQLAlchemy URL."""
+    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
 def engine(url: str, *, connections: int = 10, name: str = "qcos") -> AsyncEngine:
     """An engine with at most `connections` connections. psycopg prepares what it sees often, by itself."""
     return create_async_engine(

@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-from control_plane.db import Database
+from control_plane.db import Database, conninfo
 from control_plane.settings import Settings
+
+if TYPE_CHECKING:
+    from ledger.predicate import Profile
 
 
 def make_keys(settings: Settings) -> None:
@@ -38,18 +41,20 @@ def tsa_app(settings: Settings) -> Any:
 
 async def sealer(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]) -> None:
     """Run the sealer until `stop` is set."""
-    from ledger.sealer import SealerConfig, run
+    from ledger.batch import Plane
+    from ledger.sealer import Authority, SealerConfig, run
 
+    outside = settings.tsa_url
+    authority = Authority("external", outside) if outside else Authority("self", f"unix:{settings.tsa_socket}")
     config = SealerConfig(
-        database=Database.of_home(settings.home / "db").sealer,
+        conninfo=conninfo(Database.of_home(settings.home / "db").sealer),
         keys=settings.home / "keys" / "sealer",
         head=settings.home / "head",
         origin=origin(settings),
-        tsa=settings.tsa_url or f"unix://{settings.tsa_socket}",
+        plane=Plane(profile=cast("Profile", settings.profile), name=settings.plane),
+        authorities=(authority,),
     )
-    sealing = asyncio.ensure_future(run(config, stop))
-    ready()
-    await sealing
+    await run(config, stop, ready)
 
 
 def origin(settings: Settings) -> str:

@@ -69,7 +69,7 @@ def _api(settings: Settings, name: str) -> None:
 def _worker(settings: Settings, name: str) -> None:
     from control_plane import worker
 
-    _run_until_stopped(lambda _: worker.run(settings, name))
+    _run_until_stopped(lambda stop: worker.run(settings, name, ready, stop))
 
 
 def _sealer(settings: Settings, name: str) -> None:

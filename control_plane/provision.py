@@ -17,7 +17,7 @@ from alembic.config import Config
 from psycopg import sql
 from sqlalchemy import make_url
 
-from control_plane.db import LOGINS, Database, Roles
+from control_plane.db import LOGINS, Database, Roles, conninfo
 from control_plane.errors import DatabaseUnusable
 from control_plane.postgres import write_secret
 
@@ -52,11 +52,6 @@ def migrate(database: Database, revision: str = "head", *, versions: Path | None
         command.downgrade(config, revision)
     else:
         command.upgrade(config, revision)
-
-
-def conninfo(url: str) -> str:
-    """libpq's form of a SQLAlchemy URL."""
-    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 def _connect(admin_url: str) -> psycopg.Connection[tuple[object, ...]]:

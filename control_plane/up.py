@@ -21,13 +21,13 @@ import msgspec
 from sqlalchemy import make_url
 
 from control_plane import home, parts, store
-from control_plane.db import Database, engine, transaction
+from control_plane.db import Database, conninfo, engine, transaction
 from control_plane.errors import SettingInvalid, StartFailed
 from control_plane.listening import Listening, answers
 from control_plane.policy import choice, revision
 from control_plane.policy.opa import opa_command
 from control_plane.postgres import SUPERUSER, Cluster, cluster
-from control_plane.provision import conninfo, migrate, provision
+from control_plane.provision import migrate, provision
 from control_plane.settings import Settings, to_json
 from control_plane.supervisor import Child
 from control_plane.telling import Teller
@@ -198,9 +198,7 @@ class Plane:
         self._teller.true("sealer", f"log {parts.origin(self.settings)}, {said}")
 
     async def _seed(self) -> None:
-        if self.settings.profile != "dev":
-            return
-        from control_plane.seed import seed  # the development seed is no part of other profiles
+        from control_plane.seed import seed  # after migrations: its tables are theirs
 
         await seed(self.settings)
 
@@ -218,7 +216,7 @@ class Plane:
                     environment={"QCOS_LISTEN_FDS": ",".join(str(fd) for fd in listening.descriptors)},
                 )
             )
-        await asyncio.gather(*(self._run(child) for child in services))
+        await _all([asyncio.ensure_future(self._run(child)) for child in services])
         await self._until(lambda: answers(s.api_socket, "/api/v1/ready"), "GET /api/v1/ready")
         time_of = "self-issued time" if s.tsa_url is None else "time from " + s.tsa_url
         self._teller.true(f"api ×{s.api_processes} · worker ×{s.workers} · tsa ({time_of})", "", time.monotonic() - begun)
@@ -255,6 +253,15 @@ class Plane:
     def _write(self) -> None:
         with contextlib.suppress(OSError):
             home.write_record(self.settings.home, self.record())
+
+
+async def _all(starting: list[asyncio.Future[None]]) -> None:
+    try:
+        await asyncio.gather(*starting)
+    finally:
+        for other in starting:
+            other.cancel()
+        await asyncio.gather(*starting, return_exceptions=True)
 
 
 async def _is_ready(deciding: Any) -> bool:

@@ -23,9 +23,9 @@ from msgspec import Struct
 from psycopg import sql
 
 from control_plane import migrations
-from control_plane.db import Database, Roles
+from control_plane.db import Database, Roles, conninfo
 from control_plane.postgres import Cluster, cluster
-from control_plane.provision import conninfo, migrate, provision
+from control_plane.provision import migrate, provision
 
 _TEMPLATE = "template"
 _START_S = 60

@@ -10,9 +10,9 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from control_plane.db import Roles, engine, transaction
+from control_plane.db import Roles, conninfo, engine, transaction
 from control_plane.errors import DatabaseUnusable
-from control_plane.provision import conninfo, migrate, provision
+from control_plane.provision import migrate, provision
 from tests.postgres import RunningCluster, TestDatabase, relinked
 
 
