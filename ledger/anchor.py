@@ -125,7 +125,8 @@ class Anchor:
         imprints = [hashlib.sha256(data).digest() for _, data in targets]
         order, unknown = [], 0
         for stamp in self._bundle.signatures.timestamp_authority:
-            token, said = timestamp.parse(stamp.token), timestamp.read(stamp.token)
+            token = timestamp.parse(stamp.token)
+            said = timestamp.read(token)
             if said.imprint not in imprints or said.algorithm != "sha256":
                 raise TokenInvalid("a token over nothing that needs one here")
             target = imprints.index(said.imprint)

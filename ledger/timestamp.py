@@ -90,7 +90,7 @@ class Authority:
 
 
 def request(digest: bytes, nonce: int) -> bytes:
-    """A TimeStampReq for a SHA-256 digest, asking for the certificate; `nonce` is the caller's 64 random bits."""
+    """A TimeStampReq for a SHA-256 digest, asking for the certificate; `nonce` is 64 bits of the caller's."""
     imprint = cms.Imprint(hash_algorithm=_algorithm(cms.SHA256), hashed_message=digest)
     return asn1.encode_der(
         cms.Request(
@@ -114,7 +114,7 @@ def token_of(response: bytes, *, digest: bytes, nonce: int) -> bytes:
     if grant.status.status not in (0, 1):  # granted, grantedWithMods
         raise TimeUnavailable(f"refused with status {grant.status.status}: {_failure(grant.status)}")
     der = cms.whole(grant.token)
-    stamped = read(der)
+    stamped = read(parse(der))
     if stamped.imprint != digest or stamped.algorithm != "sha256":
         raise TokenInvalid("the token stamps another digest")
     if stamped.nonce != nonce:
@@ -142,9 +142,8 @@ def parse(der: bytes) -> cms.Token:
     return token
 
 
-def read(der: bytes) -> Stamped:
+def read(token: cms.Token) -> Stamped:
     """What a well-formed token says."""
-    token = parse(der)
     try:
         info = decode_timestamp_response(_granted(token)).tst_info
         hashes = cms.HASHES.get(info.message_imprint.hash_algorithm, ("unknown", 0))
@@ -169,7 +168,7 @@ def in_order(
     places = {hashlib.sha256(data).digest(): place for place, data in enumerate(stamped)}
     keyed = []
     for operator, der in stamps:
-        place = places.get(read(der).imprint)
+        place = places.get(read(parse(der)).imprint)
         if place is None:
             raise TokenInvalid("a token over none of the stamped bytes")
         keyed.append(((place, OPERATORS.index(operator), der), (operator, der)))

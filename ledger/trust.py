@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Literal
 
 import msgspec
@@ -145,6 +146,7 @@ def trust_file(  # noqa: PLR0913 - one argument a member of the file
     return data
 
 
+@lru_cache(maxsize=8)  # many bundles are judged by one trust file, and its certificates take time to load
 def parse_trust(data: bytes) -> Trust:
     """The trust that a file gives. UsageError for anything but a sound one: half a trust file is none."""
     if len(data) > MAX_TRUST_BYTES:

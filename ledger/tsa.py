@@ -239,8 +239,8 @@ def _certificate(
 ) -> x509.Certificate:
     """A certificate that may stamp time (RFC 3161 section 2.3: critical, that purpose alone), or its root."""
     usage = {"digital_signature": stamps, "key_cert_sign": not stamps}
-    never = "content_commitment key_encipherment data_encipherment key_agreement crl_sign encipher_only decipher_only"
-    others = dict.fromkeys(never.split(), False)
+    never = "content_commitment key_encipherment data_encipherment key_agreement crl_sign"
+    others = dict.fromkeys([*never.split(), "encipher_only", "decipher_only"], False)
     start = now.astimezone(UTC).replace(microsecond=0)
     builder = (
         x509.CertificateBuilder(subject_name=subject, issuer_name=issuer, public_key=key.public_key())
