@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -23,3 +26,22 @@ def database(cluster: RunningCluster) -> Iterator[TestDatabase]:
     """A fresh migrated database."""
     with cluster.database() as fresh:
         yield fresh
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """With QCOS_TEST_ALL nothing may be skipped: a missing tool is a failure (`make test-all`)."""
+    if report.skipped and os.environ.get("QCOS_TEST_ALL") and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Write what was skipped and why to the file that QCOS_SKIPPED names; `make test` ends with it."""
+    path = os.environ.get("QCOS_SKIPPED")
+    if path is None:
+        return
+    found: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        found[reason.removeprefix("Skipped: ")] += 1
+    lines = [f"skipped: {reason} ({number})" for reason, number in sorted(found.items())]
+    Path(path).write_text("\n".join(lines or ["skipped: nothing"]) + "\n")

@@ -1,0 +1,89 @@
+# The project's commands. Needs Linux, make and Python 3.11 or newer; `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all faults soak check format generate tools skipped
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --no-input install --quiet --root-user-action=ignore
+TOOLS := $(CURDIR)/.tools/bin
+OPA_VERSION := v1.19.1
+REGAL_VERSION := v0.39.0
+SKIPPED := $(VENV)/skipped.txt
+export PATH := $(TOOLS):$(PATH)
+export PYTHONDONTWRITEBYTECODE :=
+export QCOS_SKIPPED := $(CURDIR)/$(SKIPPED)
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# The first Python that is new enough, works, and can make virtual environments.
+$(PY):
+	@set -eu; chosen=; new=; \
+	for python in python3 python3.13 python3.12 python3.11 python3.14; do \
+	  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || continue; \
+	  new=$$python; \
+	  "$$python" -c 'import ensurepip, venv' >/dev/null 2>&1 && { chosen=$$python; break; }; \
+	done; \
+	if [ -z "$$new" ]; then \
+	  echo "make: no Python 3.11 or newer found (looked for python3, python3.11 to python3.14)." >&2; \
+	  echo "      Debian, Ubuntu: apt install python3 python3-venv" >&2; exit 1; \
+	fi; \
+	if [ -z "$$chosen" ]; then \
+	  version=$$("$$new" -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	  echo "make: $$new ($$version) lacks venv or ensurepip. Debian, Ubuntu: apt install python$$version-venv" >&2; exit 1; \
+	fi; \
+	echo "[setup] virtual environment in $(VENV) ($$("$$chosen" --version))"; \
+	"$$chosen" -m venv $(VENV)
+
+$(VENV)/runtime.stamp: requirements.lock pyproject.toml | $(PY)
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null
+	@echo "[setup] installing the plane's packages, by hash (a minute the first time)"
+	@$(PIP) --require-hashes --no-deps --only-binary :all: -r requirements.lock
+	@$(PIP) --no-deps --no-build-isolation --no-index --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.lock $(VENV)/runtime.stamp
+	@echo "[setup] installing what tests and checks need, by hash"
+	@$(PIP) --require-hashes --no-deps --only-binary :all: -r requirements-dev.lock
+	@touch $@
+
+setup: $(VENV)/dev.stamp ## .venv with qcos and all that runs here
+	@echo "[setup] done: $(VENV)/bin/qcos --help"
+
+demo: $(VENV)/runtime.stamp ## a plane of its own, one job, its evidence verified offline
+	@$(PY) -m control_plane.demo
+
+test: $(VENV)/dev.stamp ## what a bare machine can run; the last lines say what was skipped
+	@rm -f $(SKIPPED); code=0; $(PY) -m pytest -q -n auto -m "not faults" || code=$$?; cat $(SKIPPED) 2>/dev/null; exit $$code
+
+test-all: $(VENV)/dev.stamp ## all tests, every tool required: what would be skipped fails
+	@QCOS_TEST_ALL=1 $(PY) -m pytest -q -n auto
+
+faults: $(VENV)/dev.stamp ## kill each part of a running plane, then verify ledger and budgets
+	@$(PY) -m pytest -q -m faults
+
+soak: $(VENV)/dev.stamp ## a thousand jobs from ten users under a budget for half of them
+	@$(PY) -m tests.e2e.soak
+
+check: $(VENV)/dev.stamp ## format, lint, types, policies, imports, generated files
+	@$(PY) -m ruff format --check .
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+	@if command -v opa >/dev/null; then \
+	  opa fmt --fail --list policies && opa check --strict policies && opa test policies; \
+	else echo "skipped: opa fmt, check, test (no opa; make tools gets it)"; fi
+	@if command -v regal >/dev/null; then regal lint policies; \
+	else echo "skipped: regal lint (no regal; make tools gets it)"; fi
+	@$(PY) -m pytest -q -p no:randomly tests/test_imports.py $(wildcard tests/test_generated.py)
+
+format: $(VENV)/dev.stamp ## write the format that check wants
+	@$(PY) -m ruff format . && $(PY) -m ruff check --fix --quiet . ; if command -v opa >/dev/null; then opa fmt -w policies; fi
+
+tools: ## opa and regal into .tools/bin, where Go is
+	@mkdir -p $(TOOLS)
+	@if [ -x $(TOOLS)/opa ] && [ -x $(TOOLS)/regal ]; then echo "[tools] opa and regal are in .tools/bin"; \
+	elif command -v go >/dev/null; then \
+	  echo "[tools] building opa $(OPA_VERSION) and regal $(REGAL_VERSION) (minutes the first time)"; \
+	  GOBIN=$(TOOLS) GOFLAGS=-mod=mod go install github.com/open-policy-agent/opa@$(OPA_VERSION); \
+	  GOBIN=$(TOOLS) GOFLAGS=-mod=mod go install github.com/open-policy-agent/regal@$(REGAL_VERSION); \
+	else echo "[tools] skipped: opa, regal (no Go here; the embedded engine serves profile dev)"; fi

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who may import whom (the house of the design): read from the syntax trees, so that no import hides in a function."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+OURS = {"control_plane", "ledger", "hal_drivers", "finops", "policies"}
+AWAY = {
+    "ledger": {"msgspec", "sqlalchemy", "cryptography", "rfc3161_client", "psycopg", "aiohttp"},
+    "finops": {"msgspec", "sqlalchemy"},
+    "hal_drivers": {"msgspec", "sqlalchemy", "qiskit", "qiskit_aer", "numpy", "psutil"},
+}
+BASE = {"msgspec", "cryptography", "rfc3161_client"}
+AUDITOR = ("canonical", "merkle", "chain", "checkpoint", "timestamp", "bundle", "verify", "keys", "errors")
+PURE = (
+    "control_plane/jobs/state.py",
+    "control_plane/jobs/routing.py",
+    "control_plane/policy/decision.py",
+    "finops/budget.py",
+    "finops/facts.py",
+    "finops/rates.py",
+    "hal_drivers/prescan.py",
+    "ledger/canonical.py",
+    "ledger/chain.py",
+    "ledger/merkle.py",
+)
+IMPURE = {"asyncio", "random", "secrets", "socket", "sqlalchemy", "psycopg", "time", "subprocess", "threading"}
+
+
+def _files(package: str) -> Iterator[Path]:
+    return (path for path in sorted((ROOT / package).rglob("*.py")) if "node_modules" not in path.parts)
+
+
+def _imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _tops(path: Path) -> set[str]:
+    return {name.partition(".")[0] for name in _imports(path)} - {"__future__"}
+
+
+@pytest.mark.parametrize("package", sorted(AWAY))
+def test_a_package_stands_alone(package: str) -> None:
+    for path in _files(package):
+        foreign = _tops(path) - set(sys.stdlib_module_names) - {package} - AWAY[package]
+        assert not foreign, f"{path.relative_to(ROOT)} imports {sorted(foreign)}"
+
+
+def test_an_auditor_needs_the_base_install_only() -> None:
+    """What `qcos verify` reads needs msgspec, cryptography and rfc3161-client, and nothing else, all the way down."""
+    todo, seen = [ROOT / "ledger" / f"{name}.py" for name in AUDITOR], set()
+    while todo:
+        path = todo.pop()
+        if path in seen or not path.exists():
+            continue
+        seen.add(path)
+        foreign = _tops(path) - set(sys.stdlib_module_names) - {"ledger"} - BASE
+        assert not foreign, f"{path.name} imports {sorted(foreign)}"
+        todo += [ROOT / (name.replace(".", "/") + ".py") for name in _imports(path) if name.startswith("ledger.")]
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_a_pure_module_has_no_clock_no_chance_no_world(name: str) -> None:
+    """S2, S3: what decides is a function of its arguments."""
+    assert not _tops(ROOT / name) & IMPURE
+
+
+@pytest.mark.parametrize("package", ["auth", "policy"])
+def test_identity_and_policy_know_nothing_of_jobs(package: str) -> None:
+    for path in _files(f"control_plane/{package}"):
+        wrong = [n for n in _imports(path) if n.startswith(("control_plane.jobs", "control_plane.api"))]
+        assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
+def test_jobs_know_of_identity_only_who_somebody_is() -> None:
+    for path in _files("control_plane/jobs"):
+        wrong = [
+            name
+            for name in _imports(path)
+            if name.startswith("control_plane.api")
+            or (name.startswith("control_plane.auth.") and not name.startswith("control_plane.auth.principal"))
+        ]
+        assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
+def test_only_the_table_names_drivers() -> None:
+    for path in _files("control_plane"):
+        wrong = [name for name in _imports(path) if name.startswith("hal_drivers.aer")]
+        assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
+def test_every_file_says_its_licence_and_its_contract() -> None:
+    for package in sorted(OURS):
+        for path in _files(package):
+            source = path.read_text(encoding="utf-8")
+            assert source.startswith("# SPDX-License-Identifier: Apache-2.0\n"), path
+            assert ast.get_docstring(ast.parse(source)), path
