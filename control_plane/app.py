@@ -13,7 +13,7 @@ import logging
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from litestar import Litestar, Request, Response, Router, get
@@ -34,18 +34,13 @@ from control_plane.auth.issuer import LocalIssuer
 from control_plane.auth.keys import pseudonym_key
 from control_plane.auth.oidc import Authenticator
 from control_plane.auth.store import enrich
-from control_plane.context import Plane
-from control_plane.db import Database, engine
+from control_plane.context import Plane, open_plane
+from control_plane.db import Database
 from control_plane.environment import qcos_version
 from control_plane.errors import Refused, code_of, problem
 from control_plane.jobs import spec
 from control_plane.jobs.live import Live
-from control_plane.jobs.vault import Vault
-from control_plane.policy.choice import Setting, choose_engine, open_engine
-from control_plane.policy.pdp import Pdp
-from control_plane.policy.revision import load
 from control_plane.settings import Settings
-from ledger.blob import BlobKeys
 
 log = logging.getLogger("qcos.api")
 PROBLEM = "application/problem+json"
@@ -60,9 +55,7 @@ def build(settings: Settings, database: Database) -> Litestar:
         if settings.local_issuer
         else None
     )
-    plane = open_plane(
-        settings, database, connections=settings.database_connections, name="qcos-api"
-    )
+    plane = open_plane(settings, database, connections=settings.database_connections, name="qcos-api")
     live = Live(plane, database.app)
     door = Door(
         plane,
@@ -83,28 +76,7 @@ def build(settings: Settings, database: Database) -> Litestar:
     return app
 
 
-def open_plane(
-    settings: Settings, database: Database, *, connections: int, name: str
-) -> Plane:
-    """The parts that API and worker share."""
-    choice = choose_engine(
-        cast("Setting", settings.policy_engine),
-        settings.profile,
-        settings.opa_bin,
-        settings.opa_url,
-    )
-    return Plane(
-        settings=settings,
-        name=settings.plane,
-        engine=engine(database.app, connections=connections, name=name),
-        pdp=Pdp(open_engine(choice.engine, load(), choice.opa_url)),
-        vault=Vault(BlobKeys.load(settings.home / "keys" / "blob" / "root")),
-    )
-
-
-def assemble(
-    settings: Settings, door: Any, parts: dict[str, Any], lifespan: list[Any]
-) -> Litestar:
+def assemble(settings: Settings, door: Any, parts: dict[str, Any], lifespan: list[Any]) -> Litestar:
     """Routes, limits, error mapping and OpenAPI around given parts; `openapi` builds it with none."""
     handlers: list[Any] = [
         *job_routes.HANDLERS,
@@ -115,9 +87,7 @@ def assemble(
     ]
     api = Router(PREFIX, route_handlers=handlers)
     dependencies = {
-        name: Provide(_given(part), sync_to_thread=False)
-        for name, part in parts.items()
-        if name != "local"
+        name: Provide(_given(part), sync_to_thread=False) for name, part in parts.items() if name != "local"
     }
     routes: list[Any] = [plane_routes.root, api]
     if parts.get("local") is not None:
@@ -175,12 +145,13 @@ class Door:
         """Hold what each request is checked against."""
         self.plane, self.authenticator = plane, authenticator
         settings = plane.settings
-        self.limits = limits.Limits(
+        rates = limits.Limits(
             requests_per_s=settings.rate_requests_per_s,
             requests_burst=float(settings.rate_burst),
             bytes_per_s=float(settings.rate_bytes_per_s),
             bytes_burst=float(4 * settings.rate_bytes_per_s),
         )
+        self.limits = limits.Door(plane.engine, rates)
 
     def middleware(self, app: ASGIApp) -> ASGIApp:
         """ASGI middleware: sets `scope["user"]`, or leaves it unset for a public route to be let through."""
@@ -200,16 +171,17 @@ class Door:
         principal = await self.authenticator.authenticate(
             bearer(headers.get(b"authorization", b"").decode("latin-1"))
         )
-        octets = int(headers.get(b"content-length", b"0") or b"0")
+        refused = await self.limits.let_in(principal, octets=_octets(headers.get(b"content-length")))
+        if refused is not None:
+            raise refused
         async with self.plane.transaction(principal.tenant) as conn:
-            limited = await limits.take(
-                conn, principal, self.limits, octets=max(0, octets)
-            )
-            if limited is None:
-                principal = await enrich(conn, principal)
-        if limited is not None:
-            raise limited
+            principal = await enrich(conn, principal)
         scope["user"] = principal
+
+
+def _octets(length: bytes | None) -> int:
+    """What the caller announces; a chunked body is bounded by the largest body there may be."""
+    return int(length) if length is not None and length.isdigit() and len(length) < 16 else 0
 
 
 def answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
@@ -241,8 +213,7 @@ def _from_litestar(error: Exception) -> Exception:
                 if isinstance(row, dict)
             )
             said = (
-                "; ".join(f"{row['field']}: {row['message']}" for row in rows)
-                or "a parameter is not valid"
+                "; ".join(f"{row['field']}: {row['message']}" for row in rows) or "a parameter is not valid"
             )
             return Refused("request_invalid", said, errors=rows)
         case HTTPException(status_code=404):
@@ -282,10 +253,7 @@ def document_of(app: Litestar) -> bytes:
         "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "RFC 9068"}
     }
     document["security"] = [{"bearer": []}]
-    return (
-        msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=1)
-        + b"\n"
-    )
+    return msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=1) + b"\n"
 
 
 def openapi() -> bytes:

@@ -133,6 +133,18 @@ CODES: dict[str, Meaning] = {
         "The content type isn't one that this address takes.",
         "Send application/json.",
     ),
+    "malformed_json": Meaning(
+        400, "Not JSON", "The body can't be read as one JSON document.", "Send UTF-8 JSON without doubled keys or NaN."
+    ),
+    "too_late": Meaning(409, "Too late", "The job has ended; nothing can be stopped any more."),
+    "no_result": Meaning(404, "No result", "The job ended without a result.", "qcos jobs show tells why."),
+    "job_failed": Meaning(409, "The job failed", "The job ended without a result.", "qcos jobs show tells why."),
+    "depth_exceeded": Meaning(
+        409, "Too deep", "The compiled circuit is deeper than the job allows.", "Raise max_depth or shorten the circuit."
+    ),
+    "deadline_exceeded": Meaning(409, "Out of time", "The job ran into its deadline.", "Ask for less, or a longer one."),
+    "outcome_unknown": Meaning(409, "Outcome unknown", "The backend had the job and can't say what became of it."),
+    "canceled": Meaning(409, "Canceled", "The job was canceled on request."),
     "not_found": Meaning(404, "Not found", "There is no such thing here.", "Check the id and the project."),
     "method_not_allowed": Meaning(405, "Method not allowed", "This address doesn't take this method.", ""),
     "conflict": Meaning(409, "Conflict", "The request conflicts with what is there.", ""),

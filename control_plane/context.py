@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a process of the plane holds while it runs: engine, policy, keys, clock. Wired in `app.py` and `worker.py`."""
+"""What a process of the plane holds while it runs: engine, policy, keys, clock. API and workers share it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ import datetime as dt
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from typing import cast
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from control_plane.db import transaction
+from control_plane.db import Database, engine, transaction
 from control_plane.jobs.vault import Vault
+from control_plane.policy.choice import Setting, choose_engine, open_engine
 from control_plane.policy.pdp import Pdp
+from control_plane.policy.revision import load
 from control_plane.settings import Settings
+from ledger.blob import BlobKeys
 
 
 def utc_now() -> dt.datetime:
@@ -32,8 +36,23 @@ class Plane:
     vault: Vault
     now: Callable[[], dt.datetime] = utc_now
 
-    def transaction(
-        self, tenant: str | None
-    ) -> AbstractAsyncContextManager[AsyncConnection]:
+    def transaction(self, tenant: str | None) -> AbstractAsyncContextManager[AsyncConnection]:
         """A transaction that sees this tenant alone."""
         return transaction(self.engine, tenant)
+
+
+def open_plane(settings: Settings, database: Database, *, connections: int, name: str) -> Plane:
+    """The parts that API and worker share."""
+    choice = choose_engine(
+        cast("Setting", settings.policy_engine),
+        settings.profile,
+        settings.opa_bin,
+        settings.opa_url,
+    )
+    return Plane(
+        settings=settings,
+        name=settings.plane,
+        engine=engine(database.app, connections=connections, name=name),
+        pdp=Pdp(open_engine(choice.engine, load(), choice.opa_url)),
+        vault=Vault(BlobKeys.load(settings.home / "keys" / "blob" / "root")),
+    )

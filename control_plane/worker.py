@@ -17,8 +17,7 @@ from typing import Any
 import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
-from control_plane.app import open_plane
-from control_plane.context import Plane
+from control_plane.context import Plane, open_plane
 from control_plane.db import Database
 from control_plane.errors import QcosError
 from control_plane.jobs import store
@@ -33,14 +32,10 @@ from hal_drivers.table import BackendConfig, DriversConfig, open_drivers, runnin
 log = logging.getLogger("qcos.worker")
 HEARTBEAT_S = 0.3
 REPORT_S = 5.0
-AHEAD = (
-    1  # jobs held beyond the simulators that can run: one compiles while another runs
-)
+AHEAD = 1  # jobs held beyond the simulators that can run: one compiles while another runs
 
 
-async def run(
-    settings: Settings, name: str, ready: Callable[[], None], stop: asyncio.Event
-) -> None:
+async def run(settings: Settings, name: str, ready: Callable[[], None], stop: asyncio.Event) -> None:
     """Work until `stop` is set; `ready` is called once drivers run and backends are reported."""
     database = Database.of_home(settings.home / "db")
     plane = open_plane(
@@ -80,9 +75,7 @@ def drivers_config(settings: Settings) -> DriversConfig:
     }
     memory = settings.simulator_memory_mb << 20
     return DriversConfig(
-        backends=tuple(
-            BackendConfig(**facts, memory_bytes=memory) for facts in given or [here]
-        ),
+        backends=tuple(BackendConfig(**facts, memory_bytes=memory) for facts in given or [here]),
         children=settings.simulators,
         require_walls=settings.profile != "dev",
         limits=Limits(
@@ -116,10 +109,7 @@ class Worker:
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Claim and run until told to stop, then finish what is held."""
-        beside = [
-            asyncio.create_task(loop())
-            for loop in (self._heartbeats, self._reports, self.bell.listen)
-        ]
+        beside = [asyncio.create_task(loop()) for loop in (self._heartbeats, self._reports, self.bell.listen)]
         try:
             async with asyncio.TaskGroup() as jobs:
                 while not stop.is_set():
@@ -165,16 +155,11 @@ class Worker:
     async def _rest(self, stop: asyncio.Event) -> None:
         """Until a seal, a free slot or the next look: new work is what a seal brings."""
         self._freed.clear()
-        waits = [
-            asyncio.create_task(event.wait())
-            for event in (self.bell.rung, self._freed, stop)
-        ]
+        waits = [asyncio.create_task(event.wait()) for event in (self.bell.rung, self._freed, stop)]
         if len(self._runs) >= self.slots:
             waits[0].cancel()
             waits = waits[1:]
-        _, pending = await asyncio.wait(
-            waits, timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED
-        )
+        _, pending = await asyncio.wait(waits, timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED)
         self.bell.rung.clear()
         for task in pending:
             task.cancel()
@@ -200,9 +185,7 @@ class Worker:
                 continue
             with contextlib.suppress(SQLAlchemyError, OSError):
                 async with self.plane.transaction(None) as conn:
-                    held = await store.heartbeat(
-                        conn, self.name, self.plane.settings.lease_s
-                    )
+                    held = await store.heartbeat(conn, self.name, self.plane.settings.lease_s)
                 self._heed(held)
 
     def _heed(self, held: Mapping[tuple[str, str], tuple[int, bool]]) -> None:

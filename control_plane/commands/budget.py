@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`qcos budget set|show` (G7)."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+FIELDS = ("scope", "period", "limit", "held", "captured", "available", "currency")
+
+
+def register(groups: Any) -> None:
+    """Add the two commands."""
+    budget = groups.add_parser("budget", help="budgets").add_subparsers(
+        title="commands", metavar="COMMAND", dest="action", required=True
+    )
+    change = budget.add_parser("set", help="set a budget's limit")
+    change.add_argument(
+        "scope", metavar="SCOPE", help="tenant:NAME project:NAME cost_center:NAME user:NAME provider:NAME"
+    )
+    change.add_argument("amount", metavar="AMOUNT", help="a decimal, such as 1000.00")
+    change.add_argument("currency", metavar="CURRENCY", help="such as USD")
+    change.add_argument("--period", default="monthly", help="monthly, quarterly, total or rolling:DAYS")
+    change.add_argument("--json", action="store_true", help="one document")
+    change.set_defaults(run=_set)
+    show = budget.add_parser("show", help="limits, and what is held and captured")
+    show.add_argument("--json", action="store_true", help="one document")
+    show.set_defaults(run=_show)
+
+
+def _set(arguments: argparse.Namespace) -> None:
+    asked = {name: getattr(arguments, name) for name in ("scope", "amount", "currency", "period")}
+    _print(arguments, _client().ask("PUT", "/api/v1/budgets", asked))
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    _print(arguments, _client().ask("GET", "/api/v1/budgets"))
+
+
+def _client() -> Any:
+    from control_plane.client import Client
+    from control_plane.settings import load
+
+    return Client(load().home)
+
+
+def _print(arguments: argparse.Namespace, budgets: list[dict[str, Any]]) -> None:
+    from control_plane import tables
+
+    if arguments.json:
+        tables.document(budgets)
+    else:
+        tables.table(FIELDS, [[budget[name] for name in FIELDS] for budget in budgets])

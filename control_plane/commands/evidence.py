@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`qcos evidence get`, `trust export`: what an auditor takes away."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def register(groups: Any) -> None:
+    """Add the two commands."""
+    evidence = groups.add_parser("evidence", help="evidence bundles").add_subparsers(
+        title="commands", metavar="COMMAND", dest="action", required=True
+    )
+    get = evidence.add_parser("get", help="fetch a job's bundle")
+    get.add_argument("job", metavar="JOB")
+    get.add_argument("-o", "--output", metavar="FILE", type=Path, required=True)
+    get.add_argument("--format", choices=("bundle",), default="bundle")
+    get.add_argument("--json", action="store_true", help="one document")
+    get.set_defaults(run=_get)
+    trust = groups.add_parser("trust", help="the keys that evidence is judged by").add_subparsers(
+        title="commands", metavar="COMMAND", dest="action", required=True
+    )
+    export = trust.add_parser(
+        "export", help="write the plane's trust file, to be delivered apart from evidence"
+    )
+    export.add_argument("-o", "--output", metavar="FILE", type=Path, required=True)
+    export.add_argument("--format", choices=("qcos",), default="qcos")
+    export.add_argument("--json", action="store_true", help="one document")
+    export.set_defaults(run=_trust)
+
+
+def _get(arguments: argparse.Namespace) -> None:
+    from urllib.parse import quote
+
+    _fetch(arguments, f"/api/v1/jobs/{quote(arguments.job, safe='')}/evidence")
+
+
+def _trust(arguments: argparse.Namespace) -> None:
+    _fetch(arguments, "/api/v1/trust")
+
+
+def _fetch(arguments: argparse.Namespace, path: str) -> None:
+    from control_plane import tables
+    from control_plane.client import Client
+    from control_plane.errors import Refused
+    from control_plane.settings import load
+
+    _, data = Client(load().home).raw("GET", path)
+    try:
+        arguments.output.write_bytes(data)
+    except OSError as error:
+        raise Refused("unusable_input", f"{arguments.output}: {error.strerror}") from None
+    written = {"file": str(arguments.output), "bytes": len(data)}
+    if arguments.json:
+        tables.document(written)
+    else:
+        tables.facts(list(written.items()))

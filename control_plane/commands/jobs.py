@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`qcos submit`, `jobs list|show|cancel|hold|resume`, `result`, `backends list`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+ENDED = frozenset({"COMPLETED", "FAILED", "CANCELED", "DENIED", "UNCERTAIN"})
+WAIT_S = 30.0
+BAR = 20
+
+
+def register(groups: Any) -> None:
+    """Add the commands."""
+    submit = groups.add_parser("submit", help="submit a job spec, or a circuit (.qasm, .qpy)")
+    submit.add_argument("file", metavar="FILE", type=Path)
+    submit.add_argument("--wait", action="store_true", help="until the job has ended; 0 only for COMPLETED")
+    submit.add_argument("--dry-run", action="store_true", help="price and decide; nothing is stored")
+    submit.add_argument("--idempotency-key", metavar="KEY", help="the same key submits once")
+    submit.add_argument("--json", action="store_true", help="one document")
+    submit.set_defaults(run=_submit)
+    jobs = groups.add_parser("jobs", help="list and steer jobs").add_subparsers(
+        title="commands", metavar="COMMAND", dest="action", required=True
+    )
+    listing = jobs.add_parser("list", help="jobs, newest first")
+    listing.add_argument("--state", metavar="STATE")
+    listing.add_argument("--project", metavar="PROJECT")
+    listing.add_argument("--limit", metavar="N", type=int, default=100)
+    listing.add_argument("--json", action="store_true", help="one document")
+    listing.set_defaults(run=_list)
+    for name, words in (
+        ("show", "decision, route, history, cost"),
+        ("cancel", "stop a job"),
+        ("hold", "keep a queued job from starting"),
+        ("resume", "let a held job go on"),
+    ):
+        one = jobs.add_parser(name, help=words)
+        one.add_argument("job", metavar="JOB")
+        one.add_argument("--json", action="store_true", help="one document")
+        one.set_defaults(run=_show if name == "show" else _signal)
+    result = groups.add_parser("result", help="the counts of a completed job")
+    result.add_argument("job", metavar="JOB")
+    result.add_argument("--json", action="store_true", help="one document")
+    result.set_defaults(run=_result)
+    backends = groups.add_parser("backends", help="where jobs can run").add_subparsers(
+        title="commands", metavar="COMMAND", dest="action", required=True
+    )
+    shown = backends.add_parser("list", help="backends, and why each is up or down")
+    shown.add_argument("--json", action="store_true", help="one document")
+    shown.set_defaults(run=_backends)
+
+
+def _client() -> Any:
+    from control_plane.client import Client
+    from control_plane.settings import load
+
+    return Client(load().home)
+
+
+def _submit(arguments: argparse.Namespace) -> int:
+    from control_plane import tables
+    from control_plane.client import Answered
+
+    client = _client()
+    body = _body(client, arguments.file)
+    headers = {"Idempotency-Key": arguments.idempotency_key} if arguments.idempotency_key else {}
+    query = "?dry_run=true" if arguments.dry_run else f"?wait={WAIT_S:g}" if arguments.wait else ""
+    try:
+        job = client.ask("POST", f"/api/v1/jobs{query}", body, headers=headers, limit_s=WAIT_S + 30)
+    except Answered as refused:
+        # A denial is an answer about a job: with --json it goes where the answer goes, beside the problem.
+        if arguments.json and "job_id" in refused.document:
+            tables.document(_denied(refused.document))
+        raise
+    while arguments.wait and job["state"] not in ENDED:
+        job = client.ask("GET", f"/api/v1/jobs/{job['job_id']}?wait={WAIT_S:g}", limit_s=WAIT_S + 30)
+    if arguments.json:
+        tables.document(job)
+    else:
+        _tell(job)
+    return _exit_code(job, arguments)
+
+
+def _denied(problem: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "job_id": problem["job_id"],
+        "state": problem["state"],
+        "decision": problem["decision"],
+        "cost": None,
+        "evidence": None,
+    }
+
+
+def _exit_code(job: dict[str, Any], arguments: argparse.Namespace) -> int:
+    from control_plane.errors import Refused
+
+    if arguments.dry_run:
+        return 0 if job["decision"]["allow"] else 1
+    if arguments.wait and job["state"] != "COMPLETED":
+        error = job.get("error") or {}
+        raise Refused(
+            error.get("code", "job_failed"), f"{job['job_id']}: {job['state']}: {error.get('detail', '')}"
+        )
+    return 0
+
+
+def _body(client: Any, path: Path) -> bytes:
+    import base64
+    import json
+
+    from control_plane.errors import Refused
+
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise Refused("unusable_input", f"{path}: {error.strerror}") from None
+    if path.suffix not in (".qasm", ".qpy"):
+        return data
+    circuit_format = "QPY" if path.suffix == ".qpy" else "QASM2" if b"OPENQASM 2" in data[:4096] else "QASM3"
+    who = client.ask("GET", "/api/v1/whoami")
+    projects = who["projects"] or [who["tenant"]]
+    spec = {
+        "circuit": {"format": circuit_format, "source": base64.b64encode(data).decode()},
+        "execution": {"shots": 1000},
+        "governance": {"project": projects[0], "classification": "internal", "purpose": "benchmark"},
+    }
+    return json.dumps(spec).encode()
+
+
+def _tell(job: dict[str, Any]) -> None:
+    from control_plane import tables
+
+    decision, cost = job.get("decision"), job["cost"]
+    pairs: list[tuple[str, Any]] = [("job", job["job_id"]), ("state", tables.state(job["state"]))]
+    if job.get("advisory"):
+        pairs.append(("advisory", "nothing was stored; the decision at submission counts"))
+    if decision is not None:
+        passed = sum(check["result"] == "pass" for check in decision["checks"])
+        word = "allowed" if decision["allow"] else "denied"
+        pairs.append(
+            ("decision", f"{word} by {passed} of {len(decision['checks'])} checks ({decision['id']})")
+        )
+        pairs += [("reason", f"{reason['code']}: {reason['message']}") for reason in decision["reasons"]]
+    basis = {"upper_bound": "at most", "held": "held", "charged": "charged"}.get(cost["basis"], "")
+    pairs.append(("cost", f"{cost['amount']} {cost['currency']} {basis}".rstrip()))
+    if job.get("backend"):
+        pairs.append(("backend", job["backend"]))
+    if job.get("error"):
+        pairs.append(("error", f"{job['error']['code']}: {job['error']['detail']}"))
+    if job.get("evidence"):
+        pairs.append(("evidence", f"{job['evidence']['state']} ({job['evidence']['level']})"))
+    tables.facts(pairs)
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    from urllib.parse import urlencode
+
+    from control_plane import tables
+
+    wanted = {name: getattr(arguments, name) for name in ("state", "project", "limit")}
+    query = urlencode({name: value for name, value in wanted.items() if value is not None})
+    jobs = _client().ask("GET", f"/api/v1/jobs?{query}")
+    if arguments.json:
+        tables.document(jobs)
+        return
+    rows = [
+        (j["job_id"], tables.state(j["state"]), j["submitted_at"], j["project"], j["backend"]) for j in jobs
+    ]
+    tables.table(("job", "state", "submitted", "project", "backend"), rows)
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    from control_plane import tables
+
+    job = _client().ask("GET", f"/api/v1/jobs/{_quoted(arguments.job)}")
+    if arguments.json:
+        tables.document(job)
+        return
+    _tell(job)
+    tables.table(("state", "at"), [(event["state"], event["at"]) for event in job["history"]])
+    tables.table(
+        ("backend", "verdict", "reason", "price", "queue s"),
+        [(r["backend"], r["verdict"], r["reason"], r["price"], r["queue_s"]) for r in job["route"]],
+    )
+
+
+def _signal(arguments: argparse.Namespace) -> None:
+    from control_plane import tables
+
+    job = _client().ask("POST", f"/api/v1/jobs/{_quoted(arguments.job)}/{arguments.action}")
+    if arguments.json:
+        tables.document(job)
+    else:
+        _tell(job)
+
+
+def _result(arguments: argparse.Namespace) -> None:
+    import sys
+
+    from control_plane import tables
+
+    result = _client().ask("GET", f"/api/v1/jobs/{_quoted(arguments.job)}/result")
+    if arguments.json:
+        tables.document(result)
+        return
+    counts = result["quantum_result"]["counts"]
+    most = max(counts.values(), default=1)
+    rows: list[tuple[Any, ...]] = [(bits, n) for bits, n in sorted(counts.items())]
+    if sys.stdout.isatty():
+        rows = [(bits, n, "█" * max(1, BAR * n // most)) for bits, n in rows]
+    tables.table(("bits", "count", "")[: len(rows[0]) if rows else 2], rows)
+
+
+def _backends(arguments: argparse.Namespace) -> None:
+    from control_plane import tables
+
+    found = _client().ask("GET", "/api/v1/backends")
+    if arguments.json:
+        tables.document(found)
+        return
+    rows = [
+        (
+            b["id"],
+            b["provider"],
+            b["state"],
+            b["qubits"],
+            ",".join(b["formats"]),
+            b["compliance_zone"],
+            b["reason"],
+        )
+        for b in found
+    ]
+    tables.table(("backend", "provider", "state", "qubits", "formats", "zone", "reason"), rows)
+
+
+def _quoted(job: str) -> str:
+    from urllib.parse import quote
+
+    return quote(job, safe="")

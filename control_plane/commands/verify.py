@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`qcos verify FILE --trust FILE`: an evidence bundle judged offline, by keys that came from elsewhere.
+
+Needs the base install alone and opens no socket. Exit 0 means `valid` and nothing else; 1 is `invalid` or
+`unanchored`; 2 that one of the files cannot be judged at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ledger.verify import Report
+
+_HELP = "judge an evidence bundle offline: valid, invalid or unanchored"
+
+
+def register(groups: Any) -> None:
+    """Add the command."""
+    command = groups.add_parser("verify", help=_HELP, description=f"{_HELP[0].upper()}{_HELP[1:]}.")
+    command.add_argument("file", metavar="FILE", help="the bundle, as `qcos evidence get` wrote it")
+    command.add_argument(
+        "--trust", metavar="FILE", required=True, help="the trust file, delivered apart from the bundle"
+    )
+    command.add_argument("--json", action="store_true", help="the whole report as one document")
+    command.set_defaults(run=_verify)
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from datetime import UTC, datetime
+
+    from ledger.bundle import MAX_FILE_BYTES
+    from ledger.trust import MAX_TRUST_BYTES
+    from ledger.verify import verify
+
+    bundle = _read(arguments.file, MAX_FILE_BYTES)
+    report = verify(bundle, _read(arguments.trust, MAX_TRUST_BYTES), datetime.now(UTC))
+    if arguments.json:
+        import msgspec
+
+        sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
+    else:
+        sys.stdout.write(_text(report))
+    return 0 if report.verdict == "valid" else 1
+
+
+def _read(name: str, limit: int) -> bytes:
+    """At most one byte more than the limit: the parser then refuses the size without the rest being read."""
+    from ledger.errors import UsageError
+
+    try:
+        with open(name, "rb") as file:
+            return file.read(limit + 1)
+    except OSError as error:
+        raise UsageError(f"{name}: {error.strerror}") from error
+
+
+def _text(report: Report) -> str:
+    """The verdict, what it rests on, and a line a check; bytes of the file never reach the terminal raw."""
+    width = max(len(check.name) for check in report.checks)
+    if report.verdict == "valid":
+        head = f"VALID ({report.assurance}), {len(report.checks)} checks"
+    else:
+        head = f"{report.verdict.upper()} {report.reason}"
+    when = (
+        f"{report.time.value} by {report.time.operator} authority"
+        if report.time.value
+        else "none that is proven"
+    )
+    lines = [head, f"time   {when}", f"trust  as of {report.trust_as_of}"]
+    lines += [
+        f"{'ok' if check.ok else 'FAIL':4} {check.name:{width}} {check.detail}" for check in report.checks
+    ]
+    return "".join(
+        "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line) + "\n" for line in lines
+    )
