@@ -135,7 +135,7 @@ default _zone(_) := "no stated zone"
 
 _zone(backend) := backend.compliance_zone if values.name(backend.compliance_zone)
 
-default fix := "no backend offered lies there: ask an administrator for one"
+default fix := "no backend offered passes: ask an administrator for one"
 
 fix := concat(" or ", sort(_ways)) if count(_ways) > 0
 

@@ -89,7 +89,7 @@ test_no_zone_is_no_zone if {
 test_no_backend_at_all if {
 	some reason in classification.deny with input as sample.replaced("/backends", [])
 	reason.have == "no backend is offered"
-	reason.fix == "no backend offered lies there: ask an administrator for one"
+	reason.fix == "no backend offered passes: ask an administrator for one"
 }
 
 test_unknown_classification if {

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real OPA for tests, on a Unix socket in a folder of its own; and the reason to skip where there is none."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from control_plane.policy.choice import find_opa
+from control_plane.policy.opa import opa_command
+
+OPA = find_opa(None)
+needs_opa = pytest.mark.skipif(OPA is None, reason="opa not found (`make tools` gets it)")
+
+
+@contextmanager
+def opa_server(policies: Path) -> Iterator[str]:
+    """Serve the policies below a folder; yields the URL once the socket is there."""
+    assert OPA is not None
+    with tempfile.TemporaryDirectory(prefix="qp") as folder:
+        socket = Path(folder) / "o"
+        server = subprocess.Popen(opa_command(OPA, f"unix://{socket}", policies), stderr=subprocess.DEVNULL)
+        try:
+            for _ in range(1000):
+                if socket.exists() or server.poll() is not None:
+                    break
+                time.sleep(0.01)
+            assert server.poll() is None and socket.exists()
+            yield f"unix://{socket}"
+        finally:
+            server.terminate()
+            server.wait()

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An input document that every check allows, and ways to change it: shared by tests and by the golden answers."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from typing import Any
+
+Path = tuple[str | int, ...]
+Json = Any
+
+BRAKET = {
+    "id": "aws-braket",
+    "provider": "aws-braket",
+    "qubits": 32,
+    "region": "us-east-1",
+    "compliance_zone": "us-east",
+    "sovereign": False,
+    "price_micros": 300_000,
+}
+
+
+def document(**changes: Json) -> dict[str, Json]:
+    """The sample with values replaced; a key is a path joined by two underscores (`job__purpose`)."""
+    sample: dict[str, Json] = {
+        "action": "job:submit",
+        "principal": {
+            "subject": "s-1",
+            "name": "engineer",
+            "domain": "demo",
+            "tenant": "demo",
+            "roles": ["quantum-engineer"],
+            "team": "blue",
+            "department": None,
+            "kind": "user",
+        },
+        "job": {
+            "project": "demo",
+            "cost_center": "CC-1",
+            "classification": "internal-restricted",
+            "purpose": "production-benchmark",
+            "justification": None,
+            "format": "QASM3",
+            "shots": 1000,
+            "executions": 1000,
+            "qubits": 2,
+            "max_depth": 100,
+            "evidence_level": "full",
+            "retention_days": 365,
+            "allowed_providers": None,
+            "backend": None,
+        },
+        "price": {"amount": "0.52", "currency": "USD", "micros": 520_000},
+        "budgets": [
+            {
+                "scope": "project:demo",
+                "period": "monthly",
+                "limit": "5000",
+                "held": "0",
+                "captured": "0",
+                "available": "5000",
+                "currency": "USD",
+                "available_micros": 5_000_000_000,
+            }
+        ],
+        "usage": {"team_shots_today": 0, "project_shots_today": 0, "running_jobs": 0},
+        "limits": {
+            "max_qubits": 64,
+            "max_shots": 100_000,
+            "max_depth": 10_000,
+            "max_running_jobs": 100,
+            "project_shots_per_day": 1_000_000,
+            "team": {"name": "blue", "shots_per_day": 50_000},
+            "department": {"name": None, "purposes": ["*"]},
+        },
+        "backends": [
+            {
+                "id": "aer",
+                "provider": "aer",
+                "qubits": 32,
+                "region": "local",
+                "compliance_zone": "onprem",
+                "sovereign": True,
+                "price_micros": 520_000,
+            }
+        ],
+        "time": {"now": "2026-11-21T02:00:00.000Z", "date": "2026-11-21"},
+    }
+    for key, value in changes.items():
+        sample = replaced(sample, tuple(int(p) if p.isdigit() else p for p in key.split("__")), value)
+    return sample
+
+
+def paths(value: Json, below: Path = ()) -> Iterator[Path]:
+    """Every path of a document, the root's first."""
+    yield below
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from paths(inner, (*below, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from paths(inner, (*below, index))
+
+
+def replaced(value: dict[str, Json], path: Path, new: Json) -> dict[str, Json]:
+    """A copy with another value at a path."""
+    changed = copy.deepcopy(value)
+    holder: Json = changed
+    for step in path[:-1]:
+        holder = holder[step]
+    holder[path[-1]] = new
+    return changed
+
+
+def without(value: dict[str, Json], path: Path) -> dict[str, Json]:
+    """A copy without the key at a path."""
+    changed = copy.deepcopy(value)
+    holder: Json = changed
+    for step in path[:-1]:
+        holder = holder[step]
+    del holder[path[-1]]
+    return changed
+
+
+def encoded(value: Json) -> bytes:
+    """The bytes that an engine gets."""
+    return json.dumps(value, ensure_ascii=False).encode()
+
+
+def ordered(answer: Json) -> Json:
+    """A raw answer with its sets in one order: engines may list them in any."""
+    return {
+        **answer,
+        "reasons": sorted(answer["reasons"], key=lambda reason: json.dumps(reason, sort_keys=True)),
+        "backends": sorted(answer["backends"]),
+    }
+
+
+RESEARCH = {
+    "principal__department": "research",
+    "limits__department": {"name": "research", "purposes": ["benchmark"]},
+}
+
+DENIED: dict[str, dict[str, Json]] = {
+    "user-submits-production": document(principal__roles=["quantum-user"]),
+    "auditor-submits": document(principal__roles=["auditor"]),
+    "stranger-submits": document(principal__roles=[]),
+    "research-submits-production": document(**RESEARCH),
+    "too-many-shots": document(job__shots=100_001, job__executions=100_001, usage__team_shots_today=0),
+    "too-many-qubits": document(job__qubits=65),
+    "too-deep": document(job__max_depth=10_001),
+    "other-provider": document(job__allowed_providers=["ibm-quantum"]),
+    "no-backend": document(backends=[]),
+    "restricted-in-the-cloud": document(backends=[BRAKET]),
+    "restricted-pinned-to-the-cloud": document(
+        job__backend="aws-braket", backends=[BRAKET, document()["backends"][0]]
+    ),
+    "classified-not-sovereign": document(job__classification="classified", backends__0__sovereign=False),
+    "unknown-classification": document(job__classification="secret"),
+    "team-quota": document(usage__team_shots_today=49_001),
+    "project-quota": document(usage__project_shots_today=999_001),
+    "running-jobs": document(usage__running_jobs=100),
+    "budget-exceeded": document(budgets__0__available="0.10", budgets__0__available_micros=100_000),
+    "budget-overrun": document(budgets__0__available="-1", budgets__0__available_micros=-1_000_000),
+    "budget-missing": document(budgets=[]),
+    "budget-of-another": document(budgets__0__scope="project:other"),
+    "other-currency": document(budgets__0__currency="EUR"),
+    "no-price": document(price=None),
+    "other-action": document(action="job:delete"),
+}
+
+ALLOWED: dict[str, dict[str, Json]] = {
+    "engineer-submits-production": document(),
+    "user-submits-research": document(principal__roles=["quantum-user"], job__purpose="research"),
+    "admin-submits-research": document(
+        principal__roles=["quantum-admin", "auditor"], job__purpose="research"
+    ),
+    "research-submits-benchmark": document(**RESEARCH, job__purpose="benchmark-q1"),
+    "public-anywhere": document(job__classification="public", backends=[BRAKET, document()["backends"][0]]),
+    "restricted-leaves-out-the-cloud": document(backends=[BRAKET, document()["backends"][0]]),
+    "classified-on-premise": document(job__classification="classified"),
+    "last-shots-of-the-day": document(usage__team_shots_today=49_000),
+    "last-cent-of-the-month": document(budgets__0__available_micros=520_000),
+    "no-team": document(principal__team=None, limits__team={"name": None, "shots_per_day": 1000}),
+    "odd-texts": document(principal__name='a"b\\c\0d\U0001f600', job__justification="line\nline\u2028"),
+}

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""I5: whatever an engine says, the PDP answers with a sound decision or with `policy_unavailable`, never by accident."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from control_plane.policy.decision import CHECKS, PolicyUnavailable
+from control_plane.policy.pdp import Pdp
+from control_plane.policy.revision import PolicySet, load
+from ledger import canonical
+from tests.control_plane.policy.sample import document
+
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+POLICIES = load()
+PASSING: dict[str, Any] = {
+    "checks": [
+        {"name": name, "pass": True, "because": "it fits", "rule": f"{name}.allow"} for name in CHECKS
+    ],
+    "reasons": [],
+    "backends": ["aer"],
+    "obligations": [],
+}
+REASON = {
+    "code": "quota_exceeded",
+    "level": "hard",
+    "message": "quota: too much",
+    "rule": "quota.quota_exceeded",
+    "want": "less",
+    "have": "more",
+    "fix": "ask for less",
+}
+
+
+class Says:
+    """An engine that gives one answer."""
+
+    name = "fake"
+
+    def __init__(self, answer: object) -> None:
+        self.answer = answer
+        self.policies: PolicySet = POLICIES
+
+    async def evaluate(self, input_json: bytes) -> object:
+        return self.answer
+
+    async def ready(self) -> None:
+        return None
+
+    async def close(self) -> None:
+        return None
+
+
+def changed(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    answer = copy.deepcopy(PASSING)
+    change(answer)
+    return answer
+
+
+def failing() -> dict[str, Any]:
+    return changed(lambda a: (a["checks"][4].update({"pass": False}), a["reasons"].append(dict(REASON))))
+
+
+async def test_all_checks_passed_is_an_allow_that_names_all_it_rests_on() -> None:
+    decision = await Pdp(Says(PASSING)).decide(document(), "d-1", NOW)
+    assert decision.allow
+    assert decision.backends == ("aer",)
+    assert [check.name for check in decision.checks] == list(CHECKS)
+    assert decision.checks[0].rule.startswith("access/roles.rego:")
+    assert decision.policies_applied[3] == "classification-enforcement"
+    assert decision.policy_revision == POLICIES.revision
+    assert decision.input_hash == "sha256:" + hashlib.sha256(canonical.dumps(document())).hexdigest()
+    assert (decision.id, decision.decided_at, decision.engine) == ("d-1", NOW, "fake")
+
+
+async def test_a_denial_explains_itself_and_allows_no_backend() -> None:
+    decision = await Pdp(Says(failing())).decide(document(), "d-1", NOW)
+    assert not decision.allow
+    assert decision.backends == ()
+    assert decision.reasons[0].fix == "ask for less"
+    assert decision.reasons[0].rule == POLICIES.rules["quota.quota_exceeded"]
+    assert [(c.name, c.because) for c in decision.checks if c.result == "fail"] == [
+        ("quota", "quota: too much")
+    ]
+
+
+ODD: dict[str, object] = {
+    "undefined": None,
+    "true": True,
+    "a bare allow": {"allow": True},
+    "no checks": changed(lambda a: a["checks"].clear()),
+    "a check lost": changed(lambda a: a["checks"].pop()),
+    "a check twice": changed(lambda a: a["checks"].append(a["checks"][0])),
+    "a check twice for another": changed(lambda a: a["checks"].__setitem__(1, a["checks"][0])),
+    "a check that is not required": changed(lambda a: a["checks"].append({**a["checks"][0], "name": "mood"})),
+    "pass is 1": changed(lambda a: a["checks"][0].update({"pass": 1})),
+    "pass is a text": changed(lambda a: a["checks"][0].update({"pass": "true"})),
+    "pass is lost": changed(lambda a: a["checks"][0].pop("pass")),
+    "pass is null": changed(lambda a: a["checks"][0].update({"pass": None})),
+    "failed without reason": changed(lambda a: a["checks"][0].update({"pass": False})),
+    "reason against a passed check": changed(lambda a: a["reasons"].append(dict(REASON))),
+    "reason of an unknown rule": changed(
+        lambda a: (
+            a["checks"][4].update({"pass": False}),
+            a["reasons"].append({**REASON, "rule": "quota.mood"}),
+        )
+    ),
+    "reason of an unknown level": changed(
+        lambda a: (
+            a["checks"][4].update({"pass": False}),
+            a["reasons"].append({**REASON, "level": "none"}),
+        )
+    ),
+    "reason without code": changed(
+        lambda a: (
+            a["checks"][4].update({"pass": False}),
+            a["reasons"].append({k: v for k, v in REASON.items() if k != "code"}),
+        )
+    ),
+    "no backend left": changed(lambda a: a["backends"].clear()),
+    "a backend that was not offered": changed(lambda a: a["backends"].append("other")),
+    "a backend twice": changed(lambda a: a["backends"].append("aer")),
+    "an obligation": changed(lambda a: a["obligations"].append("ask again")),
+    "a key too many": changed(lambda a: a.update({"allow": True})),
+    "a key lost": changed(lambda a: a.pop("obligations")),
+}
+
+
+@pytest.mark.parametrize("answer", ODD.values(), ids=ODD.keys())
+async def test_an_odd_answer_is_no_answer(answer: object) -> None:
+    """I5."""
+    with pytest.raises(PolicyUnavailable) as caught:
+        await Pdp(Says(answer)).decide(document(), "d-1", NOW)
+    assert caught.value.code == "policy_unavailable"
+
+
+async def test_a_required_check_that_no_package_answers_is_unavailable() -> None:
+    """I5: requiring more than the policies answer can't be met."""
+    with pytest.raises(PolicyUnavailable, match="required are"):
+        await Pdp(Says(PASSING), required=(*CHECKS, "export")).decide(document(), "d-1", NOW)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(part=st.sampled_from(["checks", "reasons", "backends", "obligations"]), value=JSON)
+async def test_no_generated_answer_is_an_allow(part: str, value: object) -> None:
+    """I5: an answer with one part replaced by anything else allows nothing."""
+    answer = {**PASSING, part: value}
+    if answer == PASSING:
+        return
+    with pytest.raises(PolicyUnavailable):
+        await Pdp(Says(answer)).decide(document(), "d-1", NOW)
+
+
+@pytest.mark.parametrize(
+    "doc",
+    [
+        {},
+        {**document(), "mood": 1},
+        document(job__shots="1000"),
+        document(job__shots=-1),
+        document(job__shots=1.5),
+        document(job__shots=2**63),
+        document(principal__name="\ud800"),
+        document(backends__0__sovereign=None),
+    ],
+    ids=["empty", "extra", "text", "negative", "fraction", "2^63", "surrogate", "null"],
+)
+async def test_an_unsound_document_never_reaches_an_engine(doc: dict[str, Any]) -> None:
+    """I5: also what a caller in this process hands in is checked."""
+    with pytest.raises(PolicyUnavailable):
+        await Pdp(Says(PASSING)).decide(doc, "d-1", NOW)

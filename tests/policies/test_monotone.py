@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""I5 in the rules themselves: no lost key and no value of another type turns a denial into an allow.
+
+Judged on the raw answer, before the PDP's own reading of the document, which would refuse most of these anyway.
+A change that yields another valid document is not meant here: null is a value where the schema says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from control_plane.policy.decision import PolicyUnavailable
+from control_plane.policy.document import Document
+from control_plane.policy.embedded import EmbeddedEngine
+from control_plane.policy.revision import load
+from tests.control_plane.policy.sample import ALLOWED, DENIED, encoded, paths, replaced, without
+
+OTHER_TYPES: tuple[Any, ...] = (None, True, -1, 2**53, "", "*", [], ["*"], {}, {"*": 10**9})
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[EmbeddedEngine]:
+    made = EmbeddedEngine(load(), limit_s=30)
+    yield made
+    await made.close()
+
+
+async def allowed(engine: EmbeddedEngine, doc: dict[str, Any]) -> bool:
+    try:
+        answer: Any = await engine.evaluate(encoded(doc))
+    except PolicyUnavailable:
+        return False
+    return (
+        all(check["pass"] is True for check in answer["checks"])
+        and not answer["reasons"]
+        and bool(answer["backends"])
+    )
+
+
+def is_valid(doc: dict[str, Any]) -> bool:
+    try:
+        msgspec.convert(doc, Document)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", DENIED)
+async def test_no_lost_key_turns_a_denial_into_an_allow(engine: EmbeddedEngine, name: str) -> None:
+    """I5."""
+    for path in paths(DENIED[name]):
+        if path and isinstance(path[-1], str):
+            assert not await allowed(engine, without(DENIED[name], path)), path
+
+
+@pytest.mark.parametrize("name", DENIED)
+async def test_no_value_of_another_type_turns_a_denial_into_an_allow(
+    engine: EmbeddedEngine, name: str
+) -> None:
+    """I5: each place gets some of the types in turn, so that all denials together try them all."""
+    turn = list(DENIED).index(name)
+    for number, path in enumerate(path for path in paths(DENIED[name]) if path):
+        for step in (0, 5):
+            value = OTHER_TYPES[(turn + number + step) % len(OTHER_TYPES)]
+            doc = replaced(DENIED[name], path, value)
+            if not is_valid(doc):
+                assert not await allowed(engine, doc), (path, value)
+
+
+async def test_the_named_documents_are_allowed_and_denied(engine: EmbeddedEngine) -> None:
+    for name, doc in ALLOWED.items():
+        assert is_valid(doc) and await allowed(engine, doc), name
+    for name, doc in DENIED.items():
+        assert is_valid(doc) and not await allowed(engine, doc), name
