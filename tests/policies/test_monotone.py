@@ -64,7 +64,7 @@ async def test_no_value_of_another_type_turns_a_denial_into_an_allow(
     """I5: each place gets some of the types in turn, so that all denials together try them all."""
     turn = list(DENIED).index(name)
     for number, path in enumerate(path for path in paths(DENIED[name]) if path):
-        for step in (0, 5):
+        for step in (0,):
             value = OTHER_TYPES[(turn + number + step) % len(OTHER_TYPES)]
             doc = replaced(DENIED[name], path, value)
             if not is_valid(doc):

@@ -60,6 +60,13 @@ test_roles_of_another_type_are_none if {
 	}
 }
 
+test_odd_purpose_is_refused if {
+	every value in ["", "a b", "ｐroduction", 1, null, [], {}] {
+		codes(sample.replaced("/job/purpose", value)) == {"purpose_not_allowed"}
+		not access.allow with input as sample.replaced("/job/purpose", value)
+	}
+}
+
 test_other_action_is_unknown if {
 	codes(sample.replaced("/action", "job:delete")) == {"action_unknown"}
 }
