@@ -14,7 +14,7 @@ from ledger.keys import EVIDENCE, LOG
 from ledger.predicate import Profile
 from ledger.store import StoredKey
 from ledger.trust import Algorithm, TrustedAuthority, TrustedKey, TrustScope, trust_file
-from ledger.tsa import load_chain
+from ledger.tsa import load_chain, start_of
 
 VALID_DAYS = 365
 
@@ -38,6 +38,8 @@ def build(
                 operator="self",
                 name=f"{plane} time-stamping authority",
                 certificates=chain,
+                valid_from=timestamp(start_of(chain)),
+                valid_until=None,
             )
         ],
     )

@@ -143,17 +143,22 @@ class Anchor:
             raise TokenInvalid("tokens out of order")
         if unknown:
             raise Unreached(f"{unknown} tokens by authorities that the trust file does not know")
-        names = [
-            sorted(t.authority.name for t in self._tokens if t.target == at) for at in range(len(targets))
-        ]
-        for (name, _), stampers in zip(targets, names, strict=True):
-            if not stampers:
-                raise TokenInvalid(f"no token over the {name}")
-            if stampers != names[0] or len(set(stampers)) != len(stampers):
-                raise TokenInvalid(f"the {name} is not stamped exactly once by each authority")
-        return ", ".join(
-            f"{name} by {' and '.join(by)}" for (name, _), by in zip(targets, names, strict=True)
-        )
+        return self._all_due([name for name, _ in targets])
+
+    def _all_due(self, targets: list[str]) -> str:
+        """Each authority that the plane used at that time stamped each target once, and no other did."""
+        for place, target in enumerate(targets):
+            made = [token for token in self._tokens if token.target == place]
+            if not made:
+                raise TokenInvalid(f"no token over the {target}")
+            for known in self._trust.authorities:
+                times = [token.at for token in made if token.authority is known.by]
+                due = any(known.used.holds(token.at) for token in made)
+                if len(times) > 1 or (due and not times):
+                    raise TokenInvalid(f"{len(times)} tokens of {known.by.name} over the {target}")
+                if not all(known.used.holds(time, CLOCK_TOLERANCE) for time in times):
+                    raise TokenInvalid(f"{known.by.name} was not in use at that time")
+        return f"{' and '.join(targets)} by {', '.join(sorted({by.authority.name for by in self._tokens}))}"
 
     def qcos_signature(self) -> str:
         """ML-DSA-65 over the statement's PAE (FIPS 204, empty context)."""
@@ -197,7 +202,7 @@ class Anchor:
         if when is None:
             raise Unreached("no trusted time")
         for key in self._used:
-            if not (key.valid_at(when[0]) or key.valid_at(when[0] + CLOCK_TOLERANCE)):
+            if not key.used.holds(when[0], CLOCK_TOLERANCE):
                 raise EvidenceInvalid(f"{key.id} was not valid at {when[0]:%Y-%m-%dT%H:%M:%SZ}")
         names = [(key.id, when[0]) for key in self._used] + [(t.authority.name, t.at) for t in self._tokens]
         for name, at in names:
@@ -247,7 +252,7 @@ class Anchor:
             yield "ecdsa_p256_signature", made.ecdsa_p256_signature
 
     def _authority(self, token: cms.Token) -> Authority | None:
-        return next((by for by in self._trust.authorities if by.signed(token)), None)
+        return next((known.by for known in self._trust.authorities if known.by.signed(token)), None)
 
     def _absent(self, signature: bytes | None) -> str:
         if signature is not None:
@@ -263,7 +268,7 @@ class Anchor:
                 try:
                     check(public)
                 except InvalidSignature:
-                    able.append(when is None or key.valid_at(when[0]))
+                    able.append(when is None or key.used.holds(when[0]))
                 else:
                     self._used.append(key)
                     return key.id

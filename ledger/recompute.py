@@ -155,7 +155,7 @@ def governance(bundle: Bundle) -> str:
     refused = "deny" in record.policy_decisions
     if refused and not denied:
         raise EvidenceInvalid("a denied job in another state than DENIED")
-    if denied and not record.reasons:
+    if denied and not record.reasons and bundle.error is None:
         raise EvidenceInvalid("a denial without a reason")
     if not record.policies_applied:
         raise EvidenceInvalid("no policy was applied")
@@ -205,7 +205,7 @@ def spec(bundle: Bundle) -> str:
             for name in ("project", "cost_center", "classification", "purpose", "justification")
         },
         "circuit": {"format": asked.format, "compiler_version": asked.compiler_version},
-        "execution": {"shots": asked.shots},
+        "execution": {"shots": asked.shots or None},  # null where a precision was asked for
         "evidence_requirements": {"retention_days": asked.retention_days},
     }
     for section, fields in wanted.items():

@@ -11,7 +11,7 @@ Pure.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Annotated, Literal
 
@@ -62,11 +62,17 @@ class TrustedLog(Closed, frozen=True):
 
 
 class TrustedAuthority(Closed, frozen=True):
-    """A time-stamping authority: its certificate first, then the chain to its root, DER."""
+    """A time-stamping authority: its certificate first, then the chain to its root, DER.
+
+    From `valid_from` to `valid_until` (null: still) the plane has everything stamped by it: a bundle of that time
+    without its token lacks something, and one of another time with its token has too much.
+    """
 
     operator: Operator
     name: Text
     certificates: Annotated[tuple[bytes, ...], Meta(min_length=1, max_length=8)]
+    valid_from: Time
+    valid_until: Time | None
 
 
 class Revocation(Closed, frozen=True):
@@ -91,17 +97,30 @@ class TrustFile(Closed, frozen=True):
     revoked: tuple[Revocation, ...]
 
 
+class Window(Struct, frozen=True):
+    """A time of use, both ends included; `until` null: still in use."""
+
+    since: datetime
+    until: datetime | None
+
+    def holds(self, time: datetime, tolerance: timedelta = timedelta(0)) -> bool:
+        """Whether `time` lies in it, or no further outside than `tolerance`."""
+        return self.since - tolerance <= time and (self.until is None or time <= self.until + tolerance)
+
+
 class LoadedKey(Struct, frozen=True):
     """A trusted key ready to verify."""
 
     id: str
     public: keys.PublicKey
-    valid_from: datetime
-    valid_until: datetime | None
+    used: Window
 
-    def valid_at(self, time: datetime) -> bool:
-        """Whether the key was in use at `time`."""
-        return self.valid_from <= time and (self.valid_until is None or time <= self.valid_until)
+
+class LoadedAuthority(Struct, frozen=True):
+    """A trusted authority ready to verify."""
+
+    by: Authority
+    used: Window
 
 
 class Trust(Struct, frozen=True):
@@ -110,7 +129,7 @@ class Trust(Struct, frozen=True):
     file: TrustFile
     log: tuple[tuple[LoadedKey, checkpoint.Verifier], ...]
     evidence: tuple[LoadedKey, ...]
-    authorities: tuple[Authority, ...]
+    authorities: tuple[LoadedAuthority, ...]
     revoked: dict[str, datetime]
 
 
@@ -164,7 +183,10 @@ def parse_trust(data: bytes) -> Trust:
             file=file,
             log=tuple(_log_key(file.log.origin, key) for key in file.log.keys),
             evidence=tuple(_load(key) for key in file.evidence),
-            authorities=tuple(Authority(tsa.operator, tsa.name, tsa.certificates) for tsa in file.tsa),
+            authorities=tuple(
+                LoadedAuthority(Authority(tsa.operator, tsa.name, tsa.certificates), _window(tsa))
+                for tsa in file.tsa
+            ),
             revoked={entry.id: canonical.parse_time(entry.at) for entry in file.revoked},
         )
     except UsageError:
@@ -177,8 +199,12 @@ def _load(key: TrustedKey) -> LoadedKey:
     public = keys.parse_spki(key.public)
     if not isinstance(public, _KINDS[key.alg]):
         raise EvidenceInvalid(f"key {key.id} is not of the algorithm {key.alg}")
-    until = None if key.valid_until is None else canonical.parse_time(key.valid_until)
-    return LoadedKey(key.id, public, canonical.parse_time(key.valid_from), until)
+    return LoadedKey(key.id, public, _window(key))
+
+
+def _window(entry: TrustedKey | TrustedAuthority) -> Window:
+    until = None if entry.valid_until is None else canonical.parse_time(entry.valid_until)
+    return Window(canonical.parse_time(entry.valid_from), until)
 
 
 def _log_key(origin: str, key: TrustedKey) -> tuple[LoadedKey, checkpoint.Verifier]:

@@ -124,6 +124,11 @@ def load_chain(folder: Path) -> tuple[bytes, ...]:
     return tuple(part.public_bytes(serialization.Encoding.DER) for part in chain)
 
 
+def start_of(chain: tuple[bytes, ...]) -> datetime:
+    """When an authority began to stamp: a trust file says so, because from then on its token is due."""
+    return x509.load_der_x509_certificate(chain[0]).not_valid_before_utc
+
+
 def issue(authority: TsaKeys, request: bytes, *, now: datetime, serial: int) -> bytes:
     """The TimeStampResp to a request: a token at `now` (whole seconds), or a rejection with its reason.
 

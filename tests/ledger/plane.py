@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from ledger import bundle, chain, checkpoint, keys, merkle, timestamp, trust, tsa
 from ledger.canonical import dumps, sha256
 from ledger.canonical import timestamp as written
+from ledger.errors import TokenInvalid
 from ledger.predicate import Artefact, Predicate
 
 T0 = datetime(2026, 11, 21, 10, 0, 0, 250_000, tzinfo=UTC)
@@ -299,12 +300,37 @@ class Plane:
             evidence=public[2:],
             tsa=[
                 trust.TrustedAuthority(
-                    operator=operator, name=f"{operator} clock", certificates=authority.chain
+                    operator=operator,
+                    name=f"{operator} clock",
+                    certificates=authority.chain,
+                    valid_from=at(-86400),
+                    valid_until=None,
                 )
                 for operator, authority in self.authorities
             ],
         )
         return dumps(json.loads(made) | changes)
+
+    @staticmethod
+    def judge_token(trust_file: bytes, operator: str) -> Callable[[bytes], bool]:
+        """Whether a token, changed somewhere, still stamps what the one it came from stamps."""
+        found = (known.by for known in trust.parse_trust(trust_file).authorities)
+        authority = next(by for by in found if by.operator == operator)
+        wanted: list[bytes] = []
+
+        def accepts(der: bytes) -> bool:
+            try:
+                token = timestamp.parse(der)
+                if not wanted:
+                    wanted.append(timestamp.read(token).imprint)
+                if not authority.signed(token):
+                    return False
+                authority.check(token, wanted[0])
+            except TokenInvalid:
+                return False
+            return True
+
+        return accepts
 
 
 def artefact(members: dict[str, Any], name: str, content: bytes) -> None:
