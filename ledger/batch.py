@@ -1,23 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """One batch of the log, computed: inbox rows in, everything that the sealer writes for them out.
 
-`LogState` is what the next batch needs to know of the log. `arrange` judges each row (its tenant is that of the row,
-it is canonical, its evidence is closed, of this plane, and bound to it) and turns the bad ones into alarm entries: a
-bad row never stops the log, and its bytes are not lost. `lay` places the drafts and grows a copy of the state, which
-becomes the state only once the batch has committed. Signing is apart (`Signer`), since it is nearly all of the cost.
-Pure but for the random ids of alarm entries, which enter as a function. No database, no clock.
+`LogState` is what the next batch needs to know of the log. `arrange` judges each row (its tenant is that of
+the row, it is canonical, its evidence is closed, of this plane, and bound to it) and turns the bad ones into
+alarm entries: a bad row never stops the log, and its bytes are not lost. `lay` places the drafts and grows a
+copy of the state, which becomes the state only once the batch has committed. Signing is apart
+(`ledger.signed`), since it is nearly all of the cost. Pure but for the random ids of alarm entries, which
+enter as a function. No database, no clock.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, cast, get_args
 
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, utils
-from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey, MLDSAMuHasher
 from msgspec import Struct
 
 from ledger import merkle
@@ -35,9 +32,7 @@ from ledger.chain import (
     place,
 )
 from ledger.errors import EvidenceUnbound, LeafInvalid, LedgerError
-from ledger.keys import SealerKeys
-from ledger.predicate import Profile, Scope, pae, parse_statement
-from ledger.timestamp import low_s
+from ledger.predicate import Profile, Scope, parse_statement
 
 SEALER = "sealer"  # the actor of the sealer's own entries
 KEPT_BYTES = 4096  # how much of an unreadable row its alarm entry keeps; the rest is under its hash
@@ -101,16 +96,6 @@ class Laid(Struct, frozen=True):
     root: bytes
     edge: merkle.Edge
     tenants: dict[str, tuple[int, str | None]]
-
-
-class Signed(Struct, frozen=True):
-    """What is stored for one bundle."""
-
-    placed: Placed
-    pae_mu: bytes | None = None
-    mldsa65: bytes | None = None
-    pae_sha256: bytes | None = None
-    p256: bytes | None = None
 
 
 class Alarms:
@@ -222,35 +207,6 @@ def lay(items: Sequence[Item], state: LogState) -> Laid:
         edge=edge,
         tenants=tenants,
     )
-
-
-class Signer:
-    """Signs statements as their evidence level asks: ML-DSA-65 over the DSSE PAE, `full` with ECDSA P-256 as well."""
-
-    def __init__(self, keys: SealerKeys) -> None:
-        self._keys = keys
-        self._mldsa65_public = keys.evidence_mldsa65.public_key()
-
-    def sign(self, placed: Placed) -> Signed:
-        """The signatures of one placed entry with evidence; none for level `sealed`."""
-        evidence = placed.item.evidence
-        if evidence is None or evidence.level == "sealed":
-            return Signed(placed)
-        message = pae(evidence.statement)
-        mu = message_representative(self._mldsa65_public, message)
-        signed = Signed(placed, pae_mu=mu, mldsa65=self._keys.evidence_mldsa65.sign_mu(mu))
-        if evidence.level == "standard":
-            return signed
-        digest = hashlib.sha256(message).digest()
-        p256 = self._keys.evidence_p256.sign(digest, ec.ECDSA(utils.Prehashed(hashes.SHA256())))
-        return Signed(placed, signed.pae_mu, signed.mldsa65, digest, low_s(p256))
-
-
-def message_representative(public: MLDSA65PublicKey, message: bytes) -> bytes:
-    """Mu of a message under an ML-DSA key with empty context (FIPS 204, algorithm 7, line 6)."""
-    hasher = MLDSAMuHasher(public)
-    hasher.update(message)
-    return hasher.finalize()
 
 
 def _repeated(row: Row, draft: Draft, seen: dict[str, bytes], known: Known) -> bool:

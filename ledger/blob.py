@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Content kept beside the log: encrypted, committed to by a leaf, erasable without touching the tree.
 
-A blob is AES-256-GCM over salt ‖ content under a key of its own, with tenant ‖ 0x00 ‖ commitment as additional data;
-that key is wrapped (AES-KW, RFC 3394) by the tenant's key, and that by the root key of the plane, a 32-byte file.
-Erasing the wrapped key (or a tenant's) erases content and salt together, and the commitment then says nothing.
-Randomness enters as arguments; only `BlobKeys` and `fresh` touch files or the operating system's random source.
+A blob is AES-256-GCM over salt ‖ content under a key of its own, with tenant ‖ 0x00 ‖ commitment as
+additional data; that key is wrapped (AES-KW, RFC 3394) by the tenant's key, and that by the root key of the
+plane, a 32-byte file. Erasing the wrapped key (or a tenant's) erases content and salt together, and the
+commitment then says nothing. Randomness enters as arguments; only `BlobKeys` and `fresh` touch files or the
+operating system's random source.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class SealedBlob(Struct, frozen=True):
 def seal(
     content: bytes, *, tenant: str, tenant_key: bytes, salt: bytes, key: bytes, nonce: bytes
 ) -> SealedBlob:
-    """Encrypt content under a key that MUST be used for nothing else; salt and key 32 random bytes, nonce 12."""
+    """Encrypt content under a key that is used for nothing else; salt and key 32 random bytes, nonce 12."""
     if (len(salt), len(key), len(nonce)) != (SALT_BYTES, KEY_BYTES, NONCE_BYTES):
         raise BlobInvalid("a salt, key or nonce of the wrong length")
     committed = commitment(salt, content)

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Canonical JSON: RFC 8785 on a restricted domain, so that the same value always has the same bytes.
 
-Enters: null, bool, int with |n| <= 2^53-1, str of valid Unicode, list or tuple, dict with ASCII keys. Leaves: UTF-8 bytes.
-Floats are outside the domain (RFC 8785 section 3.2.2.3 is where implementations differ): decimals travel as strings.
-ASCII keys make UTF-16 order (section 3.2.3) equal to byte order, which is what the encoder sorts by.
-`loads` refuses bytes that are not equal to the canonical form of what they mean, so no two byte strings mean the same.
-Also here, because every hashed text uses them: the one way to write a time and a hash. Pure: no clock, no I/O.
+Enters: null, bool, int with |n| <= 2^53-1, str of valid Unicode, list or tuple, dict with ASCII keys. Leaves:
+UTF-8 bytes. Floats are outside the domain (RFC 8785 section 3.2.2.3 is where implementations differ):
+decimals travel as strings. ASCII keys make UTF-16 order (section 3.2.3) equal to byte order, which is what
+the encoder sorts by. `loads` refuses bytes that are not equal to the canonical form of what they mean, so no
+two byte strings mean the same. Also here, because every hashed text uses them: the one way to write a time
+and a hash. Pure: no clock, no I/O.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _decode = msgspec.json.Decoder(float_hook=_refuse_float).decode
 
 
 def check_domain(value: object, *, depth: int = 0) -> None:
-    """Raise NotCanonical unless `value` lies in the domain; bool subclasses of int are what JSON calls them."""
+    """Raise NotCanonical unless `value` lies in the domain."""
     if value is None or value is True or value is False:
         return
     kind = type(value)
@@ -70,7 +71,7 @@ def dumps(value: object) -> bytes:
 
 
 def loads(data: bytes, *, what: str) -> Any:
-    """The value of canonical bytes; anything not byte-equal to its canonical form is refused, naming `what`."""
+    """The value of canonical bytes; anything but the canonical form of a value is refused, naming `what`."""
     try:
         value = _decode(data)
         same = _encode(value) == data
@@ -80,7 +81,8 @@ def loads(data: bytes, *, what: str) -> Any:
         raise NotCanonical(f"{what}: not JSON in UTF-8") from error
     if not same:
         raise NotCanonical(f"{what}: not in canonical form")
-    # All-ASCII text without a long run of digits has no bad key and no big integer: the usual record skips the walk.
+    # All-ASCII text without a long run of digits has no bad key and no big integer: the usual record skips
+    # the walk.
     if not data.isascii() or _LONG_DIGITS.search(data) or data.count(b"[") + data.count(b"{") > MAX_DEPTH:
         try:
             check_domain(value)

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What one log entry is: from the writer's pending record to the exact bytes of its leaf, and back.
 
-A writer makes a `Pending`; its canonical bytes lie in the inbox. The sealer alone adds what places it in the log:
-`index`, `tenant_index`, `tenant_prev` (the RFC 6962 leaf hash of the tenant's entry before it, so that a tenant's
-history can be shown complete without showing others) and, on a batch's first entry, `prev_checkpoint`.
-Invariant: leaf = canonical JSON of {v: 1, type: "entry"} + the pending fields + the placement, nothing else, so the
-same pending record in the same place has the same bytes (I6), and parsing accepts those bytes alone.
-`hashedrekord` leaves (docs/evidence-format.md section 2) are Rekor bodies without this header and stand outside the
-tenant chain; `parse_leaf` refuses them, `leaf_type` tells them apart. Pure: no clock, no randomness, no I/O.
+A writer makes a `Pending`; its canonical bytes lie in the inbox. The sealer alone adds what places it in the
+log: `index`, `tenant_index`, `tenant_prev` (the RFC 6962 leaf hash of the tenant's entry before it, so that a
+tenant's history can be shown complete without showing others) and, on a batch's first entry,
+`prev_checkpoint`. Invariant: leaf = canonical JSON of {v: 1, type: "entry"} + the pending fields + the
+placement, nothing else, so the same pending record in the same place has the same bytes (I6), and parsing
+accepts those bytes alone. `hashedrekord` leaves (docs/evidence-format.md section 2) are Rekor bodies without
+this header and stand outside the tenant chain; `parse_leaf` refuses them, `leaf_type` tells them apart. Pure:
+no clock, no randomness, no I/O.
 """
 
 from __future__ import annotations
@@ -74,7 +75,9 @@ class Draft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     schema: Annotated[int, Meta(ge=1)]
 
 
-class _LeafWire(Draft, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class LeafRecord(Draft, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A leaf's fields as they are written; `body` stays bytes, so that reading a whole log is quick."""
+
     index: Number
     tenant_index: Number
     tenant_prev: Hash | None  # no default, hence always written
@@ -101,7 +104,7 @@ class Leaf(Struct, frozen=True, kw_only=True):
 
 
 _draft = msgspec.json.Decoder(Draft).decode
-_wire = msgspec.json.Decoder(_LeafWire).decode
+_wire = msgspec.json.Decoder(LeafRecord).decode
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -131,7 +134,7 @@ def place(
 ) -> bytes:
     """The leaf of a draft in its place. Only the sealer MUST call this on live data."""
     return _encode(
-        _LeafWire(
+        LeafRecord(
             entry_id=draft.entry_id,
             tenant=draft.tenant,
             kind=draft.kind,
@@ -176,7 +179,9 @@ def leaf_bytes(
 
 
 def parse_leaf(data: bytes) -> Leaf:
-    """Read an `entry` leaf; LeafInvalid or NotCanonical for anything that `leaf_bytes` would not have written."""
+    """Read an `entry` leaf; LeafInvalid or NotCanonical for anything that `leaf_bytes` would not have
+    written.
+    """
     value = loads(data, what="leaf")
     try:
         wire = _wire(data)
@@ -203,6 +208,24 @@ def parse_leaf(data: bytes) -> Leaf:
     )
 
 
+def scan_leaf(data: bytes) -> LeafRecord:
+    """The fields of a leaf whose bytes are held against the tree, hence not against their canonical form
+    again.
+    """
+    try:
+        return _wire(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise LeafInvalid(f"leaf: {error}") from error
+
+
+def body_of(record: Draft) -> dict[str, Any]:
+    """The body of a draft or a scanned leaf."""
+    body = msgspec.json.decode(record.body)
+    if not isinstance(body, dict):
+        raise LeafInvalid("body is not an object")
+    return body
+
+
 def leaf_type(data: bytes) -> Literal["entry", "hashedrekord"]:
     """Which of the two leaf types the bytes claim to be; a Rekor body has `apiVersion` and no `type`."""
     value = loads(data, what="leaf")
@@ -215,7 +238,8 @@ def leaf_type(data: bytes) -> Literal["entry", "hashedrekord"]:
 
 
 def bind(pending: Pending, evidence: Evidence) -> Pending:
-    """The entry that rests on `evidence`: body names bundle and level, commitments hold SHA-256(salt ‖ statement).
+    """The entry that rests on `evidence`: body names bundle and level, commitments hold SHA-256(salt ‖
+    statement).
 
     Idempotent. EvidenceUnbound when the entry already says otherwise, or the salt is not 32 bytes.
     """
@@ -234,8 +258,7 @@ def bind(pending: Pending, evidence: Evidence) -> Pending:
 
 def check_bound(draft: Draft, evidence: Evidence) -> None:
     """Raise EvidenceUnbound unless the draft is what `bind` made for this evidence."""
-    body = msgspec.json.decode(draft.body)
-    if body.get("evidence") != {"bundle_id": evidence.bundle_id, "level": evidence.level}:
+    if body_of(draft).get("evidence") != {"bundle_id": evidence.bundle_id, "level": evidence.level}:
         raise EvidenceUnbound("the entry does not name this bundle and level")
     if len(evidence.salt) != SALT_BYTES:
         raise EvidenceUnbound("the statement has no salt")
@@ -245,7 +268,7 @@ def check_bound(draft: Draft, evidence: Evidence) -> None:
 
 def claims_evidence(draft: Draft) -> bool:
     """Whether an entry says that a signed statement rests on it."""
-    return "statement" in draft.commitments and "evidence" in msgspec.json.decode(draft.body)
+    return "statement" in draft.commitments and "evidence" in body_of(draft)
 
 
 def commitment(salt: bytes, content: bytes) -> str:

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The signed head of the log: a C2SP checkpoint (tlog-checkpoint) as a C2SP signed note with two signature lines.
+"""The signed head of the log: a C2SP checkpoint (tlog-checkpoint) as a C2SP signed note with two signature
+lines.
 
 Text: origin, size in decimal, base64 root, each with a newline. Then an empty line and the lines
 `— NAME BASE64(4-byte key hash ‖ signature)`, NAME = origin. Both sign the text as it stands:
-Ed25519 (type 0x01, hash SHA-256(name ‖ 0x0a ‖ 0x01 ‖ key)) and ML-DSA-65 (type 0xff followed by `ML_DSA_65_TYPE`,
-empty context, hash SHA-256(name ‖ 0x0a ‖ 0xff ‖ type ‖ key)); docs/evidence-format.md section 4 is for other tools.
-A checkpoint of ours has exactly these two lines, Ed25519 first, no extension lines; cosignatures are kept apart.
-Pure: keys enter as values, no clock, no I/O.
+Ed25519 (type 0x01, hash SHA-256(name ‖ 0x0a ‖ 0x01 ‖ key)) and ML-DSA-65 (type 0xff followed by
+`ML_DSA_65_TYPE`, empty context, hash SHA-256(name ‖ 0x0a ‖ 0xff ‖ type ‖ key)); docs/evidence-format.md
+section 4 is for other tools. A checkpoint of ours has exactly these two lines, Ed25519 first, no extension
+lines; cosignatures are kept apart. Pure: keys enter as values, no clock, no I/O.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -23,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey, M
 from msgspec import Struct
 
 from ledger.errors import CheckpointInvalid
+from ledger.keys import parse_spki
 
 ED25519_TYPE = b"\x01"
 ML_DSA_65_TYPE = b"\xffurn:qcos:signed-note:ml-dsa-65:v1"
@@ -79,6 +81,20 @@ def mldsa65_verifier(origin: str, public: MLDSA65PublicKey) -> Verifier:
     )
 
 
+def verifiers(origin: str, publics: Iterable[bytes]) -> tuple[Verifier, ...]:
+    """The verifiers of a log's public keys (SPKI DER); keys of other kinds sign no checkpoint and are left
+    out.
+    """
+    found = []
+    for public in publics:
+        key = parse_spki(public)
+        if isinstance(key, Ed25519PublicKey):
+            found.append(ed25519_verifier(origin, key))
+        elif isinstance(key, MLDSA65PublicKey):
+            found.append(mldsa65_verifier(origin, key))
+    return tuple(found)
+
+
 def text(origin: str, size: int, root: bytes) -> bytes:
     """The bytes that both lines sign."""
     if _ORIGIN.fullmatch(origin) is None:
@@ -125,8 +141,8 @@ def parse(note: bytes) -> Checkpoint:
 def verify(note: bytes, verifiers: Sequence[Verifier]) -> Checkpoint:
     """The checkpoint, once each of its lines is a good signature by one of the verifiers.
 
-    It must have exactly one Ed25519 and one ML-DSA-65 line, in this order, of the same origin. Several keys of a kind
-    (rotation) may be given. CheckpointInvalid otherwise, saying which line failed.
+    It must have exactly one Ed25519 and one ML-DSA-65 line, in this order, of the same origin. Several keys
+    of a kind (rotation) may be given. CheckpointInvalid otherwise, saying which line failed.
     """
     found = parse(note)
     if len(found.lines) != len(_SIZES):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Proofs for whoever does not have the log: that an entry is in it, and that it only grew.
 
-Built from stored tiles in O(log n) reads; the caller shows them beside a checkpoint of the same size. A tile that was
-tampered with gives a proof that does not verify, never a wrong one that does.
+Built from stored tiles in O(log n) reads; the caller shows them beside a checkpoint of the same size. A tile
+that was tampered with gives a proof that does not verify, never a wrong one that does.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from __future__ import annotations
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ledger import merkle, store
+from ledger.audit import verify_log
 from ledger.errors import NotInLog
+
+__all__ = ["consistency", "inclusion", "verify_log"]
 
 
 async def inclusion(conn: AsyncConnection, index: int, size: int) -> list[bytes]:
-    """The RFC 6962 path from entry `index` to the root of `size` entries; NotInLog if there is no such pair."""
+    """The RFC 6962 path from entry `index` to the root of `size` entries; NotInLog if there is none."""
     await _check_size(conn, size)
     read = await _reader(conn, merkle.tiles_of_inclusion(index, size))
     return merkle.inclusion_proof(index, size, read)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The log's head kept outside the database: one file with the newest checkpoint note.
 
-It is what a restored or rolled-back database is compared with. Replaced whole (write, fsync, rename, fsync of the
-folder), by a thread, so that it trails the commit by milliseconds and never holds the log up; a note that was
-superseded meanwhile is skipped. It MUST only ever receive notes whose commit is certain.
+It is what a restored or rolled-back database is compared with. Replaced whole (write, fsync, rename, fsync of
+the folder), by a thread, so that it trails the commit by milliseconds and never holds the log up; a note that
+was superseded meanwhile is skipped. It MUST only ever receive notes whose commit is certain.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sealer's private keys as files, and public keys as they are published.
 
-A file is PKCS8 PEM, mode 0600, in a folder of mode 0700, written whole or not at all and never overwritten; ML-DSA
-keys are their 32-byte seed (RFC 9881 section 6). A key file that others may read is refused, not repaired: what
-was exposed stays exposed. Public keys travel as SubjectPublicKeyInfo DER. The four keys of a sealer: two that sign
-checkpoints, two that sign evidence; no key does both. Reads and writes files and the operating system's random source
-(through `generate`); no clock. Not here: key ids and validity, which are rows of `ledger.key`.
+A file is PKCS8 PEM, mode 0600, in a folder of mode 0700, written whole or not at all and never overwritten;
+ML-DSA keys are their 32-byte seed (RFC 9881 section 6). A key file that others may read is refused, not
+repaired: what was exposed stays exposed. Public keys travel as SubjectPublicKeyInfo DER. The four keys of a
+sealer: two that sign checkpoints, two that sign evidence; no key does both. Reads and writes files and the
+operating system's random source (through `generate`); no clock. Not here: key ids and validity, which are
+rows of `ledger.key`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -26,7 +27,6 @@ from ledger.errors import KeyInvalid
 
 PrivateKey: TypeAlias = Ed25519PrivateKey | MLDSA65PrivateKey | ec.EllipticCurvePrivateKey
 PublicKey: TypeAlias = Ed25519PublicKey | MLDSA65PublicKey | ec.EllipticCurvePublicKey
-_Key = TypeVar("_Key", Ed25519PrivateKey, MLDSA65PrivateKey, ec.EllipticCurvePrivateKey)
 
 ED25519, ML_DSA_65, ECDSA_P256 = "ed25519", "ml-dsa-65", "ecdsa-p256"  # `alg` of a published key
 LOG, EVIDENCE = "log", "evidence"  # `purpose` of a published key
@@ -65,12 +65,11 @@ def create_sealer_keys(folder: Path) -> None:
 
 def load_sealer_keys(folder: Path) -> SealerKeys:
     """The four keys of a folder; KeyInvalid names the file that cannot be used."""
-    # cryptography's key classes are abstract to mypy; here they only serve isinstance.
     return SealerKeys(
-        log_ed25519=_load(folder / "log_ed25519.pem", Ed25519PrivateKey),  # type: ignore[type-abstract]
-        log_mldsa65=_load(folder / "log_mldsa65.pem", MLDSA65PrivateKey),  # type: ignore[type-abstract]
-        evidence_mldsa65=_load(folder / "evidence_mldsa65.pem", MLDSA65PrivateKey),  # type: ignore[type-abstract]
-        evidence_p256=_load_p256(folder / "evidence_p256.pem"),
+        log_ed25519=_ed25519(folder / "log_ed25519.pem"),
+        log_mldsa65=_mldsa65(folder / "log_mldsa65.pem"),
+        evidence_mldsa65=_mldsa65(folder / "evidence_mldsa65.pem"),
+        evidence_p256=_p256(folder / "evidence_p256.pem"),
     )
 
 
@@ -150,18 +149,29 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _load(path: Path, kind: type[_Key]) -> _Key:
+def _load(path: Path) -> object:
     try:
-        key = serialization.load_pem_private_key(read_secret(path), password=None)
+        return serialization.load_pem_private_key(read_secret(path), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: encrypted
         raise KeyInvalid(f"{path.name}: not an unencrypted PKCS8 key") from error
-    if not isinstance(key, kind):
-        raise KeyInvalid(f"{path.name}: holds a {type(key).__name__}")
+
+
+def _ed25519(path: Path) -> Ed25519PrivateKey:
+    key = _load(path)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise KeyInvalid(f"{path.name}: not an Ed25519 key")
     return key
 
 
-def _load_p256(path: Path) -> ec.EllipticCurvePrivateKey:
-    key: ec.EllipticCurvePrivateKey = _load(path, ec.EllipticCurvePrivateKey)  # type: ignore[type-abstract]
-    if not isinstance(key.curve, ec.SECP256R1):
-        raise KeyInvalid(f"{path.name}: not on curve P-256")
+def _mldsa65(path: Path) -> MLDSA65PrivateKey:
+    key = _load(path)
+    if not isinstance(key, MLDSA65PrivateKey):
+        raise KeyInvalid(f"{path.name}: not an ML-DSA-65 key")
+    return key
+
+
+def _p256(path: Path) -> ec.EllipticCurvePrivateKey:
+    key = _load(path)
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise KeyInvalid(f"{path.name}: not a P-256 key")
     return key

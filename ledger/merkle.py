@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tree of RFC 6962 section 2.1: hashing, growing, proving and checking, and its cut into C2SP tiles.
 
-Enters: leaf bytes, node hashes, a `HashReader` that yields stored nodes. Leaves: roots and proofs (lists of 32-byte
-hashes, lowest node first). A node (level, index) covers the 2^level leaves from index·2^level; only complete nodes
-exist, and they never change once written: the right edge is computed. Proofs take O(log n) reads. Verifiers return
-None or raise ProofInvalid. A consistency proof from size 0 proves nothing and is refused. Pure: no I/O of its own.
+Enters: leaf bytes, node hashes, a `HashReader` that yields stored nodes. Leaves: roots and proofs (lists of
+32-byte hashes, lowest node first). A node (level, index) covers the 2^level leaves from index·2^level; only
+complete nodes exist, and they never change once written: the right edge is computed. Proofs take O(log n)
+reads. Verifiers return None or raise ProofInvalid. A consistency proof from size 0 proves nothing and is
+refused. Pure: no I/O of its own.
 """
 
 from __future__ import annotations
@@ -159,7 +160,9 @@ def verify_inclusion(*, index: int, size: int, leaf: bytes, path: Sequence[bytes
 def verify_consistency(
     *, old: int, new: int, old_root: bytes, new_root: bytes, path: Sequence[bytes]
 ) -> None:
-    """Raise ProofInvalid unless the tree of `new` leaves begins with the tree of `old` leaves (RFC 9162 2.1.4.2)."""
+    """Raise ProofInvalid unless the tree of `new` leaves begins with the tree of `old` leaves (RFC 9162
+    2.1.4.2).
+    """
     if not 0 < old <= new:
         raise ProofInvalid(f"no consistency from size {old} to {new}")
     if old == new:
@@ -204,7 +207,8 @@ def _check_hashes(path: Sequence[bytes], count: int) -> None:
 def tile_of(level: int, index: int) -> tuple[int, int, int]:
     """Where a complete node lies: (tile level, tile index, place of the node's first hash in the tile's row).
 
-    A tile stores one row of up to 256 hashes, of every eighth level (C2SP tlog-tiles); nodes between are computed.
+    A tile stores one row of up to 256 hashes, of every eighth level (C2SP tlog-tiles); nodes between are
+    computed.
     """
     tile_level, within = divmod(level, TILE_HEIGHT)
     first = index << within
@@ -212,7 +216,7 @@ def tile_of(level: int, index: int) -> tuple[int, int, int]:
 
 
 def tile_reader(row: Callable[[int, int], bytes]) -> HashReader:
-    """Read nodes from tiles; `row(tile level, tile index)` gives the concatenated hashes that the tile has."""
+    """Read nodes from tiles; `row(tile level, tile index)` gives the joined hashes that the tile has."""
 
     def read(level: int, index: int) -> bytes:
         tile_level, tile_index, place = tile_of(level, index)

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The process that turns durable entries into a sealed log, and the only holder of the log and evidence keys.
 
-One transaction a batch: (1) take the transaction's advisory lock and look at the head; (2) delete up to 256 inbox rows
-in their order; (3) place and hash them; (4) write entries, tiles and signatures while the checkpoint is being signed;
-(5) write the checkpoint, notify, commit; (6) only then let the checkpoint out (head file, stamps).
-The fence is the primary keys on index and size, with that lock; the session lock only says who need not stand by.
-After any error the connection is dropped and the log's state read again, after the lock: so an unclear commit is
-re-read and never signed anew. No cursor over inbox ids: they become visible out of order.
-A sealer whose database is behind the head file, or may lose commits, refuses (LedgerRollback, NotDurable).
-Time-stamps are fetched outside every transaction (`_stamp`), for ever, while sealing goes on.
+One transaction a batch: (1) take the transaction's advisory lock and look at the head; (2) delete up to 256
+inbox rows in their order; (3) place and hash them; (4) write entries, tiles and signatures while the
+checkpoint is being signed; (5) write the checkpoint, notify, commit; (6) only then let the checkpoint out
+(head file, stamps).
+The fence is the primary keys on index and size, with that lock; the session lock only
+says who need not stand by. After any error the connection is dropped and the log's state read again, after
+the lock: so an unclear commit is re-read and never signed anew. No cursor over inbox ids: they become visible
+out of order. A sealer whose database is behind the head file, or may lose commits, refuses (LedgerRollback,
+NotDurable). Time-stamps are fetched outside every transaction (`_stamp`), for ever, while sealing goes on.
 """
 
 from __future__ import annotations
@@ -30,12 +31,13 @@ from msgspec import Struct
 from psycopg.rows import TupleRow
 
 from ledger import checkpoint, merkle
-from ledger.batch import Alarms, Item, Known, Laid, LogState, Plane, Row, Signed, Signer, arrange, lay
+from ledger.batch import Alarms, Item, Known, Laid, LogState, Plane, Row, arrange, lay
 from ledger.canonical import sha256, timestamp
 from ledger.chain import PLANE, leaf_hash_text
 from ledger.errors import LedgerError, LedgerRollback, NotDurable
 from ledger.head import HeadKeeper, read_head
 from ledger.keys import Published, SealerKeys, load_sealer_keys, published
+from ledger.signed import Signed, Signer
 from ledger.tsa_client import stamp
 
 log = logging.getLogger("qcos.sealer")
@@ -72,10 +74,11 @@ class SealerConfig(Struct, frozen=True, kw_only=True):
 
 
 async def run(config: SealerConfig, stop: asyncio.Event, ready: Callable[[], None] = lambda: None) -> None:
-    """Seal until `stop` is set. `ready` is called once the checks have passed and this sealer leads or stands by.
+    """Seal until `stop` is set. `ready` is called once the checks have passed and this sealer leads or stands
+    by.
 
-    Raises LedgerRollback, NotDurable or KeyInvalid, at start or when the database came back otherwise; waits for a
-    database that is away.
+    Raises LedgerRollback, NotDurable or KeyInvalid, at start or when the database came back otherwise; waits
+    for a database that is away.
     """
     keys = load_sealer_keys(config.keys)
     wait_s = RETRY_S[0]
@@ -163,7 +166,7 @@ async def _lead(
         leader = _Leader(conn, config, keys, keeper, due, pool)
         tasks = [asyncio.create_task(keeper.run()), asyncio.create_task(_stamp(config, due))]
         try:
-            await leader.start()
+            await leader.start(stop)
             ready()
             await leader.loop(stop)
         finally:
@@ -197,13 +200,12 @@ class _Leader:
         self._refused_since: float | None = None
         conn.add_notice_handler(self._notice)
 
-    async def start(self) -> None:
-        """Read the log's state, and publish keys that it does not know yet, with the first batch of this session."""
+    async def start(self, stop: asyncio.Event) -> None:
+        """Read the log's state; publish our keys that it does not know yet with the first batch."""
         self._state = await load_state(self._conn)
         new = await _new_keys(self._conn, published(self._keys), datetime.now(UTC))
-        if new:
-            while not await self.batch(new):
-                await asyncio.sleep(self._config.idle_poll_s)
+        while new and not await self.batch(new):
+            await _pause(stop, self._config.idle_poll_s)
 
     async def loop(self, stop: asyncio.Event) -> None:
         """Seal what comes until stopped."""
@@ -242,7 +244,7 @@ class _Leader:
         return len(laid.placed)
 
     async def _take(self) -> list[Row] | None:
-        """Begin; the rows of this batch, or None if another sealer is writing. The state is the log's when it returns."""
+        """Begin; the rows of this batch, or None if another sealer writes. The state is then the log's."""
         self._unclear = False
         async with self._conn.pipeline():
             await self._conn.execute("BEGIN")
@@ -326,7 +328,7 @@ class _Leader:
         )
 
     def _stamps(self, signed: Sequence[Signed], note: bytes) -> list[tuple[bytes, str]]:
-        """(imprint, operator) of each token that this batch needs: a `full` bundle's own, else its checkpoint's."""
+        """(imprint, operator) of each token due: over a `full` bundle's signatures, else its checkpoint."""
         stamped = [made for one in signed if one.p256 is not None for made in (one.mldsa65, one.p256)]
         now = time.monotonic()
         if any(one.p256 is None for one in signed) or now - self._stamped_at >= STAMP_CHECKPOINT_S:
@@ -336,7 +338,7 @@ class _Leader:
         return [(imprint, one.operator) for imprint in imprints for one in self._config.authorities]
 
     def _notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
-        # Class 01000 in a commit: a cancelled wait for the standby, answered as success. The commit is unclear.
+        # 01000 in a commit: a cancelled wait for the standby, answered as success. The commit is unclear.
         self._unclear = self._unclear or diagnostic.sqlstate == "01000"
 
 
@@ -376,7 +378,7 @@ async def load_state(conn: Connection) -> LogState:
 
 
 async def _new_keys(conn: Connection, ours: Sequence[Published], now: datetime) -> list[_NewKey]:
-    """Which of our public keys the log does not know, each with its id: `log-2026a` names both keys of a purpose."""
+    """Our public keys that the log does not know, with their id: `log-2026a` names both of a purpose."""
     stored = await (await conn.execute("SELECT key_id, purpose, public FROM ledger.key")).fetchall()
     known = {public for _, _, public in stored}
     new = []
@@ -391,7 +393,7 @@ async def _new_keys(conn: Connection, ours: Sequence[Published], now: datetime) 
 
 
 async def _stamp(config: SealerConfig, due: asyncio.Event) -> None:
-    """Fetch the tokens that are awaited, for ever: at once when told so, again after a pause when one fails."""
+    """Fetch the tokens that are awaited, for ever: at once when told, after a pause when one failed."""
     wait_s = RETRY_S[0]
     while True:
         try:
@@ -460,7 +462,7 @@ def _said(error: Exception) -> str:
 _WAITING = "SELECT 1 FROM ledger.inbox LIMIT 1"
 _HEAD = "SELECT coalesce(max(size), 0) FROM ledger.checkpoint"
 _NEWEST = "SELECT size, root, note FROM ledger.checkpoint ORDER BY size DESC LIMIT 1"
-# Kept as a setting of the transaction, so that the statement that takes rows can ask for it in the same round trip.
+# A setting of the transaction, so that the statement that takes rows can ask for it in the same round trip.
 _LOCK = "SELECT set_config('qcos.sealing', pg_try_advisory_xact_lock(%s, %s)::text, true)"
 _TAKE = """
     DELETE FROM ledger.inbox WHERE id = ANY (ARRAY(
@@ -485,7 +487,8 @@ _KEY = """
     INSERT INTO ledger.key (key_id, alg, purpose, public, valid_from) SELECT * FROM unnest(
         %t::text[], %t::text[], %t::text[], %b::bytea[], %t::timestamptz[])"""
 _SIGNATURE = """
-    INSERT INTO ledger.signature (bundle_id, tenant, entry_id, "index", level, pae_mu, mldsa65, pae_sha256, p256)
+    INSERT INTO ledger.signature
+        (bundle_id, tenant, entry_id, "index", level, pae_mu, mldsa65, pae_sha256, p256)
     SELECT * FROM unnest(%t::uuid[], %t::text[], %t::uuid[], %b::bigint[], %t::text[],
                          %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[])"""
 _CHECKPOINT = "INSERT INTO ledger.checkpoint (size, root, note) VALUES (%s, %b, %b)"

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What writers and readers do with the ledger's tables; the sealer alone writes entries and has its own SQL.
 
-Every function takes an `AsyncConnection` first and belongs to the caller's transaction: `append` is durable once that
-commits, and one transaction can span packages. Row-level security shows the transaction's tenant only, so "None" may
-mean "not yours". Hashes are raw bytes here, `sha256:…` only where a leaf writes them so.
+Every function takes an `AsyncConnection` first and belongs to the caller's transaction: `append` is durable
+once that commits, and one transaction can span packages. Row-level security shows the transaction's tenant
+only, so "None" may mean "not yours". Hashes are raw bytes here, `sha256:…` only where a leaf writes them so.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ledger.blob import SealedBlob
-from ledger.chain import Evidence, Level, Pending, bind, pending_bytes
+from ledger.chain import Draft, Evidence, Level, Pending, bind, parse_pending, pending_bytes
 
 SEALED_CHANNEL = "qcos_sealed"  # NOTIFY once a batch and once a round of tokens, never by writers
 _PAGE = 2000  # entries a round trip when reading the whole log
@@ -81,8 +81,8 @@ _APPEND = text("""
 async def append(conn: AsyncConnection, items: Sequence[tuple[Pending, Evidence | None]]) -> None:
     """Put entries into the inbox, in order; acknowledged only after the caller's commit.
 
-    An entry with evidence is bound to it (`chain.bind`) first. Raises before anything is written if an entry is
-    ill-formed; the tenant of each must be the transaction's.
+    An entry with evidence is bound to it (`chain.bind`) first. Raises before anything is written if an entry
+    is ill-formed; the tenant of each must be the transaction's.
     """
     if not items:
         return
@@ -170,7 +170,7 @@ _SIGNATURE_COLUMNS = (
     """bundle_id::text, tenant, entry_id::text, "index", level, pae_mu, mldsa65, pae_sha256, p256"""
 )
 _SIGNATURE = text(
-    f"SELECT {_SIGNATURE_COLUMNS} FROM ledger.signature WHERE bundle_id = CAST(:bundle_id AS uuid)"  # noqa: S608
+    f"SELECT {_SIGNATURE_COLUMNS} FROM ledger.signature WHERE bundle_id = CAST(:bundle_id AS uuid)"
 )
 
 
@@ -233,7 +233,9 @@ async def tiles(conn: AsyncConnection, which: Collection[tuple[int, int]]) -> di
 
 
 async def tile(conn: AsyncConnection, level: int, index: int) -> bytes | None:
-    """One tile's hashes, 32 bytes each, 256 when it is full; a partial tile of width w is the first w of them."""
+    """One tile's hashes, 32 bytes each, 256 when it is full; a partial tile of width w is the first w of
+    them.
+    """
     return (await tiles(conn, [(level, index)])).get((level, index))
 
 
@@ -251,7 +253,7 @@ _EXTENT = text("""
 
 
 async def extent(conn: AsyncConnection) -> tuple[int, int]:
-    """(size of the newest checkpoint, one past the last entry), seen in one snapshot; equal in a sound log."""
+    """(size of the newest checkpoint, one past the last entry), in one snapshot; equal in a sound log."""
     row = (await conn.execute(_EXTENT)).one()
     return row[0], row[1]
 
@@ -262,14 +264,16 @@ _ENTRIES = text("""
 _CHECKPOINTS = text("""
     SELECT size, root, note FROM ledger.checkpoint WHERE size > :start AND size <= :end ORDER BY size""")
 _SIGNATURES = text(
-    f'SELECT {_SIGNATURE_COLUMNS} FROM ledger.signature WHERE "index" >= :start AND "index" < :end'  # noqa: S608
+    f'SELECT {_SIGNATURE_COLUMNS} FROM ledger.signature WHERE "index" >= :start AND "index" < :end'
 )
 
 
 async def stream_entries(
     conn: AsyncConnection, start: int = 0, end: int | None = None
 ) -> AsyncIterator[StoredEntry]:
-    """Entries in log order from `start` (to before `end`), a page at a time: entries are immutable, so are pages."""
+    """Entries in log order from `start` (to before `end`), a page at a time: entries are immutable, so are
+    pages.
+    """
     until = (await extent(conn))[1] if end is None else end
     while start < until:
         found = await entries(conn, start, until)
@@ -294,3 +298,22 @@ async def checkpoints(conn: AsyncConnection, start: int, end: int) -> list[Store
 async def signatures(conn: AsyncConnection, start: int, end: int) -> list[StoredSignature]:
     """The signatures of entries in [start, end)."""
     return [StoredSignature(*row) for row in await conn.execute(_SIGNATURES, {"start": start, "end": end})]
+
+
+async def waiting(conn: AsyncConnection) -> list[Draft]:
+    """What is durable and not sealed yet, in the order of its writing; for the audit role."""
+    rows = await conn.execute(text("SELECT pending FROM ledger.inbox ORDER BY id"))
+    return [parse_pending(bytes(row.pending)) for row in rows]
+
+
+_PIECES = text("""
+    SELECT level, "index", start, hashes FROM ledger.tile
+    WHERE level = :level AND "index" >= :start AND "index" < :end ORDER BY "index", start""")
+
+
+async def tile_pieces(
+    conn: AsyncConnection, level: int, start: int, end: int
+) -> list[tuple[int, int, int, bytes]]:
+    """The rows (level, index, start, hashes) of one level's tiles in [start, end), as they were written."""
+    rows = await conn.execute(_PIECES, {"level": level, "start": start, "end": end})
+    return [(row[0], row[1], row[2], row[3]) for row in rows]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ledger's tables (G5, decisions 1, 2 and 4): inbox, entries, tiles, checkpoints, and what lies beside the log.
+"""The ledger's tables (G5, decisions 1, 2, 4): inbox, entries, tiles, checkpoints, what lies beside the log.
 
-`app` may add to the inbox and read what is sealed; only `sealer` writes the log, and it too can only add: no role has
-UPDATE on any table here. Every stored column of an entry is in its leaf or derived from it.
+`app` may add to the inbox and read what is sealed; only `sealer` writes the log, and it too can only add:
+no role has UPDATE on any table here. Every stored column of an entry is in its leaf or derived from it.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ CREATE TABLE ledger.checkpoint (
     note bytea NOT NULL
 ) WITH ({INLINE});
 
--- The statement itself lies in a tenant's blob; what was signed is kept as the hashes that suffice to check each
--- signature: mu (FIPS 204, algorithm 7, line 6) for ML-DSA-65, SHA-256 for P-256, both of the DSSE PAE.
+-- The statement itself lies in a tenant's blob; what was signed is kept as the hashes that suffice to check
+-- each signature: mu (FIPS 204, algorithm 7, line 6) for ML-DSA-65, SHA-256 for P-256, both of the DSSE PAE.
 CREATE TABLE ledger.signature (
     bundle_id uuid PRIMARY KEY,
     tenant text NOT NULL,
@@ -149,7 +149,7 @@ def upgrade() -> None:
     for table in ("tile", "checkpoint", "token", "key"):
         protect(f"ledger.{table}", app="SELECT", sealer="SELECT, INSERT", tenant_column="")
     protect("ledger.unstamped", app="SELECT", sealer="SELECT, INSERT, DELETE", tenant_column="")
-    # The log's size says how many entries other tenants wrote; that much is a stated exception, their bytes are not.
+    # The log's size tells how much other tenants write: a stated exception. Their bytes stay theirs.
     op.execute(f"REVOKE ALL ON SCHEMA ledger FROM PUBLIC; GRANT USAGE ON SCHEMA ledger TO {roles().app}")
 
 

@@ -1,0 +1,338 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Full re-verification of the log, from its first entry on (I4): every stored row against what signs it.
+
+Checked: indexes dense; each column equal to the leaf's; each tenant's chain; `prev_checkpoint` on each
+batch's first entry and on no other; each stored tile hash; the root and both signatures of each checkpoint;
+that each entry which names evidence has its signature row, that the row names the same bundle, level, tenant
+and entry, and that its signatures are good over the hashes kept beside them (the statement itself is the
+tenant's, encrypted: that those are its hashes is for `ledger.verify`, with the bundle); that each public key
+has its entry; the head kept outside. Not checked: time-stamp tokens and blobs, which belong to bundles.
+Leaves and tiles are two witnesses of one hash: the signed root decides which of them was changed, so that a
+change names its entry and nothing unchanged is reported. A page at a time: memory is bounded by page and
+number of tenants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from msgspec import Struct
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ledger import checkpoint, merkle, store
+from ledger.canonical import sha256, timestamp
+from ledger.chain import PLANE, LeafRecord, body_of, claims_evidence, leaf_type, scan_leaf
+from ledger.errors import CheckpointInvalid, LedgerError
+from ledger.keys import LOG
+from ledger.signed import EvidenceKeys
+from ledger.store import StoredCheckpoint, StoredEntry, StoredKey, StoredSignature
+
+PAGE = 8 * merkle.TILE_WIDTH  # a multiple of a tile, so that no tile is read twice
+UNKNOWN = "unknown"  # no note hash looks like it
+MAX_FAILURES = 1000  # enough to see the extent; a log that is all wrong needs no longer list
+
+
+class Failure(Struct, frozen=True):
+    """What is wrong; `index` is the entry concerned, null where it is none (a key, the head)."""
+
+    index: int | None
+    reason: str
+
+
+class Verification(Struct, frozen=True):
+    """The outcome; `checked` counts entries, `root` is that of the newest checkpoint, in hex."""
+
+    ok: bool
+    size: int
+    root: str
+    checked: int
+    failures: tuple[Failure, ...]
+
+
+async def verify_log(
+    conn: AsyncConnection, *, head: bytes | None = None, log_keys: Sequence[bytes] = ()
+) -> Verification:
+    """Verify everything stored. Run as `audit`: `app` sees one tenant and would find gaps.
+
+    `head` is the note kept outside the database. `log_keys` (SPKI) are the keys to trust; without them those
+    stored are used, which shows that the log agrees with itself and, by `head`, with what was seen before.
+    """
+    size, extent = await store.extent(conn)
+    newest = await store.checkpoint(conn, size)
+    keys = await store.keys(conn)
+    trusted = tuple(log_keys) or tuple(key.public for key in keys if key.purpose == LOG)
+    audit = _Audit(newest, trusted, EvidenceKeys(key.public for key in keys))
+    for start in range(0, size, PAGE):
+        end = min(start + PAGE, size)
+        audit.page(
+            start,
+            end,
+            await _entries(conn, start, end),
+            await store.checkpoints(conn, start, end),
+            await store.signatures(conn, start, end),
+            await _tiles(conn, start, end, audit.fail),
+        )
+        if len(audit.failures) >= MAX_FAILURES:
+            break
+    if extent > size:
+        audit.fail(size, f"entries {size} to {extent - 1} lie under no checkpoint")
+    audit.keys(keys)
+    await _check_head(conn, audit, head, size)
+    root = newest.root if newest else merkle.EMPTY_ROOT
+    return Verification(not audit.failures, size, root.hex(), audit.checked, tuple(audit.failures))
+
+
+async def _entries(conn: AsyncConnection, start: int, end: int) -> list[StoredEntry]:
+    found: list[StoredEntry] = []
+    while start < end and (rows := await store.entries(conn, start, end)):
+        found += rows
+        start = rows[-1].index + 1
+    return found
+
+
+_Tiles: TypeAlias = dict[tuple[int, int], bytes]  # hash of the complete node (level, index)
+
+
+async def _tiles(
+    conn: AsyncConnection, start: int, end: int, fail: Callable[[int | None, str], None]
+) -> _Tiles:
+    """The stored hashes in the tiles that leaves [start, end) have their place in, at each level."""
+    found: _Tiles = {}
+    level, height = 0, merkle.TILE_HEIGHT
+    while end >> level * height:
+        shift = (level + 1) * height
+        for _, tile, place, hashes in await store.tile_pieces(
+            conn, level, start >> shift, (end - 1 >> shift) + 1
+        ):
+            for at in range(0, len(hashes), merkle.HASH_BYTES):
+                node = tile * merkle.TILE_WIDTH + place + at // merkle.HASH_BYTES
+                kept = found.setdefault((level * height, node), hashes[at : at + merkle.HASH_BYTES])
+                if kept != hashes[at : at + merkle.HASH_BYTES]:
+                    fail(node << level * height, f"tile {level}/{tile} has two hashes in one place")
+        level += 1
+    return found
+
+
+async def _check_head(conn: AsyncConnection, audit: _Audit, head: bytes | None, size: int) -> None:
+    if head is None:
+        return
+    try:
+        kept = checkpoint.verify(head, audit.verifiers)
+    except CheckpointInvalid as error:
+        audit.fail(None, f"the head kept outside the database: {error}")
+        return
+    stored = await store.checkpoint(conn, kept.size)
+    if kept.size > size:
+        audit.fail(size, f"ledger_rollback: the head kept outside has {kept.size} entries, the log {size}")
+    elif stored is None or stored.note != head:
+        audit.fail(kept.size - 1, "ledger_rollback: the head kept outside is not the checkpoint of its size")
+
+
+class _Audit:
+    """The state of a walk through the log, and what was found."""
+
+    def __init__(
+        self, newest: StoredCheckpoint | None, log_keys: Sequence[bytes], evidence: EvidenceKeys
+    ) -> None:
+        self.failures: list[Failure] = []
+        self.checked = 0
+        self.verifiers = checkpoint.verifiers(_origin(newest), log_keys)
+        self._evidence = evidence
+        self._edge = merkle.Edge()  # as the leaves say
+        self._tiled: merkle.Edge | None = (
+            None  # as the tiles say, where that differs since the last checkpoint
+        )
+        self._differ: list[int] = []  # the entries where it does
+        self._lost = False  # a root could not be explained: later ones can't be compared
+        self._batch_start = 0
+        self._first = True  # the next entry is its batch's first
+        self._note_hash: str | None = None  # what that entry names
+        self._chains: dict[str, tuple[int, str | None]] = {}  # tenant -> its next index and link
+        self._doubtful: set[str] = set()  # hashes of entries reported already: a chain goes on from there
+        self._unsigned: dict[str, int] = {}  # entries of this batch without a signature row
+        self._published: dict[str, tuple[int, dict[str, object]]] = {}  # by hash of the key
+
+    def fail(self, index: int | None, reason: str) -> None:
+        """Note a failure."""
+        self.failures.append(Failure(index, reason))
+
+    def keys(self, keys: Sequence[StoredKey]) -> None:
+        """Each stored key is one that the log published, and each published one is stored."""
+        for key in keys:
+            index, body = self._published.pop(sha256(key.public), (None, {}))
+            if not body and self._doubtful:
+                continue  # its entry may be among those that were reported
+            said = {"key_id": key.key_id, "alg": key.alg, "purpose": key.purpose}
+            if body != said | {"public_sha256": sha256(key.public), "valid_from": timestamp(key.valid_from)}:
+                self.fail(index, f"key {key.key_id} ({key.alg}) is not as the log published it")
+        for index, _ in self._published.values():
+            self.fail(index, "the key that this entry published is not stored as it was")
+
+    def page(
+        self,
+        start: int,
+        end: int,
+        entries: Sequence[StoredEntry],
+        checkpoints: Sequence[StoredCheckpoint],
+        signatures: Sequence[StoredSignature],
+        tiles: _Tiles,
+    ) -> None:
+        """Walk entries [start, end)."""
+        heads = {head.size: head for head in checkpoints}
+        signed = {one.index: one for one in signatures}
+        rows = {row.index: row for row in entries}
+        for index in range(start, end):
+            row = rows.get(index)
+            computed = self._entry(index, row, tiles)
+            record = self._columns(row) if row else None
+            if record is not None:
+                if computed == tiles.get((0, index)):  # otherwise it is reported, and its links say nothing
+                    self._places(index, record, f"sha256:{computed.hex()}")
+                self._evidence_of(index, record, signed.pop(index, None))
+            self._first = self._first and record is None and row is not None  # before the first `entry`
+            if index + 1 in heads:
+                self._checkpoint(heads[index + 1])
+        for one in signed.values():
+            self.fail(one.index, f"a signature row for bundle {one.bundle_id}, which the entry does not name")
+
+    def _entry(self, index: int, row: StoredEntry | None, tiles: _Tiles) -> bytes:
+        """Grow the tree by one entry, as its leaf and as its tile have it; its leaf hash."""
+        stored = tiles.get((0, index))
+        if row is None:
+            self.fail(index, "the entry is missing")
+        else:
+            self.checked += 1
+        computed = merkle.leaf_hash(row.leaf) if row else stored or merkle.EMPTY_ROOT
+        if stored != computed:
+            self._differ.append(index)
+            self._tiled = self._tiled or self._edge.copy()
+            self._doubtful |= {f"sha256:{found.hex()}" for found in (stored, computed) if found}
+        tiled = self._tiled.append(stored or computed) if self._tiled else None
+        made = self._edge.append(computed)
+        for place, (level, node, found) in enumerate(made):
+            if level and level % merkle.TILE_HEIGHT == 0:
+                may_be = {found, tiled[place][2]} if tiled else {found}
+                if tiles.get((level, node)) not in may_be:
+                    tile = f"{level // merkle.TILE_HEIGHT}/{node // merkle.TILE_WIDTH}"
+                    self.fail(node << level, f"tile {tile}: not the hash of the entries under it")
+        return computed
+
+    def _columns(self, row: StoredEntry) -> LeafRecord | None:
+        """The leaf's record, once the row's columns were compared with it; None for a leaf that has none."""
+        stored = (row.entry_id, row.tenant, row.tenant_index, row.kind)
+        try:
+            record = scan_leaf(row.leaf)
+        except LedgerError as error:
+            self._headless(row, error)
+            return None
+        if record.index != row.index:
+            self.fail(row.index, f"the leaf says index {record.index}")
+        said = (record.entry_id, record.tenant, record.tenant_index, record.kind)
+        for name, column, field in zip(
+            ("entry_id", "tenant", "tenant_index", "kind"), stored, said, strict=True
+        ):
+            if column != field:
+                self.fail(row.index, f"column {name} is not what the leaf says")
+        return record
+
+    def _headless(self, row: StoredEntry, error: LedgerError) -> None:
+        try:
+            if leaf_type(row.leaf) != "hashedrekord":
+                self.fail(row.index, str(error))
+            elif (row.entry_id, row.tenant, row.tenant_index, row.kind) != (None, None, None, "hashedrekord"):
+                self.fail(row.index, "columns are not those of a hashedrekord leaf")
+        except LedgerError:
+            self.fail(row.index, str(error))
+
+    def _places(self, index: int, record: LeafRecord, hash_text: str) -> None:
+        """The tenant's chain, and the link to the batch before."""
+        due, link = self._chains.get(record.tenant, (0, None))
+        self._chains[record.tenant] = (record.tenant_index + 1, hash_text)
+        if (record.tenant_index, record.tenant_prev) != (
+            due,
+            link,
+        ) and record.tenant_prev not in self._doubtful:
+            self.fail(index, f"the tenant's entry {due} with link {link} is due here: a link was changed")
+        if not self._first:
+            if record.prev_checkpoint is not None:
+                self.fail(index, "prev_checkpoint inside a batch: a checkpoint before it is missing")
+        elif self._note_hash not in {UNKNOWN, record.prev_checkpoint}:
+            self.fail(index, "prev_checkpoint is not the hash of the checkpoint before")
+
+    def _evidence_of(self, index: int, record: LeafRecord, signed: StoredSignature | None) -> None:
+        if record.kind == "evidence:refused":
+            self._unsigned.pop(str(body_of(record).get("entry_id")), None)
+        if record.kind == "ledger:key:created" and record.tenant == PLANE:
+            body = body_of(record)
+            self._published[str(body.get("public_sha256"))] = (index, body)
+        claimed = body_of(record)["evidence"] if claims_evidence(record) else None
+        if signed is None:
+            if claimed is not None:
+                self._unsigned[record.entry_id] = index
+            return
+        if claimed != {"bundle_id": signed.bundle_id, "level": signed.level}:
+            self.fail(
+                index,
+                f"the signature row names bundle {signed.bundle_id}, {signed.level}; the entry does not",
+            )
+        if (signed.entry_id, signed.tenant) != (record.entry_id, record.tenant):
+            self.fail(index, "the signature row names another entry or tenant")
+        self._signatures(index, signed)
+
+    def _signatures(self, index: int, row: StoredSignature) -> None:
+        """Each signature is there that the level asks for, and good over the hash beside it."""
+        if (row.mldsa65 is not None) != (row.level != "sealed") or (row.p256 is not None) != (
+            row.level == "full"
+        ):
+            self.fail(index, f"the signatures are not those of level {row.level}")
+        if row.mldsa65 is not None and not self._evidence.mldsa65_good(row.mldsa65, row.pae_mu or b""):
+            self.fail(index, "the bundle's ML-DSA-65 signature is not good")
+        if row.p256 is not None and not self._evidence.p256_good(row.p256, row.pae_sha256 or b""):
+            self.fail(index, "the bundle's P-256 signature is not good")
+
+    def _checkpoint(self, head: StoredCheckpoint) -> None:
+        """The end of a batch: its signed root decides between leaves and tiles."""
+        last = head.size - 1
+        for index in self._unsigned.values():
+            self.fail(index, "the entry names evidence that has no signature row")
+        self._unsigned.clear()
+        self._first, self._note_hash = True, checkpoint.note_hash(head.note)
+        root: bytes | None = None
+        try:
+            signed = checkpoint.verify(head.note, self.verifiers)
+        except CheckpointInvalid as error:
+            self.fail(last, f"checkpoint {head.size}: {error}")
+            self._note_hash = UNKNOWN
+        else:
+            root = signed.root
+            if (signed.size, signed.root) != (head.size, head.root):
+                self.fail(last, f"checkpoint {head.size}: its columns are not what its note says")
+                root = signed.root if signed.size == head.size else None
+        self._settle(last, root)
+
+    def _settle(self, last: int, root: bytes | None) -> None:
+        """Compare the root, name what was changed, and go on with what was signed."""
+        start, self._batch_start = self._batch_start, last + 1
+        differ, self._differ = self._differ, []
+        tiled, self._tiled = self._tiled, None
+        if root is None or self._lost or root == self._edge.root():
+            what = "its hash in the tile is missing or not that of the leaf"
+        elif tiled is not None and root == tiled.root():
+            what, self._edge = "the leaf is not the one that was sealed", tiled
+        else:
+            what, self._lost = "leaf and tile disagree", True
+            if not differ:
+                named = f"entry {start}" if start == last else f"entries {start} to {last}"
+                self.fail(start, f"the root of checkpoint {last + 1} is not that of the log: {named} changed")
+        for index in differ:
+            self.fail(index, what)
+
+
+def _origin(newest: StoredCheckpoint | None) -> str:
+    if newest is None:
+        return ""
+    try:
+        return checkpoint.parse(newest.note).origin
+    except CheckpointInvalid:
+        return ""

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sealer's signatures over evidence: how they are made, and how a stored row of them is checked again.
+
+`full` is ML-DSA-65 and ECDSA P-256 (low s), `standard` ML-DSA-65, both over the DSSE PAE of the Statement;
+`sealed` has none. A row keeps what suffices to check each signature without the Statement, which is the
+tenant's: mu, the message representative of FIPS 204 (algorithm 7, line 6; empty context), and SHA-256. Pure:
+keys enter as values.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, utils
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey, MLDSAMuHasher
+from msgspec import Struct
+
+from ledger.batch import Placed
+from ledger.errors import KeyInvalid
+from ledger.keys import SealerKeys, parse_spki
+from ledger.predicate import pae
+from ledger.timestamp import low_s
+
+_PREHASHED = ec.ECDSA(utils.Prehashed(hashes.SHA256()))
+
+
+class Signed(Struct, frozen=True):
+    """What is stored for one bundle."""
+
+    placed: Placed
+    pae_mu: bytes | None = None
+    mldsa65: bytes | None = None
+    pae_sha256: bytes | None = None
+    p256: bytes | None = None
+
+
+class Signer:
+    """Signs statements as their evidence level asks: ML-DSA-65 over the DSSE PAE, `full` with ECDSA P-256 as
+    well.
+    """
+
+    def __init__(self, keys: SealerKeys) -> None:
+        self._keys = keys
+        self._mldsa65_public = keys.evidence_mldsa65.public_key()
+
+    def sign(self, placed: Placed) -> Signed:
+        """The signatures of one placed entry with evidence; none for level `sealed`."""
+        evidence = placed.item.evidence
+        if evidence is None or evidence.level == "sealed":
+            return Signed(placed)
+        message = pae(evidence.statement)
+        mu = message_representative(self._mldsa65_public, message)
+        signed = Signed(placed, pae_mu=mu, mldsa65=self._keys.evidence_mldsa65.sign_mu(mu))
+        if evidence.level == "standard":
+            return signed
+        digest = hashlib.sha256(message).digest()
+        p256 = self._keys.evidence_p256.sign(digest, _PREHASHED)
+        return Signed(placed, signed.pae_mu, signed.mldsa65, digest, low_s(p256))
+
+
+def message_representative(public: MLDSA65PublicKey, message: bytes) -> bytes:
+    """Mu of a message under an ML-DSA key with empty context (FIPS 204, algorithm 7, line 6)."""
+    hasher = MLDSAMuHasher(public)
+    hasher.update(message)
+    return hasher.finalize()
+
+
+class EvidenceKeys:
+    """The public evidence keys of a log, present and past."""
+
+    def __init__(self, publics: Iterable[bytes]) -> None:
+        self._mldsa65: list[MLDSA65PublicKey] = []
+        self._p256: list[ec.EllipticCurvePublicKey] = []
+        for public in publics:
+            try:
+                key = parse_spki(public)
+            except KeyInvalid:
+                continue  # signs nothing; that its row was changed is for whoever compares it with its entry
+            if isinstance(key, MLDSA65PublicKey):
+                self._mldsa65.append(key)
+            elif isinstance(key, ec.EllipticCurvePublicKey):
+                self._p256.append(key)
+
+    def mldsa65_good(self, signature: bytes, mu: bytes) -> bool:
+        """Whether one of the keys made this signature over this message representative."""
+        for key in self._mldsa65:
+            try:
+                key.verify_mu(signature, mu)
+            except (InvalidSignature, ValueError):
+                continue
+            return True
+        return False
+
+    def p256_good(self, signature: bytes, digest: bytes) -> bool:
+        """Whether one of the keys made this signature over this SHA-256 digest."""
+        for key in self._p256:
+            try:
+                key.verify(signature, digest, _PREHASHED)
+            except (InvalidSignature, ValueError):
+                continue
+            return True
+        return False
