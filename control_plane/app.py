@@ -99,12 +99,12 @@ def assemble(settings: Settings, door: Any, parts: dict[str, Any], lifespan: lis
         middleware=[door.middleware] if door is not None else [],
         exception_handlers={Exception: answer},
         request_max_body_size=settings.max_body_bytes,
+        # Litestar mounts its own pages beside the document; they are as public as it is, and out of the schema.
         openapi_config=OpenAPIConfig(
             title="QCOS",
             version=qcos_version(),
-            path="/openapi-pages",
             render_plugins=[],
-            enabled_endpoints=set(),
+            openapi_router=Router("/openapi", route_handlers=[], include_in_schema=False, opt={"action": "public"}),
         ),
         lifespan=lifespan,
         logging_config=None,

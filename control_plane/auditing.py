@@ -6,13 +6,17 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from sqlalchemy import text
 
 from control_plane.db import Database, engine
 from control_plane.errors import Unreachable
 from control_plane.jobs import refold
-from control_plane.parts import origin
 from control_plane.settings import Settings, load
 from ledger.audit import verify_log
+from ledger.head import read_head
+
+# A running plane writes on: everything is read as of one moment.
+SNAPSHOT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
 
 async def verify() -> dict[str, Any]:
@@ -21,7 +25,8 @@ async def verify() -> dict[str, Any]:
     audit = engine(_database(settings).audit, connections=2, name="qcos-audit")
     try:
         async with audit.connect() as conn:
-            report = await verify_log(conn, head=settings.home / "head", origin=origin(settings))
+            await conn.execute(SNAPSHOT)
+            report = await verify_log(conn, head=read_head(settings.home / "head"))
     finally:
         await audit.dispose()
     document: dict[str, Any] = msgspec.to_builtins(report)

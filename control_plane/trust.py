@@ -47,7 +47,7 @@ def build(
 
 def _key(key: StoredKey) -> TrustedKey:
     return TrustedKey(
-        id=key.key_id,
+        id=f"{key.key_id}-{key.alg}",  # one name is used for both algorithms of a purpose; here it stands for one key
         alg=cast("Algorithm", key.alg),
         public=key.public,
         valid_from=timestamp(key.valid_from),

@@ -78,10 +78,7 @@ def drivers_config(settings: Settings) -> DriversConfig:
         backends=tuple(BackendConfig(**facts, memory_bytes=memory) for facts in given or [here]),
         children=settings.simulators,
         require_walls=settings.profile != "dev",
-        limits=Limits(
-            wall_s=settings.circuit_wall_s,
-            memory_bytes=settings.circuit_memory_mb << 20,
-        ),
+        limits=Limits(qpy=settings.qpy_enabled),
     )
 
 

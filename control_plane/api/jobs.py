@@ -16,7 +16,7 @@ import msgspec
 from litestar import Request, Response, WebSocket, get, post, websocket
 from litestar.exceptions import WebSocketDisconnect
 from litestar.openapi.spec import OpenAPIMediaType, Operation, Reference, RequestBody
-from litestar.params import Parameter
+from litestar.params import HeaderParameter, QueryParameter
 
 from control_plane.auth.access import may, require, visible
 from control_plane.auth.principal import Principal
@@ -49,12 +49,11 @@ class SubmitOperation(Operation):
 
 Wait = Annotated[
     float | None,
-    Parameter(query="wait", ge=0, le=300, description="Seconds to wait for the end."),
+    QueryParameter(name="wait", ge=0, le=300, description="Seconds to wait for the end."),
 ]
 IdempotencyKey = Annotated[
     str | None,
-    Parameter(
-        header="Idempotency-Key", min_length=1, max_length=MAX_KEY, pattern=r"^[!-~]+$"
+    HeaderParameter(name="Idempotency-Key", min_length=1, max_length=MAX_KEY, pattern=r"^[!-~]+$"
     ),
 ]
 
@@ -72,7 +71,7 @@ async def submit(
     live: Live,
     idempotency_key: IdempotencyKey = None,
     dry_run: Annotated[
-        bool, Parameter(description="Price and decide; write nothing.")
+        bool, QueryParameter(description="Price and decide; write nothing.")
     ] = False,
     wait: Wait = None,
 ) -> Response[Any]:
@@ -136,10 +135,10 @@ def _why(reason: Mapping[str, Any]) -> str:
 async def list_jobs(
     request: Request[Principal, Any, Any],
     plane: Plane,
-    state: Annotated[str | None, Parameter(max_length=32)] = None,
-    project: Annotated[str | None, Parameter(max_length=128)] = None,
-    limit: Annotated[int, Parameter(ge=1, le=1000)] = PAGE,
-    cursor: Annotated[str | None, Parameter(max_length=400)] = None,
+    in_state: Annotated[str | None, QueryParameter(name="state", max_length=32)] = None,
+    project: Annotated[str | None, QueryParameter(max_length=128)] = None,
+    limit: Annotated[int, QueryParameter(ge=1, le=1000)] = PAGE,
+    cursor: Annotated[str | None, QueryParameter(max_length=400)] = None,
 ) -> Response[Any]:
     """A page of the jobs that the caller may see; `Link`'s cursor leads to the next."""
     projects = visible(request.user, "job:read")
@@ -149,7 +148,7 @@ async def list_jobs(
             limit=limit + 1,
             projects=sorted(projects) if projects is not None else None,
             subject=None,
-            state=state,
+            state=in_state,
             project=project,
             before=_from_cursor(cursor),
         )
