@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which engine decides (design decision 5): chosen once at the start, said aloud, never switched while running.
+"""Which engine decides (design decision 5): chosen once at the start, said aloud, never switched later.
 
-`auto` takes an `opa` binary that is found, else the embedded engine, which only profile `dev` may use. Nothing is
-installed here. `find_opa` looks at files; the rest is a rule on values.
+`auto` takes an `opa` binary that is found, else the embedded engine, which only profile `dev` may use.
+Nothing is installed here. `find_opa` looks at files; the rest is a rule on values.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ class Choice(Struct, frozen=True):
 
 
 def find_opa(opa_bin: str | None) -> Path | None:
-    """The `opa` of QCOS_OPA_BIN, of `./.tools/bin` or of PATH, in this order; a named one that isn't there is an error."""
+    """The `opa` of QCOS_OPA_BIN, of `./.tools/bin` or of PATH, in this order; a named one that isn't there is
+    an error.
+    """
     if opa_bin:
         path = Path(opa_bin)
         if not (path.is_file() and os.access(path, os.X_OK)):

@@ -2,7 +2,7 @@
 """A policy decision as a value (G2): what was checked, what spoke against it, and under which revision.
 
 Pure: no clock, no I/O. A denial is a value that explains itself; the error for "no decision could be had" is
-`PolicyUnavailable`, which is never an allow (I5). Only `pdp.Pdp` builds a `Decision` from what an engine said.
+`PolicyUnavailable`, which is never an allow (I5). Only `pdp.Pdp` builds one from what an engine said.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ POLICY_NAMES = {
 _BUDGET_CODES = frozenset({"budget_exceeded", "budget_missing"})
 
 
-class PolicyUnavailable(QcosError):
-    """No decision could be had: engine down, slow, undefined, faulty, or an answer that isn't understood (I5)."""
+class PolicyUnavailable(QcosError):  # noqa: N818  # a state of the world that callers name, like `Refused`
+    """No decision could be had: engine down, slow, undefined, faulty, or an answer that isn't understood
+    (I5).
+    """
 
     code = "policy_unavailable"
 
@@ -46,7 +48,9 @@ class Check(Struct, frozen=True):
 
 
 class Reason(Struct, frozen=True):
-    """One thing that speaks against the request; `want` is the rule's, `have` the request's, `fix` would pass."""
+    """One thing that speaks against the request; `want` is the rule's, `have` the request's, `fix` would
+    pass.
+    """
 
     code: str
     level: Literal["hard", "soft"]
@@ -58,7 +62,9 @@ class Reason(Struct, frozen=True):
 
 
 class Decision(Struct, frozen=True):
-    """What policy said of one input document. `backends` are those it allows: empty whenever `allow` is false."""
+    """What policy said of one input document. `backends` are those it allows: empty whenever `allow` is
+    false.
+    """
 
     id: str
     allow: bool
@@ -73,7 +79,9 @@ class Decision(Struct, frozen=True):
     decided_at: datetime
 
     def document(self) -> dict[str, object]:
-        """The JSON of the outward contract: {id, allow, checks, reasons, policy_revision}; absent facts are left out."""
+        """The JSON of the outward contract: {id, allow, checks, reasons, policy_revision}; absent facts are
+        left out.
+        """
         return {
             "id": self.id,
             "allow": self.allow,
@@ -93,14 +101,13 @@ def _reason(reason: Reason) -> dict[str, object]:
         "message": reason.message,
         "rule": reason.rule,
     }
-    for name, value in (("want", reason.want), ("have", reason.have), ("fix", reason.fix)):
-        if value is not None:
-            shown[name] = value
-    return shown
+    told = {"want": reason.want, "have": reason.have, "fix": reason.fix}
+    return shown | {name: value for name, value in told.items() if value is not None}
 
 
 def problem_code(decision: Decision) -> str:
-    """The outward code of a denial: that of the budget where nothing else speaks against it, else `policy_denied`.
+    """The outward code of a denial: that of the budget where nothing else speaks against it, else
+    `policy_denied`.
 
     A missing budget goes before an exceeded one: without it the other can't be judged.
     """

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The input document of a `job:submit` decision, as frozen structs: the one place that names its fields.
 
-`policies/schemas/input.json` is generated from here and `opa check` types the rules against it. The PDP parses each
-document before an engine sees it, so a misspelt or missing field is `policy_unavailable` and never a rule that silently
-finds nothing. Time, budgets, usage and the project's limits all stand in the document: a decision can be made again
-from its input and revision alone. Money is compared in integer micro-units; the decimal strings are for people.
+`policies/schemas/input.json` is generated from here and `opa check` types the rules against it. The PDP
+parses each document before an engine sees it, so a misspelt or missing field is `policy_unavailable` and
+never a rule that silently finds nothing. Time, budgets, usage and the project's limits all stand in the
+document: a decision can be made again from its input and revision alone. Money is compared in integer
+micro-units; the decimal strings are for people.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ class Principal(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Job(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is asked: `executions` is circuits x parameter sets x bases x shots; `qubits` those declared or demanded."""
+    """What is asked: `executions` is circuits x parameter sets x bases x shots; `qubits` those declared or
+    demanded.
+    """
 
     project: str
     cost_center: str | None
@@ -80,14 +83,18 @@ class Usage(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TeamLimit(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the principal's team may use; `name` repeats the team (null where it has none), or the check fails."""
+    """What the principal's team may use; `name` repeats the team (null where it has none), or the check
+    fails.
+    """
 
     name: str | None
     shots_per_day: Count
 
 
 class DepartmentLimit(Struct, frozen=True, forbid_unknown_fields=True):
-    """Beginnings of the purposes that the principal's department may state ("*" is any); `name` as for a team."""
+    """Beginnings of the purposes that the principal's department may state ("*" is any); `name` as for a
+    team.
+    """
 
     name: str | None
     purposes: tuple[str, ...]

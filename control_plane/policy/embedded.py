@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The embedded engine: regopy behind a strict adapter, for profile `dev` only (design decision 5).
 
-Bare, regopy fails open: a built-in that it lacks is undefined, a shared interpreter answers for another's input, some
-errors say ok. So here: policies are compiled once; one thread alone ever touches the interpreter; built-in errors are
-strict; the input goes in as JSON text and never as a Python object; a call that isn't on the list below, or isn't a
-function of the policies themselves, refuses the load; and an answer must be one result with one binding.
-It does not find unsafe variables or old syntax: `opa check --strict` does, before policies are shipped.
+Bare, regopy fails open: a built-in that it lacks is undefined, a shared interpreter answers for another's
+input, some errors say ok. So here: policies are compiled once; one thread alone ever touches the interpreter;
+built-in errors are strict; the input goes in as JSON text and never as a Python object; a call that isn't on
+the list below, or isn't a function of the policies themselves, refuses the load; and an answer must be one
+result with one binding. It does not find unsafe variables or old syntax: `opa check --strict` does, before
+policies are shipped.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ BUILTINS = frozenset(
         "startswith",
     }
 )
-"""Built-ins of which the tests show that both engines agree. `sprintf` is none: it quotes what other built-ins made."""
+"""Built-ins of which the tests show that both engines agree. `sprintf` is none: it quotes what other
+built-ins made.
+"""
 
 _TEXT = re.compile(r'"(?:\\.|[^"\\])*"|`[^`]*`|#[^\n]*')
 _CALL = re.compile(r"(?<![\w.])([A-Za-z_][\w.]*)\(")
@@ -98,8 +101,8 @@ class _Compiled:
     """An interpreter and its bundle; touched by one thread only."""
 
     def __init__(self, policies: PolicySet) -> None:
-        from regopy import Interpreter  # type: ignore[import-untyped]  # heavy, and only this engine needs it
-        from regopy.rego_shared import LogLevel, RegoError  # type: ignore[import-untyped]
+        from regopy import Interpreter  # heavy, and only this engine needs it
+        from regopy.rego_shared import LogLevel, RegoError
 
         self._fault: type[Exception] = RegoError
         self._interpreter: Any = Interpreter()
@@ -135,7 +138,9 @@ class _Compiled:
 
 
 def demand_known_calls(modules: Mapping[str, str]) -> None:
-    """Raise PolicyUnavailable, naming file and call, unless each call is a listed built-in or an own function."""
+    """Raise PolicyUnavailable, naming file and call, unless each call is a listed built-in or an own
+    function.
+    """
     bare = {path: _TEXT.sub('""', source) for path, source in modules.items()}
     functions = {path.split("/")[1]: set(_DEFINED.findall(source)) for path, source in bare.items()}
     for path, source in bare.items():

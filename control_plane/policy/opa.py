@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """OPA as a sidecar, spoken to with opa-python-client over a Unix socket or loopback (G2, design decision 5).
 
-What the client would do by itself is off: no retry with sleeps, no redirect, no rewriting of policies (none is ever
-sent). Strict built-in errors are asked for with each decision, because an error inside a deny rule would otherwise drop
-the rule. An answer without `result` is undefined, which is an error. One session a process, made at first use.
+What the client would do by itself is off: no retry with sleeps, no redirect, no rewriting of policies (none
+is ever sent). Strict built-in errors are asked for with each decision, because an error inside a deny rule
+would otherwise drop the rule. An answer without `result` is undefined, which is an error. One session a
+process, made at first use.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
-from opa_client.opa_async import AsyncOpaClient  # type: ignore[import-untyped]
+from opa_client.opa_async import AsyncOpaClient
 
 from control_plane.policy.decision import PolicyUnavailable
 from control_plane.policy.revision import ENTRYPOINT, PolicySet
@@ -34,13 +35,13 @@ class OpaEngine:
     name = "opa"
 
     def __init__(self, policies: PolicySet, url: str, limit_s: float = LIMIT_S) -> None:
-        """Take `unix:///path`, `http://` on loopback or `https://`; raises PolicyUnavailable for any other."""
+        """Take `unix:///path`, `http://` on loopback or `https://`; else PolicyUnavailable."""
         self.policies = policies
         self._client = _Client(url)
         self._limit_s = limit_s
 
     async def evaluate(self, input_json: bytes) -> object:
-        """The decision rule's value; PolicyUnavailable on any error, undefined, and after `limit_s` seconds."""
+        """The decision rule's value; PolicyUnavailable on error, undefined, and after `limit_s` seconds."""
         body = b'{"input":' + input_json + b"}"
         path = f"/v1/data/{ENTRYPOINT}?strict-builtin-errors=true"
         return _result(await self._client.ask("POST", path, self._limit_s, body), "the policy's decision")
@@ -79,7 +80,7 @@ class _Client(AsyncOpaClient):  # type: ignore[misc]  # the library is untyped
 
     async def ask(self, method: str, path: str, limit_s: float, body: bytes | None = None) -> bytes:
         """One request, one answer of status 200, read whole; anything else is PolicyUnavailable."""
-        if self._session is None or self._session.closed:
+        if self._session is None:
             await self._init_session()
         url = f"{self.schema}{self.host}:{self.port}{path}"
         options: dict[str, Any] = {"allow_redirects": False, "timeout": aiohttp.ClientTimeout(total=limit_s)}
@@ -100,7 +101,8 @@ class _Client(AsyncOpaClient):  # type: ignore[misc]  # the library is untyped
 def opa_command(opa_bin: str | Path, address: str, policy_dir: str | Path) -> list[str]:
     """The command line that serves the policies below `policy_dir` at `unix:///path` or `http://127.0.0.1:PORT`.
 
-    Loopback or a socket of mode 0700 only; no version check, which is OPA's telemetry. Raises PolicyUnavailable for other addresses.
+    Loopback or a socket of mode 0700 only; no version check, which is OPA's telemetry. Raises
+    PolicyUnavailable for other addresses.
     """
     parts = urlsplit(address)
     if parts.scheme == "unix" and parts.path:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The policy decision point: the one caller of an engine (G2, I5).
 
-A document enters, a `Decision` leaves, or `PolicyUnavailable` is raised; there is no third way. Allow is computed here
-and is never a field that an engine could set: every required check is there exactly once and literally true, nothing
-speaks against the request, and at least one of the offered backends is left. An answer that contradicts itself is no
-answer. The PDP reads no clock and writes nothing: the caller records the decision.
+A document enters, a `Decision` leaves, or `PolicyUnavailable` is raised; there is no third way. Allow is
+computed here and is never a field that an engine could set: every required check is there exactly once and
+literally true, nothing speaks against the request, and at least one of the offered backends is left. An
+answer that contradicts itself is no answer. The PDP reads no clock and writes nothing: the caller records the
+decision.
 """
 
 from __future__ import annotations

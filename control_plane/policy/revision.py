@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The policy files as one value: sources, data, revision, and where each rule stands.
 
-A folder enters, a `PolicySet` leaves; both engines are given exactly this, and `revision` is a hash over every byte that
-can change a decision, so that a decision names the rules that made it. Tests and schemas are no part of it.
-Reads files; opens nothing else.
+A folder enters, a `PolicySet` leaves; both engines are given exactly this, and `revision` is a hash over
+every byte that can change a decision, so that a decision names the rules that made it. Tests and schemas are
+no part of it. Reads files; opens nothing else.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CODE = re.compile(r"^#\s+code:\s*(\w+)\s*$")
 
 
 class PolicySet(Struct, frozen=True):
-    """`modules` and `data` by path below `folder`; `rules` maps `package.code` to `package/file.rego:LINE`."""
+    """`modules` and `data` by path in `folder`; `rules`: `package.code` to `package/file.rego:LINE`."""
 
     folder: Path
     modules: Mapping[str, str]
@@ -38,8 +38,8 @@ class PolicySet(Struct, frozen=True):
     def limits(self, project: str, team: str | None, department: str | None) -> dict[str, object]:
         """The slice of `data/limits.json` that goes into an input document as `limits`.
 
-        Resolved here and not in Rego: a rule that falls back to a default when a key is missing would turn a lost key
-        into an allow (I5). Project values go before the plane's.
+        Resolved here and not in Rego: a rule that falls back to a default when a key is missing would turn a
+        lost key into an allow (I5). Project values go before the plane's.
         """
         held: dict[str, Any] = dict(self.data["limits"]["default"])
         held.update(self.data["limits"]["projects"].get(project, {}))
@@ -58,7 +58,7 @@ def default_folder() -> Path:
 
 
 def load(folder: Path | None = None) -> PolicySet:
-    """Read all policy files below `folder`; raises PolicyUnavailable, naming the file, if they can't be used."""
+    """Read all policy files; raises PolicyUnavailable, naming the file, if they can't be used."""
     root = folder or default_folder()
     try:
         modules = {
@@ -88,7 +88,9 @@ def digest(files: Mapping[str, bytes]) -> str:
 
 
 def locations(path: str, source: str) -> dict[str, str]:
-    """Where the rules of one module stand: `package.code` of each METADATA block that has one, `package.allow` too."""
+    """Where the rules of one module stand: `package.code` of each METADATA block that has one,
+    `package.allow` too.
+    """
     package = _PACKAGE.search(source)
     if package is None:
         raise PolicyUnavailable(f"{path}: not a package below qcos")

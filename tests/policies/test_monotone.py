@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """I5 in the rules themselves: no lost key and no value of another type turns a denial into an allow.
 
-Judged on the raw answer, before the PDP's own reading of the document, which would refuse most of these anyway.
-A change that yields another valid document is not meant here: null is a value where the schema says so.
+Judged on the raw answer, before the PDP's own reading of the document, which would refuse most of these
+anyway. A change that yields another valid document is not meant here: null is a value where the schema says
+so.
 """
 
 from __future__ import annotations

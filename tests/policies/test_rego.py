@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Rego itself: format, strict check against the schema, tests with full coverage, lint; and the schema is generated."""
+"""The Rego itself: format, strict check against the schema, tests with full coverage, lint; and the schema is
+generated.
+"""
 
 from __future__ import annotations
 

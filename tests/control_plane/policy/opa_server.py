@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real OPA for tests, on a Unix socket in a folder of its own; and the reason to skip where there is none."""
+"""A real OPA for tests, on a Unix socket in a folder of its own; and why to skip where there is none."""
 
 from __future__ import annotations
 

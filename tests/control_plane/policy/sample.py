@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An input document that every check allows, and ways to change it: shared by tests and by the golden answers."""
+"""An input document that every check allows, and ways to change it: shared by tests and by the golden
+answers.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The embedded engine answers as OPA did, whatever the texts, from any number of tasks; and its faults are no allow."""
+"""The embedded engine answers as OPA did, whatever the texts, from any number of tasks; and its faults are no
+allow.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,7 @@ async def test_answers_to_many_tasks_at_once_are_those_given_one_by_one(engine: 
 
 
 async def test_a_role_with_a_nul_in_it_is_no_role(engine: EmbeddedEngine) -> None:
-    """The C interface must not end a text at NUL: `quantum-engineer\\0evil` once matched `quantum-engineer`."""
+    """C ends a text at NUL: `quantum-engineer\\0evil` once matched `quantum-engineer`."""
     answer: Any = await engine.evaluate(encoded(document(principal__roles=["quantum-engineer\0evil"])))
     assert [reason["code"] for reason in answer["reasons"]] == ["role_required"]
 

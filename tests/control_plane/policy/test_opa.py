@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real OPA: golden answers, its revision, and that the embedded engine says the same of generated documents."""
+"""A real OPA: golden answers, its revision, and that the embedded engine says the same of generated
+documents.
+"""
 
 from __future__ import annotations
 
@@ -117,7 +119,7 @@ VALUES = st.recursive(
 @st.composite
 def documents(draw: st.DrawFn) -> dict[str, Any]:
     """A named document with up to three values replaced by anything, or lost."""
-    doc = draw(st.sampled_from([*ALLOWED.values(), *DENIED.values()]))
+    doc: dict[str, Any] = draw(st.sampled_from([*ALLOWED.values(), *DENIED.values()]))
     for _ in range(draw(st.integers(1, 3))):
         path = draw(st.sampled_from([path for path in paths(doc) if path]))
         doc = without(doc, path) if draw(st.booleans()) else replaced(doc, path, draw(VALUES))

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""I5 against a broken OPA: whatever comes over the wire, no fault becomes an allow. The servers here are real sockets."""
+"""I5 against a broken OPA: whatever comes over the wire, no fault becomes an allow. The servers here are real
+sockets.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""I5: whatever an engine says, the PDP answers with a sound decision or with `policy_unavailable`, never by accident."""
+"""I5: whatever an engine says, the PDP answers with a sound decision or with `policy_unavailable`, never by
+accident.
+"""
 
 from __future__ import annotations
 

@@ -84,7 +84,8 @@ def test_no_policies_is_no_policy(tmp_path: Path) -> None:
 
 
 def test_a_code_belongs_to_the_next_rule_only() -> None:
-    source = "package qcos.x\n\n# METADATA\n# custom:\n#   code: a\n\ndeny contains 1 if true\n\ndeny contains 2 if true\n"
+    rules = "deny contains 1 if true\n\ndeny contains 2 if true\n"
+    source = f"package qcos.x\n\n# METADATA\n# custom:\n#   code: a\n\n{rules}"
     assert locations("qcos/x/x.rego", source) == {"x.a": "x/x.rego:7"}
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes `golden.json`: what a real OPA answers to each named document. Run: `python -m tests.vectors.policy.make`.
+"""Makes `golden.json`: what a real OPA answers to each named document. Run: `python -m
+tests.vectors.policy.make`.
 
 Made again when the policies change on purpose; the difference is then part of the review.
 """
