@@ -10,8 +10,9 @@ Contract: the fold reads these sections of a body, and nothing else:
 
 each as the result of the `store` call makes it with `body()`.
 
-The same entries in the same order give the same books, which `differences` compares with the rows. An entry that can't
-follow those before it raises; no balance is guessed. Pure: no clock, randomness, socket or database.
+The same entries in the same order give the same books, which `differences` compares with the rows. An entry
+that can't follow those before it raises; no balance is guessed. Pure: no clock, randomness, socket or
+database.
 """
 
 from decimal import Decimal
@@ -119,10 +120,11 @@ def fold(books: Books, kind: str, body: dict[str, Any]) -> Books:
         if "enlarge" in body:
             _fold_enlarge(books, msgspec.convert(body["enlarge"], EnlargeRecord))
         if "settle" in body:
-            if "parked" in body["settle"]:
-                _fold_park(books, msgspec.convert(body["settle"], ParkRecord))
+            section = body["settle"]
+            if isinstance(section, dict) and "parked" in section:
+                _fold_park(books, msgspec.convert(section, ParkRecord))
             else:
-                _fold_settle(books, msgspec.convert(body["settle"], SettleRecord))
+                _fold_settle(books, msgspec.convert(section, SettleRecord))
     except msgspec.ValidationError as error:
         raise BooksInconsistent(str(error), field=kind) from error
     return books
@@ -138,8 +140,8 @@ def differences(rows: Books, folded: Books) -> list[str]:
     )
     for name, stored, rebuilt in parts:
         for key in sorted(stored.keys() | rebuilt.keys()):
-            if stored.get(key) != rebuilt.get(key):
-                found.append(f"{name} {key}: row {stored.get(key)}, ledger {rebuilt.get(key)}")
+            row, entry = stored.get(key), rebuilt.get(key)
+            found += [] if row == entry else [f"{name} {key}: row {row}, ledger {entry}"]
     return found
 
 

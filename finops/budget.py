@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Budgets: scopes, periods and their windows, and the balance algebra.
 
-Contract: money behaves like a card (decision 6). A hold reserves the most that a job can cost; settling it captures what
-it did cost and releases the rest; a capture above the hold is an overrun, recorded and counted, never hidden. A hold and
-its settlement count in the window of the moment when the hold was made, so a job over midnight has one month.
+Contract: money behaves like a card (decision 6). A hold reserves the most that a job can cost; settling it
+captures what it did cost and releases the rest; a capture above the hold is an overrun, recorded and counted,
+never hidden. A hold and its settlement count in the window of the moment when the hold was made, so a job
+over midnight has one month.
 
 Pure: no clock, randomness, socket or database. Not here:
 soft and advisory budgets, alerts, currency exchange.
 """
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final, Literal
 
@@ -38,7 +39,7 @@ class Scope(Struct, frozen=True):
 
 
 class Period(Struct, frozen=True):
-    """How often a budget begins anew: a UTC month or quarter, never (`total`), or the last `days` UTC days."""
+    """When a budget begins anew: each UTC month or quarter, never (`total`); or the last `days` UTC days."""
 
     kind: Literal["monthly", "quarterly", "total", "rolling"]
     days: int | None = None
@@ -56,25 +57,12 @@ class Windows(Struct, frozen=True):
     rolling: str
     total: str = "all"
 
-    def of(self, period: Period) -> str:
-        """The window in which a budget of this period counts the moment."""
-        return str(getattr(self, period.kind))
-
 
 class Balance(Struct, frozen=True):
     """One window of one budget: what is held and what was captured."""
 
     held: Decimal = ZERO
     captured: Decimal = ZERO
-
-    @property
-    def spent(self) -> Decimal:
-        """Held and captured together: what the limit must cover."""
-        return money.total((self.held, self.captured))
-
-    def fits(self, amount: Decimal, limit: Decimal) -> bool:
-        """Whether a hold of this amount keeps held + captured within the limit (I3)."""
-        return money.total((self.spent, amount)) <= limit
 
     def hold(self, amount: Decimal) -> "Balance":
         """The balance with the amount reserved."""
@@ -131,7 +119,7 @@ def settlement(held: Decimal, capture: Decimal) -> Settlement:
 
 
 def parse_scope(text: str) -> Scope:
-    """Read `tenant:NAME`, `project:NAME`, `cost_center:NAME`, `user:NAME` or `provider:NAME`; raises BudgetInvalid."""
+    """Read `kind:NAME` where the kind is one of `SCOPES`; raises BudgetInvalid."""
     kind, _, name = text.partition(":")
     if kind not in SCOPES:
         raise BudgetInvalid(f"want one of {', '.join(SCOPES)}, then a colon and a name", field="scope")
@@ -160,8 +148,3 @@ def windows(at: datetime) -> Windows:
     day = at.astimezone(UTC)
     quarter = (day.month + 2) // 3
     return Windows(f"{day.year:04}-{day.month:02}", f"{day.year:04}-Q{quarter}", f"{day:%Y-%m-%d}")
-
-
-def first_day(last: str, days: int) -> str:
-    """The first day window of the `days` that end with the day window `last`."""
-    return (datetime.fromisoformat(last) - timedelta(days=days - 1)).date().isoformat()

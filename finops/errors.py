@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: N818 - named for what is wrong, as their codes are
 """What finops refuses, each with a stable code and the field at fault.
 
     FinopsError
-    ├── AmountInvalid        amount_invalid       not a plain decimal in range (NaN, negative, 10^30, exponent)
+    ├── AmountInvalid        amount_invalid       no plain decimal in range (NaN, negative, 10^30)
     ├── CurrencyMismatch     currency_mismatch    two currencies met; nothing is converted here
     ├── FactInvalid          fact_invalid         a meter that is unknown or given twice
     ├── RateCardInvalid      rate_card_invalid    a card that can't be read in one way only
@@ -13,7 +14,7 @@
     ├── HoldClosed           hold_closed          the job's hold was settled before
     └── BooksInconsistent    books_inconsistent   recorded entries contradict each other
 
-"Over budget" and "no budget" are values (`store.Exceeded`, `store.Missing`), not errors: a refusal is an answer.
+"Over budget" and "no budget" are values (`store.Exceeded`, `store.Missing`): a refusal is an answer.
 """
 
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Metered facts (G6): what was used, in which unit, by whose word.
 
-Contract: a fact is a meter, a non-negative quantity, its fixed unit, and its source: `vendor` (the provider says so),
-`measured` (the plane saw it) or `estimated` (computed), with the name of who said it. What isn't known is an absent
-fact, never a zero: a simulator reports no `qpu_seconds`. Shots are the primary unit. Prices are not here.
-Pure: no clock, randomness, socket or database.
+Contract: a fact is a meter, a non-negative quantity, its fixed unit, and its source: `vendor` (the provider
+says so), `measured` (the plane saw it) or `estimated` (computed), with the name of who said it. What isn't
+known is an absent fact, never a zero: a simulator reports no `qpu_seconds`. Shots are the primary unit.
+Prices are not here. Pure: no clock, randomness, socket or database.
 """
 
 from collections.abc import Iterable

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What became of a hold: the values that `store` answers with, and the section of an entry that each writes.
 
-Contract: `body()` is canonical JSON that `books.fold` reads. A refusal (`Exceeded`, `Missing`) has no body: nothing was
-reserved. Pure: no clock, randomness, socket or database.
+Contract: `body()` is canonical JSON that `books.fold` reads. A refusal (`Exceeded`, `Missing`) has no body:
+nothing was reserved. Pure: no clock, randomness, socket or database.
 """
 
 from decimal import Decimal

@@ -2,10 +2,10 @@
 """Amounts: exact decimals with a currency, and the one text form of each.
 
 Contract: what enters is a `Decimal` or a plain decimal string; NaN, infinities, negatives, exponents in text,
-more than 12 decimals and 10^15 or more are refused with the field named. What leaves is exact: arithmetic in `exact()`
-raises rather than rounds, and `text` writes equal amounts as equal strings (no exponent, no trailing zeros).
-No conversion between currencies exists here: a rate of exchange would be a price, with a source and a date.
-Pure: no clock, randomness, socket or database.
+more than 12 decimals and 10^15 or more are refused with the field named. What leaves is exact: arithmetic in
+`exact()` raises rather than rounds, and `text` writes equal amounts as equal strings (no exponent, no
+trailing zeros). No conversion between currencies exists here: a rate of exchange would be a price, with a
+source and a date. Pure: no clock, randomness, socket or database.
 """
 
 import re
@@ -32,7 +32,7 @@ ZERO = Decimal(0)
 
 _PLAIN = re.compile(r"(0|[1-9][0-9]{0,14})(\.[0-9]{1,12})?", re.ASCII)
 _CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
-# 15 + 12 digits times 15 + 12 digits fit into 54; Inexact is trapped so that a lost digit is an error, not a cent.
+# 15 + 12 digits times 15 + 12 digits fit into 54; Inexact is trapped: a lost digit is an error.
 _EXACT = Context(prec=80, traps=[Inexact, InvalidOperation, Overflow, Clamped])
 
 
@@ -58,8 +58,8 @@ def parse(value: object, field: str) -> Decimal:
 
 
 def check(value: Decimal, field: str) -> Decimal:
-    """Return the value if it is finite, not negative, below 10^15 and has at most 12 decimals; raises AmountInvalid."""
-    if not isinstance(value, Decimal) or not value.is_finite():
+    """Return a finite value that is not negative, below 10^15, with at most 12 decimals; or AmountInvalid."""
+    if not value.is_finite():
         raise AmountInvalid("want a finite decimal", field=field)
     if value < 0:
         raise AmountInvalid("is negative", field=field)
@@ -76,7 +76,7 @@ def check(value: Decimal, field: str) -> Decimal:
 
 
 def measured(value: Decimal | float, field: str) -> Decimal:
-    """A measured quantity: floats (clocks give them) are rounded up to 10^-6, so that a bound stays a bound."""
+    """A measured quantity; a float (clocks give them) is rounded up to 10^-6, so that a bound stays one."""
     if isinstance(value, bool):
         raise AmountInvalid("want a number", field=field)
     if isinstance(value, float):
@@ -106,9 +106,3 @@ def currency(code: object, field: str = "currency") -> str:
     if not isinstance(code, str) or not _CURRENCY.fullmatch(code):
         raise CurrencyMismatch("want a three-letter ISO 4217 code", field=field)
     return code
-
-
-def same_currency(want: str, got: str, field: str = "currency") -> None:
-    """Refuse a second currency; raises CurrencyMismatch with both."""
-    if want != got:
-        raise CurrencyMismatch(f"want {want}, got {got}", field=field)

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rate cards: prices as data, the most a job can cost, and what it did cost.
 
-Contract: a card is JSON with a version, effective dates, one currency, the source of its prices and that source's date,
-a stated precision and rounding, and for each provider and device a rate a meter. `hash` is SHA-256 over its canonical
-JSON (RFC 8785; the card holds only strings, integers and null), so a bill that names it can be recomputed.
+Contract: a card is JSON with a version, effective dates, one currency, the source of its prices and that
+source's date, a stated precision and rounding, and for each provider and device a rate a meter. `hash` is
+SHA-256 over its canonical JSON (RFC 8785; the card holds only strings, integers and null), so a bill that
+names it can be recomputed.
 
-- `upper_bound` is never below `charge` for work that stays within the executions and the deadline it was given.
-- `charge` writes one line for each priced meter that has a fact, each rounded as the card says; the amount is the exact
-  sum of the lines. Facts without a price cost nothing and stay facts.
+- `upper_bound` is never below `charge` for work that stays within the executions and the deadline it was
+  given.
+- `charge` writes one line for each priced meter that has a fact, each rounded as the card says; the amount is
+  the exact sum of the lines. Facts without a price cost nothing and stay facts.
 - No price, or no bound for one, raises UnknownPrice: nothing is ever free by omission.
 
 Not here: tiers, minima, provider credits, currency exchange. Pure: no clock, randomness, socket or database.
@@ -32,7 +34,7 @@ ANY_DEVICE: Final = "*"
 
 _ROUNDING: Final = {"half_even": ROUND_HALF_EVEN, "half_up": ROUND_HALF_UP}
 _PRECISIONS: Final = frozenset(money.text(Decimal(1).scaleb(-places)) for places in range(money.DECIMALS + 1))
-# What a job can use of these is bounded by what it asked for; any other priced meter needs a `cap` on the card.
+# What a job can use of these is bounded by what it asked for; any other priced meter needs a `cap`.
 _BOUND_BY_DEADLINE: Final = ("simulator_seconds", "qpu_seconds")
 _BOUNDED: Final = frozenset({"tasks", "shots", *_BOUND_BY_DEADLINE})
 _ROUNDER: Final = Context(prec=80)
@@ -59,7 +61,7 @@ class Price(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Card(Struct, frozen=True, forbid_unknown_fields=True):
-    """The card's JSON document, version 1. Dates begin at 00:00 UTC; `effective_until` is the first day not covered."""
+    """The card's JSON, version 1. Dates begin at 00:00 UTC; `effective_until` is the first day after."""
 
     version: Literal[1]
     name: _Text
@@ -104,7 +106,7 @@ class RateCard(Struct, frozen=True):
 
 
 class ChargeLine(Struct, frozen=True):
-    """One charged meter: `amount` is quantity × rate, rounded as the card says; `quantity` is what was billed."""
+    """One charged meter: `amount` is the billed `quantity` × `rate`, rounded as the card says."""
 
     meter: str
     quantity: Decimal
@@ -158,7 +160,7 @@ def parse_card(data: bytes) -> RateCard:
 def upper_bound(
     card: RateCard, provider: str, device: str, executions: int, deadline_s: Decimal | float, tasks: int = 1
 ) -> Money:
-    """The most that `executions` shots in `tasks` tasks of at most `deadline_s` seconds each can cost, rounded up.
+    """The most that `executions` shots in `tasks` tasks of `deadline_s` seconds each can cost, rounded up.
 
     Raises UnknownPrice, or AmountInvalid for a count or deadline out of range.
     """
@@ -176,7 +178,7 @@ def upper_bound(
 
 
 def charge(card: RateCard, provider: str, facts: Iterable[Fact], device: str = ANY_DEVICE) -> Charge:
-    """What the measured facts cost on the provider's device; raises UnknownPrice, FactInvalid or AmountInvalid."""
+    """What the facts cost on the provider's device; raises UnknownPrice, FactInvalid or AmountInvalid."""
     measured = by_meter(facts)
     tasks = measured["tasks"].quantity if "tasks" in measured else Decimal(1)
     lines: list[ChargeLine] = []
@@ -196,7 +198,7 @@ def charge(card: RateCard, provider: str, facts: Iterable[Fact], device: str = A
 
 
 def _billed(rate: Rate, quantity: Decimal | None, tasks: Decimal) -> Decimal:
-    """The quantity that is billed: at most the rate's cap a task; a job never has less than one task's cap."""
+    """What is billed: at most the rate's cap a task, and a job has one task at least."""
     if rate.cap is None:
         if quantity is None:
             raise UnknownPrice("has neither a bound nor a cap", field=rate.meter)

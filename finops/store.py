@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Budgets, holds and rate cards in PostgreSQL (I3); the one file of this package that holds SQL.
 
-Contract: every function takes a connection whose transaction its caller owns, and whose tenant is set: row-level security
-shows that tenant's rows only. `hold`, `enlarge` and `settle` lock the budgets they touch, in id order, until that
-transaction ends: MUST come late in it, and two holds in one transaction can deadlock. Results are values; their
-`body()` is the section that the caller MUST write into the ledger entry of the same transaction, so that
-`books.fold` of the entries equals these rows (I6).
+Contract: every function takes a connection whose transaction its caller owns, and whose tenant is set:
+row-level security shows that tenant's rows only. `hold`, `enlarge` and `settle` lock the budgets they touch,
+in id order, until that transaction ends: MUST come late in it, and two holds in one transaction can deadlock.
+Results are values; their `body()` is the section that the caller MUST write, afterwards, into the ledger
+entry of the same transaction, so that `books.fold` of the entries in their order equals these rows (I6).
 
 Not here: who may set a budget (the access rules), the entries (the ledger), quotas of shots and jobs.
 """
@@ -54,6 +54,7 @@ __all__ = [
     "set_budget",
     "settle",
     "show",
+    "tenants",
 ]
 
 _parsed = lru_cache(maxsize=64)(parse_card)  # a card's bytes never change
@@ -64,7 +65,8 @@ async def set_budget(
 ) -> BudgetSet:
     """Create a budget or change its limit; the result is the body of `budget:set`.
 
-    A limit below what is spent is allowed and stops new holds. The currency of a budget never changes: CurrencyMismatch.
+    A limit below what is spent is allowed and stops new holds. The currency of a budget never changes:
+    CurrencyMismatch.
     """
     parsed = parse_scope(scope)
     if parsed.kind == "tenant" and parsed.name != tenant:
@@ -93,7 +95,7 @@ async def applicable(
     provider: str | None,
     at: datetime,
 ) -> list[BudgetView]:
-    """The budgets that a job of this project, cost centre, user and provider touches, with their standing now."""
+    """The budgets that a job with these names touches, as they stand now."""
     named = (("project", project), ("cost_center", cost_center), ("user", user), ("provider", provider))
     scopes = [f"tenant:{tenant}"] + [f"{kind}:{name}" for kind, name in named if name]
     return await _standing(conn, tenant, scopes, at)
@@ -169,8 +171,8 @@ async def settle(
 ) -> Settled:
     """Capture what a job cost and release the rest of its hold, once; a parked hold can be settled.
 
-    A capture above the hold is counted in full and told as `overrun`. Without a currency the hold's own is meant.
-    Raises HoldUnknown, HoldClosed or CurrencyMismatch.
+    A capture above the hold is counted in full and told as `overrun`. Without a currency the hold's own is
+    meant. Raises HoldUnknown, HoldClosed or CurrencyMismatch.
     """
     values = {
         "tenant": tenant,
@@ -229,7 +231,7 @@ async def card(conn: AsyncConnection, tenant: str, card_hash: str) -> RateCard:
 
 
 async def books(conn: AsyncConnection, tenant: str) -> Books:
-    """The tenant's rows in the form of the fold, to compare the two (I6); all holds ever made, so not for a request."""
+    """The tenant's rows in the form of the fold (I6): all holds ever made, so not for a request."""
     found = Books()
     values = {"tenant": tenant}
     for row in (await conn.execute(_ALL_BUDGETS, values)).mappings():
@@ -319,7 +321,9 @@ _STANDING = text("""
     ) AS wanted, finops.standing(:tenant, wanted.budgets, wanted.windows) AS s
 """)
 _HOLD = text("""
-    SELECT * FROM finops.place_hold(:tenant, :job, cast(:budgets AS text[]), :month, :quarter, :day, :amount, :currency)
+    SELECT * FROM finops.place_hold(
+        :tenant, :job, cast(:budgets AS text[]), :month, :quarter, :day, :amount, :currency
+    )
 """)
 _ENLARGE = text("SELECT * FROM finops.enlarge_hold(:tenant, :job, :amount, :currency)")
 _SETTLE = text("SELECT * FROM finops.settle_hold(:tenant, :job, :capture, :currency)")
@@ -338,6 +342,7 @@ _CURRENT_CARD = text("""
     ORDER BY pushed_at DESC LIMIT 1
 """)
 _CARD = text("SELECT document FROM finops.rate_card WHERE tenant = :tenant AND hash = :hash")
+_TENANTS = text("SELECT DISTINCT tenant FROM finops.budget ORDER BY tenant")
 _ALL_BUDGETS = text(
     "SELECT budget_id, scope, period, limit_amount, currency FROM finops.budget WHERE tenant = :tenant"
 )
@@ -345,3 +350,8 @@ _ALL_WINDOWS = text(
     "SELECT budget_id, window_key, held, captured FROM finops.budget_window WHERE tenant = :tenant"
 )
 _ALL_HOLDS = text("SELECT * FROM finops.hold WHERE tenant = :tenant")
+
+
+async def tenants(conn: AsyncConnection) -> list[str]:
+    """Every tenant that has a budget; for the audit role."""
+    return list((await conn.execute(_TENANTS)).scalars())

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Budgets, their windows, holds and rate cards (G6, G7, I3, I6, decision 6).
 
-Placing, enlarging and settling a hold are functions here, each one round trip: on a hot budget the time a row stays
-locked is the throughput, so the check and the change don't wait for a client in between. Their one discipline: whoever
-changes a window holds the row lock of its budget, and budgets are locked in id order. Under those locks a new statement
-sees every balance as committed, whatever window it lies in; reading balances in the statement that waits for the lock
-would see them as they were before the wait. They run with their caller's rights, so row-level security holds in them.
+Placing, enlarging and settling a hold are functions here, each one round trip: on a hot budget the time a row
+stays locked is the throughput, so the check and the change don't wait for a client in between. Their one
+discipline: whoever changes a window holds the row lock of its budget, and budgets are locked in id order.
+Under those locks a new statement sees every balance as committed, whatever window it lies in; reading
+balances in the statement that waits for the lock would see them as they were before the wait. They run with
+their caller's rights, so row-level security holds in them.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ down_revision = "0001_ledger"
 branch_labels = None
 depends_on = None
 
-# `window` and `limit` are reserved words, hence window_key and limit_amount. Ids are compared bytewise, so that their
-# order is the same in every session. A low fillfactor lets the updates of hot rows be heap-only.
+# `window` and `limit` are reserved words, hence window_key and limit_amount. Ids are compared bytewise, so
+# that their order is the same in every session. A low fillfactor lets the updates of hot rows be heap-only.
 TABLES = """
 CREATE SCHEMA finops;
 
@@ -29,7 +30,7 @@ CREATE TABLE finops.budget (
     budget_id text COLLATE "C" NOT NULL,
     scope text COLLATE "C" NOT NULL,
     period text NOT NULL CHECK (period ~ '^(monthly|quarterly|total|rolling:[0-9]+)$'),
-    days integer GENERATED ALWAYS AS (nullif(ltrim(period, 'abcdefghijklmnopqrstuvwxyz:'), '')::integer) STORED,
+    days integer GENERATED ALWAYS AS (substring(period from '[0-9]+$')::integer) STORED,
     limit_amount numeric NOT NULL CHECK (limit_amount >= 0 AND limit_amount < 1e15),
     currency text NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
     PRIMARY KEY (tenant, budget_id),
@@ -74,8 +75,8 @@ CREATE TABLE finops.rate_card (
 );
 """
 
-# A rolling budget counts what is held whenever it was held, and what was captured in its last days: an old hold that is
-# still open can't drop out of the sum.
+# A rolling budget counts what is held whenever it was held, and what was captured in its last days: an old
+# hold that is still open can't drop out of the sum.
 STANDING = """
 CREATE FUNCTION finops.standing(p_tenant text, p_budgets text[], p_windows text[])
 RETURNS TABLE (budget_id text, scope text, period text, window_key text, limit_amount numeric,
@@ -112,8 +113,10 @@ $$;
 ANSWER = """outcome text, budget_id text, scope text, period text, window_key text, limit_amount numeric,
                held numeric, captured numeric, currency text"""
 
-# 1. lock, in id order  2. all there, one of a project, one currency  3. room in each  4. the hold, unique by job
-# 5. the windows. Nothing is written before step 4, so a refusal leaves nothing.
+NOTHING = "NULL, NULL, NULL, NULL, NULL::numeric, NULL::numeric, NULL::numeric"
+
+# 1. lock, in id order  2. all there, one of a project, one currency  3. room in each
+# 4. the hold, unique by job  5. the windows. Nothing is written before step 4, so a refusal leaves nothing.
 PLACE = f"""
 CREATE FUNCTION finops.place_hold(p_tenant text, p_job text, p_wanted text[], p_month text, p_quarter text,
                                   p_day text, p_amount numeric, p_currency text)
@@ -134,11 +137,11 @@ BEGIN
         INTO v_windows, v_project, v_foreign
         FROM finops.budget b WHERE b.tenant = p_tenant AND b.budget_id = ANY (v_budgets);
     IF v_project IS NOT TRUE OR NOT v_budgets @> p_wanted THEN
-        RETURN QUERY SELECT 'missing', NULL, NULL, NULL, NULL, NULL::numeric, NULL::numeric, NULL::numeric, NULL;
+        RETURN QUERY SELECT 'missing', {NOTHING}, NULL;
         RETURN;
     END IF;
     IF v_foreign IS NOT NULL THEN
-        RETURN QUERY SELECT 'currency', NULL, NULL, NULL, NULL, NULL::numeric, NULL::numeric, NULL::numeric, v_foreign;
+        RETURN QUERY SELECT 'currency', {NOTHING}, v_foreign;
         RETURN;
     END IF;
     RETURN QUERY SELECT 'exceeded', s.* FROM finops.standing(p_tenant, v_budgets, v_windows) s
@@ -149,7 +152,7 @@ BEGIN
     INSERT INTO finops.hold (tenant, job_id, amount, currency, budgets, windows)
         VALUES (p_tenant, p_job, p_amount, p_currency, v_budgets, v_windows) ON CONFLICT DO NOTHING;
     IF NOT FOUND THEN
-        RETURN QUERY SELECT 'exists', NULL, NULL, NULL, NULL, NULL::numeric, NULL::numeric, NULL::numeric, NULL;
+        RETURN QUERY SELECT 'exists', {NOTHING}, NULL;
         RETURN;
     END IF;
     RETURN QUERY
@@ -157,12 +160,13 @@ BEGIN
             SELECT p_tenant, p.budget_id, p.window_key, p_amount, 0
             FROM unnest(v_budgets, v_windows) AS p (budget_id, window_key)
             ON CONFLICT (tenant, budget_id, window_key) DO UPDATE SET held = w.held + excluded.held
-            RETURNING 'held', w.budget_id, NULL, NULL, w.window_key, NULL::numeric, w.held, w.captured, p_currency;
+            RETURNING 'held', w.budget_id, NULL, NULL, w.window_key, NULL::numeric, w.held, w.captured,
+            p_currency;
 END
 $$;
 """
 
-# The same windows as the hold's: a job counts where it was admitted. `held` in the answer is by how much it grew.
+# The same windows as the hold's: a job counts where it was admitted. In the answer, `held` is the growth.
 ENLARGE = f"""
 CREATE FUNCTION finops.enlarge_hold(p_tenant text, p_job text, p_amount numeric, p_currency text)
 RETURNS TABLE ({ANSWER})
@@ -174,11 +178,13 @@ DECLARE
 BEGIN
     SELECT * INTO v_hold FROM finops.hold h WHERE h.tenant = p_tenant AND h.job_id = p_job;
     PERFORM finops.lock_budgets(p_tenant, v_hold.budgets);
-    SELECT * INTO v_hold FROM finops.hold h WHERE h.tenant = p_tenant AND h.job_id = p_job FOR NO KEY UPDATE;
+    SELECT * INTO v_hold FROM finops.hold h WHERE h.tenant = p_tenant AND h.job_id = p_job
+        FOR NO KEY UPDATE;
     IF v_hold.state IS DISTINCT FROM 'held' OR v_hold.currency <> p_currency THEN
-        RETURN QUERY SELECT CASE WHEN v_hold.state IS NULL THEN 'unknown' WHEN v_hold.state <> 'held' THEN 'closed'
-                                 ELSE 'currency' END,
-            NULL, NULL, NULL, NULL, NULL::numeric, NULL::numeric, NULL::numeric, v_hold.currency;
+        RETURN QUERY SELECT
+            CASE WHEN v_hold.state IS NULL THEN 'unknown' WHEN v_hold.state <> 'held' THEN 'closed'
+                 ELSE 'currency' END,
+            {NOTHING}, v_hold.currency;
         RETURN;
     END IF;
     v_by := greatest(p_amount - v_hold.amount, 0);
@@ -191,13 +197,14 @@ BEGIN
     UPDATE finops.budget_window w SET held = w.held + v_by
         FROM unnest(v_hold.budgets, v_hold.windows) AS p (budget_id, window_key)
         WHERE w.tenant = p_tenant AND w.budget_id = p.budget_id AND w.window_key = p.window_key;
-    RETURN QUERY SELECT 'held', p.budget_id, NULL, NULL, p.window_key, v_hold.amount + v_by, v_by, NULL::numeric, p_currency
+    RETURN QUERY SELECT 'held', p.budget_id, NULL, NULL, p.window_key, v_hold.amount + v_by, v_by,
+        NULL::numeric, p_currency
         FROM unnest(v_hold.budgets, v_hold.windows) AS p (budget_id, window_key);
 END
 $$;
 """
 
-# Captured in full even where it exceeds the hold or the limit: what was used is owed, and an overrun is told, not cut.
+# Captured in full even where it exceeds the hold or the limit: what was used is owed, and an overrun is told.
 SETTLE = """
 CREATE FUNCTION finops.settle_hold(p_tenant text, p_job text, p_capture numeric, p_currency text)
 RETURNS TABLE (outcome text, captured numeric, released numeric, overrun numeric, currency text,
@@ -219,7 +226,8 @@ BEGIN
         WHERE h.tenant = p_tenant AND h.job_id = p_job AND h.state <> 'settled'
         RETURNING * INTO v_hold;
     IF NOT FOUND THEN
-        RETURN QUERY SELECT 'closed', NULL::numeric, NULL::numeric, NULL::numeric, NULL, NULL::text[], NULL::text[];
+        RETURN QUERY SELECT 'closed', NULL::numeric, NULL::numeric, NULL::numeric, NULL,
+            NULL::text[], NULL::text[];
         RETURN;
     END IF;
     UPDATE finops.budget_window w SET held = w.held - v_hold.amount, captured = w.captured + p_capture

@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Budgets, holds and cards on a real PostgreSQL (I3, I6, I7)."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+import finops
+from control_plane.db import engine as make_engine
+from control_plane.db import transaction
+from finops import store
+from finops.budget import BudgetView
+from finops.errors import (
+    AmountInvalid,
+    BudgetInvalid,
+    CurrencyMismatch,
+    HoldClosed,
+    HoldExists,
+    HoldUnknown,
+    UnknownPrice,
+)
+from tests.postgres import TestDatabase
+
+AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
+AER = (Path(finops.__file__).parent / "cards" / "aer.json").read_bytes()
+D = Decimal
+
+
+@pytest.fixture
+async def engine(database: TestDatabase) -> AsyncIterator[AsyncEngine]:
+    """The application's own login."""
+    made = make_engine(database.app)
+    yield made
+    await made.dispose()
+
+
+@pytest.fixture
+async def conn(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """One transaction of tenant `demo`."""
+    async with transaction(engine, "demo") as conn:
+        yield conn
+
+
+async def budget(
+    conn: AsyncConnection, amount: str = "1", scope: str = "project:p", period: str = "monthly"
+) -> str:
+    """A budget in USD."""
+    return (await store.set_budget(conn, "demo", scope, period, D(amount), "USD")).budget_id
+
+
+async def standing(conn: AsyncConnection, at: datetime = AT) -> dict[str, tuple[Decimal, Decimal, Decimal]]:
+    """(held, captured, available) by scope and period."""
+    views = await store.show(conn, "demo", at)
+    return {f"{view.scope} {view.period}": (view.held, view.captured, view.available) for view in views}
+
+
+async def hold(
+    conn: AsyncConnection, job: str, budgets: list[str], amount: str, at: datetime = AT
+) -> store.HoldResult:
+    """Hold USD."""
+    return await store.hold(conn, "demo", job, budgets, D(amount), "USD", at)
+
+
+async def test_a_hold_is_captured_once_and_the_rest_released(conn: AsyncConnection) -> None:
+    """I3, path step 7: hold, capture, release, like a card."""
+    id_ = await budget(conn)
+    held = await hold(conn, "j1", [id_], "0.52")
+    assert isinstance(held, store.Held)
+    assert held.body() == {
+        "job_id": "j1",
+        "amount": "0.52",
+        "currency": "USD",
+        "budgets": [{"id": id_, "window": "2026-11"}],
+    }
+    assert await standing(conn) == {"project:p monthly": (D("0.52"), D(0), D("0.48"))}
+    settled = await store.settle(conn, "demo", "j1", D("0.38"), "USD")
+    assert (settled.captured, settled.released, settled.overrun) == (D("0.38"), D("0.14"), D(0))
+    assert await standing(conn) == {"project:p monthly": (D(0), D("0.38"), D("0.62"))}
+    with pytest.raises(HoldClosed):
+        await store.settle(conn, "demo", "j1", D("0.38"))
+    with pytest.raises(HoldClosed):
+        await store.release(conn, "demo", "j1")
+    assert await standing(conn) == {"project:p monthly": (D(0), D("0.38"), D("0.62"))}
+
+
+async def test_a_hold_is_unique_by_tenant_and_job(conn: AsyncConnection) -> None:
+    """I3: a job repeated holds nothing more, settled or not."""
+    id_ = await budget(conn)
+    await hold(conn, "j1", [id_], "0.1")
+    with pytest.raises(HoldExists):
+        await hold(conn, "j1", [id_], "0.1")
+    await store.release(conn, "demo", "j1")
+    with pytest.raises(HoldExists):
+        await hold(conn, "j1", [id_], "0.1")
+    assert await standing(conn) == {"project:p monthly": (D(0), D(0), D(1))}
+
+
+async def test_a_job_must_fit_in_every_budget_that_it_touches(conn: AsyncConnection) -> None:
+    """I3: the refusal names each budget that is too small, and nothing is held in the others."""
+    large = await budget(conn, "10")
+    small = await budget(conn, "0.5", "cost_center:CC-RD-42", "quarterly")
+    tiny = await budget(conn, "0.4", "user:engineer", "total")
+    refused = await hold(conn, "j1", [tiny, large, small], "0.52")
+    assert isinstance(refused, store.Exceeded)
+    assert {(view.budget_id, view.available) for view in refused.budgets} == {
+        (small, D("0.5")),
+        (tiny, D("0.4")),
+    }
+    assert all(held == 0 for held, _, _ in (await standing(conn)).values())
+    assert isinstance(await hold(conn, "j1", [tiny, large, small], "0.4"), store.Held)
+    assert all(held == D("0.4") for held, _, _ in (await standing(conn)).values())
+
+
+async def test_a_hold_may_take_a_budget_to_the_last_decimal_and_no_further(conn: AsyncConnection) -> None:
+    """I3: the boundary is exact."""
+    id_ = await budget(conn, "0.3")
+    for number in range(3):
+        assert isinstance(await hold(conn, f"j{number}", [id_], "0.1"), store.Held)
+    assert isinstance(await hold(conn, "j3", [id_], "0.000000000001"), store.Exceeded)
+    assert isinstance(await hold(conn, "j4", [id_], "0"), store.Held)
+
+
+async def test_a_job_needs_a_budget_of_its_project(conn: AsyncConnection) -> None:
+    """`budget_missing`: no budget, another scope's alone, one that isn't there."""
+    assert isinstance(await hold(conn, "j1", [], "0"), store.Missing)
+    user = await budget(conn, "1", "user:engineer")
+    assert isinstance(await hold(conn, "j1", [user], "0.1"), store.Missing)
+    project = await budget(conn)
+    assert isinstance(await hold(conn, "j1", [project, "gone"], "0.1"), store.Missing)
+    assert isinstance(await hold(conn, "j1", [project, user], "0.1"), store.Held)
+
+
+async def test_an_overrun_is_captured_in_full_and_told(conn: AsyncConnection) -> None:
+    """Path step 7: a charge above the hold is never hidden; new holds stop."""
+    id_ = await budget(conn)
+    await hold(conn, "j1", [id_], "0.9")
+    settled = await store.settle(conn, "demo", "j1", D("1.25"))
+    assert settled.body() == {
+        "job_id": "j1",
+        "capture": "1.25",
+        "release": "0",
+        "overrun": "0.35",
+        "currency": "USD",
+        "budgets": [{"id": id_, "window": "2026-11"}],
+    }
+    assert await standing(conn) == {"project:p monthly": (D(0), D("1.25"), D("-0.25"))}
+    assert isinstance(await hold(conn, "j2", [id_], "0"), store.Exceeded)
+
+
+async def test_a_parked_hold_stays_until_it_is_settled(conn: AsyncConnection) -> None:
+    """I3: the hold of an UNCERTAIN job outlives it, counted, and can end later."""
+    id_ = await budget(conn)
+    await hold(conn, "j1", [id_], "0.9")
+    assert (await store.park(conn, "demo", "j1")).amount == D("0.9")
+    assert isinstance(await hold(conn, "j2", [id_], "0.2"), store.Exceeded)
+    with pytest.raises(HoldClosed):
+        await store.enlarge(conn, "demo", "j1", D(1), "USD")
+    await store.settle(conn, "demo", "j1", D("0.3"))
+    assert await standing(conn) == {"project:p monthly": (D(0), D("0.3"), D("0.7"))}
+    with pytest.raises(HoldClosed):
+        await store.park(conn, "demo", "j1")
+
+
+async def test_a_hold_is_enlarged_within_its_budgets_or_stays(conn: AsyncConnection) -> None:
+    """Path step 5: above the hold, enlarge it or fail; enough, and nothing moves."""
+    id_ = await budget(conn)
+    await hold(conn, "j1", [id_], "0.5")
+    grown = await store.enlarge(conn, "demo", "j1", D("0.75"), "USD")
+    assert isinstance(grown, store.Enlarged)
+    assert (grown.by, grown.amount) == (D("0.25"), D("0.75"))
+    assert isinstance(await store.enlarge(conn, "demo", "j1", D("1.01"), "USD"), store.Exceeded)
+    same = await store.enlarge(conn, "demo", "j1", D("0.1"), "USD")
+    assert isinstance(same, store.Enlarged)
+    assert (same.by, same.amount) == (D(0), D("0.75"))
+    assert await standing(conn) == {"project:p monthly": (D("0.75"), D(0), D("0.25"))}
+
+
+async def test_no_hold_no_settlement(conn: AsyncConnection) -> None:
+    """A job that held nothing is charged nothing by accident."""
+    with pytest.raises(HoldUnknown):
+        await store.settle(conn, "demo", "j1", D(1))
+    with pytest.raises(HoldUnknown):
+        await store.enlarge(conn, "demo", "j1", D(1), "USD")
+    with pytest.raises(HoldClosed):
+        await store.park(conn, "demo", "j1")
+
+
+async def test_a_lowered_limit_stops_new_holds_and_touches_no_old_one(conn: AsyncConnection) -> None:
+    """G7: lowering below what is spent is allowed."""
+    id_ = await budget(conn)
+    await hold(conn, "j1", [id_], "0.52")
+    assert await budget(conn, "0.1") == id_
+    assert await standing(conn) == {"project:p monthly": (D("0.52"), D(0), D("-0.42"))}
+    assert isinstance(await hold(conn, "j2", [id_], "0.01"), store.Exceeded)
+    await store.settle(conn, "demo", "j1", D("0.09"))
+    assert isinstance(await hold(conn, "j2", [id_], "0.01"), store.Held)
+
+
+async def test_a_month_begins_anew_and_a_job_stays_in_the_month_of_its_hold(conn: AsyncConnection) -> None:
+    """G7: the UTC calendar, and one month a job."""
+    monthly, total = await budget(conn), await budget(conn, "1.5", period="total")
+    midnight = datetime(2026, 12, 1, tzinfo=UTC)
+    before = midnight - timedelta(milliseconds=1)
+    await hold(conn, "j1", [monthly, total], "0.9", before)
+    assert isinstance(await hold(conn, "j2", [monthly, total], "0.2", before), store.Exceeded)
+    assert isinstance(await hold(conn, "j2", [monthly, total], "0.2", midnight), store.Held)
+    await store.settle(conn, "demo", "j1", D("0.8"))
+    assert (await standing(conn, before))["project:p monthly"] == (D(0), D("0.8"), D("0.2"))
+    assert (await standing(conn, midnight))["project:p monthly"] == (D("0.2"), D(0), D("0.8"))
+    assert (await standing(conn, midnight))["project:p total"] == (D("0.2"), D("0.8"), D("0.5"))
+
+
+async def test_a_rolling_budget_forgets_old_captures_but_no_open_hold(conn: AsyncConnection) -> None:
+    """I3: what was captured leaves after its days, what is still held never does, over a leap day too."""
+    id_ = await budget(conn, "1", period="rolling:7")
+    first = datetime(2028, 2, 26, 23, tzinfo=UTC)
+    await hold(conn, "j1", [id_], "0.5", first)
+    await store.settle(conn, "demo", "j1", D("0.5"))
+    await hold(conn, "j2", [id_], "0.3", first + timedelta(days=3))
+    last = first + timedelta(days=6)
+    assert isinstance(await hold(conn, "j3", [id_], "0.3", last), store.Exceeded)
+    assert (await standing(conn, last))["project:p rolling:7"] == (D("0.3"), D("0.5"), D("0.2"))
+    assert (await standing(conn, last + timedelta(days=1)))["project:p rolling:7"] == (
+        D("0.3"),
+        D(0),
+        D("0.7"),
+    )
+    assert (await standing(conn, last + timedelta(days=99)))["project:p rolling:7"] == (
+        D("0.3"),
+        D(0),
+        D("0.7"),
+    )
+
+
+async def test_the_budgets_that_apply_are_those_of_the_jobs_names(conn: AsyncConnection) -> None:
+    """G7: tenant, project, cost centre, user and provider; no one else's."""
+    scopes = ["tenant:demo", "project:p", "cost_center:CC", "user:u", "provider:aer"]
+    for scope in [*scopes, "project:q", "user:p"]:
+        await budget(conn, scope=scope)
+    await budget(conn, period="total")
+    views: list[BudgetView] = await store.applicable(
+        conn, "demo", project="p", cost_center="CC", user="u", provider="aer", at=AT
+    )
+    assert sorted(view.scope for view in views) == sorted([*scopes, "project:p"])
+    alone = await store.applicable(
+        conn, "demo", project="r", cost_center=None, user=None, provider=None, at=AT
+    )
+    assert [view.scope for view in alone] == ["tenant:demo"]
+
+
+@pytest.mark.parametrize("amount", ["NaN", "-1", "1E30", "Infinity", "1E-13"])
+async def test_impossible_amounts_change_nothing(conn: AsyncConnection, amount: str) -> None:
+    """NaN, negative, 10^30: refused with the field named, before PostgreSQL sees them."""
+    id_ = await budget(conn)
+    with pytest.raises(AmountInvalid, match=r"^amount: "):
+        await budget(conn, amount)
+    with pytest.raises(AmountInvalid, match=r"^amount: "):
+        await hold(conn, "j1", [id_], amount)
+    await hold(conn, "j1", [id_], "0.5")
+    with pytest.raises(AmountInvalid, match=r"^capture: "):
+        await store.settle(conn, "demo", "j1", D(amount))
+    assert await standing(conn) == {"project:p monthly": (D("0.5"), D(0), D("0.5"))}
+
+
+async def test_currencies_never_mix(conn: AsyncConnection) -> None:
+    """Wrong currency: refused with the field named, wherever it enters."""
+    id_ = await budget(conn)
+    with pytest.raises(CurrencyMismatch, match=r"^currency: "):
+        await store.set_budget(conn, "demo", "project:p", "monthly", D(1), "EUR")
+    with pytest.raises(CurrencyMismatch, match="want USD, got EUR"):
+        await store.hold(conn, "demo", "j1", [id_], D("0.1"), "EUR", AT)
+    await hold(conn, "j1", [id_], "0.5")
+    with pytest.raises(CurrencyMismatch, match="want USD, got EUR"):
+        await store.enlarge(conn, "demo", "j1", D(1), "EUR")
+    with pytest.raises(CurrencyMismatch, match="want USD, got EUR"):
+        await store.settle(conn, "demo", "j1", D("0.1"), "EUR")
+    assert await standing(conn) == {"project:p monthly": (D("0.5"), D(0), D("0.5"))}
+
+
+async def test_a_tenants_budget_is_its_own(conn: AsyncConnection) -> None:
+    """I7: no budget is set for another tenant's name."""
+    with pytest.raises(BudgetInvalid, match=r"^scope: "):
+        await budget(conn, scope="tenant:other")
+
+
+async def test_another_tenant_sees_and_changes_nothing(engine: AsyncEngine) -> None:
+    """I7: rows, ids, job names and cards are behind the wall, existence included."""
+    async with transaction(engine, "demo") as conn:
+        id_ = await budget(conn)
+        await hold(conn, "j1", [id_], "0.5")
+        pushed = await store.push_card(conn, "demo", AER)
+    async with transaction(engine, "other") as conn:
+        for tenant in ("demo", "other"):
+            assert await store.show(conn, tenant, AT) == []
+            assert isinstance(await store.hold(conn, tenant, "j2", [id_], D("0.1"), "USD", AT), store.Missing)
+            with pytest.raises(HoldUnknown):
+                await store.settle(conn, tenant, "j1", D("0.1"))
+            with pytest.raises(UnknownPrice):
+                await store.card(conn, tenant, pushed.hash)
+        mine = await store.set_budget(conn, "other", "project:p", "monthly", D(1), "USD")
+        assert isinstance(
+            await store.hold(conn, "other", "j1", [mine.budget_id], D("0.1"), "USD", AT), store.Held
+        )
+    async with transaction(engine, "demo") as conn:
+        assert await standing(conn) == {"project:p monthly": (D("0.5"), D(0), D("0.5"))}
+
+
+@pytest.mark.parametrize("table", ["budget", "budget_window", "hold", "rate_card"])
+async def test_the_application_deletes_no_money(engine: AsyncEngine, table: str) -> None:
+    """Decision 4: what was held or priced stays."""
+    with pytest.raises(ProgrammingError, match="permission denied"):
+        async with transaction(engine, "demo") as conn:
+            await conn.execute(text(f"DELETE FROM finops.{table}"))
+
+
+async def test_the_newest_card_in_force_prices(conn: AsyncConnection) -> None:
+    """G7: by its dates, then by when it was pushed; an old card stays readable by its hash."""
+    with pytest.raises(UnknownPrice):
+        await store.current_card(conn, "demo", AT)
+    first = await store.push_card(conn, "demo", AER)
+    second = await store.push_card(conn, "demo", AER.replace(b'"revision": 1', b'"revision": 2'))
+    future = AER.replace(b'"revision": 1', b'"revision": 3').replace(b"2026-01-01", b"2027-01-01")
+    third = await store.push_card(conn, "demo", future)
+    assert await store.current_card(conn, "demo", AT) == second
+    assert await store.current_card(conn, "demo", datetime(2027, 1, 1, tzinfo=UTC)) == third
+    with pytest.raises(UnknownPrice):
+        await store.current_card(conn, "demo", datetime(2025, 12, 31, tzinfo=UTC))
+    assert await store.card(conn, "demo", first.hash) == first
+    await store.push_card(conn, "demo", AER)
+    assert await store.current_card(conn, "demo", AT) == first
