@@ -11,6 +11,7 @@ import asyncio
 import json
 from pathlib import Path
 
+from control_plane.policy import document as document_of
 from control_plane.policy.opa import OpaEngine
 from control_plane.policy.revision import load
 from tests.control_plane.policy.opa_server import opa_server
@@ -33,7 +34,9 @@ async def answers(url: str) -> list[dict[str, object]]:
 
 
 def main() -> None:
-    """Write the file."""
+    """Write the schema of the input, then the file."""
+    schema = json.dumps(document_of.schema(), indent=2, sort_keys=True) + "\n"
+    (load().folder / "schemas/input.json").write_text(schema, "utf-8")
     with opa_server(load().folder) as url:
         rows = asyncio.run(answers(url))
     GOLDEN.write_text(json.dumps(rows, indent=1, sort_keys=True, ensure_ascii=True) + "\n", "utf-8")
