@@ -34,6 +34,7 @@ from hal_drivers.base import (
     DeviceStatus,
     Failed,
     Finished,
+    Format,
     Handle,
     Outcome,
     Queued,
@@ -62,7 +63,7 @@ from hal_drivers.pool import Bounds, Child, ChildLost, Pool, Spent
 if TYPE_CHECKING:
     from hal_drivers.table import BackendConfig, DriversConfig
 
-COMPILE_BOUNDS = Bounds(memory_bytes=320 << 20, cpu_s=1.5, wall_s=10.0)
+COMPILE_BOUNDS = Bounds(memory_bytes=320 << 20, cpu_s=1.3, wall_s=10.0)
 """With the idle child's 100 MB below 512 MB; wall time is wider because a busy machine is no fault of the circuit."""
 RUN_OVERHEAD_BYTES = 32 << 20
 KEPT_TASKS = 10_000
@@ -139,7 +140,7 @@ class AerDriver:
         return Calibration(id="sha256:" + hashlib.sha256(data).hexdigest(), valid_from=self._since, data=data)
 
     def _device(self, backend: BackendConfig) -> Device:
-        formats = ("QASM3", "QASM2", "QPY") if self._limits.qpy else ("QASM3", "QASM2")
+        formats: tuple[Format, ...] = ("QASM3", "QASM2", "QPY") if self._limits.qpy else ("QASM3", "QASM2")
         statevector = int(math.log2(max(1, backend.memory_bytes - RUN_OVERHEAD_BYTES) / 16))
         by_method = {"statevector": min(statevector, self._limits.qubits), "stabilizer": self._limits.qubits}
         return Device(
@@ -213,7 +214,7 @@ class AerDriver:
         if not 1 <= task.shots <= backend.max_shots:
             raise ProgramUnsupported(f"{task.shots} shots asked, the backend takes 1 to {backend.max_shots}")
         if task.token not in self._records:
-            # 63 bits: the seed travels as a JSON integer of the plane and as a signed one of Aer.
+            # 53 bits: the seed goes into canonical JSON as an integer.
             seed = task.seed if task.seed is not None else secrets.randbits(53)
             record = _Record(task, compiled, seed)
             self._records[task.token] = record

@@ -131,7 +131,7 @@ def _answer(body: bytes) -> bytes:
             CircuitTooComplex.code if oversize else CircuitInvalid.code,
             "the result is too large" if oversize else "the circuit cannot be translated",
         )
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001
         # pyo3's PanicException is no Exception; whoever panicked is not to be trusted with another circuit.
         if "memory" in str(error).lower():
             return _odd(CircuitTooComplex.code, "the circuit needs more memory than is granted")

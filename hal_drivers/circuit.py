@@ -17,8 +17,9 @@ import math
 import platform
 import re
 import warnings
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import qiskit
 from qiskit import qasm2, qasm3, qpy
@@ -117,7 +118,8 @@ def warm_up() -> None:
     old = 'OPENQASM 2.0;\ninclude "qelib1.inc";\nqreg q[1];\ncreg c[1];\nh q[0];\nmeasure q -> c;\n'
     limits = Limits()
     qasm3.loads(bell)
-    for form, source in (("QASM2", old), ("QASM3", bell)):
+    sources: tuple[tuple[Format, str], ...] = (("QASM2", old), ("QASM3", bell))
+    for form, source in sources:
         call = CompileCall(
             format=form, source=source.encode(), parameters={}, limits=limits, memory_bytes=1 << 28
         )
@@ -157,7 +159,7 @@ def _read(form: Format, source: bytes) -> QuantumCircuit:
                 return _read_qpy(source)
     except (DriverError, MemoryError, RecursionError):
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the readers raise what they like; each means the same here
         raise _invalid(form, error) from None
 
 
@@ -167,7 +169,7 @@ def _read_qasm3(source: str) -> QuantumCircuit:
         warnings.simplefilter("ignore")
         try:
             return qasm3.loads_experimental(source)
-        except Exception:  # its refusals are no verdict
+        except Exception:  # noqa: BLE001 - its refusals are no verdict
             return qasm3.loads(source)
 
 
@@ -234,7 +236,8 @@ def expanded_gates(circuit: QuantumCircuit, limits: Limits) -> int:
 
 def _repeats(operation: ControlFlowOp) -> int:
     # A while loop's count is unknowable; its run has a deadline.
-    return len(operation.params[0]) if isinstance(operation, ForLoopOp) else 1
+    repeats: int = len(operation.params[0]) if isinstance(operation, ForLoopOp) else 1
+    return repeats
 
 
 def _annotated(operation: AnnotatedOperation, limits: Limits) -> int:
@@ -245,22 +248,24 @@ def _annotated(operation: AnnotatedOperation, limits: Limits) -> int:
                 raise CircuitTooComplex(f"a gate has more than {limits.controls} controls")
             factor *= 1 << modifier.num_ctrl_qubits
         elif isinstance(modifier, PowerModifier):
-            factor *= max(1, math.ceil(abs(modifier.power)))
+            factor *= max(1, math.ceil(min(abs(float(modifier.power)), 1e9)))
     return factor
 
 
-def _defined(operation: Any, known: dict[object, int], block: Any) -> int:
+def _defined(operation: Operation, known: dict[object, int], block: Callable[[QuantumCircuit], int]) -> int:
     """Weight by definition, each looked into once: nested definitions double in size with each level."""
+    key = (type(operation), operation.name, operation.num_qubits, tuple(operation.params))
     try:
-        key: object = (type(operation), operation.name, operation.num_qubits, tuple(operation.params))
-        hash(key)
+        if key in known:
+            return known[key]
     except TypeError:
-        key = id(operation)
-    if key not in known:
-        definition = getattr(operation, "definition", None)
-        # Without a definition (a matrix) it is synthesised, at about 4^n gates.
-        known[key] = 4 ** min(operation.num_qubits, 16) if definition is None else max(1, block(definition))
-    return known[key]
+        key = None  # an array among the parameters
+    definition = getattr(operation, "definition", None)
+    # Without a definition it is synthesised, at about 4^n gates.
+    weight: int = 4 ** min(operation.num_qubits, 16) if definition is None else max(1, block(definition))
+    if key is not None:
+        known[key] = weight
+    return weight
 
 
 def _measured_bits(circuit: QuantumCircuit) -> set[int]:

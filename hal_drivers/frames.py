@@ -8,6 +8,7 @@ structs, nothing executed. Requests are bounded too, so that a child cannot be m
 from __future__ import annotations
 
 import struct
+from typing import TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -75,12 +76,12 @@ class Ready(Struct, frozen=True, tag="ready", forbid_unknown_fields=True):
     versions: dict[str, str]
 
 
-Request = CompileCall | RunCall
-Reply = Artefact | Counts | Refusal | Ready
+Request: TypeAlias = CompileCall | RunCall
+Reply: TypeAlias = Artefact | Counts | Refusal | Ready
 
 encode = msgspec.msgpack.Encoder().encode
-decode_request = msgspec.msgpack.Decoder(Request).decode
-decode_reply = msgspec.msgpack.Decoder(Reply).decode
+_requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+_replies: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
 
 
 def frame(message: Request | Reply, limit: int) -> bytes:
@@ -89,3 +90,13 @@ def frame(message: Request | Reply, limit: int) -> bytes:
     if len(body) > limit:
         raise ValueError(f"a frame of {len(body)} bytes is over the limit of {limit}")
     return LENGTH.pack(len(body)) + body
+
+
+def decode_request(body: bytes) -> Request:
+    """Raises msgspec.DecodeError."""
+    return _requests.decode(body)
+
+
+def decode_reply(body: bytes) -> Reply:
+    """Raises msgspec.DecodeError for anything that is no closed reply."""
+    return _replies.decode(body)

@@ -33,6 +33,7 @@ from hal_drivers.frames import (
     LENGTH,
     REPLY_BYTES,
     REQUEST_BYTES,
+    CompileCall,
     Ready,
     Refusal,
     Reply,
@@ -110,7 +111,8 @@ class Zygote:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         with theirs:
-            self._process = subprocess.Popen(
+            # A few milliseconds, once; and the death signal follows the thread that starts the process.
+            self._process = subprocess.Popen(  # noqa: ASYNC220
                 [
                     sys.executable,
                     "-P",
@@ -190,6 +192,7 @@ class Child:
         self._writer = writer
         self._reason: str | None = None
         self._warm_bytes = 0
+        self._expected: int | None = None
 
     async def greet(self) -> Ready:
         """Wait until it is warm and walled."""
@@ -248,11 +251,15 @@ class Child:
         return max(0.005, min(wall, bounds.cpu_s - (self._cpu() - cpu_started)))
 
     async def _receive(self) -> Reply:
+        """May be cancelled and called again: what is known of a half-read frame is kept."""
         try:
-            size = LENGTH.unpack(await self._reader.readexactly(LENGTH.size))[0]
-            if size > REPLY_BYTES:
+            if self._expected is None:
+                self._expected = LENGTH.unpack(await self._reader.readexactly(LENGTH.size))[0]
+            if self._expected > REPLY_BYTES:
                 raise EOFError
-            return decode_reply(await self._reader.readexactly(size))
+            body = await self._reader.readexactly(self._expected)
+            self._expected = None
+            return decode_reply(body)
         except (asyncio.IncompleteReadError, OSError, msgspec.DecodeError) as error:
             raise EOFError from error
 
@@ -285,13 +292,17 @@ class Child:
 
 
 class Pool:
-    """``children`` tasks at once, one warm spare more; ``async with`` starts and ends every process."""
+    """``children`` runs at once, one compilation beside them, one warm spare; ``async with`` ends every process.
+
+    Compilations have a lane of their own: they last milliseconds and must not stand behind a run of minutes.
+    """
 
     def __init__(self, children: int, *, require_walls: bool) -> None:
         self._children = children
         self._require_walls = require_walls
         self._zygote = Zygote()
-        self._slots = asyncio.Semaphore(children)
+        self._runs = asyncio.Semaphore(children)
+        self._compiles = asyncio.Semaphore(1)
         self._idle: list[Child] = []
         self._busy: set[Child] = set()
         self._arrived = asyncio.Condition()
@@ -305,7 +316,7 @@ class Pool:
             await self._spawn()
             if self._require_walls and (missing := self.walls_missing()):
                 raise WallsMissing(f"around the circuit child there is no {', no '.join(missing)}")
-            await asyncio.gather(*(self._spawn() for _ in range(self._children)))
+            await asyncio.gather(*(self._spawn() for _ in range(self._children + 1)))
         except BaseException:
             await self.close()
             raise
@@ -351,26 +362,31 @@ class Pool:
     ) -> tuple[Reply, Spent]:
         """Raises ChildLost; BackendUnavailable if no child can be had. ``started`` gets the child, to kill it."""
         data = frame(request, REQUEST_BYTES)
+        lane = self._compiles if isinstance(request, CompileCall) else self._runs
         self.waiting += 1
         try:
-            await self._slots.acquire()
+            await lane.acquire()
         finally:
             self.waiting -= 1
         try:
             child = await self._take()
-            try:
-                if started is not None:
-                    started(child)
-                return await child.call(data, bounds)
-            except EOFError:
-                raise await self._mourn(child) from None
-            except asyncio.CancelledError:
-                child.kill("canceled")
-                raise
-            finally:
-                self._give_back(child)
+            if started is not None:
+                started(child)
+            return await self._serve(child, data, bounds)
         finally:
-            self._slots.release()
+            lane.release()
+
+    async def _serve(self, child: Child, data: bytes, bounds: Bounds) -> tuple[Reply, Spent]:
+        try:
+            return await child.call(data, bounds)
+        except EOFError:
+            raise await self._mourn(child) from None
+        except asyncio.CancelledError:
+            child.kill("canceled")
+            self._later(self._reap(child))
+            raise
+        finally:
+            self._give_back(child)
 
     async def _take(self) -> Child:
         async with self._arrived:
@@ -438,9 +454,10 @@ class Pool:
             self._ready = await child.greet()
         except (EOFError, TimeoutError):
             lost = await self._mourn(child)
-            raise BackendUnavailable(
-                f"a circuit child ended before it was ready ({lost.exit_code})"
-            ) from None
+            raise BackendUnavailable(f"a circuit child ended before it was ready ({lost.exit_code})") from None
+        except BaseException:
+            child.kill("canceled")
+            raise
         async with self._arrived:
             self._idle.insert(0, child)
             self._arrived.notify()

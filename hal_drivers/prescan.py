@@ -81,6 +81,8 @@ def _scan_text(source: bytes, limits: Limits) -> Scan:
     if "\0" in text:
         raise CircuitInvalid("the source has a NUL character", line=_line(text, text.index("\0")))
     text = _blank_comments(text)
+    if text.count(";") > limits.gates:
+        raise CircuitTooComplex(f"the source has more than {limits.gates} statements")
     _check_nesting(text, limits)
     _check_includes(text)
     scan = _declarations(text, limits)

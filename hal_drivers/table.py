@@ -38,7 +38,7 @@ class DriversConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     backends: tuple[BackendConfig, ...] = (BackendConfig(id="aer-local"),)
     children: int = 1
-    """Children of this process that work at once; one more stands warm as a spare."""
+    """Runs of this process at once; beside them one child compiles and one stands warm as a spare."""
     require_walls: bool = False
     """True outside profile ``dev``: refuse to start where the kernel grants no wall."""
     limits: Limits = Limits()

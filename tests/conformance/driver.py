@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Conformance of a driver: what its capability record claims is tested, the rest must be refused (decision 8, G14).
+
+``await check_driver(make)`` runs every check on drivers that ``make`` builds, one fresh driver a check. A driver
+passes when it returns; a failed claim is an AssertionError that names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from uuid import uuid4
+
+import pytest
+
+from hal_drivers.base import (
+    Canceled,
+    Compiled,
+    CompileRequest,
+    Device,
+    Driver,
+    Finished,
+    Handle,
+    Stopped,
+    StoppedAfter,
+    Task,
+    TooLate,
+    Unknown,
+)
+from hal_drivers.errors import (
+    BackendUnknown,
+    CircuitInvalid,
+    CircuitTooComplex,
+    HandleUnknown,
+    NotFinished,
+    ProgramUnsupported,
+)
+
+BELL = b'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit[2] q;\nbit[2] c;\nh q[0];\ncx q[0], q[1];\nc = measure q;\n'
+ONE = b'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit[2] q;\nbit[2] c;\nx q[0];\nc = measure q;\n'
+# Every shot measures in its middle, so a million of them last far longer than any wait here.
+LONG = (
+    b'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit[12] q;\nbit[12] c;\n'
+    + b"h q[0];\nrx(0.3) q[1];\nc[0] = measure q[0];\nreset q[0];\n" * 50
+    + b"c = measure q;\n"
+)
+WAIT_S = 60.0
+
+Make = Callable[[], Driver]
+Check = Callable[[Driver, Device], Awaitable[None]]
+
+
+async def check_driver(make: Make) -> None:
+    """Run every check; ``make`` builds a driver that is not entered yet."""
+    for check in CHECKS:
+        driver = make()
+        devices = await driver.devices()
+        assert devices, "a driver reaches at least one device"
+        async with driver:
+            await check(driver, devices[0])
+
+
+async def _compile(driver: Driver, device: Device, source: bytes, shots: int = 1000) -> Compiled:
+    return await driver.compile(
+        CompileRequest(format="QASM3", source=source, parameters={}, backend=device.id, shots=shots)
+    )
+
+
+async def _run(
+    driver: Driver, device: Device, source: bytes, *, seed: int | None, shots: int = 1000
+) -> Handle:
+    compiled = await _compile(driver, device, source, shots)
+    return await driver.submit(compiled, Task(token=str(uuid4()), shots=shots, seed=seed, deadline_s=WAIT_S))
+
+
+async def check_queries_name_the_backend(driver: Driver, device: Device) -> None:
+    status = await driver.status(device.id)
+    assert status.online
+    assert status.queue_depth >= 0
+    first, second = await driver.calibration(device.id), await driver.calibration(device.id)
+    assert first == second, "a calibration is a snapshot"
+    assert first.valid_from.utcoffset() is not None, "times are aware"
+    for query in (driver.status, driver.calibration):
+        with pytest.raises(BackendUnknown):
+            await query("no-such-backend")
+
+
+async def check_compiling_is_deterministic(driver: Driver, device: Device) -> None:
+    first, second = await _compile(driver, device, BELL), await _compile(driver, device, BELL)
+    assert first.artefact == second.artefact
+    assert first.qasm3 == second.qasm3
+    assert (first.facts.qubits, first.facts.clbits, first.facts.measured_bits) == (2, 2, (0, 1))
+    assert first.versions
+
+
+async def check_counts_add_up_in_qiskits_order(driver: Driver, device: Device) -> None:
+    handle = await _run(driver, device, ONE, seed=None)
+    assert isinstance(await driver.poll(handle, WAIT_S), Finished)
+    outcome = await driver.result(handle)
+    assert sum(outcome.counts.values()) == outcome.shots_executed == 1000
+    assert len(outcome.blocks) <= 64
+    assert sum(block.shots for block in outcome.blocks) == 1000
+    assert outcome.started_at <= outcome.ended_at
+    if device.simulator:
+        assert outcome.counts == {"01": 1000}, "the last classical bit stands left"
+        assert outcome.usage.qpu_s is None, "a simulator has no QPU seconds"
+
+
+async def check_a_seed_repeats_the_counts(driver: Driver, device: Device) -> None:
+    if not device.capabilities.seed:
+        return
+    outcomes = []
+    for seed in (7, 7, 8):
+        handle = await _run(driver, device, BELL, seed=seed)
+        await driver.poll(handle, WAIT_S)
+        outcomes.append(await driver.result(handle))
+    assert outcomes[0].counts == outcomes[1].counts
+    assert [outcome.seed for outcome in outcomes] == [7, 7, 8]
+    assert outcomes[0].counts != outcomes[2].counts
+
+
+async def check_a_token_runs_once(driver: Driver, device: Device) -> None:
+    if not device.capabilities.idempotent_submit:
+        return
+    compiled = await _compile(driver, device, BELL)
+    task = Task(token=str(uuid4()), shots=100, seed=1)
+    first, second = await driver.submit(compiled, task), await driver.submit(compiled, task)
+    assert first == second == await driver.find(task.token)
+
+
+async def check_find_knows_only_what_was_submitted(driver: Driver, device: Device) -> None:
+    del device
+    assert await driver.find(str(uuid4())) is None
+
+
+async def check_cancel_stops_the_work(driver: Driver, device: Device) -> None:
+    if device.capabilities.cancel != "running":
+        return
+    handle = await _run(driver, device, LONG, seed=1, shots=device.max_shots)
+    with pytest.raises(NotFinished):
+        await driver.result(handle)
+    canceled = await driver.cancel(handle)
+    assert isinstance(canceled, Canceled | StoppedAfter)
+    assert isinstance(await driver.poll(handle), Stopped), "when cancel returns, nothing runs"
+    assert isinstance(await driver.cancel(handle), Canceled), "cancel is idempotent"
+    after = await _run(driver, device, BELL, seed=1)
+    assert isinstance(await driver.poll(after, WAIT_S), Finished), "the device goes on serving"
+    assert isinstance(await driver.cancel(after), TooLate)
+
+
+async def check_a_deadline_ends_the_task(driver: Driver, device: Device) -> None:
+    if not device.simulator:
+        return
+    compiled = await _compile(driver, device, LONG, device.max_shots)
+    task = Task(token=str(uuid4()), shots=device.max_shots, seed=1, deadline_s=0.2)
+    status = await driver.poll(await driver.submit(compiled, task), WAIT_S)
+    assert getattr(status, "code", None) == "deadline_exceeded"
+
+
+async def check_foreign_handles_are_unknown(driver: Driver, device: Device) -> None:
+    handle = await _run(driver, device, BELL, seed=1)
+    for foreign in ({}, {**handle, "token": "other"}, {"driver": "other", "token": "x"}):
+        assert isinstance(await driver.poll(foreign), Unknown)
+        with pytest.raises(HandleUnknown):
+            await driver.result(foreign)
+    await driver.poll(handle, WAIT_S)
+    await driver.forget(handle)
+    await driver.forget(handle)
+    assert isinstance(await driver.poll(handle), Unknown)
+
+
+async def check_what_is_not_claimed_is_refused(driver: Driver, device: Device) -> None:
+    with pytest.raises(BackendUnknown):
+        await driver.compile(
+            CompileRequest(format="QASM3", source=BELL, parameters={}, backend="no-such-backend", shots=1)
+        )
+    with pytest.raises((CircuitInvalid, CircuitTooComplex)):
+        await _compile(driver, device, b"this is no circuit")
+    with pytest.raises(ProgramUnsupported):
+        await _compile(driver, device, BELL, device.max_shots + 1)
+    if not device.capabilities.session:
+        with pytest.raises(ProgramUnsupported):
+            await driver.open_session(device.id)
+        with pytest.raises(ProgramUnsupported):
+            await driver.close_session("none")
+    if "QPY" not in device.capabilities.formats:
+        with pytest.raises(CircuitInvalid):
+            await driver.compile(
+                CompileRequest(format="QPY", source=b"QISKIT", parameters={}, backend=device.id, shots=1)
+            )
+
+
+CHECKS: tuple[Check, ...] = (
+    check_queries_name_the_backend,
+    check_compiling_is_deterministic,
+    check_counts_add_up_in_qiskits_order,
+    check_a_seed_repeats_the_counts,
+    check_a_token_runs_once,
+    check_find_knows_only_what_was_submitted,
+    check_cancel_stops_the_work,
+    check_a_deadline_ends_the_task,
+    check_foreign_handles_are_unknown,
+    check_what_is_not_claimed_is_refused,
+)
