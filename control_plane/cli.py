@@ -23,7 +23,7 @@ from control_plane import __version__
 
 _UNREACHABLE = frozenset({"plane_unreachable", "start_failed", "already_running", "port_in_use", "database_unusable"})
 _SIGNED_OUT = frozenset({"not_signed_in", "token_missing", "token_invalid", "token_expired"})
-_USAGE = frozenset({"usage", "unusable_input", "setting_invalid"})
+_USAGE = frozenset({"usage", "unusable_input", "setting_invalid", "spec_invalid", "malformed_json"})
 
 
 class Parser(argparse.ArgumentParser):

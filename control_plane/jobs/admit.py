@@ -30,7 +30,7 @@ from control_plane.jobs import evidence, store
 from control_plane.jobs import spec as specs
 from control_plane.jobs.envelope import Envelope, Submit
 from control_plane.jobs.routing import Candidate, eligible
-from control_plane.jobs.spec import Circuit, JobSpec
+from control_plane.jobs.spec import BackendConstraints, Circuit, JobSpec
 from control_plane.jobs.state import Event, State, moves
 from control_plane.policy.decision import Decision, problem_code
 from finops.budget import BudgetView
@@ -41,6 +41,7 @@ from ledger.canonical import dumps, timestamp
 from ledger.chain import Pending
 
 IDEMPOTENCY_H = 24
+NO_CONSTRAINTS = BackendConstraints()
 
 
 class Admission(Struct, frozen=True):
@@ -208,13 +209,13 @@ async def _snapshot(
     price = max((c.price for c in left if c.price is not None), default=Decimal(0))
     document = _document(principal, spec, circuit, qubits, at)
     document |= {
-        "price": _price(price, card.currency) if left else None,
+        "price": _price(price, card.currency) if offered else None,
         "budgets": [_budget(budget) for budget in budgets],
         "usage": msgspec.to_builtins(usage),
         "limits": plane.pdp.engine.policies.limits(
             governance.project, principal.team, principal.department
         ),
-        "backends": [_backend(c) for c in left],
+        "backends": [_backend(c) for c in offered],
     }
     return Snapshot(candidates, card, tuple(budgets), document, price)
 

@@ -96,6 +96,7 @@ def _cost(row: Row) -> dict[str, Any]:
 def _evidence(row: Row, state: str) -> dict[str, Any]:
     return {
         "bundle_id": row["bundle_id"],
-        "level": row["level"],
+        # A job that never started rests on checkpoint and proof, whatever level was asked for.
+        "level": row["level"] if row["token"] or state not in ENDED else "sealed",
         "state": "sealed" if state in ENDED and row["ready"] else "waiting",
     }
