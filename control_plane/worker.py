@@ -201,3 +201,4 @@ class Worker:
                 async with self.plane.transaction(None) as conn:
                     while await store.settle_states(conn) == store.SETTLED_AT_ONCE:
                         pass
+                    await store.forget_keys(conn)

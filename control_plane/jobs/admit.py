@@ -40,7 +40,6 @@ from hal_drivers.prescan import Limits, prescan
 from ledger.canonical import dumps, timestamp
 from ledger.chain import Pending
 
-IDEMPOTENCY_H = 24
 NO_CONSTRAINTS = BackendConstraints()
 
 
@@ -73,17 +72,10 @@ async def admit(plane: Plane, envelope: Envelope, submit: Submit) -> Admission:
     principal, spec = envelope.principal, submit.spec
     circuit = specs.single_sampler(spec)
     qubits = _scan(plane, circuit)
-    if (
-        not submit.dry_run
-        and (known := await _known(plane, principal, submit)) is not None
-    ):
+    if not submit.dry_run and (known := await _known(plane, principal, submit)) is not None:
         return known
-    snapshot = await _snapshot(
-        plane, principal, spec, circuit, qubits, envelope.received_at
-    )
-    decision = await plane.pdp.decide(
-        snapshot.document, str(uuid.uuid4()), envelope.received_at
-    )
+    snapshot = await _snapshot(plane, principal, spec, circuit, qubits, envelope.received_at)
+    decision = await plane.pdp.decide(snapshot.document, str(uuid.uuid4()), envelope.received_at)
     if submit.dry_run:
         return _answer(
             spec.job_id or "",
@@ -120,9 +112,7 @@ def _scan(plane: Plane, circuit: Circuit) -> int:
     ).qubits_declared
 
 
-async def _known(
-    plane: Plane, principal: Principal, submit: Submit
-) -> Admission | None:
+async def _known(plane: Plane, principal: Principal, submit: Submit) -> Admission | None:
     if submit.idempotency_key is None:
         return None
     async with plane.transaction(principal.tenant) as conn:
@@ -148,9 +138,7 @@ async def _bind_key(
 
 async def _repeat(conn: AsyncConnection, row: Any, submit: Submit) -> Admission:
     if row["body_sha256"] != submit.body_sha256:
-        raise Refused(
-            "idempotency_conflict", "this Idempotency-Key was used with another body"
-        )
+        raise Refused("idempotency_conflict", "this Idempotency-Key was used with another body")
     job = await store.find(conn, row["job_id"])
     if job is None:
         raise Refused("idempotency_conflict", "the job of this Idempotency-Key is gone")
@@ -168,9 +156,7 @@ async def _repeat(conn: AsyncConnection, row: Any, submit: Submit) -> Admission:
 
 def shown_state(row: Any) -> State:
     """The state that a row means: `final` once its evidence is ready, whatever the cache column still says."""
-    state: State = (
-        row["final"] if row["state"] == "SEALING" and row["ready"] else row["state"]
-    )
+    state: State = row["final"] if row["state"] == "SEALING" and row["ready"] else row["state"]
     return state
 
 
@@ -187,12 +173,8 @@ async def _snapshot(
         rows = await store.backends(conn, store.BACKEND_STALE_S)
         card = await finops.store.current_card(conn, principal.tenant, at)
         project = await accounts.project(conn, principal.tenant, governance.project)
-        usage = await store.usage(
-            conn, team=principal.team, project=governance.project, at=at
-        )
-        cost_center = governance.cost_center or (
-            project.cost_center if project else None
-        )
+        usage = await store.usage(conn, team=principal.team, project=governance.project, at=at)
+        cost_center = governance.cost_center or (project.cost_center if project else None)
         budgets = await finops.store.applicable(
             conn,
             principal.tenant,
@@ -203,37 +185,27 @@ async def _snapshot(
             at=at,
         )
     candidates = priced(rows, card, spec.executions, plane.settings.job_deadline_s)
-    left = eligible(
-        candidates, spec.execution.backend_constraints, circuit.format, qubits
-    )
+    left = eligible(candidates, spec.execution.backend_constraints, circuit.format, qubits)
     price = max((c.price for c in left if c.price is not None), default=Decimal(0))
     document = _document(principal, spec, circuit, qubits, at)
     document |= {
         "price": _price(price, card.currency) if offered else None,
         "budgets": [_budget(budget) for budget in budgets],
         "usage": msgspec.to_builtins(usage),
-        "limits": plane.pdp.engine.policies.limits(
-            governance.project, principal.team, principal.department
-        ),
+        "limits": plane.pdp.engine.policies.limits(governance.project, principal.team, principal.department),
         "backends": [_backend(c) for c in offered],
     }
     return Snapshot(candidates, card, tuple(budgets), document, price)
 
 
-def priced(
-    rows: Sequence[Any], card: RateCard, executions: int, deadline_s: float
-) -> tuple[Candidate, ...]:
+def priced(rows: Sequence[Any], card: RateCard, executions: int, deadline_s: float) -> tuple[Candidate, ...]:
     """The registry's rows as candidates, each with its upper-bound price; None where the card has no price."""
     return tuple(_candidate(row, card, executions, deadline_s) for row in rows)
 
 
-def _candidate(
-    row: Any, card: RateCard, executions: int, deadline_s: float
-) -> Candidate:
+def _candidate(row: Any, card: RateCard, executions: int, deadline_s: float) -> Candidate:
     try:
-        price = upper_bound(
-            card, row["provider"], row["id"], executions, deadline_s
-        ).amount
+        price = upper_bound(card, row["provider"], row["id"], executions, deadline_s).amount
     except FinopsError:
         price = None
     return Candidate(
@@ -379,9 +351,7 @@ async def _record(
     else:
         row["error"] = {"code": problem, "detail": denial_text(decision, problem)}
         body["error"] = problem
-        proof = await evidence.denied(
-            plane, conn, row, accepted, decision, spec_bytes, input_bytes
-        )
+        proof = await evidence.denied(plane, conn, row, accepted, decision, spec_bytes, input_bytes)
         body["bundle_id"] = row["bundle_id"]
     if not await store.add(conn, row):
         raise Refused(
@@ -395,9 +365,7 @@ async def _record(
         commitments["statement"] = row["statement_blob"]
     entries = [
         (
-            decision_entry(
-                principal.tenant, principal.pseudonym, job_id, decision, input_blob, at
-            ),
+            decision_entry(principal.tenant, principal.pseudonym, job_id, decision, input_blob, at),
             None,
         ),
         (
@@ -494,9 +462,7 @@ def decision_entry(
         "input_hash": decision.input_hash,
     }
     kind = f"policy:decision:{'allow' if decision.allow else 'deny'}"
-    return _entry(
-        str(uuid.uuid4()), tenant, actor, kind, body, {"input": input_blob}, at
-    )
+    return _entry(str(uuid.uuid4()), tenant, actor, kind, body, {"input": input_blob}, at)
 
 
 def _entry(

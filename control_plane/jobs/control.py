@@ -29,13 +29,9 @@ async def signal(plane: Plane, principal: Principal, what: Signal, job_id: str) 
             case "cancel":
                 await _cancel(plane, conn, job)
             case "hold":
-                await _shift(
-                    plane, conn, job, principal, "QUEUED", "HELD", "job:control:held"
-                )
+                await _shift(plane, conn, job, principal, "QUEUED", "HELD", "job:control:held")
             case "resume":
-                await _shift(
-                    plane, conn, job, principal, "HELD", "QUEUED", "job:control:resumed"
-                )
+                await _shift(plane, conn, job, principal, "HELD", "QUEUED", "job:control:resumed")
 
 
 async def _cancel(plane: Plane, conn: Any, job: dict[str, Any]) -> None:
@@ -65,6 +61,4 @@ async def _shift(
             "transition_refused",
             f"the job is {job['final'] or job['state']}, not {source}",
         )
-    await transition.move(
-        plane, conn, job, (target,), kind, actor=principal.pseudonym, lease_until=None
-    )
+    await transition.move(plane, conn, job, (target,), kind, actor=principal.pseudonym, lease_until=None)

@@ -113,9 +113,7 @@ def predicate(
     history: Sequence[Mapping[str, Any]],
 ) -> Predicate:
     """The evidence record of one ended job. Its input is the first of `contents`."""
-    carried = choose_carried(
-        [(content.name, len(content.data)) for content in contents]
-    )
+    carried = choose_carried([(content.name, len(content.data)) for content in contents])
     executed = _EXECUTED if end.execution.start_time is not None else {}
     return Predicate(
         version=1,
@@ -136,9 +134,7 @@ def predicate(
         governance_record=_governance(row, spec),
         submission=_submission(row, spec),
         cost=end.cost,
-        history=tuple(
-            Transition(seq=e["seq"], state=e["state"], at=e["at"]) for e in history
-        ),
+        history=tuple(Transition(seq=e["seq"], state=e["state"], at=e["at"]) for e in history),
         route=tuple(
             RouteChoice(backend=r["backend"], verdict=r["verdict"], reason=r["reason"])
             for r in row.get("route") or ()
@@ -177,10 +173,7 @@ def _governance(row: Row, spec: JobSpec) -> GovernanceRecord:
         decision_id=str(row["decision_id"]),
         policy_revision=decision["policy_revision"],
         policy_engine=decision["engine"],
-        reasons=tuple(
-            PolicyReason(code=r["code"], message=r["message"])
-            for r in decision["reasons"]
-        ),
+        reasons=tuple(PolicyReason(code=r["code"], message=r["message"]) for r in decision["reasons"]),
     )
 
 
@@ -244,9 +237,7 @@ async def commit(
     statement = statement_bytes(record)
     (written,) = await plane.vault.write(conn, record.scope.tenant, (statement,))
     row["statement_blob"] = written.commitment
-    return Evidence(
-        bundle_id=record.bundle_id, level=level, statement=statement, salt=written.salt
-    )
+    return Evidence(bundle_id=record.bundle_id, level=level, statement=statement, salt=written.salt)
 
 
 async def bundle(plane: Plane, conn: AsyncConnection, row: Row) -> bytes:
@@ -262,9 +253,7 @@ async def bundle(plane: Plane, conn: AsyncConnection, row: Row) -> bytes:
     opened = await plane.vault.read(conn, tenant, row["statement_blob"])
     record = parse_statement(opened.content)
     checkpoint = await ledger.store.checkpoint_over(conn, index)
-    if (
-        checkpoint is None
-    ):  # entry and checkpoint are one commit; a missing one is a broken ledger
+    if checkpoint is None:  # entry and checkpoint are one commit; a missing one is a broken ledger
         raise Refused("not_in_log", f"no checkpoint covers entry {index}")
     signed = await ledger.store.signature(conn, record.bundle_id)
     qcos, p256 = (signed.mldsa65, signed.p256) if signed is not None else (None, None)
@@ -277,9 +266,7 @@ async def bundle(plane: Plane, conn: AsyncConnection, row: Row) -> bytes:
     }
     return assemble(
         record,
-        signatures=Signatures(
-            qcos_signature=qcos, ecdsa_p256_signature=p256, timestamp_authority=stamps
-        ),
+        signatures=Signatures(qcos_signature=qcos, ecdsa_p256_signature=p256, timestamp_authority=stamps),
         proof=Proof(
             leaf=leaf,
             path=tuple(await export.inclusion(conn, index, checkpoint.size)),
@@ -304,9 +291,7 @@ async def _stamps(conn: AsyncConnection, targets: Sequence[bytes]) -> tuple[Stam
     return tuple(stamps)
 
 
-async def _content(
-    plane: Plane, conn: AsyncConnection, tenant: str, row: Row, name: str
-) -> bytes:
+async def _content(plane: Plane, conn: AsyncConnection, tenant: str, row: Row, name: str) -> bytes:
     if name == "rate_card":
         card = await finops.store.card(conn, tenant, row["rate_card"])
         return card.document

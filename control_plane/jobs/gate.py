@@ -58,15 +58,11 @@ async def choose(plane: Plane, job: Mapping[str, Any], spec: JobSpec) -> Chosen:
         frozenset(job["allowed"]),
     )
     if found.chosen is None:
-        raise BackendUnavailable(
-            "; ".join(f"{line.backend}: {line.reason}" for line in found.considered)
-        )
+        raise BackendUnavailable("; ".join(f"{line.backend}: {line.reason}" for line in found.considered))
     return Chosen(found.chosen, found.considered)
 
 
-async def judge(
-    plane: Plane, job: Mapping[str, Any], spec: JobSpec, compiled: Compiled
-) -> None:
+async def judge(plane: Plane, job: Mapping[str, Any], spec: JobSpec, compiled: Compiled) -> None:
     """Raise Stopped unless the compiled circuit and the decision in force let the job go on."""
     limit = spec.execution.backend_constraints.max_depth
     if limit is not None and compiled.facts.depth > limit:
@@ -78,9 +74,7 @@ async def judge(
         await _decide_again(plane, job, compiled)
 
 
-async def _decide_again(
-    plane: Plane, job: Mapping[str, Any], compiled: Compiled
-) -> None:
+async def _decide_again(plane: Plane, job: Mapping[str, Any], compiled: Compiled) -> None:
     now = plane.now()
     async with plane.transaction(job["tenant"]) as conn:
         opened = await plane.vault.read(conn, job["tenant"], job["input_blob"])

@@ -55,20 +55,14 @@ class Bell:
 
     def __init__(self, url: str) -> None:
         """`url` is the app role's; the listener has a connection of its own."""
-        self._conninfo = (
-            make_url(url)
-            .set(drivername="postgresql")
-            .render_as_string(hide_password=False)
-        )
+        self._conninfo = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
         self.rung = asyncio.Event()
 
     async def listen(self) -> None:
         """Listen until cancelled, through any loss of the connection."""
         while True:
             with contextlib.suppress(psycopg.Error, OSError):
-                async with await psycopg.AsyncConnection.connect(
-                    self._conninfo, autocommit=True
-                ) as conn:
+                async with await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True) as conn:
                     await conn.execute(f"LISTEN {CHANNEL}")
                     async for _ in conn.notifies():
                         self.rung.set()

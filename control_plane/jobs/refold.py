@@ -40,9 +40,7 @@ class Replayed(msgspec.Struct, frozen=True):
 async def replay(audit: AsyncEngine, *, compare: bool) -> Replayed:
     """Fold the whole ledger; with `compare`, hold every job row, budget, balance and hold against it."""
     async with audit.connect() as conn:
-        await conn.execute(
-            text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        )
+        await conn.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
         jobs: Jobs = {}
         ledgers: dict[str, books.Books] = defaultdict(books.Books)
         faults: list[str] = []
@@ -62,9 +60,7 @@ async def replay(audit: AsyncEngine, *, compare: bool) -> Replayed:
                 *await _books(conn, ledgers),
             ]
         digest = sha256(dumps(_state(jobs, ledgers)))
-    return Replayed(
-        not differences if compare else None, differences, entries, len(jobs), digest
-    )
+    return Replayed(not differences if compare else None, differences, entries, len(jobs), digest)
 
 
 async def _entries(conn: AsyncConnection) -> Any:
@@ -91,14 +87,8 @@ async def _jobs(conn: AsyncConnection, jobs: Jobs) -> list[str]:
         if told is None:
             found.append(f"job {key[1]} of {key[0]}: a row that no entry tells of")
             continue
-        found += [
-            f"job {key[1]} of {key[0]}: {difference}"
-            for difference in _compare(row, told)
-        ]
-    found += [
-        f"job {job} of {tenant}: told by entries, no row"
-        for tenant, job in sorted(jobs.keys() - seen)
-    ]
+        found += [f"job {key[1]} of {key[0]}: {difference}" for difference in _compare(row, told)]
+    found += [f"job {job} of {tenant}: told by entries, no row" for tenant, job in sorted(jobs.keys() - seen)]
     return found
 
 
@@ -118,9 +108,7 @@ def _compare(row: Any, told: JobState) -> list[str]:
         "bundle_id",
     ):
         if row[name] != getattr(told, name):
-            found.append(
-                f"{name} {row[name]} where the ledger says {getattr(told, name)}"
-            )
+            found.append(f"{name} {row[name]} where the ledger says {getattr(told, name)}")
     if told.cost is not None and (row["cost"], row["currency"]) != (
         told.cost,
         told.currency,
@@ -137,10 +125,7 @@ async def _books(conn: AsyncConnection, ledgers: dict[str, books.Books]) -> list
     found: list[str] = []
     for tenant in sorted({*ledgers, *await finops.store.tenants(conn)}):
         rows = await finops.store.books(conn, tenant)
-        found += [
-            f"{tenant}: {line}"
-            for line in books.differences(rows, ledgers.get(tenant, books.Books()))
-        ]
+        found += [f"{tenant}: {line}" for line in books.differences(rows, ledgers.get(tenant, books.Books()))]
     return found
 
 
@@ -150,10 +135,7 @@ def _state(jobs: Jobs, ledgers: dict[str, books.Books]) -> dict[str, Any]:
         "jobs": [msgspec.to_builtins(jobs[key]) for key in sorted(jobs)],
         "books": {
             tenant: {
-                "budgets": [
-                    msgspec.to_builtins(kept.budgets[name])
-                    for name in sorted(kept.budgets)
-                ],
+                "budgets": [msgspec.to_builtins(kept.budgets[name]) for name in sorted(kept.budgets)],
                 "balances": [
                     [
                         *key,

@@ -62,17 +62,10 @@ def fits(
     """Why this backend can't run the job, or None if it can."""
     if constraints.backend is not None and candidate.id != constraints.backend:
         return f"the job pins {constraints.backend}"
-    if (
-        constraints.allowed_providers is not None
-        and candidate.provider not in constraints.allowed_providers
-    ):
+    if constraints.allowed_providers is not None and candidate.provider not in constraints.allowed_providers:
         return f"provider {candidate.provider} is not among {', '.join(constraints.allowed_providers)}"
     if candidate.state != "online":
-        return (
-            f"{candidate.state}: {candidate.reason}"
-            if candidate.reason
-            else candidate.state
-        )
+        return f"{candidate.state}: {candidate.reason}" if candidate.reason else candidate.state
     if circuit_format not in candidate.formats:
         return f"does not take {circuit_format}"
     wanted = max(constraints.min_qubits or 0, qubits)
@@ -90,9 +83,7 @@ def eligible(
     qubits: int,
 ) -> tuple[Candidate, ...]:
     """The backends that the spec's constraints leave, by id."""
-    left = (
-        c for c in candidates if fits(c, constraints, circuit_format, qubits) is None
-    )
+    left = (c for c in candidates if fits(c, constraints, circuit_format, qubits) is None)
     return tuple(sorted(left, key=lambda c: c.id))
 
 
@@ -112,10 +103,7 @@ def route(
     chosen = ranked[0] if ranked else None
     return Route(
         chosen,
-        tuple(
-            _line(c, chosen, excluded[c.id])
-            for c in sorted(candidates, key=lambda c: c.id)
-        ),
+        tuple(_line(c, chosen, excluded[c.id]) for c in sorted(candidates, key=lambda c: c.id)),
     )
 
 
@@ -123,9 +111,7 @@ def _rank(candidate: Candidate) -> tuple[int, Decimal, str]:
     return candidate.queue_s, candidate.price or Decimal(0), candidate.id
 
 
-def _line(
-    candidate: Candidate, chosen: Candidate | None, why_not: str | None
-) -> Considered:
+def _line(candidate: Candidate, chosen: Candidate | None, why_not: str | None) -> Considered:
     price = str(candidate.price) if candidate.price is not None else None
     if why_not is not None:
         return Considered(candidate.id, "excluded", why_not, price, candidate.queue_s)

@@ -59,9 +59,7 @@ async def claim(plane: Plane, worker: str, at_most: int) -> list[Claimed]:
     """Step 1: lease jobs, and tell it; lost workers' jobs are recovered or put back on the way."""
     claimed = []
     async with plane.transaction(None) as conn:
-        for tenant, job_id in await store.claim(
-            conn, worker, plane.settings.lease_s, at_most
-        ):
+        for tenant, job_id in await store.claim(conn, worker, plane.settings.lease_s, at_most):
             await store.serve(conn, tenant)
             row = await store.lock(conn, job_id)
             if row is None:
@@ -72,9 +70,7 @@ async def claim(plane: Plane, worker: str, at_most: int) -> list[Claimed]:
             elif job["state"] in ACTIVE:
                 claimed.append(Claimed(job, await read_spec(plane, conn, job)))
             elif job["cancel_requested"]:
-                await settle.canceled(
-                    plane, conn, job, await read_spec(plane, conn, job)
-                )
+                await settle.canceled(plane, conn, job, await read_spec(plane, conn, job))
             else:
                 spec = await read_spec(plane, conn, job)
                 job["attempt"] += 1
@@ -91,9 +87,7 @@ async def claim(plane: Plane, worker: str, at_most: int) -> list[Claimed]:
     return claimed
 
 
-async def read_spec(
-    plane: Plane, conn: AsyncConnection, job: Mapping[str, Any]
-) -> JobSpec:
+async def read_spec(plane: Plane, conn: AsyncConnection, job: Mapping[str, Any]) -> JobSpec:
     """The spec as accepted, from its blob."""
     opened = await plane.vault.read(conn, job["tenant"], job["spec_blob"])
     return specs.from_canonical(opened.content)
@@ -102,9 +96,7 @@ async def read_spec(
 class Run:
     """One attempt at one claimed job; `cancel` may be called at any moment."""
 
-    def __init__(
-        self, plane: Plane, drivers: Mapping[str, Driver], claimed: Claimed
-    ) -> None:
+    def __init__(self, plane: Plane, drivers: Mapping[str, Driver], claimed: Claimed) -> None:
         """Hold what the attempt needs; nothing starts here."""
         self.plane, self.drivers, self.job, self.spec = (
             plane,
@@ -190,11 +182,7 @@ class Run:
         job = self.job
         async with self._transaction() as conn:
             row = await store.lock(conn, job["job_id"])
-            if (
-                row is None
-                or row["seq"] != job["seq"]
-                or row["attempt"] != job["attempt"]
-            ):
+            if row is None or row["seq"] != job["seq"] or row["attempt"] != job["attempt"]:
                 raise MovedOn
             if row["cancel_requested"]:
                 return False
@@ -222,9 +210,7 @@ class Run:
             )
         return True
 
-    async def _watch(
-        self, driver: Driver, handle: Handle, compiled: Compiled | None
-    ) -> None:
+    async def _watch(self, driver: Driver, handle: Handle, compiled: Compiled | None) -> None:
         """Steps 5 and 6: keep the handle, wait for the end, cancel when asked."""
         job = self.job
         async with self._transaction() as conn:
@@ -241,9 +227,7 @@ class Run:
                             await self._end(settle.Cancellation())
                             return
                         case _:
-                            stop = asyncio.create_task(
-                                asyncio.Event().wait()
-                            )  # too late: take what comes
+                            stop = asyncio.create_task(asyncio.Event().wait())  # too late: take what comes
                             continue
                 match await polled:
                     case Finished():
@@ -261,9 +245,7 @@ class Run:
         finally:
             stop.cancel()
 
-    async def _finish(
-        self, driver: Driver, handle: Handle, compiled: Compiled | None
-    ) -> None:
+    async def _finish(self, driver: Driver, handle: Handle, compiled: Compiled | None) -> None:
         try:
             outcome = await driver.result(handle)
             if (
@@ -291,9 +273,7 @@ class Run:
         if device.capabilities.find_authoritative:
             await self._put_back("lost_worker_never_ran")
             return
-        await self._uncertain(
-            "its worker was lost and the backend can't say whether it ran"
-        )
+        await self._uncertain("its worker was lost and the backend can't say whether it ran")
 
     async def _uncertain(self, detail: str) -> None:
         await self._end(settle.Uncertainty(detail))
@@ -308,11 +288,7 @@ class Run:
             raise MovedOn
         async with self._transaction() as conn:
             row = await store.lock(conn, self.job["job_id"])
-            if (
-                row is None
-                or row["seq"] != self.job["seq"]
-                or row["attempt"] != self.job["attempt"]
-            ):
+            if row is None or row["seq"] != self.job["seq"] or row["attempt"] != self.job["attempt"]:
                 raise MovedOn
             await settle.settle(self.plane, conn, self.job, self.spec, end)
 

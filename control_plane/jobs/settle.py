@@ -68,16 +68,12 @@ def artefact_hash(compiled: Compiled) -> str:
     return sha256(compiled.artefact)
 
 
-async def canceled(
-    plane: Plane, conn: AsyncConnection, job: dict[str, Any], spec: JobSpec
-) -> None:
+async def canceled(plane: Plane, conn: AsyncConnection, job: dict[str, Any], spec: JobSpec) -> None:
     """End a job that no worker has started."""
     await settle(plane, conn, job, spec, Cancellation())
 
 
-async def settle(
-    plane: Plane, conn: AsyncConnection, job: dict[str, Any], spec: JobSpec, end: End
-) -> None:
+async def settle(plane: Plane, conn: AsyncConnection, job: dict[str, Any], spec: JobSpec, end: End) -> None:
     """Write the end of a job whose row the caller has locked; commits with the caller's transaction."""
     match end:
         case Success():
@@ -99,30 +95,20 @@ async def settle(
         "final": final,
     }
     spec_bytes = (await plane.vault.read(conn, job["tenant"], job["spec_blob"])).content
-    input_bytes = (
-        await plane.vault.read(conn, job["tenant"], job["input_blob"])
-    ).content
+    input_bytes = (await plane.vault.read(conn, job["tenant"], job["input_blob"])).content
     contents = [evidence.spec_content(spec_bytes), evidence.input_content(input_bytes)]
-    level: Literal["full", "standard", "sealed"] = (
-        job["level"] if job["token"] is not None else "sealed"
-    )
+    level: Literal["full", "standard", "sealed"] = job["level"] if job["token"] is not None else "sealed"
     if isinstance(end, Success):
         card = await finops.store.card(conn, job["tenant"], job["rate_card"])
         backend = await store.backend_facts(conn, job["backend"])
-        charged = charge(
-            card, backend["provider"], facts(job, end), device=job["backend"]
-        )
+        charged = charge(card, backend["provider"], facts(job, end), device=job["backend"])
         contents += _outcome_contents(end, card)
         ended = _success(job, end, charged, level, contents, backend)
         job["partial"] = end.outcome.partial
     else:
         charged = None
         ended = _without_result(job, end, final, level)
-        job["error"] = (
-            {"code": ended.error.code, "detail": ended.error.detail}
-            if ended.error
-            else None
-        )
+        job["error"] = {"code": ended.error.code, "detail": ended.error.detail} if ended.error else None
     settled = await _money(conn, job, charged, parked=isinstance(end, Uncertainty))
     artefacts = await _keep(plane, conn, job, contents)
     record = evidence.predicate(plane, job, spec, ended, contents, history)
@@ -142,9 +128,7 @@ async def settle(
         },
         "rate_card": job["rate_card"],
         "settle": settled,
-        "facts": [one.record() for one in facts(job, end)]
-        if isinstance(end, Success)
-        else [],
+        "facts": [one.record() for one in facts(job, end)] if isinstance(end, Success) else [],
         "output_hash": ended.output_hash,
     }
     columns = (
@@ -221,9 +205,7 @@ def result_bytes(outcome: Outcome) -> bytes:
         }
         for b in outcome.blocks
     ]
-    return dumps(
-        {"counts": outcome.counts, "shots": outcome.shots_executed, "blocks": blocks}
-    )
+    return dumps({"counts": outcome.counts, "shots": outcome.shots_executed, "blocks": blocks})
 
 
 def _outcome_contents(end: Success, card: RateCard) -> list[Content]:
@@ -232,9 +214,7 @@ def _outcome_contents(end: Success, card: RateCard) -> list[Content]:
         "seed": outcome.seed,
         "method": outcome.method,
         "bit_order": "last classical bit left",
-        "layout": list(compiled.facts.layout)
-        if compiled.facts.layout is not None
-        else None,
+        "layout": list(compiled.facts.layout) if compiled.facts.layout is not None else None,
         "measured_bits": list(compiled.facts.measured_bits),
         "qubits": compiled.facts.qubits,
         "depth": compiled.facts.depth,
@@ -251,17 +231,11 @@ def _outcome_contents(end: Success, card: RateCard) -> list[Content]:
         Content("result", "application/json", result_bytes(outcome), "observed"),
         Content("rate_card", "application/json", card.document, "asserted"),
         Content("execution", "application/json", dumps(execution), "observed"),
-        Content(
-            "calibration", "application/octet-stream", end.calibration.data, "asserted"
-        ),
-        Content(
-            "compiled.qpy", "application/octet-stream", compiled.artefact, "observed"
-        ),
+        Content("calibration", "application/octet-stream", end.calibration.data, "asserted"),
+        Content("compiled.qpy", "application/octet-stream", compiled.artefact, "observed"),
     ]
     if compiled.qasm3 is not None:
-        contents.append(
-            Content("compiled.qasm3", "text/plain", compiled.qasm3.encode(), "observed")
-        )
+        contents.append(Content("compiled.qasm3", "text/plain", compiled.qasm3.encode(), "observed"))
     return contents
 
 
@@ -282,9 +256,7 @@ def _success(
         start_time=timestamp(outcome.started_at),
         end_time=timestamp(outcome.ended_at),
         shots_executed=outcome.shots_executed,
-        queue_time_ms=max(
-            0, int((outcome.started_at - job["submitted_at"]).total_seconds() * 1000)
-        ),
+        queue_time_ms=max(0, int((outcome.started_at - job["submitted_at"]).total_seconds() * 1000)),
         attempt=job["attempt"],
         seed=outcome.seed,
         method=outcome.method,
@@ -294,10 +266,7 @@ def _success(
         if end.compiled.qasm3 is not None
         else [Gap(field="artefacts.compiled.qasm3", reason="not expressible")]
     )
-    gaps += [
-        Gap(field=f"cost.{meter}", reason="priced and not measured")
-        for meter in charged.unmeasured
-    ]
+    gaps += [Gap(field=f"cost.{meter}", reason="priced and not measured") for meter in charged.unmeasured]
     result = next(content.data for content in contents if content.name == "result")
     return evidence.End(
         state="COMPLETED",
@@ -337,9 +306,7 @@ def _without_result(
             error = Fault(code="canceled", detail="canceled on request")
         case _:
             assert_never(end)
-    execution = msgspec.structs.replace(
-        evidence.NOT_STARTED, attempt=job["attempt"], backend=job["backend"]
-    )
+    execution = msgspec.structs.replace(evidence.NOT_STARTED, attempt=job["attempt"], backend=job["backend"])
     gaps: tuple[Gap, ...] = ()
     if job["token"] is not None:
         gaps = (
@@ -368,28 +335,17 @@ async def _money(
     if parked:
         return (await finops.store.park(conn, job["tenant"], job["job_id"])).body()
     amount = charged.amount if charged is not None else Decimal(0)
-    return (
-        await finops.store.settle(conn, job["tenant"], job["job_id"], amount)
-    ).body()
+    return (await finops.store.settle(conn, job["tenant"], job["job_id"], amount)).body()
 
 
 async def _keep(
     plane: Plane, conn: AsyncConnection, job: dict[str, Any], contents: list[Content]
 ) -> dict[str, str]:
     """Store what isn't stored yet; name → commitment of every artefact but the rate card, which isn't secret."""
-    fresh = [
-        content
-        for content in contents
-        if content.name not in ("spec", "decision_input", "rate_card")
-    ]
-    written = await plane.vault.write(
-        conn, job["tenant"], [content.data for content in fresh]
-    )
+    fresh = [content for content in contents if content.name not in ("spec", "decision_input", "rate_card")]
+    written = await plane.vault.write(conn, job["tenant"], [content.data for content in fresh])
     kept = {"spec": job["spec_blob"], "decision_input": job["input_blob"]}
-    kept |= {
-        content.name: blob.commitment
-        for content, blob in zip(fresh, written, strict=True)
-    }
+    kept |= {content.name: blob.commitment for content, blob in zip(fresh, written, strict=True)}
     job["artefacts"] = kept
     job["result_blob"] = kept.get("result")
     return kept

@@ -43,22 +43,16 @@ JobId = Annotated[
     ),
 ]
 Text = Annotated[str, Meta(max_length=2000)]
-Shots = Annotated[
-    int, Meta(ge=1, le=MAX_SHOTS, description="Executions of each circuit.")
-]
+Shots = Annotated[int, Meta(ge=1, le=MAX_SHOTS, description="Executions of each circuit.")]
 ParameterValues = dict[Annotated[str, Meta(min_length=1, max_length=128)], float]
 
 
 class SpecInvalid(Refused):
     """The document isn't a job spec; `errors` lists {field, message}."""
 
-    def __init__(
-        self, faults: list[tuple[str, str]], *, code: str = "spec_invalid"
-    ) -> None:
+    def __init__(self, faults: list[tuple[str, str]], *, code: str = "spec_invalid") -> None:
         """Keep one row a fault: a field is a dotted path from the document's root, or empty for the whole."""
-        detail = "; ".join(
-            f"{field}: {message}" if field else message for field, message in faults
-        )
+        detail = "; ".join(f"{field}: {message}" if field else message for field, message in faults)
         rows = tuple({"field": field, "message": message} for field, message in faults)
         super().__init__(code, detail, errors=rows)
 
@@ -78,9 +72,7 @@ class ProgramUnsupported(Refused):
 class Circuit(Struct, frozen=True, forbid_unknown_fields=True):
     """One circuit: the short form of a sampler program."""
 
-    format: Annotated[
-        Literal["QASM3", "QASM2", "QPY"], Meta(description="The language of `source`.")
-    ]
+    format: Annotated[Literal["QASM3", "QASM2", "QPY"], Meta(description="The language of `source`.")]
     source: Annotated[
         str,
         Meta(
@@ -88,9 +80,7 @@ class Circuit(Struct, frozen=True, forbid_unknown_fields=True):
             description="The circuit's bytes in base64 (RFC 4648 section 4).",
         ),
     ]
-    compiler_version: (
-        Annotated[str, Meta(max_length=128, description="Provenance: recorded.")] | None
-    ) = None
+    compiler_version: Annotated[str, Meta(max_length=128, description="Provenance: recorded.")] | None = None
     parameters: ParameterValues = {}
 
 
@@ -118,12 +108,8 @@ class BackendConstraints(Struct, frozen=True, forbid_unknown_fields=True):
         ]
         | None
     ) = None
-    allowed_providers: (
-        Annotated[tuple[Name, ...], Meta(min_length=1, max_length=64)] | None
-    ) = None
-    backend: Annotated[Name, Meta(description="Pins one backend by its id.")] | None = (
-        None
-    )
+    allowed_providers: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=64)] | None = None
+    backend: Annotated[Name, Meta(description="Pins one backend by its id.")] | None = None
 
 
 class Execution(Struct, frozen=True, forbid_unknown_fields=True):
@@ -218,14 +204,10 @@ def single_sampler(spec: JobSpec) -> Circuit:
     ):
         raise ProgramUnsupported("program", "this plane runs one sampler circuit a job")
     if len(program.parameters) > 1:
-        raise ProgramUnsupported(
-            "program.parameters", "this plane runs one parameter set a job"
-        )
+        raise ProgramUnsupported("program.parameters", "this plane runs one parameter set a job")
     circuit = program.circuits[0]
     return (
-        msgspec.structs.replace(circuit, parameters=program.parameters[0])
-        if program.parameters
-        else circuit
+        msgspec.structs.replace(circuit, parameters=program.parameters[0]) if program.parameters else circuit
     )
 
 
@@ -299,9 +281,7 @@ def _control_characters(value: Any, path: str) -> Any:
     # A pattern's `$` lets one trailing newline through, and NUL can't be stored: both are refused by name.
     match value:
         case str():
-            if any(ord(c) < 32 and c not in "\n\t" for c in value) or (
-                value != value.rstrip("\n")
-            ):
+            if any(ord(c) < 32 and c not in "\n\t" for c in value) or (value != value.rstrip("\n")):
                 yield path, "holds a control character"
         case dict():
             for key, item in value.items():
@@ -316,17 +296,9 @@ def _control_characters(value: Any, path: str) -> Any:
 def _in_domain(value: Any) -> Any:
     match value:
         case float():
-            return (
-                str(int(value))
-                if value.is_integer() and abs(value) < 2**53
-                else repr(value)
-            )
+            return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
         case dict():
-            return {
-                key: _member(key, item)
-                for key, item in value.items()
-                if item is not None
-            }
+            return {key: _member(key, item) for key, item in value.items() if item is not None}
         case list() | tuple():
             return [_in_domain(item) for item in value]
         case _:
@@ -337,9 +309,7 @@ def _member(key: str, value: Any) -> Any:
     if key != "parameters":
         return _in_domain(value)
     if isinstance(value, dict):
-        return [
-            {"name": name, "value": repr(float(value[name]))} for name in sorted(value)
-        ]
+        return [{"name": name, "value": repr(float(value[name]))} for name in sorted(value)]
     return [_member(key, values) for values in value]
 
 
@@ -384,17 +354,13 @@ def _refuse_ambiguous(body: bytes) -> None:
         elif mark in (b"}", b"]"):
             depth -= 1
     if deepest > MAX_NESTING:
-        raise SpecInvalid(
-            [("", f"nested deeper than {MAX_NESTING}")], code="malformed_json"
-        )
+        raise SpecInvalid([("", f"nested deeper than {MAX_NESTING}")], code="malformed_json")
     try:
         json.loads(body, object_pairs_hook=_unique, parse_constant=_no_constant)
     except SpecInvalid:
         raise
     except (ValueError, RecursionError) as error:
-        detail = (
-            str(error) if isinstance(error, json.JSONDecodeError) else "not UTF-8 JSON"
-        )
+        detail = str(error) if isinstance(error, json.JSONDecodeError) else "not UTF-8 JSON"
         raise SpecInvalid([("", detail)], code="malformed_json") from None
 
 

@@ -31,9 +31,7 @@ State: TypeAlias = Literal[
     "UNCERTAIN",
 ]
 
-FINAL: frozenset[State] = frozenset(
-    {"COMPLETED", "FAILED", "CANCELED", "DENIED", "UNCERTAIN"}
-)
+FINAL: frozenset[State] = frozenset({"COMPLETED", "FAILED", "CANCELED", "DENIED", "UNCERTAIN"})
 ACTIVE: frozenset[State] = frozenset({"COMPILING", "RESERVING", "EXECUTING"})
 
 # The explicit ruleset (S3). None is the state of a job that doesn't exist yet. A lost worker's job goes back
@@ -86,14 +84,10 @@ class JobState(Struct, frozen=True):
 def check_move(source: State | None, target: State) -> None:
     """Raise `TransitionRefused` unless the ruleset names this move."""
     if target not in MOVES.get(source, frozenset()):
-        raise TransitionRefused(
-            f"a job can't go from {source or 'nothing'} to {target}"
-        )
+        raise TransitionRefused(f"a job can't go from {source or 'nothing'} to {target}")
 
 
-def moves(
-    source: State | None, seq: int, targets: tuple[State, ...], at: str
-) -> tuple[Event, ...]:
+def moves(source: State | None, seq: int, targets: tuple[State, ...], at: str) -> tuple[Event, ...]:
     """The numbered events that lead from `source` through `targets`, each checked against the ruleset."""
     events: list[Event] = []
     for number, target in enumerate(targets, start=seq + 1):
@@ -107,9 +101,7 @@ def apply(state: JobState, body: dict[str, Any]) -> JobState:
     """Fold one job entry's body into a job's state; raises `TransitionRefused` where it doesn't follow."""
     for event in body.get("events", ()):
         if event["seq"] != state.seq + 1:
-            raise TransitionRefused(
-                f"{state.job_id}: move {event['seq']} after {state.seq}"
-            )
+            raise TransitionRefused(f"{state.job_id}: move {event['seq']} after {state.seq}")
         check_move(state.state, event["state"])
         state = replace(state, state=event["state"], seq=event["seq"])
     cost = body.get("cost")
@@ -127,9 +119,7 @@ def apply(state: JobState, body: dict[str, Any]) -> JobState:
     )
 
 
-def fold(
-    jobs: dict[tuple[str, str], JobState], tenant: str, kind: str, body: dict[str, Any]
-) -> None:
+def fold(jobs: dict[tuple[str, str], JobState], tenant: str, kind: str, body: dict[str, Any]) -> None:
     """Fold one ledger entry into `jobs`; entries that aren't a job's pass by."""
     if not kind.startswith("job:"):
         return

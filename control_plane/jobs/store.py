@@ -59,26 +59,14 @@ job = Table(
         )
     ),
     *(Column(name, Integer) for name in ("seq", "attempt", "executions")),
-    *(
-        Column(name, DateTime(timezone=True))
-        for name in ("submitted_at", "lease_until")
-    ),
-    *(
-        Column(name, JSONB)
-        for name in ("history", "decision", "route", "artefacts", "error", "handle")
-    ),
+    *(Column(name, DateTime(timezone=True)) for name in ("submitted_at", "lease_until")),
+    *(Column(name, JSONB) for name in ("history", "decision", "route", "artefacts", "error", "handle")),
     *(
         Column(name, Uuid(as_uuid=False))
         for name in ("decision_id", "admission_entry", "outcome_entry", "bundle_id")
     ),
-    *(
-        Column(name, Text)
-        for name in ("spec_blob", "input_blob", "statement_blob", "result_blob")
-    ),
-    *(
-        Column(name, Text)
-        for name in ("currency", "backend", "token", "rate_card", "partial", "worker")
-    ),
+    *(Column(name, Text) for name in ("spec_blob", "input_blob", "statement_blob", "result_blob")),
+    *(Column(name, Text) for name in ("currency", "backend", "token", "rate_card", "partial", "worker")),
     *(Column(name, Numeric) for name in ("hold_amount", "cost_amount")),
     Column("allowed", ARRAY(Text)),
     Column("cancel_requested", Boolean),
@@ -88,10 +76,7 @@ job = Table(
 idempotency = Table(
     "idempotency",
     metadata,
-    *(
-        Column(name, Text)
-        for name in ("tenant", "subject", "key", "body_sha256", "job_id")
-    ),
+    *(Column(name, Text) for name in ("tenant", "subject", "key", "body_sha256", "job_id")),
     Column("created_at", DateTime(timezone=True)),
     schema="jobs",
 )
@@ -100,10 +85,7 @@ backend = Table(
     "backend",
     metadata,
     Column("id", Text, primary_key=True),
-    *(
-        Column(name, Text)
-        for name in ("provider", "state", "reason", "region", "compliance_zone")
-    ),
+    *(Column(name, Text) for name in ("provider", "state", "reason", "region", "compliance_zone")),
     Column("qubits", Integer),
     Column("formats", ARRAY(Text)),
     Column("sovereign", Boolean),
@@ -113,10 +95,9 @@ backend = Table(
 )
 
 BACKEND_STALE_S = 15.0
+_KEPT = idempotency.c.created_at > func.clock_timestamp() - text("interval '24 hours'")
 SETTLED_AT_ONCE = 256
-_READY = func.jobs.evidence_ready(
-    func.coalesce(job.c.outcome_entry, job.c.admission_entry)
-).label("ready")
+_READY = func.jobs.evidence_ready(func.coalesce(job.c.outcome_entry, job.c.admission_entry)).label("ready")
 _SHOWN = case(
     (
         and_(job.c.state == "SEALING", func.jobs.evidence_ready(job.c.outcome_entry)),
@@ -136,41 +117,25 @@ class Usage(Struct, frozen=True):
 
 async def add(conn: AsyncConnection, row: dict[str, Any]) -> bool:
     """Insert a job's row; False where the tenant already has a job of that id."""
-    statement = (
-        insert(job).values(**row).on_conflict_do_nothing().returning(job.c.job_id)
-    )
+    statement = insert(job).values(**row).on_conflict_do_nothing().returning(job.c.job_id)
     return (await conn.execute(statement)).first() is not None
 
 
 async def find(conn: AsyncConnection, job_id: str) -> RowMapping | None:
     """The job's row with `ready` (evidence may be handed out), or None; other tenants' jobs don't exist here (I7)."""
-    return (
-        (await conn.execute(select(job, _READY).where(job.c.job_id == job_id)))
-        .mappings()
-        .first()
-    )
+    return (await conn.execute(select(job, _READY).where(job.c.job_id == job_id))).mappings().first()
 
 
 async def lock(conn: AsyncConnection, job_id: str) -> RowMapping | None:
     """The job's row, locked until the transaction ends."""
     return (
-        (
-            await conn.execute(
-                select(job).where(job.c.job_id == job_id).with_for_update()
-            )
-        )
-        .mappings()
-        .first()
+        (await conn.execute(select(job).where(job.c.job_id == job_id).with_for_update())).mappings().first()
     )
 
 
-async def glances(
-    conn: AsyncConnection, job_ids: Sequence[str]
-) -> list[tuple[str, int, str]]:
+async def glances(conn: AsyncConnection, job_ids: Sequence[str]) -> list[tuple[str, int, str]]:
     """(job id, last number, shown state) of each job that exists."""
-    query = select(job.c.job_id, job.c.seq, _SHOWN.label("shown")).where(
-        job.c.job_id.in_(job_ids)
-    )
+    query = select(job.c.job_id, job.c.seq, _SHOWN.label("shown")).where(job.c.job_id.in_(job_ids))
     return [(row.job_id, row.seq, row.shown) for row in await conn.execute(query)]
 
 
@@ -203,26 +168,18 @@ async def advance(
 
 async def serve(conn: AsyncConnection, tenant: str) -> None:
     """From here on this transaction sees `tenant`'s rows: a worker's, after a claim."""
-    await conn.execute(
-        text("SELECT set_config('qcos.tenant', :tenant, true)"), {"tenant": tenant}
-    )
+    await conn.execute(text("SELECT set_config('qcos.tenant', :tenant, true)"), {"tenant": tenant})
 
 
 async def request_cancel(conn: AsyncConnection, job_id: str) -> None:
     """Ask the worker that holds the job to stop it; its next heartbeat reads this."""
-    await conn.execute(
-        job.update().where(job.c.job_id == job_id).values(cancel_requested=True)
-    )
+    await conn.execute(job.update().where(job.c.job_id == job_id).values(cancel_requested=True))
 
 
-async def keep_handle(
-    conn: AsyncConnection, job_id: str, attempt: int, handle: dict[str, Any]
-) -> None:
+async def keep_handle(conn: AsyncConnection, job_id: str, attempt: int, handle: dict[str, Any]) -> None:
     """Store the backend's handle beside the committed intent."""
     await conn.execute(
-        job.update()
-        .where(and_(job.c.job_id == job_id, job.c.attempt == attempt))
-        .values(handle=handle)
+        job.update().where(and_(job.c.job_id == job_id, job.c.attempt == attempt)).values(handle=handle)
     )
 
 
@@ -244,9 +201,7 @@ async def page(
         job.c.project,
         job.c.backend,
     )
-    query = (
-        select(*columns).order_by(job.c.submitted_at.desc(), job.c.job_id).limit(limit)
-    )
+    query = select(*columns).order_by(job.c.submitted_at.desc(), job.c.job_id).limit(limit)
     if projects is not None:
         query = query.where(job.c.project.in_(projects))
     if subject is not None:
@@ -270,37 +225,23 @@ _USAGE = text("""
 """)
 
 
-async def usage(
-    conn: AsyncConnection, *, team: str | None, project: str, at: dt.datetime
-) -> Usage:
+async def usage(conn: AsyncConnection, *, team: str | None, project: str, at: dt.datetime) -> Usage:
     """Executions of the team and project since midnight UTC, and jobs of the project that haven't ended."""
     since = at.replace(hour=0, minute=0, second=0, microsecond=0)
-    row = (
-        await conn.execute(_USAGE, {"team": team, "project": project, "since": since})
-    ).one()
+    row = (await conn.execute(_USAGE, {"team": team, "project": project, "since": since})).one()
     return Usage(int(row.team), int(row.project), int(row.running))
 
 
 async def remember_key(
-    conn: AsyncConnection,
-    tenant: str,
-    subject: str,
-    key: str,
-    body_sha256: str,
-    job_id: str,
+    conn: AsyncConnection, tenant: str, subject: str, key: str, body_sha256: str, job_id: str
 ) -> RowMapping | None:
-    """Bind an idempotency key to this body and job; returns what it is bound to already, if it is."""
-    values = {
-        "tenant": tenant,
-        "subject": subject,
-        "key": key,
-        "body_sha256": body_sha256,
-        "job_id": job_id,
-    }
+    """Bind an idempotency key to this body and job; returns what it is bound to already, if it is (for 24 hours)."""
+    values = {"tenant": tenant, "subject": subject, "key": key, "body_sha256": body_sha256, "job_id": job_id}
+    fresh = {"body_sha256": body_sha256, "job_id": job_id, "created_at": func.clock_timestamp()}
     statement = (
         insert(idempotency)
         .values(**values)
-        .on_conflict_do_nothing()
+        .on_conflict_do_update(index_elements=["tenant", "subject", "key"], set_=fresh, where=~_KEPT)
         .returning(idempotency.c.key)
     )
     if (await conn.execute(statement)).first() is not None:
@@ -310,20 +251,16 @@ async def remember_key(
 
 async def known_key(conn: AsyncConnection, subject: str, key: str) -> RowMapping | None:
     """What this principal's key is bound to, or None."""
-    query = select(idempotency).where(
-        and_(idempotency.c.subject == subject, idempotency.c.key == key)
-    )
+    query = select(idempotency).where(and_(idempotency.c.subject == subject, idempotency.c.key == key, _KEPT))
     return (await conn.execute(query)).mappings().first()
 
 
-async def forget_keys(conn: AsyncConnection, before: dt.datetime) -> None:
-    """Drop the tenant's keys that are older than their 24 hours."""
-    await conn.execute(idempotency.delete().where(idempotency.c.created_at < before))
+async def forget_keys(conn: AsyncConnection) -> None:
+    """Drop every tenant's keys that are older than their 24 hours."""
+    await conn.execute(text("SELECT jobs.forget_keys()"))
 
 
-async def claim(
-    conn: AsyncConnection, worker: str, lease_s: float, at_most: int
-) -> list[tuple[str, str]]:
+async def claim(conn: AsyncConnection, worker: str, lease_s: float, at_most: int) -> list[tuple[str, str]]:
     """Lease up to `at_most` jobs whose admission is sealed, or whose worker was lost; (tenant, job id) of each."""
     rows = await conn.execute(
         text("SELECT tenant, job_id FROM jobs.claim(:worker, :lease, :most)"),
@@ -340,20 +277,12 @@ async def heartbeat(
         text("SELECT * FROM jobs.heartbeat(:worker, :lease)"),
         {"worker": worker, "lease": lease_s},
     )
-    return {
-        (row.tenant, row.job_id): (row.attempt, row.cancel_requested) for row in rows
-    }
+    return {(row.tenant, row.job_id): (row.attempt, row.cancel_requested) for row in rows}
 
 
 async def settle_states(conn: AsyncConnection, at_most: int = SETTLED_AT_ONCE) -> int:
     """Give sealed jobs their final state in the cache column; how many."""
-    return int(
-        (
-            await conn.execute(
-                text("SELECT jobs.settle_states(:most)"), {"most": at_most}
-            )
-        ).scalar_one()
-    )
+    return int((await conn.execute(text("SELECT jobs.settle_states(:most)"), {"most": at_most})).scalar_one())
 
 
 async def report_backend(conn: AsyncConnection, row: dict[str, Any]) -> None:
@@ -361,35 +290,19 @@ async def report_backend(conn: AsyncConnection, row: dict[str, Any]) -> None:
     values = {**row, "seen_at": func.clock_timestamp()}
     update = {name: value for name, value in values.items() if name != "id"}
     await conn.execute(
-        insert(backend)
-        .values(**values)
-        .on_conflict_do_update(index_elements=["id"], set_=update)
+        insert(backend).values(**values).on_conflict_do_update(index_elements=["id"], set_=update)
     )
 
 
 async def backend_facts(conn: AsyncConnection, backend_id: str) -> RowMapping:
     """What the registry says of one backend."""
-    return (
-        (await conn.execute(select(backend).where(backend.c.id == backend_id)))
-        .mappings()
-        .one()
-    )
+    return (await conn.execute(select(backend).where(backend.c.id == backend_id))).mappings().one()
 
 
 async def backends(conn: AsyncConnection, stale_s: float) -> Sequence[RowMapping]:
     """The registry, by id; `fresh` tells whether a worker has been heard within `stale_s` seconds."""
-    fresh = backend.c.seen_at > func.clock_timestamp() - func.make_interval(
-        0, 0, 0, 0, 0, 0, stale_s
-    )
-    return (
-        (
-            await conn.execute(
-                select(backend, fresh.label("fresh")).order_by(backend.c.id)
-            )
-        )
-        .mappings()
-        .all()
-    )
+    fresh = backend.c.seen_at > func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, stale_s)
+    return (await conn.execute(select(backend, fresh.label("fresh")).order_by(backend.c.id))).mappings().all()
 
 
 _ROWS = text("""

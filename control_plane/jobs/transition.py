@@ -38,9 +38,7 @@ async def move(
     """Lead a job through `targets` and tell it; `job` follows. Raises MovedOn, or TransitionRefused by the ruleset."""
     now = plane.now()
     events = moves(job["state"], job["seq"], targets, timestamp(now))
-    if not await store.advance(
-        conn, job["job_id"], seq=job["seq"], events=events, **columns
-    ):
+    if not await store.advance(conn, job["job_id"], seq=job["seq"], events=events, **columns):
         raise MovedOn
     job.update(columns)
     told_events = msgspec.to_builtins(list(events))
@@ -66,9 +64,7 @@ async def move(
     )
 
 
-async def requeue(
-    plane: Plane, conn: AsyncConnection, job: dict[str, Any], cause: str
-) -> None:
+async def requeue(plane: Plane, conn: AsyncConnection, job: dict[str, Any], cause: str) -> None:
     """Back to QUEUED, to be claimed once a breath has passed."""
     await move(
         plane,

@@ -45,9 +45,7 @@ class Vault:
         if known is None:
             wrapped = await ledger.store.tenant_key(conn, tenant)
             if wrapped is None:
-                await ledger.store.put_tenant_key(
-                    conn, tenant, self._keys.new_tenant_key()
-                )
+                await ledger.store.put_tenant_key(conn, tenant, self._keys.new_tenant_key())
                 # Not kept in memory yet: another process may have been first, or this transaction may not commit.
                 wrapped = await ledger.store.tenant_key(conn, tenant)
                 if wrapped is None:
@@ -56,14 +54,10 @@ class Vault:
             known = self._tenants[tenant] = self._keys.tenant_key(wrapped)
         return known
 
-    async def write(
-        self, conn: AsyncConnection, tenant: str, contents: Sequence[bytes]
-    ) -> list[Written]:
+    async def write(self, conn: AsyncConnection, tenant: str, contents: Sequence[bytes]) -> list[Written]:
         """Encrypt each content under a fresh key, salt and nonce, and store it; where each went, in order."""
         tenant_key = await self.unlock(conn, tenant)
-        made = [
-            fresh(content, tenant=tenant, tenant_key=tenant_key) for content in contents
-        ]
+        made = [fresh(content, tenant=tenant, tenant_key=tenant_key) for content in contents]
         await ledger.store.put_blobs(conn, tenant, [blob for blob, _ in made])
         return [Written(blob.commitment, salt) for blob, salt in made]
 

@@ -18,9 +18,7 @@ def submitted(admission: Admission) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "job_id": admission.job_id or None,
         "state": admission.state,
-        "decision": admission.decision.document()
-        if admission.decision is not None
-        else None,
+        "decision": admission.decision.document() if admission.decision is not None else None,
         "cost": {
             "amount": admission.amount,
             "currency": admission.currency,
@@ -46,8 +44,7 @@ def shown(row: Row) -> dict[str, Any]:
     ):
         history.append({"state": state, "at": history[-1]["at"]})
     decision = {
-        name: row["decision"][name]
-        for name in ("id", "allow", "checks", "reasons", "policy_revision")
+        name: row["decision"][name] for name in ("id", "allow", "checks", "reasons", "policy_revision")
     }
     return {
         "job_id": row["job_id"],
@@ -84,11 +81,7 @@ def _cost(row: Row) -> dict[str, Any]:
         "amount": numeric(amount) or "0",
         "currency": row["currency"],
         "rate_card": row["rate_card"],
-        "basis": "charged"
-        if charged
-        else "held"
-        if row["hold_amount"] is not None
-        else "refused",
+        "basis": "charged" if charged else "held" if row["hold_amount"] is not None else "refused",
         "held": numeric(row["hold_amount"]),
     }
 

@@ -152,6 +152,12 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     )
     SELECT count(*)::integer FROM moved
 $$;
+
+-- An idempotency key is kept for 24 hours.
+CREATE FUNCTION jobs.forget_keys() RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    DELETE FROM jobs.idempotency WHERE created_at < clock_timestamp() - interval '24 hours'
+$$;
 """
 
 
@@ -159,14 +165,23 @@ def upgrade() -> None:
     """Create the schema, its walls, and the three functions that look across tenants."""
     op.execute(TABLES)
     protect("jobs.job", app="SELECT, INSERT, UPDATE")
-    protect("jobs.idempotency", app="SELECT, INSERT, DELETE")
+    protect("jobs.idempotency", app="SELECT, INSERT, UPDATE")
     names = roles()
     op.execute(f"GRANT USAGE ON SCHEMA jobs TO {names.app}, {names.audit}")
-    op.execute(f"GRANT SELECT, INSERT, UPDATE ON jobs.backend TO {names.app}; GRANT SELECT ON jobs.backend TO {names.audit}")
+    op.execute(
+        f"GRANT SELECT, INSERT, UPDATE ON jobs.backend TO {names.app}; GRANT SELECT ON jobs.backend TO {names.audit}"
+    )
     op.execute(READY)
     op.execute(CLAIM)
-    for function in ("claim(text, double precision, integer)", "heartbeat(text, double precision)", "settle_states(integer)"):
-        op.execute(f"REVOKE ALL ON FUNCTION jobs.{function} FROM PUBLIC; GRANT EXECUTE ON FUNCTION jobs.{function} TO {names.app}")
+    for function in (
+        "claim(text, double precision, integer)",
+        "heartbeat(text, double precision)",
+        "settle_states(integer)",
+        "forget_keys()",
+    ):
+        op.execute(
+            f"REVOKE ALL ON FUNCTION jobs.{function} FROM PUBLIC; GRANT EXECUTE ON FUNCTION jobs.{function} TO {names.app}"
+        )
 
 
 def downgrade() -> None:
