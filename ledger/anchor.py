@@ -40,7 +40,7 @@ FUTURE_TOLERANCE = timedelta(minutes=10)  # of the reader's clock
 _Key = TypeVar("_Key", MLDSA65PublicKey, ec.EllipticCurvePublicKey)
 
 
-class Unreached(LedgerError):
+class Unreached(LedgerError):  # noqa: N818 - the package names errors by what is the case
     """Nothing is wrong with it, but the trust file has no key or authority that could tell."""
 
     code = "unanchored"

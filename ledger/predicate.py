@@ -206,7 +206,7 @@ _statement = msgspec.json.Decoder(_Statement)
 
 
 def statement_bytes(predicate: Predicate) -> bytes:
-    """The in-toto Statement v1 of a predicate, as canonical JSON; its subjects are input and, if any, output."""
+    """The in-toto Statement v1 of a predicate, as canonical JSON; its subjects are input and output."""
     subjects = [_Subject(name="input", digest=_Digest(sha256=predicate.input_hash[7:]))]
     if predicate.output_hash is not None:
         subjects.append(_Subject(name="output", digest=_Digest(sha256=predicate.output_hash[7:])))

@@ -45,7 +45,7 @@ class TrustScope(Closed, frozen=True):
 
 
 class TrustedKey(Closed, frozen=True):
-    """A public key (SubjectPublicKeyInfo DER) and when it signed; `valid_until` null: it still does."""
+    """A public key (SubjectPublicKeyInfo DER) and when it signed; `valid_until` null: still."""
 
     id: Text
     alg: Algorithm
@@ -64,8 +64,8 @@ class TrustedLog(Closed, frozen=True):
 class TrustedAuthority(Closed, frozen=True):
     """A time-stamping authority: its certificate first, then the chain to its root, DER.
 
-    From `valid_from` to `valid_until` (null: still) the plane has everything stamped by it: a bundle of that time
-    without its token lacks something, and one of another time with its token has too much.
+    From `valid_from` to `valid_until` (null: still) the plane has everything stamped by it: a bundle of that
+    time without its token lacks something, and one of another time with its token has too much.
     """
 
     operator: Operator
@@ -76,7 +76,7 @@ class TrustedAuthority(Closed, frozen=True):
 
 
 class Revocation(Closed, frozen=True):
-    """A key id or authority name that proves nothing from `at` on; what was stamped before stays good."""
+    """A key id or authority name that proves nothing from `at` on; what was stamped before stays."""
 
     id: Text
     at: Time
@@ -136,7 +136,7 @@ class Trust(Struct, frozen=True):
 _trust = msgspec.json.Decoder(TrustFile)
 
 
-def trust_file(  # noqa: PLR0913 - one argument a member of the file
+def trust_file(
     *,
     version: int,
     issued_at: datetime,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 
 from ledger.errors import TimeUnavailable
 from ledger.timestamp import request, token_of
@@ -59,6 +60,8 @@ async def _ask_socket(target: str, requests: Sequence[bytes]) -> list[bytes]:
         return replies
     finally:
         writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
 
 
 def _post(body: bytes) -> bytes:
@@ -80,7 +83,7 @@ async def _reply(reader: asyncio.StreamReader) -> bytes:
 
 
 async def _ask_url(target: str, requests: Sequence[bytes]) -> list[bytes]:
-    import aiohttp  # noqa: PLC0415 - heavy, and not in the base install
+    import aiohttp
 
     gate = asyncio.Semaphore(PARALLEL)
 

@@ -48,10 +48,12 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def _read(name: str, limit: int) -> bytes:
     """At most one byte more than the limit: the parser then refuses the size without the rest being read."""
+    from pathlib import Path
+
     from ledger.errors import UsageError
 
     try:
-        with open(name, "rb") as file:
+        with Path(name).open("rb") as file:
             return file.read(limit + 1)
     except OSError as error:
         raise UsageError(f"{name}: {error.strerror}") from error

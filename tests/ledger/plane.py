@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A plane's evidence made in memory with the real parts: keys, a log of some entries, authorities, bundles of each kind.
+"""A plane's evidence made in memory with the real parts: keys, a small log, authorities, bundles.
 
 It signs and seals what it is told, honest or not; that is what the tests of the verifier need.
 """
@@ -23,7 +23,7 @@ from ledger.canonical import timestamp as written
 from ledger.errors import TokenInvalid
 from ledger.predicate import Artefact, Predicate
 
-T0 = datetime(2026, 11, 21, 10, 0, 0, 250_000, tzinfo=UTC)
+T0 = datetime(2025, 1, 6, 10, 0, 0, 250_000, tzinfo=UTC)  # past on any clock that verifies the vectors
 NOW = T0 + timedelta(days=30)
 SALT = bytes(range(32))
 KINDS = (
@@ -114,7 +114,7 @@ def record(kind: str, *, scope: dict[str, str] | None = None) -> tuple[dict[str,
     members: dict[str, Any] = {
         "version": 1,
         "bundle_id": "8c4b8f0e-52c8-4ad2-9c22-0d9fbb6b1f10",
-        "job_id": "qcos-job-2026-11-21-a7f3",
+        "job_id": "qcos-job-2025-01-06-a7f3",
         "scope": scope or {"profile": "dev", "plane": "plane-1", "tenant": "demo"},
         "evidence_level": "sealed" if not started else "standard" if kind == "completed_standard" else "full",
         "state": state,
@@ -216,7 +216,7 @@ class Plane:
             made.append((operator, timestamp.token_of(reply, digest=digest, nonce=self._serial)))
         return made
 
-    def seal(  # noqa: PLR0913 - each argument is one thing that a dishonest plane could get wrong
+    def seal(
         self,
         members: dict[str, Any],
         contents: dict[str, bytes],
@@ -275,7 +275,7 @@ class Plane:
         """An honest bundle of one kind."""
         return self.seal(*record(kind))
 
-    def trust(self, **changes: Any) -> bytes:  # noqa: ANN401 - any member of the trust file
+    def trust(self, **changes: Any) -> bytes:
         """The trust file of this plane, with some of its members changed."""
         public = [
             msgspec.convert(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The verifier's claims, on the committed bundles: what is honest passes, every other bit of it is found (I4, G3)."""
+"""The verifier's claims, on committed bundles: what is honest passes, each change is found (I4, G3)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import binascii
 import json
 import random
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def test_outside_time_is_called_so_and_own_time_is_called_self_issued() -> None:
         (VECTORS / "self_issued.json").read_bytes(), (VECTORS / "self_issued_trust.json").read_bytes()
     )
     assert (own.verdict, own.assurance, own.time.operator) == ("valid", "self_issued", "self")
-    assert own.time.value == "2026-11-21T10:00:04.000Z"
+    assert own.time.value == "2025-01-06T10:00:04.000Z"
 
 
 def test_artefacts_beyond_the_file_are_named_and_do_not_fail() -> None:
@@ -172,10 +173,8 @@ def test_hostile_nesting_and_lone_surrogates_end_in_an_answer() -> None:
     honest = (VECTORS / "good" / "denied.json").read_bytes()
     surrogate = honest.replace(b'"aer-', b'"\\ud800aer-').replace(b'"demo"', b'"\\ud800"', 1)
     for data in (deep, surrogate):
-        try:
+        with suppress(UsageError):
             assert judge(data).verdict == "invalid"
-        except UsageError:
-            pass
 
 
 def test_half_a_trust_file_is_none() -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes the bundles of this folder again, with new keys: `python -m tests.vectors.bundles.make`.
 
-`good/NAME.json` are valid under `trust.json`. `bad/NAME.json` each have one fault; `expected.json` names, for every
-file, the verdict and the first check that must fail. The private keys are thrown away.
+`good/NAME.json` are valid under `trust.json`. `bad/NAME.json` each have one fault; `expected.json` names, for
+every file, the verdict and the first check that must fail. The private keys are thrown away.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def lies(plane: Plane) -> Iterator[tuple[str, bytes, str]]:
 
 
 def tampered(plane: Plane, stranger: Plane) -> Iterator[tuple[str, bytes, str]]:
-    """Honest bundles that were changed afterwards, written again in canonical form unless that is the fault."""
+    """Honest bundles changed afterwards, written again in canonical form unless that is the fault."""
     honest = plane.bundle("completed_full")
 
     def changed(**members: Any) -> bytes:

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tokens of our authority and of openssl's, read by two verifiers (G4, decision 3)."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat import asn1
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from ledger import cms, timestamp, tsa
+from ledger.errors import TimeUnavailable, TokenInvalid
+from ledger.timestamp import Authority
+from tests.ledger.plane import T0
+
+MESSAGE = b"what was signed"
+DIGEST = hashlib.sha256(MESSAGE).digest()
+needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+
+_CONFIG = """
+[tsa]
+default_tsa = c
+[c]
+serial = {room}/serial
+signer_cert = {room}/leaf.pem
+certs = {room}/root.pem
+signer_key = {room}/leaf.key
+signer_digest = sha256
+default_policy = 1.2.3.4.1
+other_policies = 1.2.3.4.2
+digests = sha256
+ess_cert_id_alg = sha256
+[leaf]
+extendedKeyUsage = critical,timeStamping
+keyUsage = critical,digitalSignature
+basicConstraints = critical,CA:FALSE
+[root]
+basicConstraints = critical,CA:TRUE
+keyUsage = critical,keyCertSign
+[req]
+distinguished_name = dn
+[dn]
+"""
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> tsa.TsaKeys:
+    room = tmp_path_factory.mktemp("own")
+    tsa.create_tsa_keys(room, now=T0)
+    return tsa.load_tsa_keys(room)
+
+
+def answer(keys: tsa.TsaKeys, request: bytes, serial: int = 9) -> bytes:
+    return tsa.issue(keys, request, now=T0, serial=serial)
+
+
+def openssl(*arguments: str | Path) -> str:
+    done = subprocess.run(["openssl", *map(str, arguments)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_token_says_what_was_asked_at_whole_seconds(own: tsa.TsaKeys) -> None:
+    der = timestamp.token_of(answer(own, timestamp.request(DIGEST, 77)), digest=DIGEST, nonce=77)
+    token = timestamp.parse(der)
+    said = timestamp.read(token)
+    assert (said.imprint, said.algorithm, said.nonce) == (DIGEST, "sha256", 77)
+    assert said.generated_at == T0.replace(microsecond=0)
+    authority = Authority("self", "own", own.chain)
+    assert authority.signed(token)
+    authority.check(token, DIGEST)
+    with pytest.raises(TokenInvalid):
+        authority.check(token, hashlib.sha256(b"another").digest())
+
+
+def test_an_answer_to_another_question_is_refused(own: tsa.TsaKeys) -> None:
+    reply = answer(own, timestamp.request(DIGEST, 77))
+    with pytest.raises(TokenInvalid, match="nonce"):
+        timestamp.token_of(reply, digest=DIGEST, nonce=78)
+    with pytest.raises(TokenInvalid, match="digest"):
+        timestamp.token_of(reply, digest=bytes(32), nonce=77)
+    with pytest.raises(TimeUnavailable, match="TimeStampReq"):
+        timestamp.token_of(answer(own, b"garbage"), digest=DIGEST, nonce=77)
+    for garbage in (b"", b"<html>", reply[:-1], reply + b"\0"):
+        with pytest.raises((TokenInvalid, TimeUnavailable)):
+            timestamp.token_of(garbage, digest=DIGEST, nonce=77)
+
+
+def test_another_authority_of_the_same_name_is_not_this_one(own: tsa.TsaKeys, tmp_path: Path) -> None:
+    tsa.create_tsa_keys(tmp_path, now=T0)
+    other = Authority("self", "own", tsa.load_chain(tmp_path))
+    token = timestamp.parse(
+        timestamp.token_of(answer(own, timestamp.request(DIGEST, 7)), digest=DIGEST, nonce=7)
+    )
+    assert not other.signed(token)
+    with pytest.raises(TokenInvalid):
+        other.check(token, DIGEST)
+
+
+def test_own_tokens_have_one_form_of_their_signature(own: tsa.TsaKeys) -> None:
+    """ECDSA is malleable: s and n - s both verify. Of ours only the lower one is taken."""
+    der = timestamp.token_of(answer(own, timestamp.request(DIGEST, 7)), digest=DIGEST, nonce=7)
+    token = timestamp.parse(der)
+    (signer,) = token.content.signer_infos.as_list()
+    r, s = decode_dss_signature(signer.signature)
+    signer.signature = encode_dss_signature(r, timestamp.P256_ORDER - s)
+    token.content.signer_infos = asn1.SetOf([signer])
+    with pytest.raises(TokenInvalid, match="upper half"):
+        Authority("self", "own", own.chain).check(token, DIGEST)
+    Authority("external", "own", own.chain).check(token, DIGEST)  # others may write either
+
+
+@needs_openssl
+def test_openssl_accepts_our_token(own: tsa.TsaKeys, tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(MESSAGE)
+    (tmp_path / "reply").write_bytes(answer(own, timestamp.request(DIGEST, 2**63)))
+    root = x509.load_der_x509_certificate(own.chain[-1]).public_bytes(Encoding.PEM)
+    (tmp_path / "root.pem").write_bytes(root)
+    at = str(int(T0.timestamp()) + 60)
+    said = openssl(
+        "ts", "-verify", "-attime", at, "-data", tmp_path / "data", "-in", tmp_path / "reply",
+        "-CAfile", tmp_path / "root.pem",
+    )  # fmt: skip
+    assert "Verification: OK" in said
+
+
+@needs_openssl
+@pytest.mark.parametrize("digest", ["sha256", "sha384", "sha512"])
+def test_our_authority_answers_openssl(own: tsa.TsaKeys, tmp_path: Path, digest: str) -> None:
+    (tmp_path / "data").write_bytes(MESSAGE)
+    openssl("ts", "-query", "-data", tmp_path / "data", f"-{digest}", "-cert", "-out", tmp_path / "query")
+    (tmp_path / "reply").write_bytes(answer(own, (tmp_path / "query").read_bytes()))
+    root = x509.load_der_x509_certificate(own.chain[-1]).public_bytes(Encoding.PEM)
+    (tmp_path / "root.pem").write_bytes(root)
+    at = str(int(T0.timestamp()) + 60)
+    said = openssl(
+        "ts", "-verify", "-attime", at, "-queryfile", tmp_path / "query", "-in", tmp_path / "reply",
+        "-CAfile", tmp_path / "root.pem",
+    )  # fmt: skip
+    assert "Verification: OK" in said
+
+
+@needs_openssl
+@pytest.mark.parametrize("key", ["ec:P-256", "rsa"])
+def test_a_token_of_openssl_is_verified_and_every_bit_of_it_counts(tmp_path: Path, key: str) -> None:
+    room = tmp_path
+    (room / "c").write_text(_CONFIG.format(room=room))
+    (room / "serial").write_text("01\n")
+    new = (
+        ["-newkey", "rsa:2048"] if key == "rsa" else ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    )
+    common: list[str | Path] = ["-nodes", "-config", room / "c"]
+    openssl("req", "-x509", *new, *common, "-keyout", room / "root.key", "-out", room / "root.pem",
+            "-subj", "/CN=Root", "-days", "30", "-extensions", "root")  # fmt: skip
+    openssl("req", *new, *common, "-keyout", room / "leaf.key", "-out", room / "leaf.csr", "-subj", "/CN=T")
+    openssl("x509", "-req", "-in", room / "leaf.csr", "-CA", room / "root.pem", "-CAkey", room / "root.key",
+            "-CAcreateserial", "-out", room / "leaf.pem", "-days", "30", "-extfile", room / "c",
+            "-extensions", "leaf")  # fmt: skip
+    (room / "query").write_bytes(timestamp.request(DIGEST, 4711))
+    openssl("ts", "-reply", "-config", room / "c", "-queryfile", room / "query", "-out", room / "reply")
+    der = timestamp.token_of((room / "reply").read_bytes(), digest=DIGEST, nonce=4711)
+    chain = [x509.load_pem_x509_certificate((room / f"{name}.pem").read_bytes()) for name in ("leaf", "root")]
+    authority = Authority("external", "openssl", [part.public_bytes(Encoding.DER) for part in chain])
+    token = timestamp.parse(der)
+    assert authority.signed(token)
+    authority.check(token, DIGEST)
+    for bit in range(len(der) * 8):
+        changed = bytearray(der)
+        changed[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(TokenInvalid):
+            authority.check(timestamp.parse(bytes(changed)), DIGEST)
+
+
+def test_a_certificate_for_another_purpose_stamps_nothing(own: tsa.TsaKeys) -> None:
+    token = timestamp.parse(
+        timestamp.token_of(answer(own, timestamp.request(DIGEST, 7)), digest=DIGEST, nonce=7)
+    )
+    with pytest.raises(TokenInvalid):
+        Authority("self", "root alone", own.chain[1:]).check(token, DIGEST)
+    with pytest.raises(TokenInvalid):
+        Authority("self", "nothing", ())
+
+
+def test_tokens_are_put_in_the_order_of_what_they_stamp(own: tsa.TsaKeys) -> None:
+    made = [
+        timestamp.token_of(
+            answer(own, timestamp.request(hashlib.sha256(data).digest(), 7)),
+            digest=hashlib.sha256(data).digest(),
+            nonce=7,
+        )
+        for data in (b"first", b"second")
+    ]
+    mixed: list[tuple[timestamp.Operator, bytes]] = [
+        ("external", made[1]), ("self", made[1]), ("external", made[0]), ("self", made[0])
+    ]  # fmt: skip
+    ordered = timestamp.in_order(mixed, [b"first", b"second"])
+    assert ordered == [("self", made[0]), ("external", made[0]), ("self", made[1]), ("external", made[1])]
+    with pytest.raises(TokenInvalid):
+        timestamp.in_order(mixed, [b"first"])
+
+
+def test_der_that_is_not_der_is_refused() -> None:
+    with pytest.raises(TokenInvalid):
+        cms.decode(cms.Request, b"\x30\x81\x03\x02\x01\x01", what="request")
