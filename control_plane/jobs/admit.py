@@ -185,7 +185,10 @@ async def _snapshot(
             at=at,
         )
     candidates = priced(rows, card, spec.executions, plane.settings.job_deadline_s)
-    left = eligible(candidates, spec.execution.backend_constraints, circuit.format, qubits)
+    # Policy sees every backend that could take the work, so that a denial can name what would pass; the price is the
+    # upper bound over those that the spec's constraints leave.
+    offered = eligible(candidates, NO_CONSTRAINTS, circuit.format, 0)
+    left = eligible(candidates, spec.execution.backend_constraints, circuit.format, qubits) or offered
     price = max((c.price for c in left if c.price is not None), default=Decimal(0))
     document = _document(principal, spec, circuit, qubits, at)
     document |= {

@@ -207,7 +207,7 @@ async def page(
     if subject is not None:
         query = query.where(job.c.subject == subject)
     if state is not None:
-        query = query.where(_SHOWN == state)
+        query = query.where(state == _SHOWN)
     if project is not None:
         query = query.where(job.c.project == project)
     if before is not None:
