@@ -120,9 +120,7 @@ async def _known(plane: Plane, principal: Principal, submit: Submit) -> Admissio
         return None if row is None else await _repeat(conn, row, submit)
 
 
-async def _bind_key(
-    conn: AsyncConnection, principal: Principal, submit: Submit, job_id: str
-) -> Admission | None:
+async def _bind_key(conn: AsyncConnection, principal: Principal, submit: Submit, job_id: str) -> Admission | None:
     if submit.idempotency_key is None:
         return None
     row = await store.remember_key(
@@ -231,9 +229,7 @@ def micros(amount: Decimal) -> int:
     return int((amount * 1_000_000).to_integral_value(rounding="ROUND_CEILING"))
 
 
-def _document(
-    principal: Principal, spec: JobSpec, circuit: Circuit, qubits: int, at: dt.datetime
-) -> dict[str, Any]:
+def _document(principal: Principal, spec: JobSpec, circuit: Circuit, qubits: int, at: dt.datetime) -> dict[str, Any]:
     constraints, governance = spec.execution.backend_constraints, spec.governance
     return {
         "action": "job:submit",
@@ -260,9 +256,7 @@ def _document(
             "max_depth": constraints.max_depth,
             "evidence_level": spec.evidence_requirements.level,
             "retention_days": spec.evidence_requirements.retention_days,
-            "allowed_providers": list(constraints.allowed_providers)
-            if constraints.allowed_providers
-            else None,
+            "allowed_providers": list(constraints.allowed_providers) if constraints.allowed_providers else None,
             "backend": constraints.backend,
         },
         "time": {"now": timestamp(at), "date": f"{at:%Y-%m-%d}"},
@@ -354,7 +348,7 @@ async def _record(
     else:
         row["error"] = {"code": problem, "detail": denial_text(decision, problem)}
         body["error"] = problem
-        proof = await evidence.denied(plane, conn, row, accepted, decision, spec_bytes, input_bytes)
+        proof = await evidence.denied(plane, conn, row, accepted, spec_bytes, input_bytes)
         body["bundle_id"] = row["bundle_id"]
     if not await store.add(conn, row):
         raise Refused(

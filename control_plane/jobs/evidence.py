@@ -22,7 +22,6 @@ import ledger.store
 from control_plane.context import Plane
 from control_plane.errors import Refused
 from control_plane.jobs.spec import JobSpec
-from control_plane.policy.decision import Decision
 from ledger import export
 from ledger.bundle import Proof, Signatures, Stamp, assemble, choose_carried
 from ledger.canonical import sha256, timestamp
@@ -136,8 +135,7 @@ def predicate(
         cost=end.cost,
         history=tuple(Transition(seq=e["seq"], state=e["state"], at=e["at"]) for e in history),
         route=tuple(
-            RouteChoice(backend=r["backend"], verdict=r["verdict"], reason=r["reason"])
-            for r in row.get("route") or ()
+            RouteChoice(backend=r["backend"], verdict=r["verdict"], reason=r["reason"]) for r in row.get("route") or ()
         ),
         environment=end.environment,
         artefacts=tuple(_artefact(content, carried) for content in contents),
@@ -203,7 +201,6 @@ async def denied(
     conn: AsyncConnection,
     row: dict[str, Any],
     spec: JobSpec,
-    decision: Decision,
     spec_bytes: bytes,
     input_bytes: bytes,
 ) -> Evidence:

@@ -51,7 +51,7 @@ class Watch:
 
 
 class Bell:
-    """Rings when the sealer has sealed a batch; run `listen` as a task. A missed ring is no loss: its users also look."""
+    """Rings when the sealer has sealed a batch; run `listen` as a task. Its users also look by themselves."""
 
     def __init__(self, url: str) -> None:
         """`url` is the app role's; the listener has a connection of its own."""
@@ -110,9 +110,7 @@ class Live:
             for tenant, job_id in self._watches:
                 by_tenant[tenant].append(job_id)
             for tenant, job_ids in by_tenant.items():
-                with contextlib.suppress(
-                    Exception
-                ):  # the database is away: waiters wait on, readiness says so
+                with contextlib.suppress(Exception):  # the database is away: waiters wait on, readiness says so
                     async with self._plane.transaction(tenant) as conn:
                         for job_id, seq, state in await store.glances(conn, job_ids):
                             for watch in self._watches.get((tenant, job_id), ()):

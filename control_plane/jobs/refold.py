@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Replays the register and compares it with the rows: the proof that the rows are a cache of the ledger (S4, I6).
 
-Reads one snapshot as the audit role: sealed entries in their order, then what still waits in the inbox. Lease, heartbeat
-and vendor handle are operational and not compared; a row may still say SEALING where its final state is known.
+Reads one snapshot as the audit role: sealed entries in their order, then what still waits in the inbox. Lease,
+heartbeat and vendor handle are operational and not compared; a row may still say SEALING where its final state is known.
 """
 
 from __future__ import annotations
@@ -97,25 +97,17 @@ def _compare(row: Any, told: JobState) -> list[str]:
     states = {told.state, told.final} if told.state == "SEALING" else {told.state}
     if row["state"] not in states:
         found.append(f"state {row['state']} where the ledger says {told.state}")
-    for name in (
-        "final",
-        "seq",
-        "attempt",
-        "project",
-        "decision_id",
-        "backend",
-        "error",
-        "bundle_id",
-    ):
-        if row[name] != getattr(told, name):
-            found.append(f"{name} {row[name]} where the ledger says {getattr(told, name)}")
+    names = ("final", "seq", "attempt", "project", "decision_id", "backend", "error", "bundle_id")
+    found += [
+        f"{name} {row[name]} where the ledger says {getattr(told, name)}"
+        for name in names
+        if row[name] != getattr(told, name)
+    ]
     if told.cost is not None and (row["cost"], row["currency"]) != (
         told.cost,
         told.currency,
     ):
-        found.append(
-            f"cost {row['cost']} {row['currency']} where the ledger says {told.cost} {told.currency}"
-        )
+        found.append(f"cost {row['cost']} {row['currency']} where the ledger says {told.cost} {told.currency}")
     if told.cost is None and row["cost"] is not None:
         found.append(f"cost {row['cost']} where the ledger says none")
     return found

@@ -248,9 +248,7 @@ class Run:
     async def _finish(self, driver: Driver, handle: Handle, compiled: Compiled | None) -> None:
         try:
             outcome = await driver.result(handle)
-            if (
-                compiled is None
-            ):  # found again after a crash: the artefact is compiled anew, which is deterministic
+            if compiled is None:  # found again after a crash: the artefact is compiled anew, which is deterministic
                 compiled = await self._compile(driver, self.job["backend"])
             calibration = await driver.calibration(self.job["backend"])
         except DriverError as error:

@@ -261,11 +261,7 @@ def _success(
         seed=outcome.seed,
         method=outcome.method,
     )
-    gaps = (
-        []
-        if end.compiled.qasm3 is not None
-        else [Gap(field="artefacts.compiled.qasm3", reason="not expressible")]
-    )
+    gaps = [] if end.compiled.qasm3 is not None else [Gap(field="artefacts.compiled.qasm3", reason="not expressible")]
     gaps += [Gap(field=f"cost.{meter}", reason="priced and not measured") for meter in charged.unmeasured]
     result = next(content.data for content in contents if content.name == "result")
     return evidence.End(
@@ -338,9 +334,7 @@ async def _money(
     return (await finops.store.settle(conn, job["tenant"], job["job_id"], amount)).body()
 
 
-async def _keep(
-    plane: Plane, conn: AsyncConnection, job: dict[str, Any], contents: list[Content]
-) -> dict[str, str]:
+async def _keep(plane: Plane, conn: AsyncConnection, job: dict[str, Any], contents: list[Content]) -> dict[str, str]:
     """Store what isn't stored yet; name → commitment of every artefact but the rate card, which isn't secret."""
     fresh = [content for content in contents if content.name not in ("spec", "decision_input", "rate_card")]
     written = await plane.vault.write(conn, job["tenant"], [content.data for content in fresh])

@@ -196,19 +196,12 @@ def single_sampler(spec: JobSpec) -> Circuit:
     program = spec.program
     if program is None:  # parse() lets no such spec through
         raise SpecInvalid([("circuit", "a circuit or a program is needed")])
-    if (
-        program.kind != "sampler"
-        or len(program.circuits) != 1
-        or program.observables
-        or program.precision is not None
-    ):
+    if program.kind != "sampler" or len(program.circuits) != 1 or program.observables or program.precision is not None:
         raise ProgramUnsupported("program", "this plane runs one sampler circuit a job")
     if len(program.parameters) > 1:
         raise ProgramUnsupported("program.parameters", "this plane runs one parameter set a job")
     circuit = program.circuits[0]
-    return (
-        msgspec.structs.replace(circuit, parameters=program.parameters[0]) if program.parameters else circuit
-    )
+    return msgspec.structs.replace(circuit, parameters=program.parameters[0]) if program.parameters else circuit
 
 
 def source_bytes(circuit: Circuit, field: str = "circuit.source") -> bytes:

@@ -17,6 +17,7 @@ from msgspec import Struct, to_builtins
 from sqlalchemy import (
     Boolean,
     Column,
+    ColumnElement,
     DateTime,
     Integer,
     MetaData,
@@ -61,10 +62,7 @@ job = Table(
     *(Column(name, Integer) for name in ("seq", "attempt", "executions")),
     *(Column(name, DateTime(timezone=True)) for name in ("submitted_at", "lease_until")),
     *(Column(name, JSONB) for name in ("history", "decision", "route", "artefacts", "error", "handle")),
-    *(
-        Column(name, Uuid(as_uuid=False))
-        for name in ("decision_id", "admission_entry", "outcome_entry", "bundle_id")
-    ),
+    *(Column(name, Uuid(as_uuid=False)) for name in ("decision_id", "admission_entry", "outcome_entry", "bundle_id")),
     *(Column(name, Text) for name in ("spec_blob", "input_blob", "statement_blob", "result_blob")),
     *(Column(name, Text) for name in ("currency", "backend", "token", "rate_card", "partial", "worker")),
     *(Column(name, Numeric) for name in ("hold_amount", "cost_amount")),
@@ -95,7 +93,7 @@ backend = Table(
 )
 
 BACKEND_STALE_S = 15.0
-_KEPT = idempotency.c.created_at > func.clock_timestamp() - text("interval '24 hours'")
+_KEPT: ColumnElement[bool] = idempotency.c.created_at > func.clock_timestamp() - text("interval '24 hours'")
 SETTLED_AT_ONCE = 256
 _READY = func.jobs.evidence_ready(func.coalesce(job.c.outcome_entry, job.c.admission_entry)).label("ready")
 _SHOWN = case(
@@ -128,9 +126,7 @@ async def find(conn: AsyncConnection, job_id: str) -> RowMapping | None:
 
 async def lock(conn: AsyncConnection, job_id: str) -> RowMapping | None:
     """The job's row, locked until the transaction ends."""
-    return (
-        (await conn.execute(select(job).where(job.c.job_id == job_id).with_for_update())).mappings().first()
-    )
+    return (await conn.execute(select(job).where(job.c.job_id == job_id).with_for_update())).mappings().first()
 
 
 async def glances(conn: AsyncConnection, job_ids: Sequence[str]) -> list[tuple[str, int, str]]:
@@ -158,10 +154,7 @@ async def advance(
         "history": job.c.history.op("||")(told),
     }
     statement = (
-        job.update()
-        .where(and_(job.c.job_id == job_id, job.c.seq == seq))
-        .values(**changes)
-        .returning(job.c.job_id)
+        job.update().where(and_(job.c.job_id == job_id, job.c.seq == seq)).values(**changes).returning(job.c.job_id)
     )
     return (await conn.execute(statement)).first() is not None
 
@@ -178,9 +171,7 @@ async def request_cancel(conn: AsyncConnection, job_id: str) -> None:
 
 async def keep_handle(conn: AsyncConnection, job_id: str, attempt: int, handle: dict[str, Any]) -> None:
     """Store the backend's handle beside the committed intent."""
-    await conn.execute(
-        job.update().where(and_(job.c.job_id == job_id, job.c.attempt == attempt)).values(handle=handle)
-    )
+    await conn.execute(job.update().where(and_(job.c.job_id == job_id, job.c.attempt == attempt)).values(handle=handle))
 
 
 async def page(
@@ -194,20 +185,21 @@ async def page(
     before: tuple[dt.datetime, str] | None,
 ) -> Sequence[RowMapping]:
     """Jobs of the tenant, newest first, `limit` at most; `before` is the last row of the page before."""
+    shown = _SHOWN
     columns = (
         job.c.job_id,
-        _SHOWN.label("state"),
+        shown.label("state"),
         job.c.submitted_at,
         job.c.project,
         job.c.backend,
     )
-    query = select(*columns).order_by(job.c.submitted_at.desc(), job.c.job_id).limit(limit)
+    query = select(*columns).order_by(job.c.submitted_at.desc(), job.c.job_id.desc()).limit(limit)
     if projects is not None:
         query = query.where(job.c.project.in_(projects))
     if subject is not None:
         query = query.where(job.c.subject == subject)
     if state is not None:
-        query = query.where(state == _SHOWN)
+        query = query.where(shown == state)
     if project is not None:
         query = query.where(job.c.project == project)
     if before is not None:
@@ -269,9 +261,7 @@ async def claim(conn: AsyncConnection, worker: str, lease_s: float, at_most: int
     return [(row.tenant, row.job_id) for row in rows]
 
 
-async def heartbeat(
-    conn: AsyncConnection, worker: str, lease_s: float
-) -> dict[tuple[str, str], tuple[int, bool]]:
+async def heartbeat(conn: AsyncConnection, worker: str, lease_s: float) -> dict[tuple[str, str], tuple[int, bool]]:
     """Renew this worker's leases; (tenant, job id) → (attempt, cancel requested) of what it still holds."""
     rows = await conn.execute(
         text("SELECT * FROM jobs.heartbeat(:worker, :lease)"),
@@ -289,9 +279,7 @@ async def report_backend(conn: AsyncConnection, row: dict[str, Any]) -> None:
     """A worker says what a backend that it drives can do, and that it is there now."""
     values = {**row, "seen_at": func.clock_timestamp()}
     update = {name: value for name, value in values.items() if name != "id"}
-    await conn.execute(
-        insert(backend).values(**values).on_conflict_do_update(index_elements=["id"], set_=update)
-    )
+    await conn.execute(insert(backend).values(**values).on_conflict_do_update(index_elements=["id"], set_=update))
 
 
 async def backend_facts(conn: AsyncConnection, backend_id: str) -> RowMapping:

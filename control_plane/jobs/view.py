@@ -36,13 +36,9 @@ def shown(row: Row) -> dict[str, Any]:
     """Everything that its owner may see of a job."""
     state = shown_state(row)
     history = [{"state": event["state"], "at": event["at"]} for event in row["history"]]
-    if (row["state"] == "SEALING" and state != "SEALING") or (
-        row["state"] == row["final"] and row["outcome_entry"]
-    ):
+    if (row["state"] == "SEALING" and state != "SEALING") or (row["state"] == row["final"] and row["outcome_entry"]):
         history.append({"state": state, "at": history[-1]["at"]})
-    decision = {
-        name: row["decision"][name] for name in ("id", "allow", "checks", "reasons", "policy_revision")
-    }
+    decision = {name: row["decision"][name] for name in ("id", "allow", "checks", "reasons", "policy_revision")}
     return {
         "job_id": row["job_id"],
         "state": state,

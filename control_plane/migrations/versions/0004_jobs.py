@@ -63,7 +63,7 @@ CREATE TABLE jobs.job (
 CREATE INDEX job_waiting ON jobs.job (submitted_at) WHERE state = 'QUEUED';
 CREATE INDEX job_running ON jobs.job (lease_until) WHERE state IN ('COMPILING', 'RESERVING', 'EXECUTING');
 CREATE INDEX job_sealing ON jobs.job (submitted_at) WHERE state = 'SEALING';
-CREATE INDEX job_listed ON jobs.job (tenant, submitted_at DESC, job_id);
+CREATE INDEX job_listed ON jobs.job (tenant, submitted_at DESC, job_id DESC);
 CREATE INDEX job_team_day ON jobs.job (tenant, team, submitted_at) INCLUDE (executions) WHERE state <> 'DENIED';
 CREATE INDEX job_project_day ON jobs.job (tenant, project, submitted_at) INCLUDE (executions) WHERE state <> 'DENIED';
 
