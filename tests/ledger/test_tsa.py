@@ -37,7 +37,8 @@ def asked(**changes: object) -> bytes:
         hash_algorithm=cms.Algorithm(algorithm=cms.SHA256, parameters=None), hashed_message=DIGEST
     )
     fields: dict[str, object] = {
-        "version": 1, "message_imprint": imprint, "policy": None, "nonce": 5, "cert_req": True, "extensions": None
+        "version": 1, "message_imprint": imprint, "policy": None, "nonce": 5, "cert_req": True,
+        "extensions": None,
     }  # fmt: skip
     return asn1.encode_der(cms.Request(**(fields | changes)))  # type: ignore[arg-type]
 
