@@ -99,7 +99,7 @@ def assemble(
     """The bundle file. `timestamp_authority` must be in the order that `ledger.verify` demands.
 
     That order: tokens over `qcos_signature`, then over `ecdsa_p256_signature`, then over the checkpoint;
-    within each, as the sealer keeps them, `self` before `external` (`ledger.timestamp.in_order` does it).
+    within each `self` before `external`, then by their bytes.
     `contents` must hold exactly the artefacts that the predicate calls carried.
     """
     carried = {artefact.name for artefact in predicate.artefacts if artefact.carried}

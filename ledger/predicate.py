@@ -180,7 +180,7 @@ class Predicate(Closed, frozen=True):
     history: tuple[Transition, ...]
     route: tuple[RouteChoice, ...]
     environment: dict[str, str]
-    artefacts: tuple[Artefact, ...]
+    artefacts: Annotated[tuple[Artefact, ...], Meta(max_length=256)]  # a check each in the report
     provenance: dict[str, Literal["asserted", "observed", "recomputed"]]
     gaps: tuple[Gap, ...]
 
@@ -226,9 +226,7 @@ def parse_statement(data: bytes) -> Predicate:
     """The predicate of a Statement's bytes; EvidenceInvalid unless `statement_bytes` makes exactly them."""
     predicate = decode(_statement, data, "statement").predicate
     if statement_bytes(predicate) != data:
-        raise EvidenceInvalid(
-            "statement: not in canonical form, or subjects that are not the predicate's hashes"
-        )
+        raise EvidenceInvalid("statement: not in canonical form, or subjects that are not the predicate's hashes")
     return predicate
 
 

@@ -13,7 +13,7 @@ bundle needs (`ledger.verify`). Pure.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
@@ -93,9 +93,7 @@ def request(digest: bytes, nonce: int) -> bytes:
     """A TimeStampReq for a SHA-256 digest, asking for the certificate; `nonce` is 64 bits of the caller's."""
     imprint = cms.Imprint(hash_algorithm=_algorithm(cms.SHA256), hashed_message=digest)
     return asn1.encode_der(
-        cms.Request(
-            version=1, message_imprint=imprint, policy=None, nonce=nonce, cert_req=True, extensions=None
-        )
+        cms.Request(version=1, message_imprint=imprint, policy=None, nonce=nonce, cert_req=True, extensions=None)
     )
 
 
@@ -130,9 +128,7 @@ def parse(der: bytes) -> cms.Token:
     data, signer = token.content, _signer(token)
     if token.type != cms.SIGNED_DATA or data.content.type != cms.TST_INFO:
         raise TokenInvalid("token: not a signed TSTInfo")
-    if (
-        data.version != 3 or signer.version != 1
-    ):  # RFC 5652 section 5.1 and 5.3, for this content and signer id
+    if data.version != 3 or signer.version != 1:  # RFC 5652 section 5.1 and 5.3, for this content and signer id
         raise TokenInvalid("token: wrong version")
     digests = data.digest_algorithms.as_list()
     if not data.certificates:
@@ -158,23 +154,6 @@ def read(token: cms.Token) -> Stamped:
         raise TokenInvalid(f"token: {error}") from error
 
 
-def in_order(
-    stamps: Iterable[tuple[Operator, bytes]], stamped: Sequence[bytes]
-) -> list[tuple[Operator, bytes]]:
-    """Tokens as a bundle file orders them: by what they stamp (`stamped`), self before external, then bytes.
-
-    TokenInvalid if one stamps something else.
-    """
-    places = {hashlib.sha256(data).digest(): place for place, data in enumerate(stamped)}
-    keyed = []
-    for operator, der in stamps:
-        place = places.get(read(parse(der)).imprint)
-        if place is None:
-            raise TokenInvalid("a token over none of the stamped bytes")
-        keyed.append(((place, OPERATORS.index(operator), der), (operator, der)))
-    return [stamp for _, stamp in sorted(keyed, key=lambda item: item[0])]
-
-
 def low_s(signature: bytes) -> bytes:
     """The same P-256 signature in its one form: DER, s in the lower half."""
     r, s = decode_dss_signature(signature)
@@ -182,9 +161,7 @@ def low_s(signature: bytes) -> bytes:
 
 
 def _verifier(chain: Sequence[x509.Certificate]) -> Verifier:
-    builder = VerifierBuilder(
-        tsa_certificate=chain[0], intermediates=list(chain[1:-1]), roots=[chain[-1]], nonce=None
-    )
+    builder = VerifierBuilder(tsa_certificate=chain[0], intermediates=list(chain[1:-1]), roots=[chain[-1]], nonce=None)
     return builder.build()
 
 
@@ -211,10 +188,7 @@ def _check_algorithms(token: cms.Token, leaf: x509.Certificate, *, low_s: bool) 
             raise TokenInvalid("token: not the signature algorithm of the authority's key")
         _check_ecdsa_form(signer.signature, low_s=low_s)
     elif isinstance(key, rsa.RSAPublicKey):
-        if (
-            not algorithm.algorithm.dotted_string.startswith("1.2.840.113549.1.1.")
-            or algorithm.parameters is None
-        ):
+        if not algorithm.algorithm.dotted_string.startswith("1.2.840.113549.1.1.") or algorithm.parameters is None:
             raise TokenInvalid("token: not the signature algorithm of the authority's key")
     else:
         raise TokenInvalid("token: the authority's key is neither elliptic nor RSA")
@@ -240,9 +214,7 @@ def _check_attributes(token: cms.Token, leaf: x509.Certificate) -> None:
         if len(parts) != 1 or attribute.type.dotted_string in values:
             raise TokenInvalid("token: a doubled signed attribute")
         values[attribute.type.dotted_string] = cms.whole(parts[0])
-    digest = hashlib.new(
-        cms.HASHES[signer.digest_algorithm.algorithm][0], token.content.content.content
-    ).digest()
+    digest = hashlib.new(cms.HASHES[signer.digest_algorithm.algorithm][0], token.content.content.content).digest()
     wanted = {cms.CONTENT_TYPE: asn1.encode_der(cms.TST_INFO), cms.MESSAGE_DIGEST: asn1.encode_der(digest)}
     for kind, want in wanted.items():
         if values.get(kind.dotted_string) != want:
@@ -257,9 +229,7 @@ def _names_certificate(values: dict[str, bytes], certificate: bytes) -> bool:
         ids = cms.decode(cms.SigningCertificateV2, newer, what="signingCertificateV2").certs
         named = ids[0].hash_algorithm if ids else None
         kind = cms.HASHES.get(named.algorithm if named else cms.SHA256)
-        return (
-            bool(ids) and kind is not None and hashlib.new(kind[0], certificate).digest() == ids[0].cert_hash
-        )
+        return bool(ids) and kind is not None and hashlib.new(kind[0], certificate).digest() == ids[0].cert_hash
     older = values.get(cms.SIGNING_CERTIFICATE.dotted_string)
     if older is None:
         return False

@@ -95,9 +95,7 @@ def test_an_answer_to_another_question_is_refused(own: tsa.TsaKeys) -> None:
 def test_another_authority_of_the_same_name_is_not_this_one(own: tsa.TsaKeys, tmp_path: Path) -> None:
     tsa.create_tsa_keys(tmp_path, now=T0)
     other = Authority("self", "own", tsa.load_chain(tmp_path))
-    token = timestamp.parse(
-        timestamp.token_of(answer(own, timestamp.request(DIGEST, 7)), digest=DIGEST, nonce=7)
-    )
+    token = timestamp.parse(timestamp.token_of(answer(own, timestamp.request(DIGEST, 7)), digest=DIGEST, nonce=7))
     assert not other.signed(token)
     with pytest.raises(TokenInvalid):
         other.check(token, DIGEST)
@@ -152,9 +150,7 @@ def test_a_token_of_openssl_is_verified_and_every_bit_of_it_counts(tmp_path: Pat
     room = tmp_path
     (room / "c").write_text(_CONFIG.format(room=room))
     (room / "serial").write_text("01\n")
-    new = (
-        ["-newkey", "rsa:2048"] if key == "rsa" else ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-    )
+    new = ["-newkey", "rsa:2048"] if key == "rsa" else ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
     common: list[str | Path] = ["-nodes", "-config", room / "c"]
     openssl("req", "-x509", *new, *common, "-keyout", room / "root.key", "-out", room / "root.pem",
             "-subj", "/CN=Root", "-days", "30", "-extensions", "root")  # fmt: skip
@@ -178,31 +174,11 @@ def test_a_token_of_openssl_is_verified_and_every_bit_of_it_counts(tmp_path: Pat
 
 
 def test_a_certificate_for_another_purpose_stamps_nothing(own: tsa.TsaKeys) -> None:
-    token = timestamp.parse(
-        timestamp.token_of(answer(own, timestamp.request(DIGEST, 7)), digest=DIGEST, nonce=7)
-    )
+    token = timestamp.parse(timestamp.token_of(answer(own, timestamp.request(DIGEST, 7)), digest=DIGEST, nonce=7))
     with pytest.raises(TokenInvalid):
         Authority("self", "root alone", own.chain[1:]).check(token, DIGEST)
     with pytest.raises(TokenInvalid):
         Authority("self", "nothing", ())
-
-
-def test_tokens_are_put_in_the_order_of_what_they_stamp(own: tsa.TsaKeys) -> None:
-    made = [
-        timestamp.token_of(
-            answer(own, timestamp.request(hashlib.sha256(data).digest(), 7)),
-            digest=hashlib.sha256(data).digest(),
-            nonce=7,
-        )
-        for data in (b"first", b"second")
-    ]
-    mixed: list[tuple[timestamp.Operator, bytes]] = [
-        ("external", made[1]), ("self", made[1]), ("external", made[0]), ("self", made[0])
-    ]  # fmt: skip
-    ordered = timestamp.in_order(mixed, [b"first", b"second"])
-    assert ordered == [("self", made[0]), ("external", made[0]), ("self", made[1]), ("external", made[1])]
-    with pytest.raises(TokenInvalid):
-        timestamp.in_order(mixed, [b"first"])
 
 
 def test_der_that_is_not_der_is_refused() -> None:
