@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Driver of Qiskit Aer: an ideal simulator on this machine, inside the pool of guarded children (issue 2, item 8).
+"""Driver of Qiskit Aer: an ideal simulator on this machine, inside the pool of guarded children (issue 2,
+item 8).
 
-The work is in ``pool`` and ``circuit``; this module keeps the tasks of one worker process and speaks the Protocol.
-A task lives as long as the process that submitted it: after a restart ``find`` answers None, and that is proof,
-because the children died with the worker. A child's answer is checked before it counts: outcomes are bit strings of
-the compiled width and add up to the shots asked for.
+The work is in ``pool`` and ``circuit``; this module keeps the tasks of one worker process and speaks the
+Protocol. A task lives as long as the process that submitted it: after a restart ``find`` answers None, and
+that is proof, because the children died with the worker. A child's answer is checked before it counts:
+outcomes are bit strings of the compiled width and add up to the shots asked for.
 """
+
+# ruff: noqa: D102 - what each method promises stands in base.py
 
 from __future__ import annotations
 
@@ -64,7 +67,7 @@ if TYPE_CHECKING:
     from hal_drivers.table import BackendConfig, DriversConfig
 
 COMPILE_BOUNDS = Bounds(memory_bytes=320 << 20, cpu_s=1.3, wall_s=10.0)
-"""With the idle child's 100 MB below 512 MB; wall time is wider because a busy machine is no fault of the circuit."""
+"""With the idle child's 100 MB below 512 MB; wall time is wider: a busy machine is no fault of the circuit."""
 RUN_OVERHEAD_BYTES = 32 << 20
 KEPT_TASKS = 10_000
 """Ended tasks kept for ``result``; the oldest go first if the plane never forgets any."""
@@ -219,6 +222,8 @@ class AerDriver:
             record = _Record(task, compiled, seed)
             self._records[task.token] = record
             record.work = asyncio.get_running_loop().create_task(self._run(record))
+            # A task cancelled before its first step never enters _run.
+            record.work.add_done_callback(lambda _: record.ended.set())
             self._shed()
         return self._handle(task.token)
 
@@ -281,10 +286,11 @@ class AerDriver:
             del self._records[record.task.token]
 
     async def open_session(self, backend: str) -> str:
+        self._configured(backend)
         raise ProgramUnsupported("Aer has no sessions")
 
     async def close_session(self, session: str) -> None:
-        raise ProgramUnsupported("Aer has no sessions")
+        raise ProgramUnsupported(f"Aer has no session {session[:64]}")
 
     def _record(self, handle: Handle) -> _Record | None:
         if handle.get("driver") != "aer" or handle.get("process") != self._process:
@@ -366,9 +372,7 @@ def _check_counts(reply: Counts, width: int, shots: int) -> None:
 
 
 def _usage(spent: Spent) -> Usage:
-    return Usage(
-        wall_s=spent.wall_s, cpu_s=spent.cpu_s, peak_memory_bytes=spent.peak_memory_bytes, source="measured"
-    )
+    return Usage(wall_s=spent.wall_s, cpu_s=spent.cpu_s, peak_memory_bytes=spent.peak_memory_bytes, source="measured")
 
 
 def _refused(reply: Refusal | Ready) -> DriverError:

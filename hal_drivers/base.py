@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The seam between the plane and every backend: three small Protocols and the values that cross them (decision 8).
+"""The seam between the plane and every backend: three small Protocols and the values that cross them
+(decision 8).
 
-*Query* reads and changes nothing, *Compile* turns a submitted circuit into the artefact that will run, *Control*
-acts. A driver claims what it can do in its capability record; the conformance suite tests what is claimed and that
-the rest is refused. Values are frozen and hold no clock, connection or process: a :data:`Handle` is plain JSON that
-the plane stores beside the job. Times are aware UTC, durations seconds, memory bytes.
+*Query* reads and changes nothing, *Compile* turns a submitted circuit into the artefact that will run,
+*Control* acts. A driver claims what it can do in its capability record; the conformance suite tests what is
+claimed and that the rest is refused. Values are frozen and hold no clock, connection or process: a
+:data:`Handle` is plain JSON that the plane stores beside the job. Times are aware UTC, durations seconds,
+memory bytes.
 
 Not here: policy, prices, retries, ledger entries. A driver reports; ``control_plane`` decides and writes.
 """
@@ -38,7 +40,7 @@ class Capabilities(Struct, frozen=True, forbid_unknown_fields=True):
     find_authoritative: bool = False
     """``find`` answering None proves that nothing runs under that token; else a lost task is UNCERTAIN."""
     handle_scope: Literal["process", "anywhere"] = "anywhere"
-    """``process``: the task dies with the process that submitted it, so another one polls :class:`Unknown`."""
+    """``process``: the task dies with the process that submitted it; another one polls Unknown."""
     mitigation: tuple[str, ...] = ()
 
 
@@ -186,7 +188,7 @@ class TooLate(Struct, frozen=True, tag="too_late"):
 
 
 class Unsupported(Struct, frozen=True, tag="unsupported"):
-    """This device cannot cancel in this state."""
+    """The device cannot cancel in this state."""
 
 
 Cancellation: TypeAlias = Canceled | StoppedAfter | TooLate | Unsupported
@@ -202,7 +204,7 @@ class Block(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Outcome(Struct, frozen=True, forbid_unknown_fields=True):
-    """Raw data and nothing else; ``counts`` are in Qiskit's order (last classical bit left), no register gaps."""
+    """Raw data only; ``counts`` are in Qiskit's order (last classical bit left), no register gaps."""
 
     counts: dict[str, int]
     blocks: tuple[Block, ...]
@@ -238,7 +240,7 @@ class Compile(Protocol):
     """Turns submitted bytes into an artefact; deterministic for the same request and versions."""
 
     async def compile(self, request: CompileRequest) -> Compiled:
-        """Raises CircuitInvalid, CircuitTooComplex, ProgramUnsupported, BackendUnknown or BackendUnavailable."""
+        """Raises CircuitInvalid, CircuitTooComplex, ProgramUnsupported, BackendUnknown, BackendUnavailable."""
         ...
 
 
@@ -262,7 +264,7 @@ class Control(Protocol):
         ...
 
     async def result(self, handle: Handle) -> Outcome:
-        """The outcome of a finished task; raises NotFinished, HandleUnknown. May be called again until ``forget``."""
+        """The outcome of a finished task, until ``forget``; raises NotFinished, HandleUnknown."""
         ...
 
     async def forget(self, handle: Handle) -> None:

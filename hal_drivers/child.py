@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The two processes between a worker and a hostile circuit: the zygote and its children.
 
-``python -m hal_drivers.child FD`` is the **zygote**: it moves into an empty network, imports Qiskit and Aer once,
-and then only forks. It never reads a circuit and never runs one, so every child starts from the same clean image.
-On its control socket (SEQPACKET) the worker sends ``fork`` with one end of a socket pair, or ``reap PID``.
+``python -m hal_drivers.child FD`` is the **zygote**: it moves into an empty network, imports Qiskit and Aer
+once, and then only forks. It never reads a circuit and never runs one, so every child starts from the same
+clean image. On its control socket (SEQPACKET) the worker sends ``fork`` with one end of a socket pair, or
+``reap PID``.
 
-A **child** is that fork behind the walls of ``sandbox``. It warms up on a circuit of our own, reports the walls, and
-serves one request at a time until its socket closes or the worker kills it. It dies with the zygote, the zygote
-with the worker. Standard error leads nowhere: readers' panics quote the circuit (I10).
+A **child** is that fork behind the walls of ``sandbox``. It warms up on a circuit of our own, reports the
+walls, and serves one request at a time until its socket closes or the worker kills it. It dies with the
+zygote, the zygote with the worker. Standard error leads nowhere: readers' panics quote the circuit (I10).
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def main() -> None:
 
 
 def _reap(pid: int) -> int:
-    """The exit code of a dead child, negative for a signal; the worker has killed it, so this does not wait long."""
+    """The exit code of a child that the worker has killed, negative for a signal."""
     try:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     except ChildProcessError:

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a guarded child does with a circuit: read it, bind it, bound it, translate it, run it. Only ``child`` calls this.
+"""What a guarded child does with a circuit: read, bind, bound, translate, run. Only ``child`` calls this.
 
-Nothing here is safe to call in a process that holds a secret, a socket or another tenant's data: the readers are the
-attack surface (51 bytes of QASM 2 took 2.2 GB). The order is the defence: pre-scan, read, count symbolically what
-the definitions would expand to, and only then translate. What escapes those counts meets the limits on the process.
+Nothing here is safe to call in a process that holds a secret, a socket or another tenant's data: the readers are
+the attack surface (51 bytes of QASM 2 took 2.2 GB). The order is the defence: pre-scan, read, count symbolically
+what the definitions would expand to, and only then translate. What escapes those counts meets the limits on the
+process.
 
 The translation keeps gates as they were submitted wherever Aer knows them (optimisation level 0, fixed seed): same
-source, same versions → same artefact, byte for byte. Messages that leave name lines and limits, never source (I10).
+source, same versions → same artefact, byte for byte. Messages that leave name lines and limits, no source (I10).
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def compile_circuit(call: CompileCall) -> Artefact:
 
 
 def run_circuit(call: RunCall) -> Counts:
-    """One circuit, one task: Aer derives another seed for the second circuit of a batch, so there are no batches."""
+    """One circuit, one task: Aer derives another seed for the second circuit of a batch."""
     circuit = qpy.load(io.BytesIO(call.artefact))[0]
     result = _simulator(call.method).run(circuit, shots=call.shots, seed_simulator=call.seed).result()
     if not result.success:
@@ -113,16 +114,14 @@ def run_circuit(call: RunCall) -> Counts:
 
 
 def warm_up() -> None:
-    """Run a circuit of our own through every reader, so that the first stranger's finds all libraries loaded."""
-    bell = 'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit[2] q;\nbit[2] c;\nh q[0];\ncx q[0], q[1];\nc = measure q;\n'
+    """Run circuits of our own through the readers, so that a stranger's finds all libraries loaded."""
+    bell = 'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit[1] q;\nbit[1] c;\nh q[0];\nc = measure q;\n'
     old = 'OPENQASM 2.0;\ninclude "qelib1.inc";\nqreg q[1];\ncreg c[1];\nh q[0];\nmeasure q -> c;\n'
     limits = Limits()
     qasm3.loads(bell)
     sources: tuple[tuple[Format, str], ...] = (("QASM2", old), ("QASM3", bell))
     for form, source in sources:
-        call = CompileCall(
-            format=form, source=source.encode(), parameters={}, limits=limits, memory_bytes=1 << 28
-        )
+        call = CompileCall(format=form, source=source.encode(), parameters={}, limits=limits, memory_bytes=1 << 28)
         artefact = compile_circuit(call).artefact
         for method in ("statevector", "stabilizer"):
             run_circuit(RunCall(artefact=artefact, shots=8, seed=1, method=method))
@@ -209,7 +208,7 @@ def _bind(circuit: QuantumCircuit, values: dict[str, float]) -> QuantumCircuit:
 
 
 def expanded_gates(circuit: QuantumCircuit, limits: Limits) -> int:
-    """Gates after every definition and loop is unrolled, found without unrolling; raises CircuitTooComplex."""
+    """Gates once every definition and loop is unrolled, without unrolling; raises CircuitTooComplex."""
     known: dict[object, int] = {}
 
     def block(body: QuantumCircuit) -> int:
@@ -254,7 +253,7 @@ def _annotated(operation: AnnotatedOperation, limits: Limits) -> int:
 
 def _defined(operation: Operation, known: dict[object, int], block: Callable[[QuantumCircuit], int]) -> int:
     """Weight by definition, each looked into once: nested definitions double in size with each level."""
-    key = (type(operation), operation.name, operation.num_qubits, tuple(operation.params))
+    key: tuple[object, ...] | None = (type(operation), operation.name, operation.num_qubits, tuple(operation.params))
     try:
         if key in known:
             return known[key]
@@ -283,7 +282,7 @@ def _measured_bits(circuit: QuantumCircuit) -> set[int]:
 
 
 def choose_method(circuit: QuantumCircuit, memory_bytes: int) -> tuple[str, int]:
-    """The method and its memory; a 2^n rule alone would refuse valid work, such as a GHZ state of 500 qubits."""
+    """The method and its memory; a 2^n rule alone would refuse valid work such as a GHZ state of 500."""
     active = _active_qubits(circuit)
     statevector = (16 << active) + RUN_OVERHEAD_BYTES
     if statevector <= memory_bytes and active <= 16:
@@ -293,17 +292,16 @@ def choose_method(circuit: QuantumCircuit, memory_bytes: int) -> tuple[str, int]
     if statevector <= memory_bytes:
         return "statevector", statevector
     raise CircuitTooComplex(
-        f"{active} qubits with gates outside the Clifford group need more than the {memory_bytes >> 20} MiB granted"
+        f"{active} qubits with gates outside the Clifford group need more than {memory_bytes >> 20} MiB"
     )
 
 
 def _active_qubits(circuit: QuantumCircuit) -> int:
     """Aer drops idle qubits, except where control flow keeps it from knowing them."""
+    declared: int = circuit.num_qubits
     if any(isinstance(instruction.operation, ControlFlowOp) for instruction in circuit.data):
-        return circuit.num_qubits
-    used = {
-        qubit for instruction in circuit.data if instruction.name != "barrier" for qubit in instruction.qubits
-    }
+        return declared
+    used = {qubit for instruction in circuit.data if instruction.name != "barrier" for qubit in instruction.qubits}
     return len(used)
 
 

@@ -14,9 +14,12 @@
     ├── NotFinished          not_finished          a result was asked of a task that has none
     └── WallsMissing         walls_missing         the kernel grants too few walls for this profile
 
-``detail`` is safe to show and to keep: it names limits, lines and parameter names, never a path and never a piece
-of circuit source (I10). Codes are stable; vendors' errors are mapped onto these and onto nothing else.
+``detail`` is safe to show and to keep: it names limits, lines and parameter names, never a path and never a
+piece of circuit source (I10). Codes are stable; vendors' errors are mapped onto these and onto nothing else.
 """
+
+
+# ruff: noqa: N818 - the names say what is wrong; that they are errors the tree says
 
 
 class DriverError(Exception):

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What passes between a worker and its guarded children: length-prefixed msgpack, bounded both ways.
 
-A reply comes from a process that has read hostile input, so it is parsed as such: at most ``REPLY_BYTES``, closed
-structs, nothing executed. Requests are bounded too, so that a child cannot be made to allocate by length alone.
+A reply comes from a process that has read hostile input, so it is parsed as such: at most ``REPLY_BYTES``,
+closed structs, nothing executed. Requests are bounded too, so that a child cannot be made to allocate by
+length alone.
 """
 
 from __future__ import annotations

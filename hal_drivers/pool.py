@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Our own pool of single-task children (decision 9), as a worker sees it.
 
-``call`` hands one request to one child and returns its reply, or raises :class:`ChildLost` with the reason: limits
-on memory are set from here, task by task, and CPU and wall time are watched from here, because a hostile child keeps
-no promise. A child serves many tasks in turn; it is killed and replaced when it is cancelled, over a limit, crashed,
-tainted, swollen or old, and a warm spare stands ready so that nobody waits for its successor. Killing is SIGKILL to
-a process that stays a zombie until we order it reaped, so a pid never means a stranger.
+``call`` hands one request to one child and returns its reply, or raises :class:`ChildLost` with the reason:
+limits on memory are set from here, task by task, and CPU and wall time are watched from here, because a
+hostile child keeps no promise. A child serves many tasks in turn; it is killed and replaced when it is
+cancelled, over a limit, crashed, tainted, swollen or old, and a warm spare stands ready so that nobody waits
+for its successor. Killing is SIGKILL to a process that stays a zombie until we order it reaped, so a pid
+never means a stranger.
 
 All processes are one worker's: they die with it, and a task that a dead worker held runs nowhere.
 """
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Self
 
 import msgspec
@@ -65,8 +67,8 @@ class Spent(Struct, frozen=True):
     peak_memory_bytes: int
 
 
-class ChildLost(Exception):
-    """The child ended before it answered; ``reason`` is canceled | cpu | wall | crashed, ``exit_code`` as in wait."""
+class ChildLost(Exception):  # noqa: N818 - it says what happened
+    """The child ended before it answered: ``reason`` is canceled | cpu | wall | crashed."""
 
     def __init__(self, reason: str, exit_code: int) -> None:
         super().__init__(f"{reason} ({exit_code})")
@@ -135,9 +137,7 @@ class Zygote:
         answer = await self._receive()
         if answer != "ready":
             self.close()
-            raise BackendUnavailable(
-                f"the circuit child does not start: {answer.removeprefix('failed ')[:80]}"
-            )
+            raise BackendUnavailable(f"the circuit child does not start: {answer.removeprefix('failed ')[:80]}")
 
     async def _order(self, order: bytes, descriptors: list[int]) -> str:
         assert self._control is not None
@@ -164,7 +164,7 @@ class Zygote:
 
 def _environment() -> dict[str, str]:
     """No credential, no home, one thread; only what Python needs to find this package and its libraries."""
-    package_root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    package_root = str(Path(__file__).resolve().parent.parent)
     threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
     environment = dict.fromkeys(threads, "1")
     environment |= {
@@ -267,7 +267,7 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             hard = resource.prlimit(self.pid, resource.RLIMIT_AS)[1]
             resource.prlimit(self.pid, resource.RLIMIT_AS, (self._address_space() + extra, hard))
-        with contextlib.suppress(OSError), open(f"/proc/{self.pid}/clear_refs", "wb", buffering=0) as marks:
+        with contextlib.suppress(OSError), Path(f"/proc/{self.pid}/clear_refs").open("wb", 0) as marks:
             marks.write(b"5")  # the high-water mark starts anew, where the kernel lets us
 
     def _cpu(self) -> float:
@@ -278,21 +278,22 @@ class Child:
 
     def _address_space(self) -> int:
         try:
-            with open(f"/proc/{self.pid}/statm", "rb", buffering=0) as file:
+            with Path(f"/proc/{self.pid}/statm").open("rb", 0) as file:
                 return int(file.read(64).split()[0]) * _PAGE
         except OSError:
             return 0
 
     def _peak(self) -> int:
         try:
-            with open(f"/proc/{self.pid}/status", "rb", buffering=0) as file:
+            with Path(f"/proc/{self.pid}/status").open("rb", 0) as file:
                 return int(file.read(4096).partition(b"VmHWM:")[2].split()[0]) * 1024
         except (OSError, IndexError):
             return 0
 
 
 class Pool:
-    """``children`` runs at once, one compilation beside them, one warm spare; ``async with`` ends every process.
+    """``children`` runs at once, one compilation beside them, one warm spare; ``async with`` ends every
+    process.
 
     Compilations have a lane of their own: they last milliseconds and must not stand behind a run of minutes.
     """
@@ -350,9 +351,7 @@ class Pool:
     def walls_missing(self) -> list[str]:
         """What is too little for any profile but ``dev``: no wall to the network, or none to the limits."""
         assert self._ready is not None
-        missing = (
-            [] if any(self._ready.walls.get(name) for name in sandbox.NETWORK_WALLS) else ["network wall"]
-        )
+        missing = [] if any(self._ready.walls.get(name) for name in sandbox.NETWORK_WALLS) else ["network wall"]
         if "network" in self._ready.leaks:
             missing.append("closed network")
         return missing if self._ready.walls.get("rlimits") else [*missing, "process limits"]
@@ -360,7 +359,7 @@ class Pool:
     async def call(
         self, request: Request, bounds: Bounds, started: Callable[[Child], None] | None = None
     ) -> tuple[Reply, Spent]:
-        """Raises ChildLost; BackendUnavailable if no child can be had. ``started`` gets the child, to kill it."""
+        """Raises ChildLost, or BackendUnavailable if there is no child. ``started`` gets it, to kill it."""
         data = frame(request, REQUEST_BYTES)
         lane = self._compiles if isinstance(request, CompileCall) else self._runs
         self.waiting += 1
@@ -454,7 +453,7 @@ class Pool:
             self._ready = await child.greet()
         except (EOFError, TimeoutError):
             lost = await self._mourn(child)
-            raise BackendUnavailable(f"a circuit child ended before it was ready ({lost.exit_code})") from None
+            raise BackendUnavailable(f"a circuit child ended while it started ({lost.exit_code})") from None
         except BaseException:
             child.kill("canceled")
             raise

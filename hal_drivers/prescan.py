@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A cheap look at circuit bytes before anything parses them (design, path step 2; issue item 4). Pure.
 
-Bytes and limits enter; a :class:`Scan` leaves, or CircuitInvalid / CircuitTooComplex with the line where it is known.
-It refuses what is plainly too large (size, nesting, declared qubits, loop bounds, gate definitions that multiply,
-includes of foreign files, QPY that could run code or whose lengths don't add up) in time linear in the source. Every
-pattern here is a chain of disjoint character classes, so no input makes it backtrack over the same text twice.
+Bytes and limits enter; a :class:`Scan` leaves, or CircuitInvalid / CircuitTooComplex with the line where it
+is known. It refuses what is plainly too large (size, nesting, declared qubits, loop bounds, gate definitions
+that multiply, includes of foreign files, QPY that could run code or whose lengths don't add up) in time
+linear in the source. Every pattern here is a chain of disjoint character classes, so no input makes it
+backtrack over the same text twice.
 
-It is no parser and no wall: what it lets through still meets the guarded child's limits. The API applies it before
-admission, the worker again, because the two may run different versions.
+It is no parser and no wall: what it lets through still meets the guarded child's limits. The API applies it
+before admission, the worker again, because the two may run different versions.
 """
 
 from __future__ import annotations
@@ -62,7 +63,11 @@ _CALLEE = re.compile(r"\s*(\w+)")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"()[]{}"))
 
 
-def prescan(format: Format, source: bytes, limits: Limits) -> Scan:
+def prescan(
+    format: Format,  # noqa: A002 - the field's name in the job spec
+    source: bytes,
+    limits: Limits,
+) -> Scan:
     """Refuse what is plainly malformed or too large; costs well under a millisecond for ordinary circuits."""
     if len(source) > limits.source_bytes:
         raise CircuitTooComplex(f"the source has {len(source)} bytes, the limit is {limits.source_bytes}")
@@ -96,23 +101,23 @@ def _line(text: str, at: int) -> int:
 
 
 def _blank_comments(text: str) -> str:
-    """Comments and strings become blanks (an allowed include keeps its quotes), so that later steps see code only."""
+    """Comments and strings become blanks (an allowed include keeps its quotes): code alone is left."""
     parts: list[str] = []
     at = 0
     while (found := _SKIP.search(text, at)) is not None:
-        start, token = found.start(), found.group()
-        end_mark = {"//": "\n", "/*": "*/"}.get(token, token)
+        start, opening = found.start(), found.group()
+        end_mark = {"//": "\n", "/*": "*/"}.get(opening, opening)
         end = text.find(end_mark, found.end())
-        if end < 0 and token != "//":
+        if end < 0 and opening != "//":
             raise CircuitInvalid("a comment or string has no end", line=_line(text, start))
         end = len(text) if end < 0 else end
         parts.append(text[at:start])
-        if token in "\"'":
+        if opening in "\"'":
             content = text[start + 1 : end]
             quoted = f'"{content}"' if content in INCLUDES else "''"
             parts.append(quoted + "\n" * content.count("\n"))
             at = end + 1
-        elif token == "//":
+        elif opening == "//":
             at = end
         else:
             parts.append(" " + "\n" * text.count("\n", start, end))
@@ -145,9 +150,7 @@ def _check_includes(text: str) -> None:
     for found in _INCLUDE.finditer(text):
         # _blank_comments left double quotes around allowed names alone.
         if found.group(1) != '"':
-            raise CircuitInvalid(
-                "only stdgates.inc and qelib1.inc may be included", line=_line(text, found.start())
-            )
+            raise CircuitInvalid("only stdgates.inc and qelib1.inc may be included", line=_line(text, found.start()))
 
 
 def _declarations(text: str, limits: Limits) -> Scan:
@@ -183,29 +186,22 @@ def _check_loops(text: str, limits: Limits) -> None:
         bounds = _RANGE.search(window.partition("{")[0])
         if bounds is None:
             continue
-        first, second, third = (_signed(bounds, group) for group in (1, 3, 5))
-        assert first is not None and second is not None
-        last, step = (second, 1) if third is None else (third, second)
+        first, second = _signed(bounds, 1), _signed(bounds, 3)
+        last, step = (second, 1) if bounds.group(6) is None else (_signed(bounds, 5), second)
         if step and (last - first) // step + 1 > limits.loop:
-            raise CircuitTooComplex(
-                f"a loop runs more than {limits.loop} times", line=_line(text, found.start())
-            )
+            raise CircuitTooComplex(f"a loop runs more than {limits.loop} times", line=_line(text, found.start()))
     for found in _CTRL.finditer(text):
         if _integer(found.group(1)) > limits.controls:
-            raise CircuitTooComplex(
-                f"a gate has more than {limits.controls} controls", line=_line(text, found.start())
-            )
+            raise CircuitTooComplex(f"a gate has more than {limits.controls} controls", line=_line(text, found.start()))
 
 
-def _signed(bounds: re.Match[str], group: int) -> int | None:
-    literal = bounds.group(group + 1)
-    if literal is None:
-        return None
-    return -_integer(literal) if bounds.group(group) else _integer(literal)
+def _signed(bounds: re.Match[str], group: int) -> int:
+    value = _integer(bounds.group(group + 1))
+    return -value if bounds.group(group) else value
 
 
 def _check_gate_definitions(text: str, limits: Limits) -> None:
-    """Expanded size of each definition, by those before it: a definition can only use what stands above it."""
+    """Expanded size of each definition, by those above it: a definition can use nothing else."""
     sizes: dict[str, int] = {}
     for found in _GATE.finditer(text):
         start = text.find("{", found.end())
@@ -231,7 +227,7 @@ _QPY_REGISTER = struct.Struct("!1c?IH?")
 
 
 def _scan_qpy(source: bytes, limits: Limits) -> Scan:
-    """The header of QPY ≥ 13 (https://quantum.cloud.ibm.com/docs/api/qiskit/qpy): one circuit, lengths that fit."""
+    """The header of QPY ≥ 13 (docs of ``qiskit.qpy``): exactly one circuit, lengths that fit the file."""
     if not limits.qpy:
         raise CircuitInvalid("QPY is not switched on here")
     if len(source) < _QPY_FILE.size + 1 or not source.startswith(QPY_MAGIC):
@@ -253,13 +249,9 @@ def _scan_qpy_circuit(source: bytes, at: int, limits: Limits) -> Scan:
     broken = CircuitInvalid("the lengths in the QPY file do not add up")
     if at + _QPY_CIRCUIT.size > len(source):
         raise broken
-    name, _, phase, qubits, clbits, metadata, registers, instructions, variables = _QPY_CIRCUIT.unpack_from(
-        source, at
-    )
+    name, _, phase, qubits, clbits, metadata, registers, instructions, variables = _QPY_CIRCUIT.unpack_from(source, at)
     if qubits > limits.qubits or clbits > limits.clbits:
-        raise CircuitTooComplex(
-            f"more than {limits.qubits} qubits or {limits.clbits} classical bits are declared"
-        )
+        raise CircuitTooComplex(f"more than {limits.qubits} qubits or {limits.clbits} classical bits are declared")
     if instructions > limits.gates:
         raise CircuitTooComplex(f"the circuit has more than {limits.gates} gates")
     at += _QPY_CIRCUIT.size + name + phase + metadata

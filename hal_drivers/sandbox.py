@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The walls around a process that reads hostile circuits (design, path step 2). Linux only, by ctypes, no helper.
+"""The walls around a process that reads hostile circuits (design, path step 2). Linux only, by ctypes.
 
 Called by the child itself while it has one thread, before it sees a byte of a circuit:
 
@@ -8,9 +8,9 @@ Called by the child itself while it has one thread, before it sees a byte of a c
 - *seccomp*: no socket, exec, fork, ptrace, kill, raised limit, keyring, mount, bpf or io_uring;
 - *rlimits*: no core, no file growth, few descriptors (memory and CPU are set from outside, task by task).
 
-Each function says whether its wall stands and never raises: a kernel that refuses one wall still gives the others,
-and ``pool`` decides what is enough for the profile. :func:`leaks` then tries what must fail, because a wall that
-was set up and a wall that holds are two things.
+Each function says whether its wall stands and never raises: a kernel that refuses one wall still gives the
+others, and ``pool`` decides what is enough for the profile. :func:`leaks` then tries what must fail, because a
+wall that was set up and a wall that holds are two things.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import signal
 import socket
 import struct
 import sysconfig
+from pathlib import Path
 
 NETWORK_WALLS = ("namespace", "landlock", "seccomp")
 
@@ -73,8 +74,8 @@ def readable_paths() -> list[str]:
     """What a warm child may still read: libraries that Python and Qiskit load late."""
     paths = sysconfig.get_paths()
     wanted = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    wanted |= {os.path.dirname(os.path.abspath(__file__)), "/lib", "/lib64", "/usr/lib", "/usr/lib64"}
-    return sorted(path for path in wanted if os.path.isdir(path))
+    wanted |= {str(Path(__file__).resolve().parent), "/lib", "/lib64", "/usr/lib", "/usr/lib64"}
+    return sorted(path for path in wanted if Path(path).is_dir())
 
 
 def confine_files(paths: list[str]) -> bool:
@@ -102,14 +103,14 @@ def confine_files(paths: list[str]) -> bool:
 
 
 # Denied calls by architecture: (audit architecture, clone, clone3, prlimit64, prctl, denied). Denied are socket,
-# connect, accept, sendmsg, recvmsg, bind, listen, socketpair, fork, vfork, execve, kill, ptrace, setrlimit, mounts,
-# chroot, modules, kexec, keyrings, SysV and POSIX queues, namespaces, perf, handles, process_vm, seccomp, memfd,
-# bpf, execveat, userfaultfd, io_uring, pidfd.
+# connect, accept, sendmsg, recvmsg, bind, listen, socketpair, fork, vfork, execve, kill, ptrace, setrlimit,
+# mounts, chroot, modules, kexec, keyrings, SysV and POSIX queues, namespaces, perf, handles, process_vm, seccomp,
+# memfd, bpf, execveat, userfaultfd, io_uring, pidfd.
 _FILTERS: dict[str, tuple[int, int, int, int, int, tuple[int, ...]]] = {
     "x86_64": (
         0xC000003E, 56, 435, 302, 157,
-        (41, 42, 43, 46, 47, 49, 50, 53, 57, 58, 59, 62, 101, 160, 165, 166, 155, 161, 175, 176, 313, 246, 320,
-         248, 249, 250, 29, 64, 68, 240, 272, 308, 298, 303, 304, 310, 311, 312, 317, 319, 321, 322, 323,
+        (41, 42, 43, 46, 47, 49, 50, 53, 57, 58, 59, 62, 101, 160, 165, 166, 155, 161, 175, 176, 313, 246,
+         320, 248, 249, 250, 29, 64, 68, 240, 272, 308, 298, 303, 304, 310, 311, 312, 317, 319, 321, 322, 323,
          288, 299, 307, 425, 426, 427, 424, 434, 438),
     ),
     "aarch64": (
@@ -167,7 +168,7 @@ def leaks() -> list[str]:
         os.close(os.open("/etc/passwd", os.O_RDONLY))
         found.append("read")
     with contextlib.suppress(OSError):
-        os.close(os.open("/tmp", os.O_TMPFILE | os.O_WRONLY))
+        os.close(os.open("/dev/shm", os.O_TMPFILE | os.O_WRONLY))  # noqa: S108 - any folder open to all
         found.append("write")
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outside:
         outside.connect(("192.0.2.1", 9))  # TEST-NET-1, RFC 5737: a route is looked up, nothing is sent

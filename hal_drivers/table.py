@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The only module that names drivers: a configured backend becomes the driver that reaches it.
 
-``open_drivers`` starts nothing, so the API process can read capability records; ``running`` starts the drivers of a
-worker and ends them with it. Several backends may share one driver (and so one pool of children). Drivers are
-imported when a backend asks for them: a plane without Aer installed can still serve others.
+``open_drivers`` starts nothing, so the API process can read capability records; ``running`` starts the
+drivers of a worker and ends them with it. Several backends may share one driver (and so one pool of
+children). Drivers are imported when a backend asks for them: a plane without Aer installed can still serve
+others.
 """
 
 from __future__ import annotations

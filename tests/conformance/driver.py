@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Conformance of a driver: what its capability record claims is tested, the rest must be refused (decision 8, G14).
+"""Conformance of a driver: what it claims is tested, the rest must be refused (decision 8, G14).
 
-``await check_driver(make)`` runs every check on drivers that ``make`` builds, one fresh driver a check. A driver
-passes when it returns; a failed claim is an AssertionError that names it.
+``await check_driver(make)`` runs every check on drivers that ``make`` builds, one fresh driver a check. A
+driver passes when it returns; a failed claim is an AssertionError that names it.
 """
 
 from __future__ import annotations
@@ -35,11 +35,13 @@ from hal_drivers.errors import (
     ProgramUnsupported,
 )
 
-BELL = b'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit[2] q;\nbit[2] c;\nh q[0];\ncx q[0], q[1];\nc = measure q;\n'
-ONE = b'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit[2] q;\nbit[2] c;\nx q[0];\nc = measure q;\n'
+HEAD = b'OPENQASM 3.0;\ninclude "stdgates.inc";\n'
+BELL = HEAD + b"qubit[2] q;\nbit[2] c;\nh q[0];\ncx q[0], q[1];\nc = measure q;\n"
+ONE = HEAD + b"qubit[2] q;\nbit[2] c;\nx q[0];\nc = measure q;\n"
 # Every shot measures in its middle, so a million of them last far longer than any wait here.
 LONG = (
-    b'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit[12] q;\nbit[12] c;\n'
+    HEAD
+    + b"qubit[12] q;\nbit[12] c;\n"
     + b"h q[0];\nrx(0.3) q[1];\nc[0] = measure q[0];\nreset q[0];\n" * 50
     + b"c = measure q;\n"
 )
@@ -65,9 +67,7 @@ async def _compile(driver: Driver, device: Device, source: bytes, shots: int = 1
     )
 
 
-async def _run(
-    driver: Driver, device: Device, source: bytes, *, seed: int | None, shots: int = 1000
-) -> Handle:
+async def _run(driver: Driver, device: Device, source: bytes, *, seed: int | None, shots: int = 1000) -> Handle:
     compiled = await _compile(driver, device, source, shots)
     return await driver.submit(compiled, Task(token=str(uuid4()), shots=shots, seed=seed, deadline_s=WAIT_S))
 
@@ -158,7 +158,8 @@ async def check_a_deadline_ends_the_task(driver: Driver, device: Device) -> None
 
 async def check_foreign_handles_are_unknown(driver: Driver, device: Device) -> None:
     handle = await _run(driver, device, BELL, seed=1)
-    for foreign in ({}, {**handle, "token": "other"}, {"driver": "other", "token": "x"}):
+    foreign_handles: tuple[Handle, ...] = ({}, {**handle, "token": "other"}, {"driver": "other", "token": "x"})
+    for foreign in foreign_handles:
         assert isinstance(await driver.poll(foreign), Unknown)
         with pytest.raises(HandleUnknown):
             await driver.result(foreign)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Aer driver keeps what it claims, bounds memory by method, and dies with its worker (G9, decisions 9 and 12)."""
+"""The Aer driver keeps what it claims, bounds memory by method, and dies with its worker (G9, decisions 9 and
+12)."""
 
 from __future__ import annotations
 
@@ -38,9 +39,7 @@ async def driver() -> AsyncIterator[Driver]:
         yield entered
 
 
-async def run(
-    driver: Driver, source: bytes, *, form: Format = "QASM3", shots: int = 1000, **values: float
-) -> Outcome:
+async def run(driver: Driver, source: bytes, *, form: Format = "QASM3", shots: int = 1000, **values: float) -> Outcome:
     compiled = await driver.compile(
         CompileRequest(format=form, source=source, parameters=values, backend="aer-test", shots=shots)
     )
@@ -78,9 +77,7 @@ async def test_a_large_clifford_circuit_runs_by_stabilizer(driver: Driver) -> No
 
 async def test_qubits_beyond_the_memory_of_the_backend_are_refused() -> None:
     small = make(memory_bytes=64 << 20)
-    source = (
-        QASM3 + "qubit[24] q;\nbit[24] c;\n" + "".join(f"rx(0.1) q[{i}];\n" for i in range(24))
-    ).encode()
+    source = (QASM3 + "qubit[24] q;\nbit[24] c;\n" + "".join(f"rx(0.1) q[{i}];\n" for i in range(24))).encode()
     async with small:
         device = (await small.devices())[0]
         assert device.qubits_by_method["statevector"] == 21
@@ -150,8 +147,8 @@ async def test_a_dead_child_fails_its_task_and_nothing_else(driver: Driver) -> N
         )
     )
     handle = await driver.submit(compiled, Task(token="doomed", shots=1_000_000, seed=1))
-    record = driver._records["doomed"]  # type: ignore[attr-defined]  # noqa: SLF001 - the pid is nobody's business
-    while record.child is None:
+    record = driver._records["doomed"]  # type: ignore[attr-defined]
+    while record.child is None:  # noqa: ASYNC110 - the driver tells nobody when a child starts
         await asyncio.sleep(0)
     os.kill(record.child.pid, signal.SIGKILL)
     status = await driver.poll(handle, 60)
@@ -192,9 +189,8 @@ async def test_no_process_outlives_its_worker() -> None:
                 os.kill(os.getpid(), 9)
         asyncio.run(main())
     """)
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120
-    )  # noqa: ASYNC221
+    command = [sys.executable, "-c", program]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     pids = [int(pid) for pid in done.stdout.split()]
     assert len(pids) == 4
@@ -215,9 +211,7 @@ def _alive(pid: int) -> bool:
 
 
 async def test_two_backends_share_one_pool_and_unknown_providers_are_refused() -> None:
-    drivers = open_drivers(
-        DriversConfig(backends=(BackendConfig(id="a"), BackendConfig(id="b", region="lab")))
-    )
+    drivers = open_drivers(DriversConfig(backends=(BackendConfig(id="a"), BackendConfig(id="b", region="lab"))))
     assert drivers["a"] is drivers["b"]
     async with running(drivers):
         assert {device.region for device in await drivers["a"].devices()} == {"local", "lab"}

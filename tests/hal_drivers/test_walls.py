@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hostile circuits end in a code, the walls hold, and the pool goes on (design path step 2; issue item 4; N13)."""
+"""Hostile circuits end in a code, the walls hold, and the pool goes on (design path step 2; issue item 4;
+N13)."""
 
 from __future__ import annotations
 
@@ -35,9 +36,7 @@ async def driver() -> AsyncIterator[Driver]:
 
 
 def request(source: bytes, form: Format) -> CompileRequest:
-    return CompileRequest(
-        format=form, source=source, parameters=_values(source), backend="aer-local", shots=100
-    )
+    return CompileRequest(format=form, source=source, parameters=_values(source), backend="aer-local", shots=100)
 
 
 def _values(source: bytes) -> dict[str, float]:
@@ -118,11 +117,11 @@ async def test_a_profile_that_needs_walls_refuses_to_start_without_them(
         leaks=[],
         versions={},
     )
-    spawn = Pool._spawn  # noqa: SLF001
+    spawn = Pool._spawn
 
     async def spawn_without_walls(pool: Pool) -> None:
         await spawn(pool)
-        pool._ready = bare  # noqa: SLF001
+        pool._ready = bare
 
     monkeypatch.setattr(Pool, "_spawn", spawn_without_walls)
     with pytest.raises(WallsMissing, match="network wall"):
@@ -135,14 +134,14 @@ async def test_a_child_inherits_no_secret(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("QCOS_TOKEN", "secret-token")
     monkeypatch.setenv("QCOS_DATABASE_URL", "secret-url")
     async with Pool(1, require_walls=False) as pool:
-        zygote = pool._zygote._process  # noqa: SLF001
+        zygote = pool._zygote._process
         assert zygote is not None
         assert b"secret" not in Path(f"/proc/{zygote.pid}/environ").read_bytes()
 
 
 async def test_a_dead_zygote_is_replaced() -> None:
     async with Pool(1, require_walls=False) as pool:
-        zygote = pool._zygote._process  # noqa: SLF001
+        zygote = pool._zygote._process
         assert zygote is not None
         zygote.kill()
         zygote.wait()
