@@ -50,11 +50,7 @@ PREFIX = "/api/v1"
 def build(settings: Settings, database: Database) -> Litestar:
     """The app of one API process; refuses to be built with a route that has no rule."""
     url = settings.url or f"http://{settings.http_host}:{settings.http_port}"
-    local = (
-        LocalIssuer.opened(settings.home, url=url, profile=settings.profile)
-        if settings.local_issuer
-        else None
-    )
+    local = LocalIssuer.opened(settings.home, url=url, profile=settings.profile) if settings.local_issuer else None
     plane = open_plane(settings, database, connections=settings.database_connections, name="qcos-api")
     live = Live(plane, database.app)
     door = Door(
@@ -168,9 +164,7 @@ class Door:
 
     async def _identify(self, scope: Scope) -> None:
         headers = {name.lower(): value for name, value in scope["headers"]}
-        principal = await self.authenticator.authenticate(
-            bearer(headers.get(b"authorization", b"").decode("latin-1"))
-        )
+        principal = await self.authenticator.authenticate(bearer(headers.get(b"authorization", b"").decode("latin-1")))
         refused = await self.limits.let_in(principal, octets=_octets(headers.get(b"content-length")))
         if refused is not None:
             raise refused
@@ -212,9 +206,7 @@ def _from_litestar(error: Exception) -> Exception:
                 for row in (error.extra or ())
                 if isinstance(row, dict)
             )
-            said = (
-                "; ".join(f"{row['field']}: {row['message']}" for row in rows) or "a parameter is not valid"
-            )
+            said = "; ".join(f"{row['field']}: {row['message']}" for row in rows) or "a parameter is not valid"
             return Refused("request_invalid", said, errors=rows)
         case HTTPException(status_code=404):
             return Refused("not_found", "no such address")
@@ -245,9 +237,7 @@ def document_of(app: Litestar) -> bytes:
     """The OpenAPI document, with the job spec's schemas made from the structs."""
     document = app.openapi_schema.to_schema()
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    (_,), components = msgspec.json.schema_components(
-        [spec.JobSpec], ref_template="#/components/schemas/{name}"
-    )
+    (_,), components = msgspec.json.schema_components([spec.JobSpec], ref_template="#/components/schemas/{name}")
     schemas.update(components)
     document["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "RFC 9068"}

@@ -48,6 +48,4 @@ def _database(settings: Settings) -> Database:
     try:
         return Database.of_home(settings.home / "db")
     except FileNotFoundError:
-        raise Unreachable(
-            f"{settings.home} holds no plane; QCOS_HOME names another, qcos up makes one"
-        ) from None
+        raise Unreachable(f"{settings.home} holds no plane; QCOS_HOME names another, qcos up makes one") from None

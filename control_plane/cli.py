@@ -51,7 +51,9 @@ def build() -> Parser:
     """The whole parser, from the command modules that are there."""
     parser = Parser(prog="qcos", description="Governed, metered and proven quantum execution.")
     parser.add_argument("--version", action="version", version=f"qcos {__version__}")
-    groups = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True, parser_class=Parser)
+    groups = parser.add_subparsers(
+        title="commands", metavar="COMMAND", dest="command", required=True, parser_class=Parser
+    )
     for path in sorted((Path(__file__).parent / "commands").glob("[a-z]*.py")):
         importlib.import_module(f"control_plane.commands.{path.stem}").register(groups)
     return parser

@@ -20,9 +20,7 @@ class Meaning(Struct, frozen=True):
 
 
 CODES: dict[str, Meaning] = {
-    "internal": Meaning(
-        500, "Internal error", "The plane failed; the fault is recorded.", "Report the request id."
-    ),
+    "internal": Meaning(500, "Internal error", "The plane failed; the fault is recorded.", "Report the request id."),
     "unusable": Meaning(
         503,
         "The plane can't start",
@@ -82,9 +80,7 @@ CODES: dict[str, Meaning] = {
     "token_invalid": Meaning(
         401, "The token is refused", "The bearer token isn't one that this plane accepts.", "Sign in again."
     ),
-    "token_expired": Meaning(
-        401, "The token has expired", "The bearer token's time is over.", "Sign in again."
-    ),
+    "token_expired": Meaning(401, "The token has expired", "The bearer token's time is over.", "Sign in again."),
     "identity_unavailable": Meaning(
         503,
         "The identity provider is unreachable",
@@ -140,9 +136,14 @@ CODES: dict[str, Meaning] = {
     "no_result": Meaning(404, "No result", "The job ended without a result.", "qcos jobs show tells why."),
     "job_failed": Meaning(409, "The job failed", "The job ended without a result.", "qcos jobs show tells why."),
     "depth_exceeded": Meaning(
-        409, "Too deep", "The compiled circuit is deeper than the job allows.", "Raise max_depth or shorten the circuit."
+        409,
+        "Too deep",
+        "The compiled circuit is deeper than the job allows.",
+        "Raise max_depth or shorten the circuit.",
     ),
-    "deadline_exceeded": Meaning(409, "Out of time", "The job ran into its deadline.", "Ask for less, or a longer one."),
+    "deadline_exceeded": Meaning(
+        409, "Out of time", "The job ran into its deadline.", "Ask for less, or a longer one."
+    ),
     "outcome_unknown": Meaning(409, "Outcome unknown", "The backend had the job and can't say what became of it."),
     "canceled": Meaning(409, "Canceled", "The job was canceled on request."),
     "not_found": Meaning(404, "Not found", "There is no such thing here.", "Check the id and the project."),
@@ -169,9 +170,7 @@ CODES: dict[str, Meaning] = {
     "evidence_pending": Meaning(
         409, "Evidence pending", "The result is given out once its evidence is sealed.", "Ask again shortly."
     ),
-    "not_finished": Meaning(
-        409, "Not finished", "The job has no result yet.", "Ask again once it is COMPLETED."
-    ),
+    "not_finished": Meaning(409, "Not finished", "The job has no result yet.", "Ask again once it is COMPLETED."),
     "content_erased": Meaning(410, "Content erased", "The content's key was erased; its hash remains.", ""),
     "format_disabled": Meaning(
         400,
@@ -252,24 +251,18 @@ CODES: dict[str, Meaning] = {
         "Budgets and holds disagree; nothing was written.",
         "Tell the plane's administrator.",
     ),
-    "finops_error": Meaning(
-        500, "A fault of the books", "The step on the books failed; nothing was written.", ""
-    ),
+    "finops_error": Meaning(500, "A fault of the books", "The step on the books failed; nothing was written.", ""),
     "price_changed": Meaning(
         409, "The price changed", "The exact price is above what was held.", "Submit again at the new price."
     ),
-    "backend_unknown": Meaning(
-        400, "Unknown backend", "There is no such backend in this plane.", "qcos backends list"
-    ),
+    "backend_unknown": Meaning(400, "Unknown backend", "There is no such backend in this plane.", "qcos backends list"),
     "backend_unavailable": Meaning(
         503,
         "The backend doesn't answer",
         "The backend doesn't answer; nothing was started.",
         "Try again, or leave the backend open.",
     ),
-    "backend_failed": Meaning(
-        502, "The backend failed", "The backend broke while it held the task.", "Submit again."
-    ),
+    "backend_failed": Meaning(502, "The backend failed", "The backend broke while it held the task.", "Submit again."),
     "handle_unknown": Meaning(500, "The task is unknown", "The backend knows no such task.", ""),
     "walls_missing": Meaning(
         503,
@@ -278,9 +271,7 @@ CODES: dict[str, Meaning] = {
         "Run where namespaces, Landlock or seccomp are granted.",
     ),
     "driver_error": Meaning(500, "A driver failed", "The driver failed.", ""),
-    "job_lost": Meaning(
-        500, "The job was lost", "The worker was lost and the job can't go on.", "Submit again."
-    ),
+    "job_lost": Meaning(500, "The job was lost", "The worker was lost and the job can't go on.", "Submit again."),
     "ledger_error": Meaning(500, "The ledger failed", "A step of the ledger failed.", ""),
     "ledger_rollback": Meaning(
         503,
@@ -295,15 +286,9 @@ CODES: dict[str, Meaning] = {
         "Switch fsync, full_page_writes and synchronous_commit on.",
     ),
     "not_canonical": Meaning(400, "Not canonical", "The bytes aren't canonical JSON.", ""),
-    "leaf_invalid": Meaning(
-        500, "An entry isn't valid", "A ledger entry doesn't parse.", "qcos ledger verify"
-    ),
-    "evidence_unbound": Meaning(
-        500, "Evidence isn't bound", "A statement and its entry don't belong together.", ""
-    ),
-    "evidence_invalid": Meaning(
-        400, "Evidence isn't valid", "A bundle or trust file isn't of the closed form.", ""
-    ),
+    "leaf_invalid": Meaning(500, "An entry isn't valid", "A ledger entry doesn't parse.", "qcos ledger verify"),
+    "evidence_unbound": Meaning(500, "Evidence isn't bound", "A statement and its entry don't belong together.", ""),
+    "evidence_invalid": Meaning(400, "Evidence isn't valid", "A bundle or trust file isn't of the closed form.", ""),
     "timestamp_invalid": Meaning(
         502, "A time-stamp isn't valid", "A time-stamp token is malformed or badly signed.", ""
     ),
@@ -311,17 +296,13 @@ CODES: dict[str, Meaning] = {
         503, "No time-stamp now", "The time-stamping authority didn't answer.", "Try again shortly."
     ),
     "proof_invalid": Meaning(400, "The proof doesn't hold", "A Merkle proof doesn't lead to the root.", ""),
-    "checkpoint_invalid": Meaning(
-        400, "The checkpoint doesn't hold", "A checkpoint is malformed or badly signed.", ""
-    ),
+    "checkpoint_invalid": Meaning(400, "The checkpoint doesn't hold", "A checkpoint is malformed or badly signed.", ""),
     "key_invalid": Meaning(
         503,
         "A key is unusable",
         "A key file is missing, readable by others, or broken.",
         "Restore the key file, mode 0600.",
     ),
-    "blob_invalid": Meaning(
-        500, "Content doesn't open", "Stored content doesn't open to what was committed.", ""
-    ),
+    "blob_invalid": Meaning(500, "Content doesn't open", "Stored content doesn't open to what was committed.", ""),
     "not_in_log": Meaning(404, "Not in the log", "The log has no such entry, size or tile.", ""),
 }

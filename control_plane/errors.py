@@ -149,9 +149,7 @@ def problem(error: BaseException) -> tuple[int, dict[str, Any]]:
     """Status and RFC 9457 document of any error. Never shows the text of an error that has no code of its own (I10)."""
     code = code_of(error)
     known = meaning(code)
-    detail = (
-        known.sentence if code == "internal" else str(getattr(error, "detail", "") or error) or known.sentence
-    )
+    detail = known.sentence if code == "internal" else str(getattr(error, "detail", "") or error) or known.sentence
     document: dict[str, Any] = {
         **_extras(error),
         "type": _TYPE + code,

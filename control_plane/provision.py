@@ -65,9 +65,7 @@ def _connect(admin_url: str) -> psycopg.Connection[tuple[object, ...]]:
 
 def _refuse_what_will_not_do(conn: psycopg.Connection[tuple[object, ...]]) -> None:
     if conn.info.server_version < _OLDEST:
-        raise DatabaseUnusable(
-            f"QCOS_DATABASE_URL: PostgreSQL {conn.info.server_version // 10000}; wanted 15 or newer"
-        )
+        raise DatabaseUnusable(f"QCOS_DATABASE_URL: PostgreSQL {conn.info.server_version // 10000}; wanted 15 or newer")
     row = conn.execute(
         "SELECT r.rolsuper OR r.rolcreaterole, r.rolsuper OR pg_has_role(d.datdba, 'USAGE')"
         " FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.datname = current_database()"
@@ -75,9 +73,7 @@ def _refuse_what_will_not_do(conn: psycopg.Connection[tuple[object, ...]]) -> No
     if row is None or not row[0]:
         raise DatabaseUnusable("QCOS_DATABASE_URL: its login may not create roles; ALTER ROLE … CREATEROLE")
     if not row[1]:
-        raise DatabaseUnusable(
-            "QCOS_DATABASE_URL: its login doesn't own the database; ALTER DATABASE … OWNER TO …"
-        )
+        raise DatabaseUnusable("QCOS_DATABASE_URL: its login doesn't own the database; ALTER DATABASE … OWNER TO …")
 
 
 def _create_roles(conn: psycopg.Connection[tuple[object, ...]], roles: Roles, folder: Path) -> None:

@@ -77,19 +77,12 @@ async def _development(pool: AsyncEngine, tenant: str, project: str) -> None:
             await accounts.add_project(conn, tenant, project)
             await _tell(conn, tenant, "project:created", {"project": project})
         scope = f"project:{project}"
-        if not any(
-            view.scope == scope
-            for view in await finops.store.show(conn, tenant, utc_now())
-        ):
-            changed = await finops.store.set_budget(
-                conn, tenant, scope, "monthly", DEV_BUDGET, "USD"
-            )
+        if not any(view.scope == scope for view in await finops.store.show(conn, tenant, utc_now())):
+            changed = await finops.store.set_budget(conn, tenant, scope, "monthly", DEV_BUDGET, "USD")
             await _tell(conn, tenant, "budget:set", msgspec.to_builtins(changed))
 
 
-async def _tell(
-    conn: AsyncConnection, tenant: str, kind: str, body: Mapping[str, Any]
-) -> None:
+async def _tell(conn: AsyncConnection, tenant: str, kind: str, body: Mapping[str, Any]) -> None:
     at: dt.datetime = utc_now()
     pending = Pending(
         entry_id=str(uuid.uuid4()),

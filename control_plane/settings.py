@@ -15,6 +15,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -154,9 +155,7 @@ def _from_file(path: Path | None) -> dict[str, Any]:
         elif key == "backend":
             values[key] = _tables(key, value, BackendFacts)
         else:
-            raise SettingInvalid(
-                key, value, "one of the known keys: " + ", ".join([*FIELDS, "oidc", "backend"])
-            )
+            raise SettingInvalid(key, value, "one of the known keys: " + ", ".join([*FIELDS, "oidc", "backend"]))
     return values
 
 
@@ -187,17 +186,13 @@ def _refuse_what_the_profile_forbids(s: Settings) -> None:
         raise SettingInvalid("policy_engine", s.policy_engine, "opa or auto, since opa_url is set")
     if s.profile == "dev":
         if s.http_host not in LOOPBACK:
-            raise SettingInvalid(
-                "http_host", s.http_host, "a loopback address in profile dev: " + ", ".join(LOOPBACK)
-            )
+            raise SettingInvalid("http_host", s.http_host, "a loopback address in profile dev: " + ", ".join(LOOPBACK))
         return
     where = f"in profile {s.profile}"
     if not s.plane:
         raise SettingInvalid("plane", s.plane, f"a name of this plane, which evidence will carry, {where}")
     if s.database_url is None:
-        raise SettingInvalid(
-            "QCOS_DATABASE_URL", None, f"the URL of a PostgreSQL {where}; the wheel's is for dev only"
-        )
+        raise SettingInvalid("QCOS_DATABASE_URL", None, f"the URL of a PostgreSQL {where}; the wheel's is for dev only")
     if s.policy_engine == "embedded":
         raise SettingInvalid(
             "policy_engine", s.policy_engine, f"opa or auto {where}; the embedded engine is for dev only"
@@ -205,7 +200,8 @@ def _refuse_what_the_profile_forbids(s: Settings) -> None:
     if s.local_issuer:
         raise SettingInvalid("local_issuer", s.local_issuer, f"false {where}; configure [[oidc]]")
     for number, issuer in enumerate(s.oidc):
-        if not issuer.issuer.startswith("https://"):
+        host = urlsplit(issuer.issuer).hostname
+        if not issuer.issuer.startswith("https://") and host not in LOOPBACK:  # loopback crosses no network
             raise SettingInvalid(f"oidc[{number}].issuer", issuer.issuer, f"an https URL {where}")
 
 

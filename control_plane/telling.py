@@ -42,7 +42,8 @@ class Teller:
         """Where to go from here."""
         self._line(f"Ready in {time.monotonic() - self._begun:.1f} s.")
         self._line(f"  API       {record.url}        Socket    {short_text(record.socket)}")
-        self._line("  Log in    qcos login --as engineer     Try       qcos submit examples/bell.json --wait")
+        if dev:
+            self._line("  Log in    qcos login --as engineer     Try       qcos submit examples/bell.json --wait")
         self._line("  Stop      Ctrl-C, or qcos down")
         if dev:
             self._line("Note: dev profile: all keys under one OS user. Not for production.")

@@ -19,9 +19,7 @@ from ledger.tsa import load_chain, start_of
 VALID_DAYS = 365
 
 
-def build(
-    settings: Settings, plane: str, keys: Sequence[StoredKey], now: dt.datetime
-) -> bytes:
+def build(settings: Settings, plane: str, keys: Sequence[StoredKey], now: dt.datetime) -> bytes:
     """A trust file as of now, good for a year; reads the authority's certificate from the home folder."""
     chain = load_chain(settings.home / "keys" / "tsa")
     profile = cast("Profile", settings.profile)

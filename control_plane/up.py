@@ -121,9 +121,7 @@ class Plane:
         if lax:
             raise SettingInvalid("QCOS_DATABASE_URL", ", ".join(lax), "a PostgreSQL whose durable writes are on")
         kind = "socket" if self._cluster else "by URL"
-        self._teller.true(
-            "postgres", f"{kind}, ledger {size:,} entries, durable writes on", time.monotonic() - begun
-        )
+        self._teller.true("postgres", f"{kind}, ledger {size:,} entries, durable writes on", time.monotonic() - begun)
         return database
 
     async def _start_postgres(self) -> str:
@@ -219,7 +217,9 @@ class Plane:
         await _all([asyncio.ensure_future(self._run(child)) for child in services])
         await self._until(lambda: answers(s.api_socket, "/api/v1/ready"), "GET /api/v1/ready")
         time_of = "self-issued time" if s.tsa_url is None else "time from " + s.tsa_url
-        self._teller.true(f"api ×{s.api_processes} · worker ×{s.workers} · tsa ({time_of})", "", time.monotonic() - begun)
+        self._teller.true(
+            f"api ×{s.api_processes} · worker ×{s.workers} · tsa ({time_of})", "", time.monotonic() - begun
+        )
 
     async def _until(self, probe: Any, what: str) -> None:
         until = time.monotonic() + self.settings.start_limit_s

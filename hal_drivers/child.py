@@ -17,6 +17,7 @@ import os
 import signal
 import socket
 import sys
+import warnings
 
 from hal_drivers import sandbox
 from hal_drivers.errors import CircuitInvalid, CircuitTooComplex, DriverError
@@ -90,6 +91,7 @@ def _serve(worker: socket.socket, namespace: bool) -> None:
     sandbox.drop_privileges()
     walls["landlock"] = sandbox.confine_files(sandbox.readable_paths())
     walls["seccomp"] = sandbox.filter_calls()
+    warnings.simplefilter("ignore")  # nobody would read them, and asking costs more than a small circuit
     circuit.warm_up()
     worker.sendall(frame(Ready(walls=walls, leaks=sandbox.leaks(), versions=circuit.versions()), REPLY_BYTES))
     while (body := _receive(worker)) is not None:

@@ -2,7 +2,8 @@
 """What a guarded child does with a circuit: read, bind, bound, translate, run. Only ``child`` calls this.
 
 Nothing here is safe to call in a process that holds a secret, a socket or another tenant's data: the readers are
-the attack surface (51 bytes of QASM 2 took 2.2 GB). The order is the defence: pre-scan, read, count symbolically
+the attack surface (51 bytes of QASM 2 took 2.2 GB). The order is the defence: read what the driver
+has pre-scanned, count symbolically
 what the definitions would expand to, and only then translate. What escapes those counts meets the limits on the
 process.
 
@@ -17,12 +18,10 @@ import io
 import math
 import platform
 import re
-import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
-import qiskit
 from qiskit import qasm2, qasm3, qpy
 from qiskit.circuit import (
     AnnotatedOperation,
@@ -40,15 +39,14 @@ from qiskit_aer import AerSimulator
 from hal_drivers.base import CompiledFacts, Format
 from hal_drivers.errors import CircuitInvalid, CircuitTooComplex, DriverError, ProgramUnsupported
 from hal_drivers.frames import Artefact, CompileCall, Counts, RunCall
-from hal_drivers.prescan import Limits, prescan
+from hal_drivers.openqasm import to_qasm3
+from hal_drivers.prescan import Limits
 
 if TYPE_CHECKING:
     from qiskit.transpiler import PassManager
 
 RUN_OVERHEAD_BYTES = 32 << 20
 """What a run needs beside its state: sampling tables, the result, the simulator's own buffers."""
-QASM3_EXPORT_GATES = 5_000
-"""Text costs 26 µs a gate; above this the artefact is kept as QPY alone."""
 
 _STANDARD = {gate.base_class: name for name, gate in get_standard_gate_name_mapping().items()}
 _CONTROL_FLOW = ("if_else", "for_loop", "while_loop", "switch_case")
@@ -65,7 +63,6 @@ def versions() -> dict[str, str]:
 
 def compile_circuit(call: CompileCall) -> Artefact:
     """Raises CircuitInvalid or CircuitTooComplex; anything else that escapes is the child's to sort."""
-    prescan(call.format, call.source, call.limits)
     circuit = _bind(_read(call.format, call.source), call.parameters)
     if circuit.num_qubits > call.limits.qubits or circuit.num_clbits > call.limits.clbits:
         raise CircuitTooComplex(
@@ -91,7 +88,7 @@ def compile_circuit(call: CompileCall) -> Artefact:
         method=method,
         memory_bytes=memory,
     )
-    return Artefact(artefact=_to_qpy(prepared), qasm3=_to_qasm3(prepared), facts=facts, versions=versions())
+    return Artefact(artefact=_to_qpy(prepared), qasm3=to_qasm3(prepared), facts=facts, versions=versions())
 
 
 def run_circuit(call: RunCall) -> Counts:
@@ -164,18 +161,14 @@ def _read(form: Format, source: bytes) -> QuantumCircuit:
 
 def _read_qasm3(source: str) -> QuantumCircuit:
     """The native reader takes basic circuits forty times faster; what it refuses the importer judges."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return qasm3.loads_experimental(source)
-        except Exception:  # noqa: BLE001 - its refusals are no verdict
-            return qasm3.loads(source)
+    try:
+        return qasm3.loads_experimental(source)
+    except Exception:  # noqa: BLE001 - its refusals are no verdict
+        return qasm3.loads(source)
 
 
 def _read_qpy(source: bytes) -> QuantumCircuit:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        loaded = qpy.load(io.BytesIO(source))
+    loaded = qpy.load(io.BytesIO(source))
     if len(loaded) != 1 or not isinstance(loaded[0], QuantumCircuit):
         raise CircuitInvalid("a QPY file must hold exactly one circuit")
     return loaded[0]
@@ -336,12 +329,3 @@ def _to_qpy(circuit: QuantumCircuit) -> bytes:
     buffer = io.BytesIO()
     qpy.dump(circuit, buffer)
     return buffer.getvalue()
-
-
-def _to_qasm3(circuit: QuantumCircuit) -> str | None:
-    if circuit.size() > QASM3_EXPORT_GATES:
-        return None
-    try:
-        return str(qasm3.dumps(circuit))
-    except qiskit.exceptions.QiskitError:
-        return None

@@ -19,7 +19,7 @@ piece of circuit source (I10). Codes are stable; vendors' errors are mapped onto
 """
 
 
-# ruff: noqa: N818 - the names say what is wrong; that they are errors the tree says
+
 
 
 class DriverError(Exception):

@@ -67,7 +67,7 @@ class Spent(Struct, frozen=True):
     peak_memory_bytes: int
 
 
-class ChildLost(Exception):  # noqa: N818 - it says what happened
+class ChildLost(Exception):
     """The child ended before it answered: ``reason`` is canceled | cpu | wall | crashed."""
 
     def __init__(self, reason: str, exit_code: int) -> None:

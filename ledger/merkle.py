@@ -149,7 +149,7 @@ def verify_inclusion(*, index: int, size: int, leaf: bytes, path: Sequence[bytes
         raise ProofInvalid(f"no entry {index} in a tree of {size}")
     inner = (index ^ (size - 1)).bit_length()
     border = (index >> inner).bit_count()
-    _check_hashes(path, inner + border)
+    _check_hashes(path, inner + border, leaf, root)
     found = _chain(leaf, path[:inner], index)
     for left in path[inner:]:
         found = node_hash(left, found)
@@ -157,9 +157,7 @@ def verify_inclusion(*, index: int, size: int, leaf: bytes, path: Sequence[bytes
         raise ProofInvalid("the path leads to another root", expected=root, got=found)
 
 
-def verify_consistency(
-    *, old: int, new: int, old_root: bytes, new_root: bytes, path: Sequence[bytes]
-) -> None:
+def verify_consistency(*, old: int, new: int, old_root: bytes, new_root: bytes, path: Sequence[bytes]) -> None:
     """Raise ProofInvalid unless the tree of `new` leaves begins with the tree of `old` leaves (RFC 9162
     2.1.4.2).
     """
@@ -175,7 +173,7 @@ def verify_consistency(
     border = (old - 1 >> inner + shift).bit_count()
     # A power of two is a node of the new tree itself, so its proof leaves the seed out.
     whole = old == 1 << shift
-    _check_hashes(path, inner + border + (0 if whole else 1))
+    _check_hashes(path, inner + border + (0 if whole else 1), old_root, new_root)
     seed, rest = (old_root, path) if whole else (path[0], path[1:])
     mask = old - 1 >> shift
     older, newer = seed, _chain(seed, rest[:inner], mask)
@@ -197,10 +195,10 @@ def _chain(seed: bytes, path: Sequence[bytes], index: int) -> bytes:
     return found
 
 
-def _check_hashes(path: Sequence[bytes], count: int) -> None:
+def _check_hashes(path: Sequence[bytes], count: int, *others: bytes) -> None:
     if len(path) != count:
         raise ProofInvalid(f"a path of {len(path)} hashes where {count} are due")
-    if any(len(found) != HASH_BYTES for found in path):
+    if any(len(found) != HASH_BYTES for found in (*path, *others)):
         raise ProofInvalid("a hash that is not 32 bytes long")
 
 

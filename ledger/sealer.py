@@ -256,9 +256,7 @@ class _Leader:
             await self._another_writes()
             return None
         self._refused_since = None
-        if (
-            size != self._state.size
-        ):  # another sealer was here; its lock is free now, so its commit is decided
+        if size != self._state.size:  # another sealer was here; its lock is free now, so its commit is decided
             self._state = await load_state(self._conn)
         return sorted(Row(*row) for row in await taken.fetchall())
 
@@ -271,15 +269,14 @@ class _Leader:
 
     async def _look_up(self, items: Sequence[Item]) -> Known | None:
         """Learn the chains of tenants not met yet; what the log already has of these ids, None if nothing."""
-        unknown = {item.draft.tenant for item in items} - self._state.tenants.keys()
+        # An item may yet become an alarm of the plane's, hence PLANE.
+        unknown = {PLANE, *(item.draft.tenant for item in items)} - self._state.tenants.keys()
         ids = [item.draft.entry_id for item in items]
         bundles = [item.evidence.bundle_id for item in items if item.evidence]
         async with self._conn.pipeline():
             leaves = await self._conn.cursor(binary=True).execute(_LEAVES, (ids,))
             signed = await self._conn.execute(_BUNDLES, (bundles,)) if bundles else None
-            tails = (
-                await self._conn.cursor(binary=True).execute(_TAILS, (list(unknown),)) if unknown else None
-            )
+            tails = await self._conn.cursor(binary=True).execute(_TAILS, (list(unknown),)) if unknown else None
         if tails is not None:
             self._state.tenants |= dict.fromkeys(unknown, (0, None))
             for tenant, tenant_index, leaf in await tails.fetchall():
@@ -296,9 +293,7 @@ class _Leader:
         signing = loop.run_in_executor(self._pool, self._sign_head, laid.size, laid.root)
         signed = list(self._pool.map(self._signer.sign, (one for one in laid.placed if one.item.evidence)))
         async with self._conn.pipeline():
-            await self._insert(
-                _ENTRY, [(p.index, *_columns(p.item), p.tenant_index, p.leaf) for p in laid.placed]
-            )
+            await self._insert(_ENTRY, [(p.index, *_columns(p.item), p.tenant_index, p.leaf) for p in laid.placed])
             await self._insert(_TILE, laid.tiles)
             await self._insert(_KEY, [key.row() for key in new_keys])
             await self._insert(_SIGNATURE, [_signature(one) for one in signed])
@@ -317,15 +312,11 @@ class _Leader:
 
     async def _insert(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
         if rows:
-            await self._conn.execute(
-                statement, [list(column) for column in zip(*rows, strict=True)], binary=True
-            )
+            await self._conn.execute(statement, [list(column) for column in zip(*rows, strict=True)], binary=True)
 
     def _sign_head(self, size: int, root: bytes) -> bytes:
         keys = self._keys
-        return checkpoint.sign(
-            self._config.origin, size, root, ed25519=keys.log_ed25519, mldsa65=keys.log_mldsa65
-        )
+        return checkpoint.sign(self._config.origin, size, root, ed25519=keys.log_ed25519, mldsa65=keys.log_mldsa65)
 
     def _stamps(self, signed: Sequence[Signed], note: bytes) -> list[tuple[bytes, str]]:
         """(imprint, operator) of each token due: over a `full` bundle's signatures, else its checkpoint."""
@@ -386,9 +377,7 @@ async def _new_keys(conn: Connection, ours: Sequence[Published], now: datetime) 
         used = {key_id for key_id, of, _ in stored if of == purpose}
         free = (f"{purpose}-{now.year}{chr(letter)}" for letter in range(ord("a"), ord("z") + 1))
         key_id = next(name for name in free if name not in used)
-        new += [
-            _NewKey(key_id, key, now) for key in ours if key.purpose == purpose and key.public not in known
-        ]
+        new += [_NewKey(key_id, key, now) for key in ours if key.purpose == purpose and key.public not in known]
     return new
 
 
@@ -441,7 +430,11 @@ async def _connect(conninfo: str) -> Connection:
     conn = await psycopg.AsyncConnection.connect(
         conninfo, autocommit=True, prepare_threshold=0, application_name="qcos-sealer", connect_timeout=10
     )
-    await conn.execute("SET idle_in_transaction_session_timeout = '2s'")
+    try:
+        await conn.execute("SET idle_in_transaction_session_timeout = '2s'")
+    except BaseException:
+        await conn.close()
+        raise
     return conn
 
 

@@ -36,21 +36,15 @@ class BudgetRequest(Struct, frozen=True, forbid_unknown_fields=True):
     opt={"action": "budget:read"},
     summary="Budgets with what is held and captured",
 )
-async def show_budgets(
-    request: Request[Principal, Any, Any], plane: Plane
-) -> Response[Any]:
+async def show_budgets(request: Request[Principal, Any, Any], plane: Plane) -> Response[Any]:
     """The budgets that the caller may see, in their present window."""
     async with plane.transaction(request.user.tenant) as conn:
         views = await finops.store.show(conn, request.user.tenant, plane.now())
-    return Response(
-        [_shown(view) for view in views if _visible(request.user, view.scope)]
-    )
+    return Response([_shown(view) for view in views if _visible(request.user, view.scope)])
 
 
 @put("/budgets", opt={"action": "budget:set"}, summary="Set a budget")
-async def set_budget(
-    request: Request[Principal, Any, Any], plane: Plane
-) -> Response[Any]:
+async def set_budget(request: Request[Principal, Any, Any], plane: Plane) -> Response[Any]:
     """Set a budget's limit; below its spend is allowed and stops new holds."""
     asked = _parse(await request.body())
     scope = parse_scope(asked.scope)
@@ -84,9 +78,7 @@ def _parse(body: bytes) -> BudgetRequest:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         detail, _, path = str(error).partition(" - at ")
         field = path.strip("`$.")
-        raise Refused(
-            "request_invalid", str(error), errors=({"field": field, "message": detail},)
-        ) from None
+        raise Refused("request_invalid", str(error), errors=({"field": field, "message": detail},)) from None
 
 
 def _amount(text: str) -> Decimal:
@@ -102,16 +94,11 @@ def _amount(text: str) -> Decimal:
 
 def _visible(principal: Principal, scope: str) -> bool:
     parsed = parse_scope(scope)
-    return may(
-        principal, "budget:read", parsed.name if parsed.kind == "project" else None
-    )
+    return may(principal, "budget:read", parsed.name if parsed.kind == "project" else None)
 
 
 def _shown(view: Any) -> dict[str, Any]:
-    amounts = {
-        name: numeric(getattr(view, name))
-        for name in ("limit", "held", "captured", "available")
-    }
+    amounts = {name: numeric(getattr(view, name)) for name in ("limit", "held", "captured", "available")}
     return {
         "scope": view.scope,
         "period": view.period,

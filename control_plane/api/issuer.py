@@ -37,9 +37,7 @@ def handlers(issuer: LocalIssuer, home: Path) -> list[Any]:
         include_in_schema=False,
     )
     async def token(request: Request[Any, Any, Any]) -> Response[Any]:
-        form = parse_qs(
-            (await request.body()).decode("utf-8", "replace"), max_num_fields=8
-        )
+        form = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=8)
         given = form.get("client_secret", [""])[0]
         if not dev_login_is(home, given):
             raise Refused("forbidden", "the development secret of this home is needed")

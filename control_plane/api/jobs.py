@@ -53,8 +53,7 @@ Wait = Annotated[
 ]
 IdempotencyKey = Annotated[
     str | None,
-    HeaderParameter(name="Idempotency-Key", min_length=1, max_length=MAX_KEY, pattern=r"^[!-~]+$"
-    ),
+    HeaderParameter(name="Idempotency-Key", min_length=1, max_length=MAX_KEY, pattern=r"^[!-~]+$"),
 ]
 
 
@@ -70,9 +69,7 @@ async def submit(
     plane: Plane,
     live: Live,
     idempotency_key: IdempotencyKey = None,
-    dry_run: Annotated[
-        bool, QueryParameter(description="Price and decide; write nothing.")
-    ] = False,
+    dry_run: Annotated[bool, QueryParameter(description="Price and decide; write nothing.")] = False,
     wait: Wait = None,
 ) -> Response[Any]:
     """Admit a job: 202 with its id; 403 with the reasons of a denial."""
@@ -93,9 +90,7 @@ async def submit(
     if not wait and not admission.repeated:
         return Response(view.submitted(admission), status_code=202)
     row = await _await_end(plane, live, request.user, admission.job_id, wait or 0)
-    return Response(
-        view.shown(row), status_code=200 if shown_state(row) in view.ENDED else 202
-    )
+    return Response(view.shown(row), status_code=200 if shown_state(row) in view.ENDED else 202)
 
 
 async def _denial(plane: Plane, principal: Principal, admission: Admission) -> Refused:
@@ -116,10 +111,7 @@ async def _denial(plane: Plane, principal: Principal, admission: Admission) -> R
         "job_id": admission.job_id,
         "state": "DENIED",
         "decision_id": decision["id"],
-        "decision": {
-            name: decision[name]
-            for name in ("id", "allow", "checks", "reasons", "policy_revision")
-        },
+        "decision": {name: decision[name] for name in ("id", "allow", "checks", "reasons", "policy_revision")},
         "reasons": reasons,
     }
     detail = f"{admission.job_id}: " + "; ".join(_why(reason) for reason in reasons)
@@ -159,18 +151,14 @@ async def list_jobs(
 
 
 def _to_cursor(row: evidence.Row) -> str:
-    return base64.urlsafe_b64encode(
-        msgspec.json.encode([row["submitted_at"], row["job_id"]])
-    ).decode()
+    return base64.urlsafe_b64encode(msgspec.json.encode([row["submitted_at"], row["job_id"]])).decode()
 
 
 def _from_cursor(cursor: str | None) -> tuple[dt.datetime, str] | None:
     if cursor is None:
         return None
     try:
-        at, job_id = msgspec.json.decode(
-            base64.urlsafe_b64decode(cursor), type=tuple[dt.datetime, str]
-        )
+        at, job_id = msgspec.json.decode(base64.urlsafe_b64decode(cursor), type=tuple[dt.datetime, str])
     except (binascii.Error, ValueError, msgspec.MsgspecError):
         raise Refused(
             "request_invalid",
@@ -200,9 +188,7 @@ async def show(
     opt={"action": "result:read"},
     summary="The result of a completed job",
 )
-async def result(
-    request: Request[Principal, Any, Any], plane: Plane, job_id: str
-) -> Response[Any]:
+async def result(request: Request[Principal, Any, Any], plane: Plane, job_id: str) -> Response[Any]:
     """Counts in Qiskit's order; 409 `evidence_pending` until the evidence is sealed (I1)."""
     row = await _find(plane, request.user, job_id, "result:read")
     state = shown_state(row)
@@ -225,9 +211,7 @@ def quantum_result(job_id: str, raw: Mapping[str, Any]) -> dict[str, Any]:
     measured = {
         "counts": counts,
         "shots": shots,
-        "measured_probabilities": {bits: n / shots for bits, n in counts.items()}
-        if shots
-        else {},
+        "measured_probabilities": {bits: n / shots for bits, n in counts.items()} if shots else {},
         "top_basis_states": [{"state": bits, "count": n} for bits, n in ranked[:16]],
     }
     return {"job_id": job_id, "quantum_result": measured, "fragment_results": []}
@@ -239,9 +223,7 @@ def quantum_result(job_id: str, raw: Mapping[str, Any]) -> dict[str, Any]:
     media_type="application/json",
     summary="The signed evidence bundle",
 )
-async def bundle(
-    request: Request[Principal, Any, Any], plane: Plane, job_id: str
-) -> Response[bytes]:
+async def bundle(request: Request[Principal, Any, Any], plane: Plane, job_id: str) -> Response[bytes]:
     """The bundle file, canonical JSON; verify it offline with `qcos verify`."""
     row = await _find(plane, request.user, job_id, "evidence:read")
     async with plane.transaction(request.user.tenant) as conn:
@@ -282,9 +264,7 @@ async def control(
 
 
 @websocket("/jobs/{job_id:str}/events", opt={"action": "job:read"})
-async def events(
-    socket: WebSocket[Principal, Any, Any], plane: Plane, live: Live, job_id: str
-) -> None:
+async def events(socket: WebSocket[Principal, Any, Any], plane: Plane, live: Live, job_id: str) -> None:
     """Each move of the job as {seq, state, at}, from the first on; closes after the last."""
     row = await _find(plane, socket.user, job_id, "job:read")
     await socket.accept()
@@ -299,9 +279,7 @@ async def events(
                 if state in view.ENDED:
                     if row["outcome_entry"] is not None:
                         at = timestamp(plane.now())
-                        await socket.send_json(
-                            {"seq": row["seq"] + 1, "state": state, "at": at}
-                        )
+                        await socket.send_json({"seq": row["seq"] + 1, "state": state, "at": at})
                     await socket.close()
                     return
                 await watch.changed()
@@ -310,9 +288,7 @@ async def events(
         return
 
 
-async def _find(
-    plane: Plane, principal: Principal, job_id: str, action: str
-) -> evidence.Row:
+async def _find(plane: Plane, principal: Principal, job_id: str, action: str) -> evidence.Row:
     """The job's row; what the caller may not see doesn't exist (I7)."""
     async with plane.transaction(principal.tenant) as conn:
         row = await store.find(conn, job_id) if "\x00" not in job_id else None
@@ -321,9 +297,7 @@ async def _find(
     return row
 
 
-async def _await_end(
-    plane: Plane, live: Live, principal: Principal, job_id: str, wait_s: float
-) -> evidence.Row:
+async def _await_end(plane: Plane, live: Live, principal: Principal, job_id: str, wait_s: float) -> evidence.Row:
     row = await _find(plane, principal, job_id, "job:read")
     if not wait_s or shown_state(row) in view.ENDED:
         return row

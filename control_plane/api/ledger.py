@@ -29,9 +29,7 @@ TEXT = "text/plain; charset=utf-8"
     media_type=TEXT,
     summary="The newest checkpoint",
 )
-async def checkpoint(
-    request: Request[Principal, Any, Any], plane: Plane
-) -> Response[bytes]:
+async def checkpoint(request: Request[Principal, Any, Any], plane: Plane) -> Response[bytes]:
     """The newest signed note (C2SP tlog-checkpoint)."""
     async with plane.transaction(request.user.tenant) as conn:
         found = await ledger.store.latest_checkpoint(conn)
@@ -46,9 +44,7 @@ async def checkpoint(
     media_type="application/octet-stream",
     summary="A tile of the log's hashes",
 )
-async def tile(
-    request: Request[Principal, Any, Any], plane: Plane, path: str
-) -> Response[bytes]:
+async def tile(request: Request[Principal, Any, Any], plane: Plane, path: str) -> Response[bytes]:
     """A hash tile (C2SP tlog-tiles); full tiles never change."""
     found = _TILE.fullmatch(path.strip("/"))
     if found is None:
@@ -76,15 +72,11 @@ async def tile(
     media_type="application/json",
     summary="The plane's public keys",
 )
-async def trust_file(
-    request: Request[Principal, Any, Any], plane: Plane
-) -> Response[bytes]:
+async def trust_file(request: Request[Principal, Any, Any], plane: Plane) -> Response[bytes]:
     """A trust file; deliver it apart from the evidence that it judges."""
     async with plane.transaction(request.user.tenant) as conn:
         keys = await ledger.store.keys(conn)
-    data = await asyncio.to_thread(
-        trust.build, plane.settings, plane.name, keys, plane.now()
-    )
+    data = await asyncio.to_thread(trust.build, plane.settings, plane.name, keys, plane.now())
     return Response(data, media_type="application/json")
 
 

@@ -74,9 +74,7 @@ async def whoami(request: Request[Principal, Any, Any]) -> dict[str, Any]:
         "actor": principal.actor,
         "tenant": principal.tenant,
         "roles": list(principal.roles),
-        "project_roles": {
-            project: list(roles) for project, roles in principal.project_roles.items()
-        },
+        "project_roles": {project: list(roles) for project, roles in principal.project_roles.items()},
         "projects": sorted(projects) if projects is not None else None,
         "team": principal.team,
         "department": principal.department,
@@ -88,9 +86,7 @@ async def whoami(request: Request[Principal, Any, Any]) -> dict[str, Any]:
     opt={"action": "backend:read"},
     summary="Backends and why each is up or down",
 )
-async def backends(
-    request: Request[Principal, Any, Any], plane: Plane
-) -> list[dict[str, Any]]:
+async def backends(request: Request[Principal, Any, Any], plane: Plane) -> list[dict[str, Any]]:
     """The registry, by id."""
     async with plane.transaction(request.user.tenant) as conn:
         rows = await store.backends(conn, store.BACKEND_STALE_S)
@@ -104,9 +100,7 @@ async def backends(
             "region": row["region"],
             "compliance_zone": row["compliance_zone"],
             "sovereign": row["sovereign"],
-            "reason": row["reason"]
-            if row["fresh"]
-            else "no worker has reported it lately",
+            "reason": row["reason"] if row["fresh"] else "no worker has reported it lately",
         }
         for row in rows
     ]

@@ -105,9 +105,7 @@ def may(principal: Principal, action: str, project: str | None) -> bool:
 
 def may_anywhere(principal: Principal, action: str) -> bool:
     """Whether `action` is allowed in the tenant as a whole or in at least one project."""
-    return may(principal, action, None) or any(
-        may(principal, action, project) for project in principal.project_roles
-    )
+    return may(principal, action, None) or any(may(principal, action, project) for project in principal.project_roles)
 
 
 def visible(principal: Principal, action: str) -> frozenset[str] | None:
@@ -158,9 +156,7 @@ def _check_handler(path: str, handler: BaseRouteHandler) -> None:
     if action is None and _is_automatic_options(handler):
         return
     if action != PUBLIC and action not in ACTIONS:
-        raise RouteWithoutRule(
-            f"route {path} ({handler.handler_name}): opt['action'] = {action!r} is no rule"
-        )
+        raise RouteWithoutRule(f"route {path} ({handler.handler_name}): opt['action'] = {action!r} is no rule")
     if action != PUBLIC and guard not in handler.resolve_guards():
         raise RouteWithoutRule(f"route {path} ({handler.handler_name}): stands behind no guard")
 

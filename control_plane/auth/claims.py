@@ -115,9 +115,7 @@ def read(token: str) -> Unverified:
 
 def _header(header: Mapping[str, Any]) -> tuple[str, str | None]:
     if not _FORBIDDEN_HEADERS.isdisjoint(header):
-        raise invalid(
-            "header", "the token's header brings a key or an extension, which this plane never follows"
-        )
+        raise invalid("header", "the token's header brings a key or an extension, which this plane never follows")
     kind, alg, kid = header.get("typ"), header.get("alg"), header.get("kid")
     if not isinstance(kind, str) or kind.lower() not in _TYPES:
         raise invalid("type", "the token is no access token: its type must be at+jwt (RFC 9068)")
@@ -233,10 +231,6 @@ def _roles(claims: Mapping[str, Any], path: str) -> tuple[Assignment, ...]:
     if value is None:
         return ()
     listed = value.split() if isinstance(value, str) else value
-    if (
-        not isinstance(listed, list)
-        or len(listed) > _MAX_ROLES
-        or not all(isinstance(one, str) for one in listed)
-    ):
+    if not isinstance(listed, list) or len(listed) > _MAX_ROLES or not all(isinstance(one, str) for one in listed):
         raise invalid("roles", f"the token's roles are no list of at most {_MAX_ROLES} names")
     return tuple(role for role in map(parse_role, listed) if role is not None)

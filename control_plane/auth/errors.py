@@ -87,9 +87,7 @@ class IdentityUnavailable(Refused):
     """The issuer's keys can't be had, so nobody can be recognised. Never an allow, never a 500."""
 
     def __init__(self) -> None:
-        super().__init__(
-            "identity_unavailable", "the identity provider does not answer; nobody can be recognised"
-        )
+        super().__init__("identity_unavailable", "the identity provider does not answer; nobody can be recognised")
 
     @property
     def headers(self) -> dict[str, str]:

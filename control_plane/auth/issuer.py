@@ -95,9 +95,7 @@ class LocalIssuer:
 
     def jwks(self) -> dict[str, Any]:
         """The public key set (RFC 7517)."""
-        return {
-            "keys": [{**self._key.as_dict(private=False), "kid": self._kid, "use": "sig", "alg": "ES256"}]
-        }
+        return {"keys": [{**self._key.as_dict(private=False), "kid": self._kid, "use": "sig", "alg": "ES256"}]}
 
     def trusted(self) -> tuple[Rule, bytes]:
         """For `Authenticator(local=…)`: this issuer's rule and keys. The signed claim `tenant` names the tenant."""
@@ -108,9 +106,7 @@ class LocalIssuer:
         """An access token for a development user (RFC 9068 section 2). Refused `request_invalid` for anyone else."""
         known = dev_users().get(user)
         if known is None:
-            raise Refused(
-                "request_invalid", f"user: the development users are {', '.join(sorted(dev_users()))}"
-            )
+            raise Refused("request_invalid", f"user: the development users are {', '.join(sorted(dev_users()))}")
         start = now.astimezone(UTC).replace(microsecond=0)
         expires = start + timedelta(seconds=TOKEN_S)
         claims = {

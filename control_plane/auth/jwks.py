@@ -199,9 +199,7 @@ class RemoteKeys:
 
     async def _discovered(self) -> str:
         """The key set's address from the issuer's metadata, whose `issuer` must be this one (OIDC Discovery 4.3)."""
-        document = json.loads(
-            await self._fetch(self._issuer.rstrip("/") + "/.well-known/openid-configuration")
-        )
+        document = json.loads(await self._fetch(self._issuer.rstrip("/") + "/.well-known/openid-configuration"))
         if not isinstance(document, dict) or document.get("issuer") != self._issuer:
             raise ValueError("the metadata is another issuer's")
         address = document.get("jwks_uri")

@@ -51,9 +51,7 @@ def dev_login_is(home: Path, given: str) -> bool:
 def demand_dev(profile: str) -> None:
     """SettingInvalid outside profile `dev`: whoever runs the local issuer can be anybody."""
     if profile != "dev":
-        raise SettingInvalid(
-            "profile", profile, "dev, the only profile with a local issuer; others name an [[oidc]]"
-        )
+        raise SettingInvalid("profile", profile, "dev, the only profile with a local issuer; others name an [[oidc]]")
 
 
 def _once(path: Path, text: str) -> None:

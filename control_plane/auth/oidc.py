@@ -155,9 +155,7 @@ def _trusted(issuers: tuple[OidcIssuer, ...], fetch: Fetch, clock: Callable[[], 
         before = trusted.get(one.issuer)
         rules = before.rules if before else ()
         if any(rule.audience == one.audience for rule in rules):
-            raise ValueError(
-                f"oidc.audience = {one.audience!r}: given twice for one issuer, so no tenant is certain"
-            )
+            raise ValueError(f"oidc.audience = {one.audience!r}: given twice for one issuer, so no tenant is certain")
         # One issuer has one key set; two addresses for it would make the answer depend on the order of the file.
         if before and before.jwks_uri != one.jwks_uri:
             raise ValueError(f"oidc.jwks_uri = {one.jwks_uri!r}: another one is given for the same issuer")
@@ -171,9 +169,7 @@ def _check(issuer: OidcIssuer) -> None:
     if not reachable(issuer.issuer):
         raise ValueError(f"oidc.issuer = {issuer.issuer!r}: wanted an https address, or http on this machine")
     if issuer.jwks_uri is not None and not reachable(issuer.jwks_uri):
-        raise ValueError(
-            f"oidc.jwks_uri = {issuer.jwks_uri!r}: wanted an https address, or http on this machine"
-        )
+        raise ValueError(f"oidc.jwks_uri = {issuer.jwks_uri!r}: wanted an https address, or http on this machine")
     if not issuer.audience:
         raise ValueError("oidc.audience = '': wanted the audience that tokens for this plane name")
     if not is_tenant(issuer.tenant):

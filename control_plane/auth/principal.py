@@ -34,9 +34,7 @@ __all__ = [
 ]
 
 Role = Literal["quantum-admin", "quantum-engineer", "quantum-user", "auditor", "finops"]
-ROLES: Final[frozenset[str]] = frozenset(
-    ("quantum-admin", "quantum-engineer", "quantum-user", "auditor", "finops")
-)
+ROLES: Final[frozenset[str]] = frozenset(("quantum-admin", "quantum-engineer", "quantum-user", "auditor", "finops"))
 
 _TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")

@@ -107,9 +107,7 @@ async def project(conn: AsyncConnection, tenant: str, project: str) -> Project |
 
 async def projects(conn: AsyncConnection, tenant: str) -> list[Project]:
     """The tenant's projects by name."""
-    rows = await conn.execute(
-        text(f"{_PROJECTS} WHERE tenant = :tenant ORDER BY project"), {"tenant": tenant}
-    )
+    rows = await conn.execute(text(f"{_PROJECTS} WHERE tenant = :tenant ORDER BY project"), {"tenant": tenant})
     return [Project(*row) for row in rows]
 
 
@@ -168,9 +166,7 @@ async def enrich(conn: AsyncConnection, principal: Principal) -> Principal:
     return principal.holding(tuple(Assignment(role, project or None) for role, project in row.roles))
 
 
-async def take(
-    conn: AsyncConnection, tenant: str, subject: str, want: dict[str, float]
-) -> tuple[bool, float]:
+async def take(conn: AsyncConnection, tenant: str, subject: str, want: dict[str, float]) -> tuple[bool, float]:
     """(granted, seconds until it would be) of one draw on a bucket; `limits.take` says what `want` holds.
 
     One statement, under the row's lock: draws at the same time follow one another, in whatever process. The server's

@@ -22,9 +22,7 @@ def register(groups: Any) -> None:
     trust = groups.add_parser("trust", help="the keys that evidence is judged by").add_subparsers(
         title="commands", metavar="COMMAND", dest="action", required=True
     )
-    export = trust.add_parser(
-        "export", help="write the plane's trust file, to be delivered apart from evidence"
-    )
+    export = trust.add_parser("export", help="write the plane's trust file, to be delivered apart from evidence")
     export.add_argument("-o", "--output", metavar="FILE", type=Path, required=True)
     export.add_argument("--format", choices=("qcos",), default="qcos")
     export.add_argument("--json", action="store_true", help="one document")

@@ -100,9 +100,7 @@ def _exit_code(job: dict[str, Any], arguments: argparse.Namespace) -> int:
         return 0 if job["decision"]["allow"] else 1
     if arguments.wait and job["state"] != "COMPLETED":
         error = job.get("error") or {}
-        raise Refused(
-            error.get("code", "job_failed"), f"{job['job_id']}: {job['state']}: {error.get('detail', '')}"
-        )
+        raise Refused(error.get("code", "job_failed"), f"{job['job_id']}: {job['state']}: {error.get('detail', '')}")
     return 0
 
 
@@ -139,9 +137,7 @@ def _tell(job: dict[str, Any]) -> None:
     if decision is not None:
         passed = sum(check["result"] == "pass" for check in decision["checks"])
         word = "allowed" if decision["allow"] else "denied"
-        pairs.append(
-            ("decision", f"{word} by {passed} of {len(decision['checks'])} checks ({decision['id']})")
-        )
+        pairs.append(("decision", f"{word} by {passed} of {len(decision['checks'])} checks ({decision['id']})"))
         pairs += [("reason", f"{reason['code']}: {reason['message']}") for reason in decision["reasons"]]
     basis = {"upper_bound": "at most", "held": "held", "charged": "charged"}.get(cost["basis"], "")
     pairs.append(("cost", f"{cost['amount']} {cost['currency']} {basis}".rstrip()))
@@ -165,9 +161,7 @@ def _list(arguments: argparse.Namespace) -> None:
     if arguments.json:
         tables.document(jobs)
         return
-    rows = [
-        (j["job_id"], tables.state(j["state"]), j["submitted_at"], j["project"], j["backend"]) for j in jobs
-    ]
+    rows = [(j["job_id"], tables.state(j["state"]), j["submitted_at"], j["project"], j["backend"]) for j in jobs]
     tables.table(("job", "state", "submitted", "project", "backend"), rows)
 
 

@@ -32,11 +32,7 @@ def _up(arguments: argparse.Namespace) -> int:
     from control_plane import foreground
     from control_plane.settings import load
 
-    given = {
-        key: value
-        for key, value in vars(arguments).items()
-        if key not in {"run", "command", "detach", "json"}
-    }
+    given = {key: value for key, value in vars(arguments).items() if key not in {"run", "command", "detach", "json"}}
     settings = load(given)
     if arguments.detach:
         return foreground.detached(settings, as_json=arguments.json)
@@ -92,9 +88,5 @@ def _show(document: dict[str, Any]) -> None:
         engine = document["policy_engine"]
         sys.stdout.write(f"{document['url']} · profile {document['profile']} · policy {engine}\n")
     for name, pid, state, restarts in rows:
-        line = (
-            f"{name:<12}{pid:>8}  {state:<10}{restarts:>9}"
-            if table
-            else f"{name}\t{pid}\t{state}\t{restarts}"
-        )
+        line = f"{name:<12}{pid:>8}  {state:<10}{restarts:>9}" if table else f"{name}\t{pid}\t{state}\t{restarts}"
         sys.stdout.write(line + "\n")

@@ -32,9 +32,7 @@ def _login(arguments: argparse.Namespace) -> None:
     secret = settings.home / "dev-login"
     client = Client(settings.home)
     if not secret.is_file():
-        raise NotSignedIn(
-            f"{settings.home} holds no development secret: log in where the plane runs, in profile dev"
-        )
+        raise NotSignedIn(f"{settings.home} holds no development secret: log in where the plane runs, in profile dev")
     form = urlencode({"user": arguments.user, "client_secret": secret.read_text(encoding="ascii").strip()})
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     issued = client.ask("POST", "/issuer/token", form.encode(), headers=headers, signed_in=False)

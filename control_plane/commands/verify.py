@@ -66,15 +66,9 @@ def _text(report: Report) -> str:
         head = f"VALID ({report.assurance}), {len(report.checks)} checks"
     else:
         head = f"{report.verdict.upper()} {report.reason}"
-    when = (
-        f"{report.time.value} by {report.time.operator} authority"
-        if report.time.value
-        else "none that is proven"
-    )
+    when = f"{report.time.value} by {report.time.operator} authority" if report.time.value else "none that is proven"
     lines = [head, f"time   {when}", f"trust  as of {report.trust_as_of}"]
-    lines += [
-        f"{'ok' if check.ok else 'FAIL':4} {check.name:{width}} {check.detail}" for check in report.checks
-    ]
+    lines += [f"{'ok' if check.ok else 'FAIL':4} {check.name:{width}} {check.detail}" for check in report.checks]
     return "".join(
         "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line) + "\n" for line in lines
     )

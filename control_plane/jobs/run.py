@@ -32,6 +32,7 @@ from control_plane.jobs.state import ACTIVE
 from control_plane.jobs.transition import MovedOn
 from hal_drivers.base import (
     Canceled,
+    Capabilities,
     Compiled,
     CompileRequest,
     Driver,
@@ -213,8 +214,9 @@ class Run:
     async def _watch(self, driver: Driver, handle: Handle, compiled: Compiled | None) -> None:
         """Steps 5 and 6: keep the handle, wait for the end, cancel when asked."""
         job = self.job
-        async with self._transaction() as conn:
-            await store.keep_handle(conn, job["job_id"], job["attempt"], dict(handle))
+        if (await self._capabilities(driver)).handle_scope == "anywhere":  # another's handle dies with its process
+            async with self._transaction() as conn:
+                await store.keep_handle(conn, job["job_id"], job["attempt"], dict(handle))
         stop = asyncio.create_task(self._canceled.wait())
         try:
             while True:
@@ -267,11 +269,13 @@ class Run:
         if handle is not None:
             await self._watch(driver, handle, None)
             return
-        device = next(d for d in await driver.devices() if d.id == job["backend"])
-        if device.capabilities.find_authoritative:
+        if (await self._capabilities(driver)).find_authoritative:
             await self._put_back("lost_worker_never_ran")
             return
         await self._uncertain("its worker was lost and the backend can't say whether it ran")
+
+    async def _capabilities(self, driver: Driver) -> Capabilities:
+        return next(device.capabilities for device in await driver.devices() if device.id == self.job["backend"])
 
     async def _uncertain(self, detail: str) -> None:
         await self._end(settle.Uncertainty(detail))

@@ -17,7 +17,7 @@ from control_plane.jobs.state import State, moves
 from ledger.canonical import timestamp
 from ledger.chain import Pending
 
-BREATH_S = 1  # before a job that was put back may be claimed again
+LONGEST_BREATH_S = 60  # before a job that was put back may be claimed again; each attempt is entries for ever
 
 
 class MovedOn(Exception):
@@ -65,7 +65,8 @@ async def move(
 
 
 async def requeue(plane: Plane, conn: AsyncConnection, job: dict[str, Any], cause: str) -> None:
-    """Back to QUEUED, to be claimed once a breath has passed."""
+    """Back to QUEUED, to be claimed once a breath has passed that grows with the attempts."""
+    breath_s = min(LONGEST_BREATH_S, 2 ** min(job["attempt"], 6) / 2)
     await move(
         plane,
         conn,
@@ -76,5 +77,5 @@ async def requeue(plane: Plane, conn: AsyncConnection, job: dict[str, Any], caus
         worker=None,
         token=None,
         handle=None,
-        lease_until=plane.now() + dt.timedelta(seconds=BREATH_S),
+        lease_until=plane.now() + dt.timedelta(seconds=breath_s),
     )

@@ -55,13 +55,9 @@ def choose_engine(setting: Setting, profile: str, opa_bin: str | None, opa_url: 
         if found is not None:
             return Choice(engine="opa", opa_bin=found, opa_url=None, why=f"found {found}")
         if setting == "opa":
-            raise SettingInvalid(
-                "QCOS_POLICY_ENGINE", setting, "an opa binary or QCOS_OPA_URL (`make tools` gets opa)"
-            )
+            raise SettingInvalid("QCOS_POLICY_ENGINE", setting, "an opa binary or QCOS_OPA_URL (`make tools` gets opa)")
     if profile != "dev":
-        raise SettingInvalid(
-            "QCOS_POLICY_ENGINE", setting, f"opa: profile {profile} refuses the embedded engine"
-        )
+        raise SettingInvalid("QCOS_POLICY_ENGINE", setting, f"opa: profile {profile} refuses the embedded engine")
     why = "asked for" if setting == "embedded" else "no opa found; `make tools` gets it"
     return Choice(engine="embedded", opa_bin=None, opa_url=None, why=f"{why} (dev only)")
 

@@ -109,9 +109,7 @@ class _Compiled:
         self._interpreter.log_level = LogLevel.NONE
         self._interpreter.strict_built_in_errors = True
         try:
-            self._interpreter.add_data_json(
-                json.dumps({"data": policies.data}, ensure_ascii=False, allow_nan=False)
-            )
+            self._interpreter.add_data_json(json.dumps({"data": policies.data}, ensure_ascii=False, allow_nan=False))
             for path, source in policies.modules.items():
                 self._interpreter.add_module(path, source)
             self._bundle: Any = self._interpreter.build(f"answer = data.{ENTRYPOINT.replace('/', '.')}")
@@ -144,9 +142,7 @@ def demand_known_calls(modules: Mapping[str, str]) -> None:
     bare = {path: _TEXT.sub('""', source) for path, source in modules.items()}
     functions = {path.split("/")[1]: set(_DEFINED.findall(source)) for path, source in bare.items()}
     for path, source in bare.items():
-        imported = {
-            f"{name}.{function}" for name in _IMPORTED.findall(source) for function in functions.get(name, ())
-        }
+        imported = {f"{name}.{function}" for name in _IMPORTED.findall(source) for function in functions.get(name, ())}
         known = BUILTINS | functions[path.split("/")[1]] | imported
         for call in _CALL.findall(source):
             if call not in known:

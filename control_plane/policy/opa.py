@@ -64,12 +64,8 @@ class _Client(AsyncOpaClient):  # type: ignore[misc]  # the library is untyped
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self._socket = parts.path if parts.scheme == "unix" else None
-        if not (
-            self._socket or parts.scheme == "https" or (parts.scheme == "http" and _loopback(parts.hostname))
-        ):
-            raise PolicyUnavailable(
-                f"OPA is reached by unix:///path, http on loopback or https, not by {url!r}"
-            )
+        if not (self._socket or parts.scheme == "https" or (parts.scheme == "http" and _loopback(parts.hostname))):
+            raise PolicyUnavailable(f"OPA is reached by unix:///path, http on loopback or https, not by {url!r}")
         secure = parts.scheme == "https"
         port = parts.port or (443 if secure else 8181)
         super().__init__(host=parts.hostname or "localhost", port=port, ssl=secure, retries=0)

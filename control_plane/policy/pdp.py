@@ -88,25 +88,17 @@ class Pdp:
     def _demand_required(self, answer: _Answer) -> None:
         names = sorted(check.name for check in answer.checks)
         if names != sorted(self.required):
-            raise PolicyUnavailable(
-                f"the policy answered checks {names}, required are {sorted(self.required)}"
-            )
+            raise PolicyUnavailable(f"the policy answered checks {names}, required are {sorted(self.required)}")
         if answer.obligations:
-            raise PolicyUnavailable(
-                f"the policy set obligations that are not known: {sorted(answer.obligations)}"
-            )
+            raise PolicyUnavailable(f"the policy set obligations that are not known: {sorted(answer.obligations)}")
 
     def _reasons(self, answer: _Answer) -> tuple[Reason, ...]:
         failed = {check.name for check in answer.checks if not check.passed}
         explained = {_package(reason.rule) for reason in answer.reasons}
         if failed != explained:
-            raise PolicyUnavailable(
-                f"checks failed: {sorted(failed)}, reasons are given for {sorted(explained)}"
-            )
+            raise PolicyUnavailable(f"checks failed: {sorted(failed)}, reasons are given for {sorted(explained)}")
         order = {name: position for position, name in enumerate(self.required)}
-        found = sorted(
-            answer.reasons, key=lambda reason: (order[_package(reason.rule)], reason.code, reason.message)
-        )
+        found = sorted(answer.reasons, key=lambda reason: (order[_package(reason.rule)], reason.code, reason.message))
         return tuple(
             Reason(
                 code=reason.code,
@@ -126,9 +118,7 @@ class Pdp:
         for name in self.required:
             check = by_name[name]
             if check.passed:
-                checks.append(
-                    Check(name=name, result="pass", because=check.because, rule=self._location(check.rule))
-                )
+                checks.append(Check(name=name, result="pass", because=check.because, rule=self._location(check.rule)))
             else:
                 first = next(reason for reason in reasons if reason.rule.startswith(name + "/"))
                 checks.append(Check(name=name, result="fail", because=first.message, rule=first.rule))

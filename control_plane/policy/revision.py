@@ -61,11 +61,7 @@ def load(folder: Path | None = None) -> PolicySet:
     """Read all policy files; raises PolicyUnavailable, naming the file, if they can't be used."""
     root = folder or default_folder()
     try:
-        modules = {
-            _below(path, root): path.read_text("utf-8")
-            for path in sorted(root.rglob("*.rego"))
-            if _rule(path)
-        }
+        modules = {_below(path, root): path.read_text("utf-8") for path in sorted(root.rglob("*.rego")) if _rule(path)}
         documents = {_below(path, root): path.read_bytes() for path in sorted((root / "data").glob("*.json"))}
     except (OSError, UnicodeDecodeError) as fault:
         raise PolicyUnavailable(f"the policy files can't be read: {fault}") from fault

@@ -26,9 +26,7 @@ def test_a_settlement_neither_makes_nor_loses_money(held: Decimal, capture: Deci
 
 
 @given(st.lists(st.tuples(AMOUNTS, AMOUNTS, st.booleans())), AMOUNTS)
-def test_holds_and_settlements_never_create_money(
-    jobs: list[tuple[Decimal, Decimal, bool]], limit: Decimal
-) -> None:
+def test_holds_and_settlements_never_create_money(jobs: list[tuple[Decimal, Decimal, bool]], limit: Decimal) -> None:
     """I3: whatever is held and settled, held + captured ≤ limit while nothing overruns, exact to the last
     decimal.
     """

@@ -181,9 +181,7 @@ async def blocked(engine: AsyncEngine) -> None:
                 return
 
 
-async def test_a_killed_transaction_leaves_neither_hold_nor_charge(
-    engine: AsyncEngine, database: TestDatabase
-) -> None:
+async def test_a_killed_transaction_leaves_neither_hold_nor_charge(engine: AsyncEngine, database: TestDatabase) -> None:
     """I3: backends are terminated between hold or settlement and commit; the rows are what was committed."""
     ids = await budgets(engine, ("tenant:demo", "total", "20"), ("project:p", "monthly", "15"))
     committed: dict[str, Decimal | None] = {}

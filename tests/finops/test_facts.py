@@ -39,9 +39,7 @@ def test_a_fact_is_recorded_with_its_source_and_its_reporter() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    "quantity", [-1, float("nan"), Decimal("NaN"), Decimal("1E30"), Decimal("-0.1"), True]
-)
+@pytest.mark.parametrize("quantity", [-1, float("nan"), Decimal("NaN"), Decimal("1E30"), Decimal("-0.1"), True])
 def test_an_impossible_quantity_is_refused_by_meter(quantity: Any) -> None:
     """NaN, negative and 10^30 name the meter."""
     with pytest.raises(AmountInvalid, match=r"^shots: "):

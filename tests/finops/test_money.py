@@ -87,9 +87,7 @@ def test_what_is_no_plain_decimal_is_refused_by_field(value: object) -> None:
     assert caught.value.code == "amount_invalid"
 
 
-@pytest.mark.parametrize(
-    "value", ["NaN", "sNaN", "Infinity", "-Infinity", "-0.01", "1E30", "1E15", "1E-13", "1E-400"]
-)
+@pytest.mark.parametrize("value", ["NaN", "sNaN", "Infinity", "-Infinity", "-0.01", "1E30", "1E15", "1E-13", "1E-400"])
 def test_numbers_out_of_bounds_are_refused_by_field(value: str) -> None:
     """NaN, negative, 10^30 and a thirteenth decimal are refused."""
     with pytest.raises(AmountInvalid, match=r"^limit: "):

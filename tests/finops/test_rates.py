@@ -12,12 +12,13 @@ import pytest
 import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 import finops
 from finops import money
 from finops.errors import AmountInvalid, FactInvalid, RateCardInvalid, UnknownPrice
 from finops.facts import Fact, fact
-from finops.rates import MAX_CARD_BYTES, RateCard, charge, parse_card, upper_bound
+from finops.rates import MAX_CARD_BYTES, Price, Rate, RateCard, charge, parse_card, upper_bound
 
 AER = (Path(finops.__file__).parent / "cards" / "aer.json").read_bytes()
 
@@ -121,9 +122,7 @@ def test_a_charge_is_the_exact_sum_of_its_rounded_lines(shots: int, seconds: flo
     used = [fact("shots", shots, "measured", "aer"), fact("simulator_seconds", seconds, "measured", "aer")]
     cost = charge(card(), "aer", used)
     for line in cost.lines:
-        assert line.amount == (line.quantity * line.rate).quantize(
-            Decimal("0.0001"), rounding="ROUND_HALF_EVEN"
-        )
+        assert line.amount == (line.quantity * line.rate).quantize(Decimal("0.0001"), rounding="ROUND_HALF_EVEN")
     assert cost.amount == sum(line.amount for line in cost.lines)
 
 
@@ -140,9 +139,7 @@ def test_the_card_states_how_halves_are_rounded(rounding: str, amount: str) -> N
 
 def test_a_cap_bounds_what_is_billed_a_task() -> None:
     """A runaway simulation bills its cap, and the line says so."""
-    (line,) = [
-        line for line in charge(card(), "aer", bell(5000.0)).lines if line.meter == "simulator_seconds"
-    ]
+    (line,) = [line for line in charge(card(), "aer", bell(5000.0)).lines if line.meter == "simulator_seconds"]
     assert (line.quantity, line.amount) == (Decimal(20), Decimal("0.14"))
 
 
@@ -152,6 +149,15 @@ def test_an_unknown_price_refuses() -> None:
         upper_bound(card(), "ibm-quantum", "ibm_x", 1, 1.0)
     with pytest.raises(UnknownPrice):
         charge(card(), "ibm-quantum", bell())
+
+
+def test_a_price_without_a_bound_refuses() -> None:
+    """Decision 6: where a card got past its check, the hold is refused, not guessed."""
+    checked = card()
+    unbounded = Price("x", "*", (Rate("queue_seconds", "Seconds", "1"),))
+    broken = structs.replace(checked, card=structs.replace(checked.card, prices=(unbounded,)))
+    with pytest.raises(UnknownPrice, match=r"^queue_seconds: "):
+        upper_bound(broken, "x", "y", 1, 1.0)
 
 
 def test_a_device_of_its_own_price_beats_the_star() -> None:

@@ -47,9 +47,7 @@ async def conn(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         yield conn
 
 
-async def budget(
-    conn: AsyncConnection, amount: str = "1", scope: str = "project:p", period: str = "monthly"
-) -> str:
+async def budget(conn: AsyncConnection, amount: str = "1", scope: str = "project:p", period: str = "monthly") -> str:
     """A budget in USD."""
     return (await store.set_budget(conn, "demo", scope, period, D(amount), "USD")).budget_id
 
@@ -60,9 +58,7 @@ async def standing(conn: AsyncConnection, at: datetime = AT) -> dict[str, tuple[
     return {f"{view.scope} {view.period}": (view.held, view.captured, view.available) for view in views}
 
 
-async def hold(
-    conn: AsyncConnection, job: str, budgets: list[str], amount: str, at: datetime = AT
-) -> store.HoldResult:
+async def hold(conn: AsyncConnection, job: str, budgets: list[str], amount: str, at: datetime = AT) -> store.HoldResult:
     """Hold USD."""
     return await store.hold(conn, "demo", job, budgets, D(amount), "USD", at)
 
@@ -248,9 +244,7 @@ async def test_the_budgets_that_apply_are_those_of_the_jobs_names(conn: AsyncCon
         conn, "demo", project="p", cost_center="CC", user="u", provider="aer", at=AT
     )
     assert sorted(view.scope for view in views) == sorted([*scopes, "project:p"])
-    alone = await store.applicable(
-        conn, "demo", project="r", cost_center=None, user=None, provider=None, at=AT
-    )
+    alone = await store.applicable(conn, "demo", project="r", cost_center=None, user=None, provider=None, at=AT)
     assert [view.scope for view in alone] == ["tenant:demo"]
 
 
@@ -304,9 +298,7 @@ async def test_another_tenant_sees_and_changes_nothing(engine: AsyncEngine) -> N
             with pytest.raises(UnknownPrice):
                 await store.card(conn, tenant, pushed.hash)
         mine = await store.set_budget(conn, "other", "project:p", "monthly", D(1), "USD")
-        assert isinstance(
-            await store.hold(conn, "other", "j1", [mine.budget_id], D("0.1"), "USD", AT), store.Held
-        )
+        assert isinstance(await store.hold(conn, "other", "j1", [mine.budget_id], D("0.1"), "USD", AT), store.Held)
     async with transaction(engine, "demo") as conn:
         assert await standing(conn) == {"project:p monthly": (D("0.5"), D(0), D("0.5"))}
 
@@ -334,3 +326,18 @@ async def test_the_newest_card_in_force_prices(conn: AsyncConnection) -> None:
     assert await store.card(conn, "demo", first.hash) == first
     await store.push_card(conn, "demo", AER)
     assert await store.current_card(conn, "demo", AT) == first
+
+
+async def test_the_auditor_reads_every_tenants_books_and_changes_none(
+    engine: AsyncEngine, database: TestDatabase
+) -> None:
+    """I6, decision 4: replay runs as the audit role."""
+    async with transaction(engine, "demo") as conn:
+        await hold(conn, "j1", [await budget(conn)], "0.5")
+    audit = make_engine(database.audit)
+    async with transaction(audit, None) as conn:
+        assert await store.tenants(conn) == ["demo"]
+        assert (await store.books(conn, "demo")).holds["j1"].amount == D("0.5")
+        with pytest.raises(ProgrammingError, match="permission denied"):
+            await store.settle(conn, "demo", "j1", D(0))
+    await audit.dispose()

@@ -31,7 +31,9 @@ PLANE = Plane(profile="dev", name="plane-1")
 ORIGIN = "qcos.test/log"
 
 
-def pending(tenant: str = "demo", *, body: dict[str, Any] | None = None, entry_id: str | None = None) -> Pending:
+def pending(
+    tenant: str = "demo", *, body: dict[str, Any] | None = None, entry_id: str | None = None
+) -> Pending:
     """An ordinary entry."""
     return Pending(
         entry_id=entry_id or str(uuid.uuid4()),
@@ -118,9 +120,7 @@ def sealer_process(settings: SealerConfig) -> subprocess.Popen[bytes]:
 
 
 def _main() -> None:
-    told = msgspec.json.decode(
-        sys.argv[1], type=SealerConfig, dec_hook=lambda kind, value: kind(value)
-    )
+    told = msgspec.json.decode(sys.argv[1], type=SealerConfig, dec_hook=lambda kind, value: kind(value))
     asyncio.run(run(told, asyncio.Event()))
 
 
