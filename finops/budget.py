@@ -92,9 +92,7 @@ class BudgetView(Struct, frozen=True):
 
     def record(self) -> dict[str, str]:
         """The budget as `budget show` prints it."""
-        amounts = {
-            name: money.text(getattr(self, name)) for name in ("limit", "held", "captured", "available")
-        }
+        amounts = {name: money.text(getattr(self, name)) for name in ("limit", "held", "captured", "available")}
         return {"scope": self.scope, "period": self.period, **amounts, "currency": self.currency}
 
 
@@ -135,9 +133,7 @@ def parse_period(text: str) -> Period:
             return Period(text)
     rolling = _ROLLING.fullmatch(text)
     if rolling is None or int(rolling[1]) > MAX_ROLLING_DAYS:
-        raise BudgetInvalid(
-            f"want monthly, quarterly, total or rolling:DAYS up to {MAX_ROLLING_DAYS}", field="period"
-        )
+        raise BudgetInvalid(f"want monthly, quarterly, total or rolling:DAYS up to {MAX_ROLLING_DAYS}", field="period")
     return Period("rolling", int(rolling[1]))
 
 

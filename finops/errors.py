@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-# ruff: noqa: N818 - named for what is wrong, as their codes are
 """What finops refuses, each with a stable code and the field at fault.
 
     FinopsError

@@ -51,9 +51,7 @@ def exact() -> AbstractContextManager[Context]:
 def parse(value: object, field: str) -> Decimal:
     """Read a non-negative amount from its plain text ("0.52"); raises AmountInvalid."""
     if not isinstance(value, str) or not _PLAIN.fullmatch(value):
-        raise AmountInvalid(
-            f"want a plain decimal below 10^15 with at most {DECIMALS} decimals, as text", field=field
-        )
+        raise AmountInvalid(f"want a plain decimal below 10^15 with at most {DECIMALS} decimals, as text", field=field)
     return Decimal(value)
 
 
@@ -66,11 +64,7 @@ def check(value: Decimal, field: str) -> Decimal:
     if value >= CEILING:
         raise AmountInvalid("is 10^15 or more", field=field)
     exponent = value.as_tuple().exponent
-    if (
-        isinstance(exponent, int)
-        and exponent < -DECIMALS
-        and value != value.quantize(Decimal(1).scaleb(-DECIMALS))
-    ):
+    if isinstance(exponent, int) and exponent < -DECIMALS and value != value.quantize(Decimal(1).scaleb(-DECIMALS)):
         raise AmountInvalid(f"has more than {DECIMALS} decimals", field=field)
     return value
 

@@ -99,9 +99,7 @@ class RateCard(Struct, frozen=True):
         found = {price.device: price.meters for price in self.card.prices if price.provider == provider}
         rates = found.get(device) or found.get(ANY_DEVICE)
         if rates is None:
-            raise UnknownPrice(
-                f"card {self.card.name} has no price for {provider} {device}", field="provider"
-            )
+            raise UnknownPrice(f"card {self.card.name} has no price for {provider} {device}", field="provider")
         return rates
 
 

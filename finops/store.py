@@ -247,9 +247,12 @@ async def books(conn: AsyncConnection, tenant: str) -> Books:
     return found
 
 
-async def _standing(
-    conn: AsyncConnection, tenant: str, scopes: list[str] | None, at: datetime
-) -> list[BudgetView]:
+async def tenants(conn: AsyncConnection) -> list[str]:
+    """Every tenant that has a budget; for the audit role."""
+    return list((await conn.execute(_TENANTS)).scalars())
+
+
+async def _standing(conn: AsyncConnection, tenant: str, scopes: list[str] | None, at: datetime) -> list[BudgetView]:
     moment = windows(at)
     values = {
         "tenant": tenant,
@@ -287,9 +290,7 @@ def _pairs(budgets: Sequence[str], keys: Sequence[str]) -> tuple[Share, ...]:
 
 def _shares_of(rows: Sequence[RowMapping]) -> tuple[Share, ...]:
     # RETURNING promises no order; the record has the order of the locks.
-    return tuple(
-        sorted((Share(row["budget_id"], row["window_key"]) for row in rows), key=lambda share: share.id)
-    )
+    return tuple(sorted((Share(row["budget_id"], row["window_key"]) for row in rows), key=lambda share: share.id))
 
 
 def _refusal(outcome: str, job_id: str, want: str, got: str) -> FinopsError:
@@ -343,15 +344,6 @@ _CURRENT_CARD = text("""
 """)
 _CARD = text("SELECT document FROM finops.rate_card WHERE tenant = :tenant AND hash = :hash")
 _TENANTS = text("SELECT DISTINCT tenant FROM finops.budget ORDER BY tenant")
-_ALL_BUDGETS = text(
-    "SELECT budget_id, scope, period, limit_amount, currency FROM finops.budget WHERE tenant = :tenant"
-)
-_ALL_WINDOWS = text(
-    "SELECT budget_id, window_key, held, captured FROM finops.budget_window WHERE tenant = :tenant"
-)
+_ALL_BUDGETS = text("SELECT budget_id, scope, period, limit_amount, currency FROM finops.budget WHERE tenant = :tenant")
+_ALL_WINDOWS = text("SELECT budget_id, window_key, held, captured FROM finops.budget_window WHERE tenant = :tenant")
 _ALL_HOLDS = text("SELECT * FROM finops.hold WHERE tenant = :tenant")
-
-
-async def tenants(conn: AsyncConnection) -> list[str]:
-    """Every tenant that has a budget; for the audit role."""
-    return list((await conn.execute(_TENANTS)).scalars())
