@@ -10,7 +10,7 @@ from litestar import Request, Response, get
 from sqlalchemy import text
 
 import ledger.store
-from control_plane.auth.access import visible
+from control_plane.auth import store as accounts
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.environment import qcos_version
@@ -65,17 +65,18 @@ async def _policy(plane: Plane) -> dict[str, Any]:
 
 
 @get("/whoami", opt={"action": "whoami"}, summary="The caller's identity and rights")
-async def whoami(request: Request[Principal, Any, Any]) -> dict[str, Any]:
-    """Subject, tenant, roles, and the projects that a job may be submitted in."""
+async def whoami(request: Request[Principal, Any, Any], plane: Plane) -> dict[str, Any]:
+    """Subject, tenant, roles, and the projects of the tenant in which the caller has a role."""
     principal = request.user
-    projects = visible(principal, "job:read")
+    async with plane.transaction(principal.tenant) as conn:
+        known = [found.project for found in await accounts.projects(conn, principal.tenant)]
     return {
         "subject": principal.subject,
         "actor": principal.actor,
         "tenant": principal.tenant,
         "roles": list(principal.roles),
         "project_roles": {project: list(roles) for project, roles in principal.project_roles.items()},
-        "projects": sorted(projects) if projects is not None else None,
+        "projects": sorted({*principal.project_roles, *(name for name in known if principal.roles_in(name))}),
         "team": principal.team,
         "department": principal.department,
     }

@@ -118,11 +118,12 @@ def _body(client: Any, path: Path) -> bytes:
         return data
     circuit_format = "QPY" if path.suffix == ".qpy" else "QASM2" if b"OPENQASM 2" in data[:4096] else "QASM3"
     who = client.ask("GET", "/api/v1/whoami")
-    projects = who["projects"] or [who["tenant"]]
+    if not who["projects"]:
+        raise Refused("usage", f"{path} alone names no project, and you have a role in none: submit a job spec")
     spec = {
         "circuit": {"format": circuit_format, "source": base64.b64encode(data).decode()},
         "execution": {"shots": 1000},
-        "governance": {"project": projects[0], "classification": "internal", "purpose": "benchmark"},
+        "governance": {"project": who["projects"][0], "classification": "internal", "purpose": "benchmark"},
     }
     return json.dumps(spec).encode()
 

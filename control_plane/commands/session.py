@@ -53,13 +53,12 @@ def _whoami(arguments: argparse.Namespace) -> None:
     if arguments.json:
         tables.document(who)
         return
-    projects = "every project of the tenant" if who["projects"] is None else ", ".join(who["projects"])
     tables.facts(
         [
             ("actor", who["actor"]),
             ("tenant", who["tenant"]),
             ("roles", ", ".join(who["roles"])),
-            ("projects", projects),
+            ("projects", ", ".join(who["projects"])),
             ("team", who["team"]),
         ]
     )
