@@ -2,10 +2,9 @@
 """What a guarded child does with a circuit: read, bind, bound, translate, run. Only ``child`` calls this.
 
 Nothing here is safe to call in a process that holds a secret, a socket or another tenant's data: the readers are
-the attack surface (51 bytes of QASM 2 took 2.2 GB). The order is the defence: read what the driver
-has pre-scanned, count symbolically
-what the definitions would expand to, and only then translate. What escapes those counts meets the limits on the
-process.
+the attack surface (51 bytes of QASM 2 took 2.2 GB). The order is the defence: read what the driver has pre-scanned,
+count symbolically what the definitions would expand to, and only then translate. What escapes those counts meets the
+limits on the process.
 
 The translation keeps gates as they were submitted wherever Aer knows them (optimisation level 0, fixed seed): same
 source, same versions → same artefact, byte for byte. Messages that leave name lines and limits, no source (I10).

@@ -19,9 +19,6 @@ piece of circuit source (I10). Codes are stable; vendors' errors are mapped onto
 """
 
 
-
-
-
 class DriverError(Exception):
     """Root of the package's errors; ``code`` is stable, ``detail`` is for people."""
 
