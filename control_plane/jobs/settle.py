@@ -102,7 +102,7 @@ async def settle(plane: Plane, conn: AsyncConnection, job: dict[str, Any], spec:
         card = await finops.store.card(conn, job["tenant"], job["rate_card"])
         backend = await store.backend_facts(conn, job["backend"])
         charged = charge(card, backend["provider"], facts(job, end), device=job["backend"])
-        contents += _outcome_contents(end, card)
+        contents += _outcome_contents(job, end, card)
         ended = _success(job, end, charged, level, contents, backend)
         job["partial"] = end.outcome.partial
     else:
@@ -208,7 +208,7 @@ def result_bytes(outcome: Outcome) -> bytes:
     return dumps({"counts": outcome.counts, "shots": outcome.shots_executed, "blocks": blocks})
 
 
-def _outcome_contents(end: Success, card: RateCard) -> list[Content]:
+def _outcome_contents(job: Mapping[str, Any], end: Success, card: RateCard) -> list[Content]:
     compiled, outcome = end.compiled, end.outcome
     execution = {
         "seed": outcome.seed,
@@ -222,6 +222,7 @@ def _outcome_contents(end: Success, card: RateCard) -> list[Content]:
         "gates_after": compiled.facts.gates_after,
         "versions": compiled.versions,
         "metadata": outcome.metadata,
+        "facts": [one.record() for one in facts(job, end)],
         "calibration": {
             "id": end.calibration.id,
             "valid_from": timestamp(end.calibration.valid_from),
