@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import uuid
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import msgspec
@@ -18,6 +17,7 @@ from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.errors import Refused
 from control_plane.jobs.store import numeric
+from finops import money
 from finops.budget import parse_scope
 from ledger.chain import Pending
 
@@ -56,7 +56,7 @@ async def set_budget(request: Request[Principal, Any, Any], plane: Plane) -> Res
             request.user.tenant,
             asked.scope,
             asked.period,
-            _amount(asked.amount),
+            money.parse(asked.amount, "amount"),
             asked.currency,
         )
         entry = Pending(
@@ -79,17 +79,6 @@ def _parse(body: bytes) -> BudgetRequest:
         detail, _, path = str(error).partition(" - at ")
         field = path.strip("`$.")
         raise Refused("request_invalid", str(error), errors=({"field": field, "message": detail},)) from None
-
-
-def _amount(text: str) -> Decimal:
-    try:
-        return Decimal(text)
-    except InvalidOperation:
-        raise Refused(
-            "amount_invalid",
-            "amount: not a decimal",
-            errors=({"field": "amount", "message": "not a decimal"},),
-        ) from None
 
 
 def _visible(principal: Principal, scope: str) -> bool:

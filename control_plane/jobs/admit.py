@@ -22,7 +22,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 import finops.store
 import ledger.store
-from control_plane.auth import store as accounts
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.errors import Refused
@@ -170,14 +169,12 @@ async def _snapshot(
     async with plane.transaction(principal.tenant) as conn:
         rows = await store.backends(conn, store.BACKEND_STALE_S)
         card = await finops.store.current_card(conn, principal.tenant, at)
-        project = await accounts.project(conn, principal.tenant, governance.project)
         usage = await store.usage(conn, team=principal.team, project=governance.project, at=at)
-        cost_center = governance.cost_center or (project.cost_center if project else None)
         budgets = await finops.store.applicable(
             conn,
             principal.tenant,
             project=governance.project,
-            cost_center=cost_center,
+            cost_center=governance.cost_center,
             user=principal.name,
             provider=None,
             at=at,
