@@ -63,7 +63,7 @@ faults: $(VENV)/dev.stamp ## kill each part of a running plane, then verify ledg
 	@$(PY) -m pytest -q -m faults
 
 soak: $(VENV)/dev.stamp ## a thousand jobs from ten users under a budget for half of them
-	@$(PY) -m tests.e2e.soak
+	@$(PY) -m tests.soak
 
 check: $(VENV)/dev.stamp ## format, lint, types, policies, imports, generated files
 	@$(PY) -m ruff format --check .
