@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The log, read: checkpoint, tiles, keys. Tiles and checkpoints are hashes, which any signed-in tenant may read (G5)."""
+"""The log, read: checkpoint, tiles, keys. Tiles and checkpoints are hashes: any signed-in tenant may read them (G5)."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ async def root() -> dict[str, str]:
 
 @get("/health", opt={"action": "public"}, summary="Alive")
 async def health() -> dict[str, str]:
-    """This process answers; nothing is said of what it depends on."""
+    """The process answers; nothing is said of what it depends on."""
     return {"status": "alive"}
 
 

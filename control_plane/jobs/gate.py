@@ -2,8 +2,8 @@
 """The dispatch gate (design path step 5): route among what policy allows, then judge what compiling found.
 
 A job passes only if its compiled facts fit the constraints, and the decision that admitted it still stands: with
-another policy revision, or other backend facts, it is decided anew on the recorded input with today's figures. Nothing here
-hands anything to a backend. An engine that can't decide raises PolicyUnavailable, and the job waits.
+another policy revision it is decided anew, on the recorded input with the compiled facts. Nothing here hands
+anything to a backend. An engine that can't decide raises PolicyUnavailable, and the job waits.
 """
 
 from __future__ import annotations

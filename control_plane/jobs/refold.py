@@ -2,7 +2,8 @@
 """Replays the register and compares it with the rows: the proof that the rows are a cache of the ledger (S4, I6).
 
 Reads one snapshot as the audit role: sealed entries in their order, then what still waits in the inbox. Lease,
-heartbeat and vendor handle are operational and not compared; a row may still say SEALING where its final state is known.
+heartbeat and vendor handle are operational and not compared; a row may still say SEALING where its final state is
+known.
 """
 
 from __future__ import annotations

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -41,17 +39,18 @@ def flat_circuits(draw: st.DrawFn) -> QuantumCircuit:
 
 @given(flat_circuits())
 @settings(deadline=None, max_examples=60)
-def test_our_text_and_qiskits_read_back_as_the_same_circuit(circuit: QuantumCircuit) -> None:
+def test_our_text_reads_back_as_the_very_circuit(circuit: QuantumCircuit) -> None:
+    """Angles too: Qiskit's exporter rounds those near a multiple of pi, 8e-11 becomes 0."""
     ours = openqasm._flat(circuit)
     assert ours is not None
-    mine, theirs = qasm3.loads(ours), qasm3.loads(qasm3.dumps(circuit))
-    assert mine.qregs == theirs.qregs
-    assert mine.cregs == theirs.cregs
-    for left, right in zip(mine.data, theirs.data, strict=True):
-        assert left.operation.name == right.operation.name
-        assert (left.qubits, left.clbits) == (right.qubits, right.clbits)
-        for one, other in zip(left.operation.params, right.operation.params, strict=True):
-            assert math.isclose(one, other, rel_tol=1e-12, abs_tol=1e-12)
+    back = qasm3.loads(ours)
+    assert (back.qregs, back.cregs) == (circuit.qregs, circuit.cregs)
+    for read, written in zip(back.data, circuit.data, strict=True):
+        assert read.operation.name == written.operation.name
+        assert [back.find_bit(bit) for bit in (*read.qubits, *read.clbits)] == [
+            circuit.find_bit(bit) for bit in (*written.qubits, *written.clbits)
+        ]
+        assert list(read.operation.params) == list(written.operation.params)
 
 
 def test_what_is_not_flat_is_left_to_qiskit() -> None:
