@@ -14,7 +14,8 @@ from qiskit.circuit.library.standard_gates import get_standard_gate_name_mapping
 
 from hal_drivers import openqasm  # noqa: E402
 
-GATES = sorted(set(openqasm._NAMES) - {"barrier", "reset"})
+# The importer reads id as U(0, 0, 0), which is the same gate by another name.
+GATES = sorted(set(openqasm._NAMES) - {"barrier", "reset", "id"})
 STANDARD = get_standard_gate_name_mapping()
 
 
