@@ -61,7 +61,8 @@ from hal_drivers.errors import (
     ProgramUnsupported,
 )
 from hal_drivers.frames import Artefact, CompileCall, Counts, Ready, Refusal, RunCall
-from hal_drivers.pool import Bounds, Child, ChildLost, Pool, Spent
+from hal_drivers.guarded import Bounds, Child, ChildLost, Spent
+from hal_drivers.pool import Pool
 
 if TYPE_CHECKING:
     from hal_drivers.table import BackendConfig, DriversConfig

@@ -14,7 +14,8 @@ from hal_drivers.aer import COMPILE_BOUNDS
 from hal_drivers.base import CompileRequest, Driver, Format
 from hal_drivers.errors import CircuitInvalid, CircuitTooComplex, WallsMissing
 from hal_drivers.frames import Artefact, CompileCall, Ready
-from hal_drivers.pool import Bounds, ChildLost, Pool
+from hal_drivers.guarded import Bounds, ChildLost
+from hal_drivers.pool import Pool
 from hal_drivers.prescan import Limits
 from hal_drivers.table import DriversConfig, open_drivers
 
