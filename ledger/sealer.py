@@ -198,6 +198,7 @@ class _Leader:
         self._unclear = False
         self._stamped_at = float("-inf")
         self._refused_since: float | None = None
+        self._repeats = False  # the last batch ran into an id that the log already has
         conn.add_notice_handler(self._notice)
 
     async def start(self, stop: asyncio.Event) -> None:
@@ -230,14 +231,24 @@ class _Leader:
         alarms = Alarms(lambda: str(uuid.uuid4()), timestamp(now))
         items = [alarms.entry(PLANE, "ledger:key:created", key.body()) for key in new_keys]
         items += arrange(rows, self._config.plane, alarms)
-        known = await self._look_up(items)
-        if known is not None:
+        if self._repeats:
+            known = await self._known(items)
             items = items[: len(new_keys)] + arrange(rows, self._config.plane, alarms, known)
         if not items:  # every row was a repetition
             await self._conn.execute("COMMIT")
             return len(rows)
+        await self._learn_chains(items)
         laid = lay(items, self._state)
-        note = await self._write(laid, new_keys)
+        try:
+            note = await self._write(laid, new_keys)
+        except psycopg.errors.UniqueViolation:
+            # An id that the log has (a writer that tried twice), or another sealer without the lock: look, then again.
+            if self._repeats:
+                raise
+            await self._conn.execute("ROLLBACK")
+            self._repeats, self._state = True, await load_state(self._conn)
+            return 0
+        self._repeats = False
         self._state.edge, self._state.tenants = laid.edge, laid.tenants
         self._state.note_hash = checkpoint.note_hash(note)
         self._keeper.keep(note)
@@ -267,25 +278,25 @@ class _Leader:
             log.warning("sealer: ended %d sessions that held the log", await end_holders(self._conn))
             self._refused_since = None
 
-    async def _look_up(self, items: Sequence[Item]) -> Known | None:
-        """Learn the chains of tenants not met yet; what the log already has of these ids, None if nothing."""
-        # An item may yet become an alarm of the plane's, hence PLANE.
-        unknown = {PLANE, *(item.draft.tenant for item in items)} - self._state.tenants.keys()
-        ids = [item.draft.entry_id for item in items]
-        bundles = [item.evidence.bundle_id for item in items if item.evidence]
-        async with self._conn.pipeline():
-            leaves = await self._conn.cursor(binary=True).execute(_LEAVES, (ids,))
-            signed = await self._conn.execute(_BUNDLES, (bundles,)) if bundles else None
-            tails = await self._conn.cursor(binary=True).execute(_TAILS, (list(unknown),)) if unknown else None
-        if tails is not None:
+    async def _learn_chains(self, items: Sequence[Item]) -> None:
+        """Read where the chain of each tenant stands that this session has not met yet."""
+        unknown = {item.draft.tenant for item in items} - self._state.tenants.keys()
+        if unknown:
+            tails = await self._conn.cursor(binary=True).execute(_TAILS, (list(unknown),))
             self._state.tenants |= dict.fromkeys(unknown, (0, None))
             for tenant, tenant_index, leaf in await tails.fetchall():
                 self._state.tenants[tenant] = (tenant_index + 1, leaf_hash_text(leaf))
-        known = Known(
+
+    async def _known(self, items: Sequence[Item]) -> Known:
+        """What the log already has of these ids."""
+        ids = [item.draft.entry_id for item in items]
+        bundles = [item.evidence.bundle_id for item in items if item.evidence]
+        leaves = await self._conn.cursor(binary=True).execute(_LEAVES, (ids,))
+        signed = await self._conn.execute(_BUNDLES, (bundles,))
+        return Known(
             leaves={str(entry_id): leaf for entry_id, leaf in await leaves.fetchall()},
-            bundles=frozenset(row[0] for row in await signed.fetchall()) if signed else frozenset(),
+            bundles=frozenset(row[0] for row in await signed.fetchall()),
         )
-        return known if known.leaves or known.bundles else None
 
     async def _write(self, laid: Laid, new_keys: Sequence[_NewKey]) -> bytes:
         """Write and commit the batch; its note, which nobody has seen before."""

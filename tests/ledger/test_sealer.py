@@ -309,7 +309,7 @@ async def test_two_leaders_at_once_fork_nothing(database: TestDatabase, tmp_path
     assert (await verify(database)).failures == ()
 
 
-@pytest.mark.parametrize("point", ["_take", "_look_up", "_write"])
+@pytest.mark.parametrize("point", ["_take", "_learn_chains", "_write"])
 async def test_a_session_that_breaks_at_any_step_is_followed_by_one_that_goes_on(
     database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
