@@ -33,7 +33,7 @@ from control_plane.jobs.spec import BackendConstraints, Circuit, JobSpec
 from control_plane.jobs.state import Event, State, moves
 from control_plane.policy.decision import Decision, problem_code
 from finops.budget import BudgetView
-from finops.errors import FinopsError
+from finops.errors import FinopsError, HoldExists
 from finops.rates import RateCard, upper_bound
 from hal_drivers.prescan import Limits, prescan
 from ledger.canonical import dumps, timestamp
@@ -89,6 +89,15 @@ async def admit(plane: Plane, envelope: Envelope, submit: Submit) -> Admission:
         if repeated is not None:
             return repeated
         return await _record(plane, conn, envelope, spec, job_id, snapshot, decision)
+
+
+def duplicate(job_id: str) -> Refused:
+    """The tenant has a job of this id; nothing of the new one is kept."""
+    return Refused(
+        "duplicate_job_id",
+        f"the tenant already has a job {job_id}",
+        errors=({"field": "job_id", "message": "in use"},),
+    )
 
 
 def new_job_id(at: dt.datetime) -> str:
@@ -311,15 +320,18 @@ async def _record(
     problem = None if decision.allow else problem_code(decision)
     held: dict[str, Any] | None = None
     if problem is None:
-        hold = await finops.store.hold(
-            conn,
-            principal.tenant,
-            job_id,
-            [budget.budget_id for budget in snapshot.budgets],
-            snapshot.price,
-            snapshot.card.currency,
-            at,
-        )
+        try:
+            hold = await finops.store.hold(
+                conn,
+                principal.tenant,
+                job_id,
+                [budget.budget_id for budget in snapshot.budgets],
+                snapshot.price,
+                snapshot.card.currency,
+                at,
+            )
+        except HoldExists:
+            raise duplicate(job_id) from None
         match hold:
             case finops.store.Held():
                 held = hold.body()
@@ -348,11 +360,7 @@ async def _record(
         proof = await evidence.denied(plane, conn, row, accepted, spec_bytes, input_bytes)
         body["bundle_id"] = row["bundle_id"]
     if not await store.add(conn, row):
-        raise Refused(
-            "duplicate_job_id",
-            f"the tenant already has a job {job_id}",
-            errors=({"field": "job_id", "message": "in use"},),
-        )
+        raise duplicate(job_id)
     kind = "job:admission:allowed" if problem is None else "job:admission:denied"
     commitments = {"spec": spec_blob, "decision_input": input_blob}
     if proof is not None:

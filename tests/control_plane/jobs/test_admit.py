@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Admission: all of it or nothing, whoever races or dies (design path step 3)."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections import Counter
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+import finops.store
+import ledger.store
+from control_plane.errors import QcosError, Refused
+from control_plane.jobs import evidence, store
+from control_plane.policy.decision import PolicyUnavailable
+from control_plane.policy.pdp import Pdp
+from control_plane.policy.revision import PolicySet
+from tests.control_plane.jobs.desk import Desk, bell, person
+from tests.fakes import FakeDriver
+
+NOTHING = (Decimal(0), Decimal(0))
+
+
+class Interrupted:
+    """An engine that decides, and lets something happen before anyone hears of it."""
+
+    def __init__(self, inner: Any, meanwhile: Any) -> None:
+        self.inner, self.meanwhile, self.name = inner, meanwhile, inner.name
+        self.policies: PolicySet = inner.policies
+
+    async def evaluate(self, input_json: bytes) -> object:
+        answer = await self.inner.evaluate(input_json)
+        await self.meanwhile()
+        return answer
+
+    async def ready(self) -> None:
+        """Always."""
+
+    async def close(self) -> None:
+        """Nothing of its own."""
+
+
+async def test_an_admission_is_decision_hold_row_and_entries_in_one(desk: Desk) -> None:
+    """I3, I6, G5: the job, what it may cost, and the two entries that tell of it are there together."""
+    admission = await desk.submit()
+    assert (admission.state, admission.problem, admission.currency) == ("QUEUED", None, "USD")
+    assert desk.kinds()[-2:] == ["policy:decision:allow", "job:admission:allowed"]
+    row = await desk.row(admission.job_id)
+    assert row["hold_amount"] == Decimal(admission.amount or "") == (await desk.money())[0]
+    assert row["decision"]["policy_revision"] == desk.plane.pdp.revision
+    assert (await desk.replayed()).differences == []
+
+
+async def test_a_denied_job_holds_nothing_and_its_denial_is_kept(desk: Desk) -> None:
+    """G2: a denial is durable with its reasons and its evidence before it is answered, and costs nothing."""
+    admission = await desk.submit(who=person("eve", "demo", "auditor"))
+    assert (admission.state, admission.problem) == ("DENIED", "policy_denied")
+    assert admission.decision is not None
+    assert "role_required" in {reason.code for reason in admission.decision.reasons}
+    assert desk.kinds()[-2:] == ["policy:decision:deny", "job:admission:denied"]
+    row = await desk.row(admission.job_id)
+    assert row["final"] == "DENIED"
+    assert row["bundle_id"] is not None
+    assert row["statement_blob"] is not None
+    assert await desk.money() == NOTHING
+    assert (await desk.replayed()).differences == []
+
+
+async def test_a_dry_run_writes_nothing(desk: Desk) -> None:
+    before = desk.counts()
+    allowed = await desk.submit(dry_run=True)
+    denied = await desk.submit(who=person("eve", "demo", "auditor"), dry_run=True)
+    assert (allowed.advisory, allowed.state, denied.state) == (True, "QUEUED", "DENIED")
+    assert desk.counts() == before
+
+
+STEPS: dict[str, tuple[Any, str]] = {
+    "the key is bound": (store, "remember_key"),
+    "the hold is placed": (finops.store, "hold"),
+    "the row is written": (store, "add"),
+    "the entries are appended": (ledger.store, "append"),
+}
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", STEPS)
+async def test_an_admission_that_breaks_leaves_nothing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, step: str, when: str
+) -> None:
+    """I3: whichever step of the transaction fails, no row of any table stays, and the same request then passes."""
+    before = desk.counts()
+    module, name = STEPS[step]
+    real = getattr(module, name)
+
+    async def breaks(*given: Any, **named: Any) -> Any:
+        if when == "after":
+            await real(*given, **named)
+        raise RuntimeError(step)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, name, breaks)
+        with pytest.raises(RuntimeError, match=step):
+            await desk.submit(bell(job_id="j-1"), key="k-1")
+    assert desk.counts() == before
+    assert (await desk.submit(bell(job_id="j-1"), key="k-1")).state == "QUEUED"
+    assert (await desk.replayed()).differences == []
+
+
+async def test_a_denial_that_breaks_leaves_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = desk.counts()
+
+    async def breaks(*_: Any, **__: Any) -> Any:
+        raise RuntimeError
+
+    monkeypatch.setattr(evidence, "commit", breaks)
+    with pytest.raises(RuntimeError):
+        await desk.submit(who=person("eve", "demo", "auditor"))
+    assert desk.counts() == before
+
+
+async def test_an_admission_whose_connection_dies_leaves_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """I3: the server ends the session between the hold and the entries."""
+    before = desk.counts()
+    real = ledger.store.append
+
+    async def cut(conn: Any, items: Any) -> None:
+        pid = (await conn.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+        desk.sql("SELECT pg_terminate_backend(%s)", pid)
+        await real(conn, items)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger.store, "append", cut)
+        with pytest.raises(DBAPIError):
+            await desk.submit()
+    assert desk.counts() == before
+    assert (await desk.submit()).state == "QUEUED"
+
+
+async def test_the_hold_is_the_authority_and_the_decision_stays_as_made(desk: Desk) -> None:
+    """I3: the budget goes between decision and hold: DENIED budget_exceeded, beside a decision that allowed."""
+
+    async def spend() -> None:
+        await desk.limit("0.10")
+
+    pdp = Pdp(Interrupted(desk.plane.pdp.engine, spend))
+    admission = await desk.submit(plane=dataclasses.replace(desk.plane, pdp=pdp))
+    assert (admission.state, admission.problem) == ("DENIED", "budget_exceeded")
+    assert admission.decision is not None
+    assert admission.decision.allow
+    assert desk.kinds()[-2:] == ["policy:decision:allow", "job:admission:denied"]
+    row = await desk.row(admission.job_id)
+    assert row["decision"]["allow"] is True
+    assert row["error"]["code"] == "budget_exceeded"
+    assert await desk.money() == NOTHING
+    assert (await desk.replayed()).differences == []
+
+
+async def test_without_a_decision_nothing_is_stored(desk: Desk) -> None:
+    """I5: an engine that fails admits nothing, denies nothing and leaves nothing behind."""
+
+    async def away() -> None:
+        raise PolicyUnavailable("gone")
+
+    before = desk.counts()
+    plane = dataclasses.replace(desk.plane, pdp=Pdp(Interrupted(desk.plane.pdp.engine, away)))
+    with pytest.raises(PolicyUnavailable):
+        await desk.submit(plane=plane)
+    assert desk.counts() == before
+
+
+async def test_a_project_without_a_budget_runs_nothing(desk: Desk) -> None:
+    admission = await desk.submit(bell(governance__project="unfunded"))
+    assert (admission.state, admission.problem) == ("DENIED", "budget_missing")
+
+
+async def test_no_backend_that_fits_is_a_denial_with_its_reason(desk: Desk) -> None:
+    admission = await desk.submit(bell(execution__backend_constraints={"allowed_providers": ["ibm-quantum"]}))
+    assert (admission.state, admission.problem) == ("DENIED", "policy_denied")
+    assert admission.decision is not None
+    assert "no_backend" in {reason.code for reason in admission.decision.reasons}
+
+
+async def test_one_key_used_twenty_times_at_once_is_one_job(desk: Desk) -> None:
+    """G1: an idempotency key names one job, however many requests race for it."""
+    answers = await asyncio.gather(*(desk.submit(key="once") for _ in range(20)))
+    assert len({answer.job_id for answer in answers}) == 1
+    assert Counter(answer.repeated for answer in answers) == {True: 19, False: 1}
+    assert len({(answer.amount, answer.currency, answer.rate_card) for answer in answers}) == 1
+    assert desk.counts()["finops.hold"] == 1
+    assert (await desk.replayed()).differences == []
+
+
+async def test_a_key_with_another_body_is_refused(desk: Desk) -> None:
+    await desk.submit(key="once")
+    with pytest.raises(Refused) as caught:
+        await desk.submit(bell(execution__shots=7), key="once")
+    assert caught.value.code == "idempotency_conflict"
+
+
+async def test_keys_are_a_persons_own(desk: Desk) -> None:
+    """I7: another person's key of the same name is another key, in the same tenant and in another."""
+    first = await desk.submit(key="once")
+    second = await desk.submit(key="once", who=person("bob"))
+    third = await desk.submit(bell(governance__project="other"), key="once", who=person("ann", "other"))
+    assert len({first.job_id, second.job_id, third.job_id}) == 3
+
+
+async def test_one_job_id_asked_for_twenty_times_at_once_is_one_job(desk: Desk) -> None:
+    """G1: the id is unique in its tenant; the others are told so and hold nothing."""
+    asked = [desk.submit(bell(job_id="mine")) for _ in range(20)]
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert Counter(a.code if isinstance(a, QcosError) else type(a).__name__ for a in answers) == {
+        "Admission": 1,
+        "duplicate_job_id": 19,
+    }
+    assert desk.counts()["finops.hold"] == desk.counts()["jobs.job"] == 1
+    assert (await desk.replayed()).differences == []
+
+
+@pytest.mark.parametrize("first", ["allowed", "denied"])
+@pytest.mark.parametrize("second", ["allowed", "denied"])
+async def test_a_used_job_id_is_refused_whatever_became_of_either(desk: Desk, first: str, second: str) -> None:
+    who = {"allowed": person(), "denied": person("eve", "demo", "auditor")}
+    await desk.submit(bell(job_id="mine"), who=who[first])
+    before = desk.counts()
+    with pytest.raises(QcosError) as caught:
+        await desk.submit(bell(job_id="mine"), who=who[second])
+    assert caught.value.code == "duplicate_job_id"
+    assert desk.counts() == before
+
+
+async def test_two_tenants_may_use_one_job_id(desk: Desk) -> None:
+    """I7: what another tenant calls its jobs can't be found out."""
+    mine = await desk.submit(bell(job_id="same"))
+    theirs = await desk.submit(bell(job_id="same", governance__project="other"), who=person("ann", "other"))
+    assert mine.job_id == theirs.job_id == "same"
+    assert mine.state == theirs.state == "QUEUED"
+
+
+async def test_a_budget_is_sold_once_to_all_who_ask_at_once(desk: Desk) -> None:
+    """I3: of thirty jobs at once under a budget for ten, no more than ten hold, and the sum never exceeds it."""
+    price = Decimal((await desk.submit(dry_run=True)).amount or "")
+    await desk.limit(format(price * 10, "f"))
+    answers = await asyncio.gather(*(desk.submit() for _ in range(30)))
+    states = Counter((answer.state, answer.problem) for answer in answers)
+    assert states == {("QUEUED", None): 10, ("DENIED", "budget_exceeded"): 20}
+    assert await desk.money() == (price * 10, Decimal(0))
+    assert (await desk.replayed()).differences == []
+
+
+async def test_evidence_of_a_denial_is_of_the_spec_that_was_denied(desk: Desk) -> None:
+    """G3: what the statement hashes is the accepted spec, with the id that the plane gave it."""
+    admission = await desk.submit(who=person("eve", "demo", "auditor"))
+    row = await desk.row(admission.job_id)
+    async with desk.plane.transaction("demo") as conn:
+        opened = await desk.plane.vault.read(conn, "demo", row["spec_blob"])
+    assert msgspec.json.decode(opened.content)["job_id"] == admission.job_id
+
+
+async def test_a_backend_that_nobody_reports_is_offline(desk: Desk, driver: FakeDriver) -> None:
+    desk.sql("UPDATE jobs.backend SET seen_at = now() - interval '1 minute'")
+    admission = await desk.submit()
+    assert (admission.state, admission.problem) == ("DENIED", "policy_denied")
+    assert driver.submissions == 0
