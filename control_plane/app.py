@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -154,8 +155,9 @@ class Door:
 
         async def enter(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] in ("http", "websocket"):
-                request_id = str(uuid.uuid4())
-                scope.setdefault("state", {})["request_id"] = request_id
+                scope.setdefault("state", {})["request_id"] = str(uuid.uuid4())
+                if _TRICK.search(scope.get("raw_path") or b""):
+                    raise Refused("not_found", "no such address")
                 if scope["route_handler"].opt.get("action") != "public":
                     await self._identify(scope)
             await app(scope, receive, send)
@@ -165,7 +167,7 @@ class Door:
     async def _identify(self, scope: Scope) -> None:
         headers = {name.lower(): value for name, value in scope["headers"]}
         principal = await self.authenticator.authenticate(bearer(headers.get(b"authorization", b"").decode("latin-1")))
-        refused = await self.limits.let_in(principal, octets=_octets(headers.get(b"content-length")))
+        refused = await self.limits.let_in(principal, octets=_octets(headers, self.plane.settings.max_body_bytes))
         if refused is not None:
             raise refused
         async with self.plane.transaction(principal.tenant) as conn:
@@ -173,16 +175,23 @@ class Door:
         scope["user"] = principal
 
 
-def _octets(length: bytes | None) -> int:
-    """What the caller announces; a chunked body is bounded by the largest body there may be."""
-    return int(length) if length is not None and length.isdigit() and len(length) < 16 else 0
+# No address of this API needs an escaped slash, a NUL or a step upwards; what routing made of one is not meant.
+_TRICK = re.compile(rb"%(?:2f|5c|00)|/(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
+
+
+def _octets(headers: Mapping[bytes, bytes], largest: int) -> int:
+    """What the body may count for: no more than what is read of it, and all of that where its length is unsaid."""
+    length = headers.get(b"content-length", b"")
+    if length.isdigit():
+        return largest if len(length) > 15 else min(int(length), largest)
+    return largest if b"transfer-encoding" in headers else 0
 
 
 def answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """Any error as a problem document; what nobody foresaw is logged with its id and shown as `internal` (I10)."""
     known = _from_litestar(error)
     status, document = problem(known)
-    request_id = request.scope.get("state", {}).get("request_id")
+    request_id = request.scope.get("state", {}).get("request_id") or str(uuid.uuid4())
     document["request_id"] = request_id
     if code_of(known) == "internal":
         log.error("unforeseen", exc_info=error, extra={"request_id": request_id})
@@ -200,7 +209,7 @@ def _from_litestar(error: Exception) -> Exception:
         case ValidationException():
             rows = tuple(
                 {
-                    "field": str(row.get("key", "")),
+                    "field": _parameter(row),
                     "message": str(row.get("message", "")),
                 }
                 for row in (error.extra or ())
@@ -220,6 +229,14 @@ def _from_litestar(error: Exception) -> Exception:
             return Refused("request_invalid", error.detail)
         case _:
             return error
+
+
+def _parameter(row: dict[str, Any]) -> str:
+    """The name by which the caller knows a parameter: a header's isn't Python's, `state` is Litestar's own."""
+    key = str(row.get("key", ""))
+    if row.get("source") == "header":
+        return key.replace("_", "-").title()
+    return "state" if key == "in_state" else key
 
 
 @get(

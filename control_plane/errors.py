@@ -157,11 +157,18 @@ def problem(error: BaseException) -> tuple[int, dict[str, Any]]:
         "status": known.status,
         "code": code,
         "detail": detail,
-        "errors": list(getattr(error, "errors", ()) or ()),
+        "errors": _errors(error, detail),
     }
     if known.next_step:
         document["next_step"] = known.next_step
     return known.status, document
+
+
+def _errors(error: BaseException, detail: str) -> list[dict[str, str]]:
+    """The rows that the error carries; a sibling package's error names at most one field."""
+    field = getattr(error, "field", None)
+    named = [{"field": field, "message": detail}] if isinstance(field, str) and field else []
+    return list(getattr(error, "errors", ()) or named)
 
 
 def _extras(error: BaseException) -> dict[str, Any]:

@@ -15,8 +15,8 @@ import ledger.store
 from control_plane.auth.access import may, require
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
-from control_plane.errors import Refused
 from control_plane.jobs.store import numeric
+from control_plane.strict import decode
 from finops import money
 from finops.budget import parse_scope
 from ledger.chain import Pending
@@ -29,6 +29,9 @@ class BudgetRequest(Struct, frozen=True, forbid_unknown_fields=True):
     amount: str
     currency: str
     period: str = "monthly"
+
+
+_decoder = msgspec.json.Decoder(BudgetRequest)
 
 
 @get(
@@ -46,7 +49,7 @@ async def show_budgets(request: Request[Principal, Any, Any], plane: Plane) -> R
 @put("/budgets", opt={"action": "budget:set"}, summary="Set a budget")
 async def set_budget(request: Request[Principal, Any, Any], plane: Plane) -> Response[Any]:
     """Set a budget's limit; below its spend is allowed and stops new holds."""
-    asked = _parse(await request.body())
+    asked = decode(await request.body(), _decoder, code="request_invalid")
     scope = parse_scope(asked.scope)
     require(request.user, "budget:set", scope.name if scope.kind == "project" else None)
     now = plane.now()
@@ -70,15 +73,6 @@ async def set_budget(request: Request[Principal, Any, Any], plane: Plane) -> Res
         await ledger.store.append(conn, [(entry, None)])
         views = await finops.store.show(conn, request.user.tenant, now)
     return Response([_shown(view) for view in views if view.scope == asked.scope])
-
-
-def _parse(body: bytes) -> BudgetRequest:
-    try:
-        return msgspec.json.decode(body, type=BudgetRequest)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        detail, _, path = str(error).partition(" - at ")
-        field = path.strip("`$.")
-        raise Refused("request_invalid", str(error), errors=({"field": field, "message": detail},)) from None
 
 
 def _visible(principal: Principal, scope: str) -> bool:

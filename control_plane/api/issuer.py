@@ -37,7 +37,10 @@ def handlers(issuer: LocalIssuer, home: Path) -> list[Any]:
         include_in_schema=False,
     )
     async def token(request: Request[Any, Any, Any]) -> Response[Any]:
-        form = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=8)
+        try:
+            form = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=8)
+        except ValueError:
+            raise Refused("request_invalid", "wanted a form of user and client_secret") from None
         given = form.get("client_secret", [""])[0]
         if not dev_login_is(home, given):
             raise Refused("forbidden", "the development secret of this home is needed")

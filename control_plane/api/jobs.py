@@ -28,6 +28,7 @@ from control_plane.jobs.admit import Admission, admit, shown_state
 from control_plane.jobs.control import signal
 from control_plane.jobs.envelope import Envelope, Signal, Submit
 from control_plane.jobs.live import Live
+from control_plane.jobs.state import State
 from ledger.canonical import timestamp
 
 MAX_KEY = 200
@@ -127,8 +128,8 @@ def _why(reason: Mapping[str, Any]) -> str:
 async def list_jobs(
     request: Request[Principal, Any, Any],
     plane: Plane,
-    in_state: Annotated[str | None, QueryParameter(name="state", max_length=32)] = None,
-    project: Annotated[str | None, QueryParameter(max_length=128)] = None,
+    in_state: Annotated[State | None, QueryParameter(name="state")] = None,
+    project: Annotated[str | None, QueryParameter(max_length=128, pattern=r"^[^\x00]*$")] = None,
     limit: Annotated[int, QueryParameter(ge=1, le=1000)] = PAGE,
     cursor: Annotated[str | None, QueryParameter(max_length=400)] = None,
 ) -> Response[Any]:
@@ -159,14 +160,14 @@ def _from_cursor(cursor: str | None) -> tuple[dt.datetime, str] | None:
         return None
     try:
         at, job_id = msgspec.json.decode(base64.urlsafe_b64decode(cursor), type=tuple[dt.datetime, str])
+        if at.tzinfo is None or "\x00" in job_id:
+            raise ValueError("naive time or NUL")
     except (binascii.Error, ValueError, msgspec.MsgspecError):
         raise Refused(
             "request_invalid",
             "cursor: not one of ours",
             errors=({"field": "cursor", "message": "not one of ours"},),
         ) from None
-    if at.tzinfo is None or "\x00" in job_id:
-        raise Refused("request_invalid", "cursor: not one of ours")
     return at, job_id
 
 

@@ -20,7 +20,7 @@ FULL, HASH = 256, 32
 _TILE = re.compile(
     r"(?P<level>[0-9]|[1-5][0-9]|6[0-3])/(?P<index>(x[0-9]{3}/){0,5}[0-9]{3})(\.p/(?P<width>[1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-5]))?"
 )
-TEXT = "text/plain; charset=utf-8"
+TEXT = "text/plain"
 
 
 @get(

@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import math
-import re
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
 from control_plane.errors import Refused
+from control_plane.strict import Invalid, decode
 
 MAX_SHOTS = 1_000_000
 MAX_EXECUTIONS = 10_000_000
-MAX_NESTING = 32
 
 Name = Annotated[
     str,
@@ -47,14 +45,12 @@ Shots = Annotated[int, Meta(ge=1, le=MAX_SHOTS, description="Executions of each 
 ParameterValues = dict[Annotated[str, Meta(min_length=1, max_length=128)], float]
 
 
-class SpecInvalid(Refused):
+class SpecInvalid(Invalid):
     """The document isn't a job spec; `errors` lists {field, message}."""
 
-    def __init__(self, faults: list[tuple[str, str]], *, code: str = "spec_invalid") -> None:
-        """Keep one row a fault: a field is a dotted path from the document's root, or empty for the whole."""
-        detail = "; ".join(f"{field}: {message}" if field else message for field, message in faults)
-        rows = tuple({"field": field, "message": message} for field, message in faults)
-        super().__init__(code, detail, errors=rows)
+    def __init__(self, faults: list[tuple[str, str]]) -> None:
+        """One row a fault."""
+        super().__init__(faults, code="spec_invalid")
 
 
 class ProgramUnsupported(Refused):
@@ -170,19 +166,11 @@ class JobSpec(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _decoder = msgspec.json.Decoder(JobSpec)
-_AT = re.compile(r" - at `\$(?P<path>.*)`$", re.DOTALL)
-_FIELD = re.compile(r"(unknown|missing required) field `(?P<name>[^`]*)`")
 
 
 def parse(body: bytes) -> JobSpec:
-    """Read a job spec from JSON bytes; raises `SpecInvalid` naming the field (G1, N13)."""
-    _refuse_ambiguous(body)
-    try:
-        spec = _decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise SpecInvalid([_fault(str(error))]) from None
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise SpecInvalid([("", str(error))], code="malformed_json") from None
+    """Read a job spec from JSON bytes; raises `Invalid` naming the field (G1, N13)."""
+    spec = decode(body, _decoder, code="spec_invalid")
     faults = list(_faults(spec))
     if faults:
         raise SpecInvalid(faults)
@@ -324,47 +312,3 @@ def _restored(key: str, value: Any) -> Any:
     if value and isinstance(value[0], list):
         return [_restored(key, values) for values in value]
     return {pair["name"]: float(pair["value"]) for pair in value}
-
-
-def _fault(message: str) -> tuple[str, str]:
-    found = _AT.search(message)
-    path = found["path"].lstrip(".") if found else ""
-    detail = message[: found.start()] if found else message
-    named = _FIELD.search(detail)
-    if named:
-        path = f"{path}.{named['name']}" if path else named["name"]
-    return path.replace("[...]", "[]"), detail
-
-
-def _refuse_ambiguous(body: bytes) -> None:
-    """Refuse what two readers could read differently: duplicate keys, NaN, and nesting that no spec needs."""
-    depth = deepest = 0
-    for token in re.finditer(rb'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]', body):
-        mark = token[0]
-        if mark in (b"{", b"["):
-            depth += 1
-            deepest = max(deepest, depth)
-        elif mark in (b"}", b"]"):
-            depth -= 1
-    if deepest > MAX_NESTING:
-        raise SpecInvalid([("", f"nested deeper than {MAX_NESTING}")], code="malformed_json")
-    try:
-        json.loads(body, object_pairs_hook=_unique, parse_constant=_no_constant)
-    except SpecInvalid:
-        raise
-    except (ValueError, RecursionError) as error:
-        detail = str(error) if isinstance(error, json.JSONDecodeError) else "not UTF-8 JSON"
-        raise SpecInvalid([("", detail)], code="malformed_json") from None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise SpecInvalid([(twice[:128], "appears twice")], code="malformed_json")
-    return document
-
-
-def _no_constant(name: str) -> Any:
-    raise SpecInvalid([("", f"{name} is not JSON")], code="malformed_json")
