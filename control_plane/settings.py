@@ -67,8 +67,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     api_processes: int = 1
     workers: int = 2
     simulators: int = 1
-    circuit_wall_s: float = 1.5
-    circuit_memory_mb: int = 512
     simulator_memory_mb: int = 2048
     job_deadline_s: float = 300.0
     lease_s: float = 10.0
@@ -114,6 +112,13 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 def load(flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None) -> Settings:
     """The settings of this start; the file is `QCOS_CONFIG`, else `./qcos.toml`, else `qcos.toml` in the home."""
+    settings = located(flags, environment)
+    _refuse_what_the_profile_forbids(settings)
+    return settings
+
+
+def located(flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """The settings of a command that speaks to a plane: what would keep a plane from starting is not its matter."""
     given = {name: value for name, value in (flags or {}).items() if value is not None}
     env = os.environ if environment is None else environment
     values = _from_file(_file(given, env))
@@ -124,9 +129,7 @@ def load(flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] 
             values[name] = field.parse("--" + name.replace("_", "-"), given[name])
     _default_of_profile(values)
     settings = Settings(**values)
-    settings = msgspec.structs.replace(settings, home=settings.home.absolute())
-    _refuse_what_the_profile_forbids(settings)
-    return settings
+    return msgspec.structs.replace(settings, home=settings.home.absolute())
 
 
 def _file(flags: Mapping[str, Any], env: Mapping[str, str]) -> Path | None:

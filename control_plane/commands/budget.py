@@ -39,9 +39,9 @@ def _show(arguments: argparse.Namespace) -> None:
 
 def _client() -> Any:
     from control_plane.client import Client
-    from control_plane.settings import load
+    from control_plane.settings import located
 
-    return Client(load().home)
+    return Client(located().home)
 
 
 def _print(arguments: argparse.Namespace, budgets: list[dict[str, Any]]) -> None:

@@ -43,9 +43,9 @@ def _fetch(arguments: argparse.Namespace, path: str) -> None:
     from control_plane import tables
     from control_plane.client import Client
     from control_plane.errors import Refused
-    from control_plane.settings import load
+    from control_plane.settings import located
 
-    _, data = Client(load().home).raw("GET", path)
+    _, data = Client(located().home).raw("GET", path)
     try:
         arguments.output.write_bytes(data)
     except OSError as error:

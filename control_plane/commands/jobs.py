@@ -54,9 +54,9 @@ def register(groups: Any) -> None:
 
 def _client() -> Any:
     from control_plane.client import Client
-    from control_plane.settings import load
+    from control_plane.settings import located
 
-    return Client(load().home)
+    return Client(located().home)
 
 
 def _submit(arguments: argparse.Namespace) -> int:

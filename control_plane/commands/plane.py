@@ -46,9 +46,9 @@ def _down(arguments: argparse.Namespace) -> int:
 
     from control_plane.errors import StartFailed
     from control_plane.home import is_alive, running_record
-    from control_plane.settings import load
+    from control_plane.settings import located
 
-    settings = load({"home": arguments.home})
+    settings = located({"home": arguments.home})
     record = running_record(settings.home)
     os.kill(record.pid, signal.SIGTERM)
     until = time.monotonic() + _DOWN_S
@@ -66,10 +66,10 @@ def _down(arguments: argparse.Namespace) -> int:
 def _status(arguments: argparse.Namespace) -> int:
     import json
 
-    from control_plane.settings import load
+    from control_plane.settings import located
     from control_plane.standing import status
 
-    document = status(load({"home": arguments.home}))
+    document = status(located({"home": arguments.home}))
     if arguments.json:
         sys.stdout.write(json.dumps(document) + "\n")
     else:

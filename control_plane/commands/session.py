@@ -24,9 +24,9 @@ def _login(arguments: argparse.Namespace) -> None:
     from control_plane import tables
     from control_plane.client import Client, store_credentials
     from control_plane.errors import NotSignedIn, Refused
-    from control_plane.settings import load
+    from control_plane.settings import located
 
-    settings = load()
+    settings = located()
     if arguments.user is None:
         raise Refused("usage", "login needs --as USER; this plane signs in development users only")
     secret = settings.home / "dev-login"
@@ -47,9 +47,9 @@ def _login(arguments: argparse.Namespace) -> None:
 def _whoami(arguments: argparse.Namespace) -> None:
     from control_plane import tables
     from control_plane.client import Client
-    from control_plane.settings import load
+    from control_plane.settings import located
 
-    who = Client(load().home).ask("GET", "/api/v1/whoami")
+    who = Client(located().home).ask("GET", "/api/v1/whoami")
     if arguments.json:
         tables.document(who)
         return

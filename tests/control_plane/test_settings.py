@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from control_plane.errors import SettingInvalid, problem
 from control_plane.fields import FIELDS
-from control_plane.settings import BackendFacts, OidcIssuer, Settings, from_json, load, to_json
+from control_plane.settings import BackendFacts, OidcIssuer, Settings, from_json, load, located, to_json
 
 _SAAS = {"QCOS_PROFILE": "saas", "QCOS_DATABASE_URL": "postgresql://a:b@db/qcos", "QCOS_PLANE": "eu-1"}
 
@@ -48,8 +48,8 @@ def test_the_homes_own_file_is_read(tmp_path: Path) -> None:
         ("QCOS_WORKERS", "0"),
         ("QCOS_PROFILE", "prod"),
         ("QCOS_POLICY_ENGINE", "none"),
-        ("QCOS_CIRCUIT_WALL_S", "nan"),
-        ("QCOS_CIRCUIT_WALL_S", "inf"),
+        ("QCOS_LEASE_S", "nan"),
+        ("QCOS_LEASE_S", "inf"),
         ("QCOS_DATABASE_URL", "mysql://x/y"),
         ("QCOS_DATABASE_URL", "postgresql://a:b@host"),
         ("QCOS_TSA_URL", "ftp://x"),
@@ -96,7 +96,8 @@ def test_a_file_that_is_not_understood_stops_the_start(text: str) -> None:
 def test_issuers_and_backend_facts_come_from_the_file() -> None:
     Path("qcos.toml").write_text(
         "[[oidc]]\nissuer = 'http://127.0.0.1:1/'\naudience = 'qcos'\ntenant = 'demo'\nroles_claim = 'groups'\n"
-        "[[backend]]\nid = 'aer-1'\nprovider = 'aer'\nregion = 'here'\ncompliance_zone = 'sovereign'\nsovereign = true\n"
+        "[[backend]]\nid = 'aer-1'\nprovider = 'aer'\nregion = 'here'\ncompliance_zone = 'sovereign'\n"
+        "sovereign = true\n"
     )
     settings = load({}, {})
     assert settings.oidc == (OidcIssuer("http://127.0.0.1:1/", "qcos", "demo", "groups"),)
@@ -105,7 +106,7 @@ def test_issuers_and_backend_facts_come_from_the_file() -> None:
 
 def test_dev_binds_loopback_only() -> None:
     with pytest.raises(SettingInvalid, match="loopback"):
-        load({}, {"QCOS_HTTP_HOST": "0.0.0.0"})  # noqa: S104 - what must be refused
+        load({}, {"QCOS_HTTP_HOST": "0.0.0.0"})
 
 
 @pytest.mark.parametrize("profile", ["saas", "dedicated", "onprem", "airgapped"])
@@ -118,9 +119,7 @@ def test_dev_binds_loopback_only() -> None:
         ({"QCOS_PLANE": ""}, "plane"),
     ],
 )
-def test_other_profiles_refuse_what_is_for_development(
-    profile: str, missing: dict[str, str], wish: str
-) -> None:
+def test_other_profiles_refuse_what_is_for_development(profile: str, missing: dict[str, str], wish: str) -> None:
     """G11: local issuer, the wheel's PostgreSQL and the embedded engine are dev's alone."""
     with pytest.raises(SettingInvalid, match=wish):
         load({}, {**_SAAS, "QCOS_PROFILE": profile, **missing})
@@ -130,6 +129,14 @@ def test_another_profile_starts_with_everything_said() -> None:
     settings = load({}, _SAAS)
     assert (settings.local_issuer, settings.plane) == (False, "eu-1")
     assert settings.database_url == "postgresql+psycopg://a:b@db/qcos"
+
+
+def test_a_command_finds_the_plane_without_what_only_a_start_needs() -> None:
+    """The administrator's database URL is for `up`; `down` and `status` need the home alone."""
+    environment = {"QCOS_PROFILE": "onprem", "QCOS_PLANE": "eu-1", "QCOS_HOME": "/h"}
+    assert located({}, environment).home == Path("/h")
+    with pytest.raises(SettingInvalid, match="QCOS_DATABASE_URL"):
+        load({}, environment)
 
 
 def test_a_long_home_gets_a_short_runtime_folder(tmp_path: Path) -> None:
@@ -155,4 +162,4 @@ def test_a_reader_returns_a_value_or_refuses_by_name(name: str, value: object) -
     try:
         FIELDS[name].parse(name, value)
     except SettingInvalid as refusal:
-        assert refusal.field == name  # noqa: PT017 - either outcome is right, any other exception is not
+        assert refusal.field == name
