@@ -6,26 +6,21 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from sqlalchemy import text
 
-from control_plane.db import Database, engine
+from control_plane.db import Database, engine, snapshot
 from control_plane.errors import Unreachable
 from control_plane.jobs import refold
-from control_plane.settings import Settings, load
+from control_plane.settings import Settings, located
 from ledger.audit import verify_log
 from ledger.head import read_head
-
-# A running plane writes on: everything is read as of one moment.
-SNAPSHOT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
 
 async def verify() -> dict[str, Any]:
     """{ok, size, root, checked, failures [{index, reason}]} of the whole log."""
-    settings = load()
+    settings = located()
     audit = engine(_database(settings).audit, connections=2, name="qcos-audit")
     try:
-        async with audit.connect() as conn:
-            await conn.execute(SNAPSHOT)
+        async with snapshot(audit) as conn:
             report = await verify_log(conn, head=read_head(settings.home / "head"))
     finally:
         await audit.dispose()
@@ -35,7 +30,7 @@ async def verify() -> dict[str, Any]:
 
 async def replay(*, compare: bool) -> dict[str, Any]:
     """{agrees, differences, entries, jobs, hash} of the fold."""
-    audit = engine(_database(load()).audit, connections=2, name="qcos-audit")
+    audit = engine(_database(located()).audit, connections=2, name="qcos-audit")
     try:
         report = await refold.replay(audit, compare=compare)
     finally:

@@ -1,20 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """The database: its roles, the engine and the transaction.
 
-Enters: the password files that `provision` left in `QCOS_HOME/db`. Leaves: one URL a login (design decision 4). Every transaction names its tenant, or none; row-level security then
-shows that tenant's rows, or no rows (I7). No SQL of any table is here: each package has its own `store.py`.
+Enters: the password files that `provision` left in `QCOS_HOME/db`. Leaves: one URL a login (design decision 4).
+Every transaction names its tenant, or none; row-level security then shows that tenant's rows, or no rows (I7). No SQL of any table is here: each package has its own `store.py`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import psycopg
 from msgspec import Struct
-from sqlalchemy import make_url, text
+from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 LOGINS = ("migrator", "app", "sealer", "audit")
 _PLAIN_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 _CONNECT_S = 10
-_NAME_THE_TENANT = text("SELECT set_config('qcos.tenant', :tenant, true)")
+_TENANT = re.compile(r"[A-Za-z0-9_.-]{0,128}")
 
 
 class Roles(Struct, frozen=True):
@@ -72,14 +74,18 @@ class Database(Struct, frozen=True):
 
 
 def conninfo(url: str) -> str:
-    """libpq's form of a SQLAlchemy URL."""
+    """Libpq's form of a SQLAlchemy URL."""
     return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 def engine(url: str, *, connections: int = 10, name: str = "qcos") -> AsyncEngine:
-    """An engine with at most `connections` connections. psycopg prepares what it sees often, by itself."""
+    """An engine with at most `connections` connections. psycopg prepares what it sees often, by itself.
+
+    Transactions begin and end in `transaction` and `snapshot` alone: the driver itself begins none.
+    """
     return create_async_engine(
         url,
+        isolation_level="AUTOCOMMIT",
         pool_size=connections,
         max_overflow=0,
         pool_timeout=_CONNECT_S,
@@ -90,32 +96,68 @@ def engine(url: str, *, connections: int = 10, name: str = "qcos") -> AsyncEngin
 @asynccontextmanager
 async def transaction(engine: AsyncEngine, tenant: str | None) -> AsyncIterator[AsyncConnection]:
     """One transaction that sees `tenant`'s rows; with None it sees no tenant's. Durable once this has left."""
-    conn = await _begin(engine, tenant or "")
+    async with _running(engine, f"BEGIN; SELECT set_config('qcos.tenant', '{_plain(tenant or '')}', true)") as conn:
+        yield conn
+
+
+@asynccontextmanager
+async def snapshot(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """Read everything as of one moment, and write nothing; for the audit role."""
+    async with _running(engine, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY") as conn:
+        yield conn
+
+
+@asynccontextmanager
+async def _running(engine: AsyncEngine, begin: str) -> AsyncIterator[AsyncConnection]:
+    conn, driver = await _begin(engine, begin)
     try:
         yield conn
+        await _send(driver, "COMMIT")
     except BaseException:
-        await conn.rollback()
+        # What the server has already ended, or a connection that is gone, can't be rolled back again.
+        with contextlib.suppress(DBAPIError, psycopg.Error):
+            await _send(driver, "ROLLBACK")
         raise
-    else:
-        await conn.commit()
     finally:
         await conn.close()
 
 
-async def _begin(engine: AsyncEngine, tenant: str) -> AsyncConnection:
+async def _begin(engine: AsyncEngine, begin: str) -> tuple[AsyncConnection, psycopg.AsyncConnection[Any]]:
     # A restarted server shows at the first statement of a kept connection, before anything was done on it; that
     # statement is safe to repeat. This replaces a ping before each transaction, which costs a round trip.
     for last in (False, True):
         conn = await engine.connect()
+        driver = _driver(conn)
         try:
-            await conn.execute(_NAME_THE_TENANT, {"tenant": tenant})
-        except DBAPIError as error:
+            await _send(driver, begin)
+        except psycopg.OperationalError:
+            await conn.invalidate()
             await conn.close()
-            if last or not error.connection_invalidated:
+            if last:
                 raise
         except BaseException:
             await conn.close()
             raise
         else:
-            return conn
+            return conn, driver
     raise AssertionError  # the loop returns or raises
+
+
+async def _send(driver: psycopg.AsyncConnection[Any], command: str) -> None:
+    """A command without parameters in one round trip, several statements if need be (the simple query protocol)."""
+    await driver.execute(command, prepare=False)
+
+
+def _driver(conn: AsyncConnection) -> psycopg.AsyncConnection[Any]:
+    held = conn.sync_connection
+    found: psycopg.AsyncConnection[Any] | None = held.connection.driver_connection if held is not None else None
+    if found is None:
+        raise DatabaseUnusable("the connection is closed")
+    return found
+
+
+def _plain(tenant: str) -> str:
+    """A tenant's name as it may stand in a command's text; there is no other spelling of one."""
+    if not _TENANT.fullmatch(tenant):
+        raise DatabaseUnusable("a tenant's name is letters, digits, underscore, hyphen and dot")
+    return tenant

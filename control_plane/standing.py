@@ -14,6 +14,7 @@ from control_plane import store
 from control_plane.db import Database, engine, transaction
 from control_plane.home import is_alive, running_record
 from control_plane.settings import Settings
+from ledger.canonical import parse_time
 from ledger.chain import parse_pending
 
 
@@ -48,5 +49,5 @@ async def _sealed_age_ms(settings: Settings) -> int | None:
         await pool.dispose()
     if waiting is None:
         return 0
-    age = datetime.now(UTC) - parse_pending(waiting).time
+    age = datetime.now(UTC) - parse_time(parse_pending(waiting).time)
     return max(0, round(age.total_seconds() * 1000))

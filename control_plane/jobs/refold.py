@@ -12,11 +12,11 @@ from collections import defaultdict
 from typing import Any
 
 import msgspec
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 import finops.store
 import ledger.store
+from control_plane.db import snapshot
 from control_plane.errors import QcosError
 from control_plane.jobs import store
 from control_plane.jobs.state import JobState, fold
@@ -40,8 +40,7 @@ class Replayed(msgspec.Struct, frozen=True):
 
 async def replay(audit: AsyncEngine, *, compare: bool) -> Replayed:
     """Fold the whole ledger; with `compare`, hold every job row, budget, balance and hold against it."""
-    async with audit.connect() as conn:
-        await conn.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+    async with snapshot(audit) as conn:
         jobs: Jobs = {}
         ledgers: dict[str, books.Books] = defaultdict(books.Books)
         faults: list[str] = []
