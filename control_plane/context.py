@@ -6,12 +6,13 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from control_plane.db import Database, engine, transaction
+from control_plane.jobs.known import Known
 from control_plane.jobs.vault import Vault
 from control_plane.policy.choice import Setting, choose_engine, open_engine
 from control_plane.policy.pdp import Pdp
@@ -34,6 +35,7 @@ class Plane:
     engine: AsyncEngine
     pdp: Pdp
     vault: Vault
+    known: Known = field(default_factory=Known)
     now: Callable[[], dt.datetime] = utc_now
 
     def transaction(self, tenant: str | None) -> AbstractAsyncContextManager[AsyncConnection]:

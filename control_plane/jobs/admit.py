@@ -176,8 +176,8 @@ async def _snapshot(
 ) -> Snapshot:
     governance = spec.governance
     async with plane.transaction(principal.tenant) as conn:
-        rows = await store.backends(conn, store.BACKEND_STALE_S)
-        card = await finops.store.current_card(conn, principal.tenant, at)
+        rows = await plane.known.backends(conn)
+        card = await plane.known.current_card(conn, principal.tenant, at)
         usage = await store.usage(conn, team=principal.team, project=governance.project, at=at)
         budgets = await finops.store.applicable(
             conn,

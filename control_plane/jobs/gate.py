@@ -14,11 +14,9 @@ from typing import Any
 
 import msgspec
 
-import finops.store
 import ledger.store
 from control_plane.context import Plane
 from control_plane.jobs import spec as specs
-from control_plane.jobs import store
 from control_plane.jobs.admit import decision_entry, priced
 from control_plane.jobs.routing import Candidate, Considered, route
 from control_plane.jobs.spec import JobSpec
@@ -46,8 +44,8 @@ class Chosen(msgspec.Struct, frozen=True):
 async def choose(plane: Plane, job: Mapping[str, Any], spec: JobSpec) -> Chosen:
     """Route the job; raises BackendUnavailable while what it may use is offline."""
     async with plane.transaction(job["tenant"]) as conn:
-        rows = await store.backends(conn, store.BACKEND_STALE_S)
-        card = await finops.store.card(conn, job["tenant"], job["rate_card"])
+        rows = await plane.known.backends(conn)
+        card = await plane.known.card(conn, job["tenant"], job["rate_card"])
     candidates = priced(rows, card, spec.executions, plane.settings.job_deadline_s)
     circuit = specs.single_sampler(spec)
     found = route(

@@ -30,8 +30,8 @@ from finops.facts import Fact, fact
 from finops.rates import Charge, RateCard, charge
 from hal_drivers.base import Calibration, Compiled, Outcome
 from ledger.canonical import dumps, sha256, timestamp
-from ledger.chain import Pending
-from ledger.predicate import Cost, CostLine, ExecutionMetadata, Fault, Gap
+from ledger.chain import Evidence, Pending
+from ledger.predicate import Cost, CostLine, ExecutionMetadata, Fault, Gap, Predicate, statement_bytes
 
 
 class Success(Struct, frozen=True):
@@ -99,8 +99,8 @@ async def settle(plane: Plane, conn: AsyncConnection, job: dict[str, Any], spec:
     contents = [evidence.spec_content(spec_bytes), evidence.input_content(input_bytes)]
     level: Literal["full", "standard", "sealed"] = job["level"] if job["token"] is not None else "sealed"
     if isinstance(end, Success):
-        card = await finops.store.card(conn, job["tenant"], job["rate_card"])
-        backend = await store.backend_facts(conn, job["backend"])
+        card = await plane.known.card(conn, job["tenant"], job["rate_card"])
+        backend = await plane.known.backend(conn, job["backend"])
         charged = charge(card, backend["provider"], facts(job, end), device=job["backend"])
         contents += _outcome_contents(job, end, card)
         ended = _success(job, end, charged, level, contents, backend)
@@ -109,10 +109,10 @@ async def settle(plane: Plane, conn: AsyncConnection, job: dict[str, Any], spec:
         charged = None
         ended = _without_result(job, end, final, level)
         job["error"] = {"code": ended.error.code, "detail": ended.error.detail} if ended.error else None
-    settled = await _money(conn, job, charged, parked=isinstance(end, Uncertainty))
-    artefacts = await _keep(plane, conn, job, contents)
     record = evidence.predicate(plane, job, spec, ended, contents, history)
-    proof = await evidence.commit(plane, conn, job, record, level)
+    artefacts, proof = await _keep(plane, conn, job, contents, record, level)
+    # The budgets are locked from here to the commit, so this comes late (decision 6).
+    settled = await _money(conn, job, charged, parked=isinstance(end, Uncertainty))
     job["cost_amount"] = charged.amount if charged else Decimal(0)
     body: dict[str, Any] = {
         "job_id": job["job_id"],
@@ -335,12 +335,22 @@ async def _money(
     return (await finops.store.settle(conn, job["tenant"], job["job_id"], amount)).body()
 
 
-async def _keep(plane: Plane, conn: AsyncConnection, job: dict[str, Any], contents: list[Content]) -> dict[str, str]:
-    """Store what isn't stored yet; name → commitment of every artefact but the rate card, which isn't secret."""
+async def _keep(
+    plane: Plane,
+    conn: AsyncConnection,
+    job: dict[str, Any],
+    contents: list[Content],
+    record: Predicate,
+    level: Literal["full", "standard", "sealed"],
+) -> tuple[dict[str, str], Evidence]:
+    """Store what isn't stored yet, the Statement too; name → commitment of each artefact, and what is to be signed."""
     fresh = [content for content in contents if content.name not in ("spec", "decision_input", "rate_card")]
-    written = await plane.vault.write(conn, job["tenant"], [content.data for content in fresh])
+    statement = statement_bytes(record)
+    written = await plane.vault.write(conn, job["tenant"], [*(content.data for content in fresh), statement])
     kept = {"spec": job["spec_blob"], "decision_input": job["input_blob"]}
-    kept |= {content.name: blob.commitment for content, blob in zip(fresh, written, strict=True)}
+    kept |= {content.name: blob.commitment for content, blob in zip(fresh, written, strict=False)}
     job["artefacts"] = kept
     job["result_blob"] = kept.get("result")
-    return kept
+    job["statement_blob"] = written[-1].commitment
+    proof = Evidence(bundle_id=record.bundle_id, level=level, statement=statement, salt=written[-1].salt)
+    return kept, proof

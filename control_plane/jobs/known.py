@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a process remembers of slow-changing rows, so that each job doesn't ask again: backends and rate cards.
+
+A card never changes under its hash and is kept; the registry of backends and which card is current are read anew after
+`FRESH_S`. What is decided on a remembered row is decided on a snapshot either way; holds and entries never are.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Sequence
+
+from sqlalchemy import RowMapping
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+import finops.store
+from control_plane.jobs import store
+from finops.rates import RateCard
+
+FRESH_S = 1.0
+CARDS = 256
+
+
+class Known:
+    """One process's memory."""
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self._backends: tuple[float, Sequence[RowMapping]] | None = None
+        self._current: dict[str, tuple[float, RateCard]] = {}
+        self._cards: dict[tuple[str, str], RateCard] = {}
+
+    async def backends(self, conn: AsyncConnection) -> Sequence[RowMapping]:
+        """The registry, at most `FRESH_S` old."""
+        if self._backends is None or time.monotonic() - self._backends[0] > FRESH_S:
+            self._backends = time.monotonic(), await store.backends(conn, store.BACKEND_STALE_S)
+        return self._backends[1]
+
+    async def backend(self, conn: AsyncConnection, backend_id: str) -> RowMapping:
+        """One backend of the registry."""
+        found = next((row for row in await self.backends(conn) if row["id"] == backend_id), None)
+        return found if found is not None else await store.backend_facts(conn, backend_id)
+
+    async def current_card(self, conn: AsyncConnection, tenant: str, at: dt.datetime) -> RateCard:
+        """The tenant's rate card in force; raises UnknownPrice where there is none."""
+        known = self._current.get(tenant)
+        if known is None or time.monotonic() - known[0] > FRESH_S or not known[1].in_force(at):
+            known = time.monotonic(), await finops.store.current_card(conn, tenant, at)
+            self._current[tenant] = known
+        return known[1]
+
+    async def card(self, conn: AsyncConnection, tenant: str, card_hash: str) -> RateCard:
+        """The card of this hash."""
+        key = tenant, card_hash
+        if key not in self._cards:
+            if len(self._cards) >= CARDS:
+                self._cards.clear()
+            self._cards[key] = await finops.store.card(conn, tenant, card_hash)
+        return self._cards[key]
