@@ -178,16 +178,17 @@ class Worker:
     async def _heartbeats(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            if not self._runs:
+            runs = dict(self._runs)
+            if not runs:
                 continue
             with contextlib.suppress(SQLAlchemyError, OSError):
                 async with self.plane.transaction(None) as conn:
-                    held = await store.heartbeat(conn, self.name, self.plane.settings.lease_s)
-                self._heed(held)
+                    held = await store.heartbeat(conn, self.name, self.plane.settings.lease_s, list(runs))
+                self._heed(runs, held)
 
-    def _heed(self, held: Mapping[tuple[str, str], tuple[int, bool]]) -> None:
-        for key, run in list(self._runs.items()):
-            attempt, cancel = held.get(key, (run.job["attempt"], False))
+    def _heed(self, runs: Mapping[tuple[str, str], Run], held: Mapping[tuple[str, str], tuple[int, bool]]) -> None:
+        for key, run in runs.items():
+            attempt, cancel = held.get(key, (None, False))
             if attempt != run.job["attempt"]:
                 run.lose()
             elif cancel:

@@ -17,6 +17,8 @@ asked to `find` the token, and where it can't tell, the job is UNCERTAIN with it
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -30,6 +32,7 @@ from control_plane.jobs import spec as specs
 from control_plane.jobs.spec import JobSpec
 from control_plane.jobs.state import ACTIVE
 from control_plane.jobs.transition import MovedOn
+from control_plane.policy.decision import PolicyUnavailable
 from hal_drivers.base import (
     Canceled,
     Capabilities,
@@ -46,6 +49,7 @@ from hal_drivers.base import (
 )
 from hal_drivers.errors import BackendUnavailable, DriverError
 
+log = logging.getLogger("qcos.worker")
 POLL_S = 5.0
 
 
@@ -129,8 +133,13 @@ class Run:
                 await self._recover()
             else:
                 await self._first()
-        except BackendUnavailable:
-            await self._put_back("backend_unavailable")
+        except (BackendUnavailable, PolicyUnavailable) as error:
+            if self.job["token"] is None:
+                await self._put_back(error.code)
+            else:
+                # Something may run under the token. Nothing is written: once the lease has ended, the job is claimed
+                # again and the token asked for again, for as long as the backend is away.
+                log.warning("job %s waits for its backend: %s", self.job["job_id"], error)
 
     async def _first(self) -> None:
         job = self.job
@@ -140,7 +149,7 @@ class Run:
             compiled = await self._compile(driver, route.chosen.id)
             await gate.judge(self.plane, job, self.spec, compiled)
         except BackendUnavailable:
-            raise
+            raise  # nothing is handed over yet: back to the queue
         except (DriverError, gate.Stopped) as error:
             await self._end(settle.Failure(error.code, error.detail))
             return
@@ -224,6 +233,9 @@ class Run:
                 await asyncio.wait({polled, stop}, return_when=asyncio.FIRST_COMPLETED)
                 if stop.done() and not polled.done():
                     polled.cancel()
+                    if self._lost:
+                        await self._let_go(driver, handle)
+                        raise MovedOn
                     match await driver.cancel(handle):
                         case Canceled() | StoppedAfter(shots=0):
                             await self._end(settle.Cancellation())
@@ -244,20 +256,27 @@ class Run:
                     case Unknown():
                         await self._uncertain("the backend no longer knows the task")
                         return
+        except BackendUnavailable:
+            raise  # what runs there may still end well
+        except DriverError as error:
+            await self._end(settle.Failure(error.code, error.detail))
         finally:
             stop.cancel()
 
+    async def _let_go(self, driver: Driver, handle: Handle) -> None:
+        """The lease is gone: a task of this process is wasted work; a vendor's belongs to who has the job now."""
+        device = next(d for d in await driver.devices() if d.id == self.job["backend"])
+        if device.capabilities.handle_scope == "process":
+            await driver.cancel(handle)
+
     async def _finish(self, driver: Driver, handle: Handle, compiled: Compiled | None) -> None:
-        try:
-            outcome = await driver.result(handle)
-            if compiled is None:  # found again after a crash: the artefact is compiled anew, which is deterministic
-                compiled = await self._compile(driver, self.job["backend"])
-            calibration = await driver.calibration(self.job["backend"])
-        except DriverError as error:
-            await self._end(settle.Failure(error.code, error.detail))
-            return
+        outcome = await driver.result(handle)
+        if compiled is None:  # found again after a crash: the artefact is compiled anew, which is deterministic
+            compiled = await self._compile(driver, self.job["backend"])
+        calibration = await driver.calibration(self.job["backend"])
         await self._end(settle.Success(compiled, outcome, calibration))
-        await driver.forget(handle)
+        with contextlib.suppress(DriverError):  # the outcome is durable; what the driver keeps is its own affair
+            await driver.forget(handle)
 
     async def _recover(self) -> None:
         """A lost worker had committed its intent: find what became of it, and never submit twice (I3)."""

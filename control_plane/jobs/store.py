@@ -261,11 +261,22 @@ async def claim(conn: AsyncConnection, worker: str, lease_s: float, at_most: int
     return [(row.tenant, row.job_id) for row in rows]
 
 
-async def heartbeat(conn: AsyncConnection, worker: str, lease_s: float) -> dict[tuple[str, str], tuple[int, bool]]:
-    """Renew this worker's leases; (tenant, job id) → (attempt, cancel requested) of what it still holds."""
+async def heartbeat(
+    conn: AsyncConnection, worker: str, lease_s: float, held: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], tuple[int, bool]]:
+    """Renew this worker's leases on the jobs that it works on; (tenant, job id) → (attempt, cancel requested).
+
+    What isn't in the answer has ended or is another's. A job that it doesn't name isn't renewed, whatever the rows
+    say: an attempt that broke must lose its lease while its worker lives on.
+    """
     rows = await conn.execute(
-        text("SELECT * FROM jobs.heartbeat(:worker, :lease)"),
-        {"worker": worker, "lease": lease_s},
+        text("SELECT * FROM jobs.heartbeat(:worker, :lease, CAST(:tenants AS text[]), CAST(:jobs AS text[]))"),
+        {
+            "worker": worker,
+            "lease": lease_s,
+            "tenants": [tenant for tenant, _ in held],
+            "jobs": [job_id for _, job_id in held],
+        },
     )
     return {(row.tenant, row.job_id): (row.attempt, row.cancel_requested) for row in rows}
 

@@ -130,12 +130,14 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     RETURNING j.tenant, j.job_id
 $$;
 
--- A heartbeat renews the leases of what a worker holds and tells it what to cancel, and what it has lost.
-CREATE FUNCTION jobs.heartbeat(claimer text, lease_s double precision)
+-- A heartbeat renews the leases of what a worker works on and tells it what to cancel; what it has lost is left out.
+CREATE FUNCTION jobs.heartbeat(claimer text, lease_s double precision, tenants text[], jobs text[])
 RETURNS TABLE (tenant text, job_id text, attempt integer, cancel_requested boolean)
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     UPDATE jobs.job j SET lease_until = clock_timestamp() + make_interval(secs => lease_s)
-    WHERE j.worker = claimer AND j.state IN ('COMPILING', 'RESERVING', 'EXECUTING')
+    FROM unnest(tenants, jobs) AS held (tenant, job_id)
+    WHERE j.tenant = held.tenant AND j.job_id = held.job_id
+      AND j.worker = claimer AND j.state IN ('COMPILING', 'RESERVING', 'EXECUTING')
     RETURNING j.tenant, j.job_id, j.attempt, j.cancel_requested
 $$;
 
@@ -175,7 +177,7 @@ def upgrade() -> None:
     op.execute(CLAIM)
     for function in (
         "claim(text, double precision, integer)",
-        "heartbeat(text, double precision)",
+        "heartbeat(text, double precision, text[], text[])",
         "settle_states(integer)",
         "forget_keys()",
     ):
