@@ -115,7 +115,9 @@ def _run_until_stopped(part: Callable[[asyncio.Event], Coroutine[Any, Any, None]
             if not stop.is_set():
                 raise
 
-    asyncio.run(run())
+    import uvloop
+
+    uvloop.run(run())
 
 
 _PARTS: dict[str, Callable[[Settings, str], None]] = {

@@ -32,6 +32,8 @@ from hal_drivers.table import BackendConfig, DriversConfig, open_drivers, runnin
 log = logging.getLogger("qcos.worker")
 HEARTBEAT_S = 0.3
 REPORT_S = 5.0
+# What makes a job claimable, once it is sealed. (A job put back waits a while; the next look finds it.)
+CLAIMABLE = frozenset({"job:admission:allowed", "job:control:resumed"})
 AHEAD = 1  # jobs held beyond the simulators that can run: one compiles while another runs
 
 
@@ -45,7 +47,7 @@ async def run(settings: Settings, name: str, ready: Callable[[], None], stop: as
         name=f"qcos-{name}",
     )
     drivers = open_drivers(drivers_config(settings))
-    bell = Bell(database.app)
+    bell = Bell(database.app, lambda kinds: not kinds.isdisjoint(CLAIMABLE))
     try:
         async with running(drivers):
             worker = Worker(

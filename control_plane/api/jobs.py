@@ -271,7 +271,7 @@ async def events(socket: WebSocket[Principal, Any, Any], plane: Plane, live: Liv
     await socket.accept()
     told = 0
     try:
-        async with live.watch(socket.user.tenant, job_id) as watch:
+        async with live.watch(socket.user.tenant, job_id, each_move=True) as watch:
             while True:
                 for event in row["history"][told:]:
                     await socket.send_json(event)

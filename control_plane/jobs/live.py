@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import psycopg
@@ -51,11 +51,15 @@ class Watch:
 
 
 class Bell:
-    """Rings when the sealer has sealed a batch; run `listen` as a task. Its users also look by themselves."""
+    """Rings when the sealer has sealed what its owner waits for; run `listen` as a task. Its users also look by themselves.
 
-    def __init__(self, url: str) -> None:
+    A notification names the kinds of entries in a batch, or says `tokens` for time-stamps that came in.
+    """
+
+    def __init__(self, url: str, wanted: Callable[[frozenset[str]], bool]) -> None:
         """`url` is the app role's; the listener has a connection of its own."""
         self._conninfo = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        self._wanted = wanted
         self.rung = asyncio.Event()
 
     async def listen(self) -> None:
@@ -64,8 +68,9 @@ class Bell:
             with contextlib.suppress(psycopg.Error, OSError):
                 async with await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True) as conn:
                     await conn.execute(f"LISTEN {CHANNEL}")
-                    async for _ in conn.notifies():
-                        self.rung.set()
+                    async for notice in conn.notifies():
+                        if self._wanted(frozenset(notice.payload.split())):
+                            self.rung.set()
             await asyncio.sleep(IDLE_S)
 
 
@@ -75,21 +80,28 @@ class Live:
     def __init__(self, plane: Plane, url: str) -> None:
         """`url` is the app role's."""
         self._plane = plane
-        self._bell = Bell(url)
+        self._bell = Bell(url, self._concerns)
         self._watches: dict[Key, set[Watch]] = defaultdict(set)
+        self._each_move = 0
 
     @asynccontextmanager
-    async def watch(self, tenant: str, job_id: str) -> AsyncIterator[Watch]:
-        """Watch a job until the block ends."""
+    async def watch(self, tenant: str, job_id: str, *, each_move: bool = False) -> AsyncIterator[Watch]:
+        """Watch a job until the block ends: its end, or with `each_move` every move of it."""
         watch, key = Watch(), (tenant, job_id)
+        self._each_move += each_move
         self._watches[key].add(watch)
         self._bell.rung.set()
         try:
             yield watch
         finally:
+            self._each_move -= each_move
             self._watches[key].discard(watch)
             if not self._watches[key]:
                 del self._watches[key]
+
+    def _concerns(self, kinds: frozenset[str]) -> bool:
+        prefix = "job:" if self._each_move else "job:outcome:"
+        return "tokens" in kinds or any(kind.startswith(prefix) for kind in kinds)
 
     def ring(self) -> None:
         """There may be news."""
