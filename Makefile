@@ -79,6 +79,9 @@ check: $(VENV)/dev.stamp ## format, lint, types, policies, imports, generated fi
 format: $(VENV)/dev.stamp ## write the format that check wants
 	@$(PY) -m ruff format . && $(PY) -m ruff check --fix --quiet . ; if command -v opa >/dev/null; then opa fmt -w policies; fi
 
+generate: $(VENV)/dev.stamp ## write what is made from code: tables of docs/, docs/openapi.json
+	@$(PY) -m tests.docs.tables
+
 tools: ## opa and regal into .tools/bin, where Go is
 	@mkdir -p $(TOOLS)
 	@if [ -x $(TOOLS)/opa ] && [ -x $(TOOLS)/regal ]; then echo "[tools] opa and regal are in .tools/bin"; \

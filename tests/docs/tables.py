@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tables of the documentation that are made from code: `python -m tests.docs.tables` writes them again.
+
+A page holds a table between `<!-- NAME -->` and `<!-- /NAME -->`; a test holds each against what this module makes.
+"""
+
+import json
+import re
+from pathlib import Path
+
+from control_plane.app import openapi
+from control_plane.codes import CODES
+from control_plane.fields import FIELDS
+from control_plane.settings import Settings
+
+DOCS = Path(__file__).parents[2] / "docs"
+MEANS = {
+    "home": "where keys, passwords, logs and, in `dev`, the database lie",
+    "profile": "what is refused at start, see below",
+    "plane": "the plane's name in all evidence; outside `dev` it must be said",
+    "database_url": "the login that makes roles; without it, in `dev`, the wheel's PostgreSQL",
+    "database_connections": "pool of each API process",
+    "policy_engine": "see below",
+    "opa_bin": "the binary that `up` starts",
+    "opa_url": "an OPA sidecar instead",
+    "http_host": "where the API listens",
+    "http_port": "0 takes a free one",
+    "url": "for commands: the plane to speak to (environment only)",
+    "tsa_url": "an outside RFC 3161 authority instead of the own one",
+    "local_issuer": "the development issuer; false in other profiles",
+    "qpy": "take QPY circuits (version 13 on)",
+    "api_processes": "",
+    "workers": "",
+    "simulators": "circuits that a worker runs at a time",
+    "simulator_memory_mb": "the most that a circuit's run may use",
+    "job_deadline_s": "the longest run; bounds the price too",
+    "lease_s": "after this long without a heartbeat a worker's job is recovered",
+    "wait_limit_s": "the longest `?wait=`",
+    "max_body_bytes": "the largest request",
+    "rate_requests_per_s": "requests of one principal",
+    "rate_burst": "and how many at once",
+    "rate_bytes_per_s": "bytes of one principal; four seconds' worth at once",
+    "clock_skew_s": "how far issuers' clocks may be off",
+    "start_limit_s": "how long each part may take to start",
+}
+
+
+def settings() -> str:
+    """Key, environment, default, what is wanted, what it does."""
+    defaults = Settings()
+    rows = [
+        f"| `{name}` | `{field.environment}` | {_default(getattr(defaults, name))} | {field.wanted} | {MEANS[name]} |"
+        for name, field in FIELDS.items()
+    ]
+    return _table("| key | environment | default | wanted | what |", rows)
+
+
+def codes() -> str:
+    """Code, HTTP status, sentence, next step."""
+    rows = [f"| `{code}` | {m.status} | {m.sentence} | {m.next_step} |" for code, m in sorted(CODES.items())]
+    return _table("| code | status | means | next step |", rows)
+
+
+def routes() -> str:
+    """Method and path, and the summary that OpenAPI has."""
+    paths = json.loads(openapi())["paths"]
+    rows = [
+        f"| `{method.upper()} {path}` | {operation['summary']} |"
+        for path, methods in sorted(paths.items())
+        for method, operation in sorted(methods.items())
+    ]
+    return _table("| request | what |", rows)
+
+
+TABLES = {"operations.md": {"settings": settings}, "api.md": {"codes": codes, "routes": routes}}
+
+
+def made(page: str, text: str) -> str:
+    """The page with its tables made again."""
+    for name, table in TABLES[page].items():
+        block = f"<!-- {name} -->\n{table()}<!-- /{name} -->"
+        text, found = re.subn(f"<!-- {name} -->\n.*?<!-- /{name} -->", lambda _, block=block: block, text, flags=re.S)
+        assert found == 1, f"{page} has no place for {name}"
+    return text
+
+
+def _table(head: str, rows: list[str]) -> str:
+    return "\n".join([head, "|---" * (head.count("|") - 1) + "|", *rows]) + "\n"
+
+
+def _default(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{value:g}"
+        case _:
+            return f"`{value}`" if isinstance(value, str | Path) else str(value)
+
+
+def main() -> None:
+    """Write every page that differs, and the OpenAPI document."""
+    for page in TABLES:
+        path = DOCS / page
+        path.write_text(made(page, path.read_text(encoding="utf-8")), encoding="utf-8")
+    (DOCS / "openapi.json").write_bytes(openapi())
+
+
+if __name__ == "__main__":
+    main()
