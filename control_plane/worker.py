@@ -148,8 +148,10 @@ class Worker:
             return await claim(self.plane, self.name, free)
         except (SQLAlchemyError, OSError, MovedOn, QcosError) as error:
             log.warning("claim failed: %s", type(error).__name__)
-            await asyncio.sleep(HEARTBEAT_S)
-            return []
+        except Exception:  # as in _advance: the loop outlives any fault
+            log.exception("claim failed")
+        await asyncio.sleep(HEARTBEAT_S)
+        return []
 
     async def _rest(self, stop: asyncio.Event) -> None:
         """Until a seal, a free slot or the next look: new work is what a seal brings."""

@@ -200,6 +200,8 @@ def source_bytes(circuit: Circuit, field: str = "circuit.source") -> bytes:
         raise SpecInvalid([(field, "not base64 (RFC 4648 section 4)")]) from None
     if not data:
         raise SpecInvalid([(field, "empty")])
+    if base64.b64encode(data).decode() != circuit.source:  # one circuit has one text, and so one hash
+        raise SpecInvalid([(field, "not canonical base64: surplus padding or bits (RFC 4648 section 3.5)")])
     return data
 
 
@@ -297,18 +299,21 @@ def _member(key: str, value: Any) -> Any:
 def _out_of_domain(value: Any) -> Any:
     match value:
         case dict():
-            return {key: _restored(key, item) for key, item in value.items()}
+            several = "kind" in value  # a program has a list of parameter sets where a circuit has one set
+            return {key: _restored(key, item, several=several) for key, item in value.items()}
         case list():
             return [_out_of_domain(item) for item in value]
         case _:
             return value
 
 
-def _restored(key: str, value: Any) -> Any:
+def _restored(key: str, value: Any, *, several: bool) -> Any:
     if key == "precision":
         return float(value)
     if key != "parameters":
         return _out_of_domain(value)
-    if value and isinstance(value[0], list):
-        return [_restored(key, values) for values in value]
-    return {pair["name"]: float(pair["value"]) for pair in value}
+    return [_parameters(values) for values in value] if several else _parameters(value)
+
+
+def _parameters(pairs: list[dict[str, str]]) -> dict[str, float]:
+    return {pair["name"]: float(pair["value"]) for pair in pairs}
