@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 from litestar import Request, Response, get, put
+from litestar.di import NamedDependency
 from msgspec import Struct
 
 import finops.store
@@ -39,7 +40,7 @@ _decoder = msgspec.json.Decoder(BudgetRequest)
     opt={"action": "budget:read"},
     summary="Budgets with what is held and captured",
 )
-async def show_budgets(request: Request[Principal, Any, Any], plane: Plane) -> Response[Any]:
+async def show_budgets(request: Request[Principal, Any, Any], plane: NamedDependency[Plane]) -> Response[Any]:
     """The budgets that the caller may see, in their present window."""
     async with plane.transaction(request.user.tenant) as conn:
         views = await finops.store.show(conn, request.user.tenant, plane.now())
@@ -47,7 +48,7 @@ async def show_budgets(request: Request[Principal, Any, Any], plane: Plane) -> R
 
 
 @put("/budgets", opt={"action": "budget:set"}, summary="Set a budget")
-async def set_budget(request: Request[Principal, Any, Any], plane: Plane) -> Response[Any]:
+async def set_budget(request: Request[Principal, Any, Any], plane: NamedDependency[Plane]) -> Response[Any]:
     """Set a budget's limit; below its spend is allowed and stops new holds."""
     asked = decode(await request.body(), _decoder, code="request_invalid")
     scope = parse_scope(asked.scope)

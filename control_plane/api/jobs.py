@@ -14,9 +14,10 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response, WebSocket, get, post, websocket
+from litestar.di import NamedDependency
 from litestar.exceptions import WebSocketDisconnect
 from litestar.openapi.spec import OpenAPIMediaType, Operation, Reference, RequestBody
-from litestar.params import HeaderParameter, QueryParameter
+from litestar.params import FromPath, HeaderParameter, QueryParameter
 
 from control_plane.auth.access import may, require, visible
 from control_plane.auth.principal import Principal
@@ -67,8 +68,8 @@ IdempotencyKey = Annotated[
 )
 async def submit(
     request: Request[Principal, Any, Any],
-    plane: Plane,
-    live: Live,
+    plane: NamedDependency[Plane],
+    live: NamedDependency[Live],
     idempotency_key: IdempotencyKey = None,
     dry_run: Annotated[bool, QueryParameter(description="Price and decide; write nothing.")] = False,
     wait: Wait = None,
@@ -127,7 +128,7 @@ def _why(reason: Mapping[str, Any]) -> str:
 @get("/jobs", opt={"action": "job:read"}, summary="List jobs, newest first")
 async def list_jobs(
     request: Request[Principal, Any, Any],
-    plane: Plane,
+    plane: NamedDependency[Plane],
     in_state: Annotated[State | None, QueryParameter(name="state")] = None,
     project: Annotated[str | None, QueryParameter(max_length=128, pattern=r"^[^\x00]*$")] = None,
     limit: Annotated[int, QueryParameter(ge=1, le=1000)] = PAGE,
@@ -174,9 +175,9 @@ def _from_cursor(cursor: str | None) -> tuple[dt.datetime, str] | None:
 @get("/jobs/{job_id:str}", opt={"action": "job:read"}, summary="Show a job")
 async def show(
     request: Request[Principal, Any, Any],
-    plane: Plane,
-    live: Live,
-    job_id: str,
+    plane: NamedDependency[Plane],
+    live: NamedDependency[Live],
+    job_id: FromPath[str],
     wait: Wait = None,
 ) -> Response[Any]:
     """The job with its decision, history, route and cost; `wait` returns when it has ended, or the time is over."""
@@ -189,7 +190,9 @@ async def show(
     opt={"action": "result:read"},
     summary="The result of a completed job",
 )
-async def result(request: Request[Principal, Any, Any], plane: Plane, job_id: str) -> Response[Any]:
+async def result(
+    request: Request[Principal, Any, Any], plane: NamedDependency[Plane], job_id: FromPath[str]
+) -> Response[Any]:
     """Counts in Qiskit's order; 409 `evidence_pending` until the evidence is sealed (I1)."""
     row = await _find(plane, request.user, job_id, "result:read")
     state = shown_state(row)
@@ -224,7 +227,9 @@ def quantum_result(job_id: str, raw: Mapping[str, Any]) -> dict[str, Any]:
     media_type="application/json",
     summary="The signed evidence bundle",
 )
-async def bundle(request: Request[Principal, Any, Any], plane: Plane, job_id: str) -> Response[bytes]:
+async def bundle(
+    request: Request[Principal, Any, Any], plane: NamedDependency[Plane], job_id: FromPath[str]
+) -> Response[bytes]:
     """The bundle file, canonical JSON; verify it offline with `qcos verify`."""
     row = await _find(plane, request.user, job_id, "evidence:read")
     async with plane.transaction(request.user.tenant) as conn:
@@ -240,10 +245,10 @@ async def bundle(request: Request[Principal, Any, Any], plane: Plane, job_id: st
 )
 async def control(
     request: Request[Principal, Any, Any],
-    plane: Plane,
-    live: Live,
-    job_id: str,
-    what: str,
+    plane: NamedDependency[Plane],
+    live: NamedDependency[Live],
+    job_id: FromPath[str],
+    what: FromPath[str],
 ) -> Response[Any]:
     """Apply a control signal; the answer shows the job as it is then."""
     signals: dict[str, tuple[Signal, str]] = {
@@ -265,7 +270,12 @@ async def control(
 
 
 @websocket("/jobs/{job_id:str}/events", opt={"action": "job:read"})
-async def events(socket: WebSocket[Principal, Any, Any], plane: Plane, live: Live, job_id: str) -> None:
+async def events(
+    socket: WebSocket[Principal, Any, Any],
+    plane: NamedDependency[Plane],
+    live: NamedDependency[Live],
+    job_id: FromPath[str],
+) -> None:
     """Each move of the job as {seq, state, at}, from the first on; closes after the last."""
     row = await _find(plane, socket.user, job_id, "job:read")
     await socket.accept()

@@ -8,6 +8,8 @@ import re
 from typing import Any
 
 from litestar import Request, Response, get
+from litestar.di import NamedDependency
+from litestar.params import FromPath
 
 import ledger.store
 from control_plane import trust
@@ -29,7 +31,7 @@ TEXT = "text/plain"
     media_type=TEXT,
     summary="The newest checkpoint",
 )
-async def checkpoint(request: Request[Principal, Any, Any], plane: Plane) -> Response[bytes]:
+async def checkpoint(request: Request[Principal, Any, Any], plane: NamedDependency[Plane]) -> Response[bytes]:
     """The newest signed note (C2SP tlog-checkpoint)."""
     async with plane.transaction(request.user.tenant) as conn:
         found = await ledger.store.latest_checkpoint(conn)
@@ -44,7 +46,9 @@ async def checkpoint(request: Request[Principal, Any, Any], plane: Plane) -> Res
     media_type="application/octet-stream",
     summary="A tile of the log's hashes",
 )
-async def tile(request: Request[Principal, Any, Any], plane: Plane, path: str) -> Response[bytes]:
+async def tile(
+    request: Request[Principal, Any, Any], plane: NamedDependency[Plane], path: FromPath[str]
+) -> Response[bytes]:
     """A hash tile (C2SP tlog-tiles); full tiles never change."""
     found = _TILE.fullmatch(path.strip("/"))
     if found is None:
@@ -72,7 +76,7 @@ async def tile(request: Request[Principal, Any, Any], plane: Plane, path: str) -
     media_type="application/json",
     summary="The plane's public keys",
 )
-async def trust_file(request: Request[Principal, Any, Any], plane: Plane) -> Response[bytes]:
+async def trust_file(request: Request[Principal, Any, Any], plane: NamedDependency[Plane]) -> Response[bytes]:
     """A trust file; deliver it apart from the evidence that it judges."""
     async with plane.transaction(request.user.tenant) as conn:
         keys = await ledger.store.keys(conn)

@@ -7,6 +7,7 @@ import asyncio
 from typing import Any
 
 from litestar import Request, Response, get
+from litestar.di import NamedDependency
 from sqlalchemy import text
 
 import ledger.store
@@ -36,7 +37,7 @@ async def health() -> dict[str, str]:
 
 
 @get("/ready", opt={"action": "public"}, summary="Ready, dependency by dependency")
-async def ready(plane: Plane) -> Response[Any]:
+async def ready(plane: NamedDependency[Plane]) -> Response[Any]:
     """200 if a job could be admitted, run and sealed now; else 503 with what is missing."""
     checks = {"database": await _database(plane), "policy": await _policy(plane)}
     ok = all(check["ok"] for check in checks.values())
@@ -65,7 +66,7 @@ async def _policy(plane: Plane) -> dict[str, Any]:
 
 
 @get("/whoami", opt={"action": "whoami"}, summary="The caller's identity and rights")
-async def whoami(request: Request[Principal, Any, Any], plane: Plane) -> dict[str, Any]:
+async def whoami(request: Request[Principal, Any, Any], plane: NamedDependency[Plane]) -> dict[str, Any]:
     """Subject, tenant, roles, and the projects of the tenant in which the caller has a role."""
     principal = request.user
     async with plane.transaction(principal.tenant) as conn:
@@ -87,7 +88,7 @@ async def whoami(request: Request[Principal, Any, Any], plane: Plane) -> dict[st
     opt={"action": "backend:read"},
     summary="Backends and why each is up or down",
 )
-async def backends(request: Request[Principal, Any, Any], plane: Plane) -> list[dict[str, Any]]:
+async def backends(request: Request[Principal, Any, Any], plane: NamedDependency[Plane]) -> list[dict[str, Any]]:
     """The registry, by id."""
     async with plane.transaction(request.user.tenant) as conn:
         rows = await store.backends(conn, store.BACKEND_STALE_S)
