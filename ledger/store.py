@@ -122,15 +122,20 @@ async def put_blobs(conn: AsyncConnection, tenant: str, blobs: Iterable[SealedBl
         )
 
 
-_BLOB = text("""
+_BLOBS = text("""
     SELECT tenant, commitment, nonce, wrapped_key, ciphertext FROM ledger.blob
-    WHERE tenant = :tenant AND commitment = :commitment AND wrapped_key IS NOT NULL""")
+    WHERE tenant = :tenant AND commitment = ANY(:commitments) AND wrapped_key IS NOT NULL""")
+
+
+async def blobs(conn: AsyncConnection, tenant: str, commitments: Collection[str]) -> dict[str, SealedBlob]:
+    """Stored blobs by commitment; one that isn't there, or whose key is erased, is left out."""
+    rows = await conn.execute(_BLOBS, {"tenant": tenant, "commitments": list(commitments)})
+    return {row.commitment: SealedBlob(*row) for row in rows}
 
 
 async def blob(conn: AsyncConnection, tenant: str, commitment: str) -> SealedBlob | None:
     """A stored blob; None if there is none or its key is erased."""
-    row = (await conn.execute(_BLOB, {"tenant": tenant, "commitment": commitment})).one_or_none()
-    return SealedBlob(*row) if row else None
+    return (await blobs(conn, tenant, (commitment,))).get(commitment)
 
 
 _TENANT_KEY = text("SELECT wrapped FROM ledger.tenant_key WHERE tenant = :tenant")
@@ -166,12 +171,8 @@ async def sealed(conn: AsyncConnection, entry_ids: Collection[str]) -> set[str]:
     return {str(entry_id) for entry_id in rows.scalars()}
 
 
-_SIGNATURE_COLUMNS = (
-    """bundle_id::text, tenant, entry_id::text, "index", level, pae_mu, mldsa65, pae_sha256, p256"""
-)
-_SIGNATURE = text(
-    f"SELECT {_SIGNATURE_COLUMNS} FROM ledger.signature WHERE bundle_id = CAST(:bundle_id AS uuid)"
-)
+_SIGNATURE_COLUMNS = """bundle_id::text, tenant, entry_id::text, "index", level, pae_mu, mldsa65, pae_sha256, p256"""
+_SIGNATURE = text(f"SELECT {_SIGNATURE_COLUMNS} FROM ledger.signature WHERE bundle_id = CAST(:bundle_id AS uuid)")
 
 
 async def signature(conn: AsyncConnection, bundle_id: str) -> StoredSignature | None:
@@ -263,14 +264,10 @@ _ENTRIES = text("""
     WHERE "index" >= :start AND "index" < :end ORDER BY "index" LIMIT :count""")
 _CHECKPOINTS = text("""
     SELECT size, root, note FROM ledger.checkpoint WHERE size > :start AND size <= :end ORDER BY size""")
-_SIGNATURES = text(
-    f'SELECT {_SIGNATURE_COLUMNS} FROM ledger.signature WHERE "index" >= :start AND "index" < :end'
-)
+_SIGNATURES = text(f'SELECT {_SIGNATURE_COLUMNS} FROM ledger.signature WHERE "index" >= :start AND "index" < :end')
 
 
-async def stream_entries(
-    conn: AsyncConnection, start: int = 0, end: int | None = None
-) -> AsyncIterator[StoredEntry]:
+async def stream_entries(conn: AsyncConnection, start: int = 0, end: int | None = None) -> AsyncIterator[StoredEntry]:
     """Entries in log order from `start` (to before `end`), a page at a time: entries are immutable, so are
     pages.
     """
@@ -311,9 +308,7 @@ _PIECES = text("""
     WHERE level = :level AND "index" >= :start AND "index" < :end ORDER BY "index", start""")
 
 
-async def tile_pieces(
-    conn: AsyncConnection, level: int, start: int, end: int
-) -> list[tuple[int, int, int, bytes]]:
+async def tile_pieces(conn: AsyncConnection, level: int, start: int, end: int) -> list[tuple[int, int, int, bytes]]:
     """The rows (level, index, start, hashes) of one level's tiles in [start, end), as they were written."""
     rows = await conn.execute(_PIECES, {"level": level, "start": start, "end": end})
     return [(row[0], row[1], row[2], row[3]) for row in rows]

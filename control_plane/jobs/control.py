@@ -13,8 +13,8 @@ from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.errors import Refused
 from control_plane.jobs import settle, store, transition
+from control_plane.jobs import spec as specs
 from control_plane.jobs.envelope import Signal
-from control_plane.jobs.run import read_spec
 from control_plane.jobs.state import ACTIVE
 
 
@@ -42,7 +42,9 @@ async def _cancel(plane: Plane, conn: Any, job: dict[str, Any]) -> None:
     if job["state"] in ACTIVE:
         await store.request_cancel(conn, job["job_id"])
     else:
-        await settle.canceled(plane, conn, job, await read_spec(plane, conn, job))
+        submitted = await settle.read_submitted(plane, conn, job)
+        spec = specs.from_canonical(submitted.spec)
+        await settle.settle(plane, conn, job, spec, submitted, settle.Cancellation())
 
 
 async def _shift(

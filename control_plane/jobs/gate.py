@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 import ledger.store
 from control_plane.context import Plane
@@ -41,11 +42,10 @@ class Chosen(msgspec.Struct, frozen=True):
     considered: tuple[Considered, ...]
 
 
-async def choose(plane: Plane, job: Mapping[str, Any], spec: JobSpec) -> Chosen:
+async def choose(plane: Plane, conn: AsyncConnection, job: Mapping[str, Any], spec: JobSpec) -> Chosen:
     """Route the job; raises BackendUnavailable while what it may use is offline."""
-    async with plane.transaction(job["tenant"]) as conn:
-        rows = await plane.known.backends(conn)
-        card = await plane.known.card(conn, job["tenant"], job["rate_card"])
+    rows = await plane.known.backends(conn)
+    card = await plane.known.card(conn, job["tenant"], job["rate_card"])
     candidates = priced(rows, card, spec.executions, plane.settings.job_deadline_s)
     circuit = specs.single_sampler(spec)
     found = route(

@@ -51,9 +51,10 @@ class Watch:
 
 
 class Bell:
-    """Rings when the sealer has sealed what its owner waits for; run `listen` as a task. Its users also look by themselves.
+    """Rings when the sealer has sealed what its owner waits for; run `listen` as a task.
 
-    A notification names the kinds of entries in a batch, or says `tokens` for time-stamps that came in.
+    Its users also look by themselves now and then. A notification names the kinds of entries in a batch, or says
+    `tokens` for time-stamps that came in.
     """
 
     def __init__(self, url: str, wanted: Callable[[frozenset[str]], bool]) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import logging
 import secrets
 from collections.abc import Mapping
@@ -27,10 +28,11 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from control_plane.context import Plane
+from control_plane.errors import Refused
 from control_plane.jobs import gate, settle, store, transition
 from control_plane.jobs import spec as specs
 from control_plane.jobs.spec import JobSpec
-from control_plane.jobs.state import ACTIVE
+from control_plane.jobs.state import ACTIVE, State
 from control_plane.jobs.transition import MovedOn
 from control_plane.policy.decision import PolicyUnavailable
 from hal_drivers.base import (
@@ -48,16 +50,25 @@ from hal_drivers.base import (
     Unknown,
 )
 from hal_drivers.errors import BackendUnavailable, DriverError
+from ledger.errors import LedgerError
 
 log = logging.getLogger("qcos.worker")
 POLL_S = 5.0
+BACKEND_WAIT_S = 1.0  # before a job whose backends are away is looked at again
+UNREADABLE_S = 60.0
+MAX_ATTEMPTS = 10  # a job that breaks each worker that takes it ends here
 
 
 class Claimed(msgspec.Struct, frozen=True):
-    """A job that this worker holds: its row as of the claim, and what to do with it."""
+    """A job that this worker holds: its row as of the claim, what was submitted, and where it will run.
+
+    `route` is None where a lost worker had committed its intent: the job is found again, not routed.
+    """
 
     row: dict[str, Any]
     spec: JobSpec
+    submitted: settle.Submitted
+    route: gate.Chosen | None
 
 
 async def claim(plane: Plane, worker: str, at_most: int) -> list[Claimed]:
@@ -67,35 +78,46 @@ async def claim(plane: Plane, worker: str, at_most: int) -> list[Claimed]:
         for tenant, job_id in await store.claim(conn, worker, plane.settings.lease_s, at_most):
             await store.serve(conn, tenant)
             row = await store.lock(conn, job_id)
-            if row is None:
-                continue
-            job = dict(row)
-            if job["state"] in ACTIVE and job["token"] is None:
-                await transition.requeue(plane, conn, job, "lost_worker")
-            elif job["state"] in ACTIVE:
-                claimed.append(Claimed(job, await read_spec(plane, conn, job)))
-            elif job["cancel_requested"]:
-                await settle.canceled(plane, conn, job, await read_spec(plane, conn, job))
-            else:
-                spec = await read_spec(plane, conn, job)
-                job["attempt"] += 1
-                await transition.move(
-                    plane,
-                    conn,
-                    job,
-                    ("COMPILING",),
-                    "job:attempt:started",
-                    worker=worker,
-                    attempt=job["attempt"],
-                )
-                claimed.append(Claimed(job, spec))
+            if row is not None and (found := await _take(plane, conn, dict(row), worker)) is not None:
+                claimed.append(found)
     return claimed
 
 
-async def read_spec(plane: Plane, conn: AsyncConnection, job: Mapping[str, Any]) -> JobSpec:
-    """The spec as accepted, from its blob."""
-    opened = await plane.vault.read(conn, job["tenant"], job["spec_blob"])
-    return specs.from_canonical(opened.content)
+async def _take(plane: Plane, conn: AsyncConnection, job: dict[str, Any], worker: str) -> Claimed | None:
+    """What a worker does with a job that it has just leased; None where there is nothing to run now."""
+    if job["state"] in ACTIVE and job["token"] is None:
+        await transition.requeue(plane, conn, job, "lost_worker")
+        return None
+    try:
+        submitted = await settle.read_submitted(plane, conn, job)
+        spec = specs.from_canonical(submitted.spec)
+    except (Refused, LedgerError) as error:
+        # Without its spec a job can be neither run nor ended with evidence: passed over and told, time and again.
+        log.warning("job %s can't be read: %s", job["job_id"], error)
+        await store.postpone(conn, job["job_id"], plane.now() + dt.timedelta(seconds=UNREADABLE_S))
+        return None
+    if job["state"] in ACTIVE:
+        return Claimed(job, spec, submitted, None)
+    if job["cancel_requested"]:
+        await settle.settle(plane, conn, job, spec, submitted, settle.Cancellation())
+        return None
+    if job["attempt"] >= MAX_ATTEMPTS:
+        lost = settle.Failure("job_lost", f"{MAX_ATTEMPTS} attempts ended without an outcome")
+        await settle.settle(plane, conn, job, spec, submitted, lost)
+        return None
+    try:
+        route = await gate.choose(plane, conn, job, spec)
+    except BackendUnavailable:
+        await store.postpone(conn, job["job_id"], plane.now() + dt.timedelta(seconds=BACKEND_WAIT_S))
+        return None
+    job["attempt"] += 1
+    started = {
+        "worker": worker,
+        "attempt": job["attempt"],
+        "route": msgspec.to_builtins(list(route.considered)),
+    }
+    await transition.move(plane, conn, job, ("COMPILING",), "job:attempt:started", **started)
+    return Claimed(job, spec, submitted, route)
 
 
 class Run:
@@ -103,12 +125,8 @@ class Run:
 
     def __init__(self, plane: Plane, drivers: Mapping[str, Driver], claimed: Claimed) -> None:
         """Hold what the attempt needs; nothing starts here."""
-        self.plane, self.drivers, self.job, self.spec = (
-            plane,
-            drivers,
-            claimed.row,
-            claimed.spec,
-        )
+        self.plane, self.drivers, self.claimed = plane, drivers, claimed
+        self.job, self.spec = claimed.row, claimed.spec
         self._canceled = asyncio.Event()
         self._lost = False
 
@@ -129,10 +147,10 @@ class Run:
     async def advance(self) -> None:
         """Take the job as far as it goes; raises MovedOn where another worker has it."""
         try:
-            if self.job["token"] is not None:
+            if self.claimed.route is None:
                 await self._recover()
             else:
-                await self._first()
+                await self._first(self.claimed.route)
         except (BackendUnavailable, PolicyUnavailable) as error:
             if self.job["token"] is None:
                 await self._put_back(error.code)
@@ -141,10 +159,9 @@ class Run:
                 # again and the token asked for again, for as long as the backend is away.
                 log.warning("job %s waits for its backend: %s", self.job["job_id"], error)
 
-    async def _first(self) -> None:
+    async def _first(self, route: gate.Chosen) -> None:
         job = self.job
         try:
-            route = await gate.choose(self.plane, job, self.spec)
             driver = self.drivers[route.chosen.id]
             compiled = await self._compile(driver, route.chosen.id)
             await gate.judge(self.plane, job, self.spec, compiled)
@@ -190,34 +207,23 @@ class Run:
     async def _intend(self, route: gate.Chosen, compiled: Compiled) -> bool:
         """Step 4: the token is durable before the backend hears of it. False where a cancel came first."""
         job = self.job
+        handed = {"token": f"{job['attempt']}-{secrets.token_hex(16)}", "backend": route.chosen.id}
+        told = {
+            **handed,
+            "price": {"amount": store.numeric(job["hold_amount"]), "currency": job["currency"]},
+            "compiled": settle.artefact_hash(compiled),
+        }
+        steps: tuple[State, ...] = ("RESERVING", "EXECUTING")
         async with self._transaction() as conn:
-            row = await store.lock(conn, job["job_id"])
-            if row is None or row["seq"] != job["seq"] or row["attempt"] != job["attempt"]:
-                raise MovedOn
-            if row["cancel_requested"]:
+            try:
+                await transition.move(
+                    self.plane, conn, job, steps, "job:dispatch:intended", told=told, unless_canceled=True, **handed
+                )
+            except MovedOn:
+                row = await store.lock(conn, job["job_id"])
+                if row is None or row["seq"] != job["seq"] or not row["cancel_requested"]:
+                    raise
                 return False
-            job["token"] = f"{job['attempt']}-{secrets.token_hex(16)}"
-            job["route"] = msgspec.to_builtins(list(route.considered))
-            job["backend"] = route.chosen.id
-            told = {
-                "backend": job["backend"],
-                "token": job["token"],
-                "price": {
-                    "amount": store.numeric(job["hold_amount"]),
-                    "currency": job["currency"],
-                },
-                "compiled": settle.artefact_hash(compiled),
-            }
-            columns = {name: job[name] for name in ("token", "route", "backend")}
-            await transition.move(
-                self.plane,
-                conn,
-                job,
-                ("RESERVING", "EXECUTING"),
-                "job:dispatch:intended",
-                told=told,
-                **columns,
-            )
         return True
 
     async def _watch(self, driver: Driver, handle: Handle, compiled: Compiled | None) -> None:
@@ -304,14 +310,11 @@ class Run:
             await transition.requeue(self.plane, conn, self.job, cause)
 
     async def _end(self, end: settle.End) -> None:
-        """Step 7, in one transaction."""
+        """Step 7, in one transaction; raises MovedOn where another worker has written meanwhile."""
         if self._lost:
             raise MovedOn
         async with self._transaction() as conn:
-            row = await store.lock(conn, self.job["job_id"])
-            if row is None or row["seq"] != self.job["seq"] or row["attempt"] != self.job["attempt"]:
-                raise MovedOn
-            await settle.settle(self.plane, conn, self.job, self.spec, end)
+            await settle.settle(self.plane, conn, self.job, self.spec, self.claimed.submitted, end)
 
     def _transaction(self) -> Any:
         return self.plane.transaction(self.job["tenant"])

@@ -21,11 +21,11 @@ import finops.store
 import ledger.store
 from control_plane import environment
 from control_plane.context import Plane
-from control_plane.errors import Refused
 from control_plane.jobs import evidence, store
 from control_plane.jobs.evidence import Content
 from control_plane.jobs.spec import JobSpec
 from control_plane.jobs.state import moves
+from control_plane.jobs.transition import MovedOn
 from finops.facts import Fact, fact
 from finops.rates import Charge, RateCard, charge
 from hal_drivers.base import Calibration, Compiled, Outcome
@@ -68,13 +68,26 @@ def artefact_hash(compiled: Compiled) -> str:
     return sha256(compiled.artefact)
 
 
-async def canceled(plane: Plane, conn: AsyncConnection, job: dict[str, Any], spec: JobSpec) -> None:
-    """End a job that no worker has started."""
-    await settle(plane, conn, job, spec, Cancellation())
+class Submitted(Struct, frozen=True):
+    """What was submitted and judged, as its blobs hold it."""
+
+    spec: bytes
+    decision_input: bytes
 
 
-async def settle(plane: Plane, conn: AsyncConnection, job: dict[str, Any], spec: JobSpec, end: End) -> None:
-    """Write the end of a job whose row the caller has locked; commits with the caller's transaction."""
+async def read_submitted(plane: Plane, conn: AsyncConnection, job: Mapping[str, Any]) -> Submitted:
+    """Open a job's two blobs; raises Refused `content_erased` where they are gone."""
+    spec, judged = await plane.vault.read_all(conn, job["tenant"], (job["spec_blob"], job["input_blob"]))
+    return Submitted(spec.content, judged.content)
+
+
+async def settle(
+    plane: Plane, conn: AsyncConnection, job: dict[str, Any], spec: JobSpec, submitted: Submitted, end: End
+) -> None:
+    """Write the end of a job; commits with the caller's transaction. Raises MovedOn where the row has moved on.
+
+    The job's row is locked before its budgets, as everywhere.
+    """
     match end:
         case Success():
             final: Final = "COMPLETED"
@@ -94,9 +107,7 @@ async def settle(plane: Plane, conn: AsyncConnection, job: dict[str, Any], spec:
         "outcome_entry": str(uuid.uuid4()),
         "final": final,
     }
-    spec_bytes = (await plane.vault.read(conn, job["tenant"], job["spec_blob"])).content
-    input_bytes = (await plane.vault.read(conn, job["tenant"], job["input_blob"])).content
-    contents = [evidence.spec_content(spec_bytes), evidence.input_content(input_bytes)]
+    contents = [evidence.spec_content(submitted.spec), evidence.input_content(submitted.decision_input)]
     level: Literal["full", "standard", "sealed"] = job["level"] if job["token"] is not None else "sealed"
     if isinstance(end, Success):
         card = await plane.known.card(conn, job["tenant"], job["rate_card"])
@@ -111,26 +122,7 @@ async def settle(plane: Plane, conn: AsyncConnection, job: dict[str, Any], spec:
         job["error"] = {"code": ended.error.code, "detail": ended.error.detail} if ended.error else None
     record = evidence.predicate(plane, job, spec, ended, contents, history)
     artefacts, proof = await _keep(plane, conn, job, contents, record, level)
-    # The budgets are locked from here to the commit, so this comes late (decision 6).
-    settled = await _money(conn, job, charged, parked=isinstance(end, Uncertainty))
     job["cost_amount"] = charged.amount if charged else Decimal(0)
-    body: dict[str, Any] = {
-        "job_id": job["job_id"],
-        "attempt": job["attempt"],
-        "events": msgspec.to_builtins(list(events)),
-        "final": final,
-        "bundle_id": job["bundle_id"],
-        "backend": job["backend"],
-        "error": job["error"]["code"] if job["error"] else None,
-        "cost": {
-            "amount": store.numeric(job["cost_amount"]),
-            "currency": job["currency"],
-        },
-        "rate_card": job["rate_card"],
-        "settle": settled,
-        "facts": [one.record() for one in facts(job, end)] if isinstance(end, Success) else [],
-        "output_hash": ended.output_hash,
-    }
     columns = (
         "bundle_id",
         "outcome_entry",
@@ -150,7 +142,26 @@ async def settle(plane: Plane, conn: AsyncConnection, job: dict[str, Any], spec:
         **{name: job[name] for name in columns},
     )
     if not moved:
-        raise Refused("transition_refused", "the job has moved on")
+        raise MovedOn
+    # The budgets are locked from here to the commit, so this comes late (decision 6).
+    settled = await _money(conn, job, charged, parked=isinstance(end, Uncertainty))
+    body: dict[str, Any] = {
+        "job_id": job["job_id"],
+        "attempt": job["attempt"],
+        "events": msgspec.to_builtins(list(events)),
+        "final": final,
+        "bundle_id": job["bundle_id"],
+        "backend": job["backend"],
+        "error": job["error"]["code"] if job["error"] else None,
+        "cost": {
+            "amount": store.numeric(job["cost_amount"]),
+            "currency": job["currency"],
+        },
+        "rate_card": job["rate_card"],
+        "settle": settled,
+        "facts": [one.record() for one in facts(job, end)] if isinstance(end, Success) else [],
+        "output_hash": ended.output_hash,
+    }
     pending = Pending(
         entry_id=job["outcome_entry"],
         tenant=job["tenant"],

@@ -141,9 +141,12 @@ async def advance(
     *,
     seq: int,
     events: Sequence[Event],
+    unless_canceled: bool = False,
     **columns: Any,
 ) -> bool:
     """Apply `events` to a row whose last number is `seq`; False where it has moved on without the caller.
+
+    With `unless_canceled` it is False too where a cancel has been asked for.
 
     Each attempt begins with an event, so a worker that lost its lease finds another number here.
     """
@@ -153,15 +156,21 @@ async def advance(
         "seq": events[-1].seq,
         "history": job.c.history.op("||")(told),
     }
-    statement = (
-        job.update().where(and_(job.c.job_id == job_id, job.c.seq == seq)).values(**changes).returning(job.c.job_id)
-    )
+    where = [job.c.job_id == job_id, job.c.seq == seq]
+    if unless_canceled:
+        where.append(job.c.cancel_requested.is_(False))
+    statement = job.update().where(and_(*where)).values(**changes).returning(job.c.job_id)
     return (await conn.execute(statement)).first() is not None
 
 
 async def serve(conn: AsyncConnection, tenant: str) -> None:
     """From here on this transaction sees `tenant`'s rows: a worker's, after a claim."""
     await conn.execute(text("SELECT set_config('qcos.tenant', :tenant, true)"), {"tenant": tenant})
+
+
+async def postpone(conn: AsyncConnection, job_id: str, until: dt.datetime) -> None:
+    """Leave a claimed job where it is, to be claimed again after `until`; nothing has happened that an entry tells."""
+    await conn.execute(job.update().where(job.c.job_id == job_id).values(worker=None, lease_until=until))
 
 
 async def request_cancel(conn: AsyncConnection, job_id: str) -> None:

@@ -33,12 +33,15 @@ async def move(
     *,
     actor: str | None = None,
     told: dict[str, Any] | None = None,
+    unless_canceled: bool = False,
     **columns: Any,
 ) -> None:
     """Lead a job through `targets` and tell it; `job` follows. Raises MovedOn, or TransitionRefused by the ruleset."""
     now = plane.now()
     events = moves(job["state"], job["seq"], targets, timestamp(now))
-    if not await store.advance(conn, job["job_id"], seq=job["seq"], events=events, **columns):
+    if not await store.advance(
+        conn, job["job_id"], seq=job["seq"], events=events, unless_canceled=unless_canceled, **columns
+    ):
         raise MovedOn
     job.update(columns)
     told_events = msgspec.to_builtins(list(events))

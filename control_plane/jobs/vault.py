@@ -63,11 +63,13 @@ class Vault:
 
     async def read(self, conn: AsyncConnection, tenant: str, commitment: str) -> Opened:
         """Open a blob; raises Refused `content_erased` where its key or row is gone."""
-        blob = await ledger.store.blob(conn, tenant, commitment)
-        if blob is None:
-            raise Refused(
-                "content_erased",
-                "the content was erased; its commitment stays in the ledger",
-            )
-        salt, content = open_blob(blob, await self.unlock(conn, tenant))
-        return Opened(salt, content)
+        (opened,) = await self.read_all(conn, tenant, (commitment,))
+        return opened
+
+    async def read_all(self, conn: AsyncConnection, tenant: str, commitments: Sequence[str]) -> list[Opened]:
+        """Open several blobs by one query, in the order asked for."""
+        found = await ledger.store.blobs(conn, tenant, commitments)
+        if len(found) != len(set(commitments)):
+            raise Refused("content_erased", "the content was erased; its commitment stays in the ledger")
+        key = await self.unlock(conn, tenant)
+        return [Opened(*open_blob(found[commitment], key)) for commitment in commitments]

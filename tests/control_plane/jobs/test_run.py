@@ -152,9 +152,11 @@ async def test_settling_twice_is_refused_and_charges_once(desk: Desk, driver: Fa
     await run.advance()
     paid, before = await desk.money(), desk.counts()
     for job in (stale, dict(await desk.row(job_id))):
-        with pytest.raises((QcosError, FinopsError)):
+        with pytest.raises((MovedOn, QcosError, FinopsError)):
             async with desk.plane.transaction("demo") as conn:
-                await settle.settle(desk.plane, conn, job, run.spec, settle.Failure("backend_failed", "again"))
+                await settle.settle(
+                    desk.plane, conn, job, run.spec, run.claimed.submitted, settle.Failure("backend_failed", "again")
+                )
     assert await desk.money() == paid
     assert desk.counts() == before
     assert await finish(desk, job_id) == "COMPLETED"
@@ -340,7 +342,7 @@ async def test_a_worker_takes_jobs_as_they_come_and_survives_one_that_breaks_it(
     """N9, N10: the loop itself: an attempt that raises what nobody foresaw is told in the log, the others end."""
     desk.plane = dataclasses.replace(desk.plane, settings=replace(desk.plane.settings, lease_s=0.5))
     driver.breaks["compile"] = RuntimeError("unforeseen")
-    worker = Worker(desk.plane, {"fake": driver}, "w1", Bell(desk.database.app), 2)
+    worker = Worker(desk.plane, {"fake": driver}, "w1", Bell(desk.database.app, lambda _: True), 2)
     stop = asyncio.Event()
     job_ids = [await desk.admitted() for _ in range(3)]
     serving = asyncio.create_task(worker.serve(stop))
@@ -354,11 +356,10 @@ async def test_a_worker_takes_jobs_as_they_come_and_survives_one_that_breaks_it(
 
 
 STEPS: dict[str, tuple[Any, str]] = {
-    "routed": (store, "backends"),
     "intended": (transition, "move"),
     "handle kept": (store, "keep_handle"),
     "settled: money": (finops.store, "settle"),
-    "settled: evidence": (evidence, "commit"),
+    "settled: evidence": (ledger.store, "put_blobs"),
     "settled: row": (store, "advance"),
     "settled: entry": (ledger.store, "append"),
 }
@@ -525,6 +526,30 @@ async def test_a_decision_of_another_revision_is_made_anew_at_the_gate(desk: Des
     await (await desk.attempt(driver)).advance()
     assert desk.kinds().count("policy:decision:allow") == 2
     assert await finish(desk, job_id) == "COMPLETED"
+
+
+async def test_one_unreadable_job_does_not_stop_the_others(
+    desk: Desk, driver: FakeDriver, caplog: pytest.LogCaptureFixture
+) -> None:
+    """N10: a spec whose content is gone is told and passed over; the queue goes on."""
+    broken = await desk.admitted()
+    sound = await desk.admitted()
+    blob = (await desk.row(broken))["spec_blob"]
+    desk.sql("DELETE FROM ledger.blob WHERE commitment = %s", blob)
+    assert [claimed.row["job_id"] for claimed in await desk.claim()] == [sound]
+    assert broken in caplog.text
+    assert await desk.claim() == []
+
+
+async def test_a_program_of_one_circuit_runs_as_the_circuit_would(desk: Desk, driver: FakeDriver) -> None:
+    """G1: the long form, with a set of parameters and without."""
+    for sets in ([], [{"theta": 0.5}]):
+        spec = bell()
+        spec["program"] = {"kind": "sampler", "circuits": [spec.pop("circuit")], "parameters": sets}
+        admission = await desk.submit(spec)
+        await desk.seal()
+        await (await desk.attempt(driver)).advance()
+        assert await finish(desk, admission.job_id) == "COMPLETED"
 
 
 async def test_two_claimers_never_share_a_job(desk: Desk) -> None:
