@@ -23,7 +23,19 @@ from control_plane import __version__
 
 _UNREACHABLE = frozenset({"plane_unreachable", "start_failed", "already_running", "port_in_use", "database_unusable"})
 _SIGNED_OUT = frozenset({"not_signed_in", "token_missing", "token_invalid", "token_expired"})
-_USAGE = frozenset({"usage", "unusable_input", "setting_invalid", "spec_invalid", "malformed_json"})
+_USAGE = frozenset(
+    {
+        "usage",
+        "unusable_input",
+        "setting_invalid",
+        "spec_invalid",
+        "malformed_json",
+        "request_invalid",
+        "body_too_large",
+        "amount_invalid",
+        "budget_invalid",
+    }
+)
 
 
 class Parser(argparse.ArgumentParser):

@@ -2,7 +2,8 @@
 """The database: its roles, the engine and the transaction.
 
 Enters: the password files that `provision` left in `QCOS_HOME/db`. Leaves: one URL a login (design decision 4).
-Every transaction names its tenant, or none; row-level security then shows that tenant's rows, or no rows (I7). No SQL of any table is here: each package has its own `store.py`.
+Every transaction names its tenant, or none; row-level security then shows that tenant's rows, or no rows (I7). No SQL
+of any table is here: each package has its own `store.py`.
 """
 
 from __future__ import annotations

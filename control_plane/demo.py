@@ -21,7 +21,7 @@ SPEC = Path(__file__).resolve().parents[1] / "examples" / "bell.json"
 BAR = 12
 
 
-class StepFailed(Exception):  # noqa: N818 - what a person is told
+class StepFailed(Exception):
     """A step did not do what it should."""
 
 
@@ -129,7 +129,7 @@ def _run(*words: str) -> subprocess.CompletedProcess[str]:
         if name in os.environ:
             environment[name] = os.environ[name]
     command = [sys.executable, "-m", "control_plane.cli", *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)  # noqa: S603 - our own words
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
 
 
 def _quiet(*words: str) -> None:

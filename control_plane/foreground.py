@@ -73,7 +73,7 @@ def _guarded(settings: Settings, *, as_json: bool, ready: int) -> int:
         home.end_leftovers(settings.home)
         code = asyncio.run(_run(settings, as_json=as_json, announced=announced))
         hold.release()
-    except Exception as error:  # this process has no caller: what it raises must become its exit code here
+    except Exception as error:  # noqa: BLE001 - this process has no caller: what it raises becomes its exit code
         code = complain(error, as_json=as_json)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Wires the parts of the plane that know nothing of it: keys made at the first start, the sealer, the authority of time.
+"""Wires the parts of the plane that know nothing of it: keys made at the first start, sealer, authority of time.
 
 Log and evidence keys are read by the sealer's process alone, the authority's key by its own (design decision 4).
 """

@@ -181,9 +181,9 @@ def _initdb(new: Cluster, password_file: Path) -> None:
         "--locale=C",
     ]
     command += ["--auth=scram-sha-256", f"--pwfile={password_file}"]
-    done = subprocess.run(  # noqa: S603 - the wheel's own binary, no shell
+    done = subprocess.run(
         command,
-        preexec_fn=new.who.enter,  # noqa: PLW1509 - the identity can only be entered between fork and exec
+        preexec_fn=new.who.enter,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -72,13 +72,13 @@ def _worker(settings: Settings, name: str) -> None:
     _run_until_stopped(lambda stop: worker.run(settings, name, ready, stop))
 
 
-def _sealer(settings: Settings, name: str) -> None:
+def _sealer(settings: Settings, _: str) -> None:
     from control_plane.parts import sealer
 
     _run_until_stopped(lambda stop: sealer(settings, stop, ready))
 
 
-def _tsa(settings: Settings, name: str) -> None:
+def _tsa(settings: Settings, _: str) -> None:
     import uvicorn
 
     from control_plane.parts import tsa_app

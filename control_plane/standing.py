@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `qcos status` says: the record that `up` keeps, checked against the processes, and the age of what isn't sealed."""
+"""What `qcos status` says: the record that `up` keeps, checked against the processes, and the age of the unsealed."""
 
 from __future__ import annotations
 

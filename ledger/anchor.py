@@ -33,14 +33,12 @@ from ledger.predicate import STATEMENT_COMMITMENT, pae, statement_bytes
 from ledger.timestamp import OPERATORS, Authority, Operator
 from ledger.trust import LoadedKey, Trust
 
-CLOCK_TOLERANCE = timedelta(
-    seconds=5
-)  # between the plane's, a provider's and an authority's clock; genTime is cut
+CLOCK_TOLERANCE = timedelta(seconds=5)  # between the plane's, a provider's and an authority's clock; genTime is cut
 FUTURE_TOLERANCE = timedelta(minutes=10)  # of the reader's clock
 _Key = TypeVar("_Key", MLDSA65PublicKey, ec.EllipticCurvePublicKey)
 
 
-class Unreached(LedgerError):  # noqa: N818 - the package names errors by what is the case
+class Unreached(LedgerError):
     """Nothing is wrong with it, but the trust file has no key or authority that could tell."""
 
     code = "unanchored"

@@ -94,17 +94,13 @@ async def _entries(conn: AsyncConnection, start: int, end: int) -> list[StoredEn
 _Tiles: TypeAlias = dict[tuple[int, int], bytes]  # hash of the complete node (level, index)
 
 
-async def _tiles(
-    conn: AsyncConnection, start: int, end: int, fail: Callable[[int | None, str], None]
-) -> _Tiles:
+async def _tiles(conn: AsyncConnection, start: int, end: int, fail: Callable[[int | None, str], None]) -> _Tiles:
     """The stored hashes in the tiles that leaves [start, end) have their place in, at each level."""
     found: _Tiles = {}
     level, height = 0, merkle.TILE_HEIGHT
     while end >> level * height:
         shift = (level + 1) * height
-        for _, tile, place, hashes in await store.tile_pieces(
-            conn, level, start >> shift, (end - 1 >> shift) + 1
-        ):
+        for _, tile, place, hashes in await store.tile_pieces(conn, level, start >> shift, (end - 1 >> shift) + 1):
             for at in range(0, len(hashes), merkle.HASH_BYTES):
                 node = tile * merkle.TILE_WIDTH + place + at // merkle.HASH_BYTES
                 kept = found.setdefault((level * height, node), hashes[at : at + merkle.HASH_BYTES])
@@ -132,17 +128,13 @@ async def _check_head(conn: AsyncConnection, audit: _Audit, head: bytes | None, 
 class _Audit:
     """The state of a walk through the log, and what was found."""
 
-    def __init__(
-        self, newest: StoredCheckpoint | None, log_keys: Sequence[bytes], evidence: EvidenceKeys
-    ) -> None:
+    def __init__(self, newest: StoredCheckpoint | None, log_keys: Sequence[bytes], evidence: EvidenceKeys) -> None:
         self.failures: list[Failure] = []
         self.checked = 0
         self.verifiers = checkpoint.verifiers(_origin(newest), log_keys)
         self._evidence = evidence
         self._edge = merkle.Edge()  # as the leaves say
-        self._tiled: merkle.Edge | None = (
-            None  # as the tiles say, where that differs since the last checkpoint
-        )
+        self._tiled: merkle.Edge | None = None  # as the tiles say, where that differs since the last checkpoint
         self._differ: list[int] = []  # the entries where it does
         self._lost = False  # a root could not be explained: later ones can't be compared
         self._batch_start = 0
@@ -229,9 +221,7 @@ class _Audit:
         if record.index != row.index:
             self.fail(row.index, f"the leaf says index {record.index}")
         said = (record.entry_id, record.tenant, record.tenant_index, record.kind)
-        for name, column, field in zip(
-            ("entry_id", "tenant", "tenant_index", "kind"), stored, said, strict=True
-        ):
+        for name, column, field in zip(("entry_id", "tenant", "tenant_index", "kind"), stored, said, strict=True):
             if column != field:
                 self.fail(row.index, f"column {name} is not what the leaf says")
         return record
@@ -282,9 +272,7 @@ class _Audit:
 
     def _signatures(self, index: int, row: StoredSignature) -> None:
         """Each signature is there that the level asks for, and good over the hash beside it."""
-        if (row.mldsa65 is not None) != (row.level != "sealed") or (row.p256 is not None) != (
-            row.level == "full"
-        ):
+        if (row.mldsa65 is not None) != (row.level != "sealed") or (row.p256 is not None) != (row.level == "full"):
             self.fail(index, f"the signatures are not those of level {row.level}")
         if row.mldsa65 is not None and not self._evidence.mldsa65_good(row.mldsa65, row.pae_mu or b""):
             self.fail(index, "the bundle's ML-DSA-65 signature is not good")

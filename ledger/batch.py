@@ -199,9 +199,7 @@ def lay(items: Sequence[Item], state: LogState) -> Laid:
                 rows.setdefault((tile_level, tile_index), (start, []))[1].append(found)
     return Laid(
         placed=tuple(placed),
-        tiles=tuple(
-            (level, index, start, b"".join(found)) for (level, index), (start, found) in rows.items()
-        ),
+        tiles=tuple((level, index, start, b"".join(found)) for (level, index), (start, found) in rows.items()),
         size=edge.size,
         root=edge.root(),
         edge=edge,
@@ -226,9 +224,7 @@ def _evidence(row: Row, draft: Draft, plane: Plane) -> Evidence | None:
         return None
     if row.level not in get_args(Level):
         raise EvidenceUnbound("no such evidence level")
-    evidence = Evidence(
-        bundle_id=row.bundle_id, level=cast("Level", row.level), statement=row.statement, salt=row.salt
-    )
+    evidence = Evidence(bundle_id=row.bundle_id, level=cast("Level", row.level), statement=row.statement, salt=row.salt)
     check_bound(draft, evidence)
     predicate = parse_statement(evidence.statement)
     claimed = (predicate.bundle_id, predicate.evidence_level, predicate.scope)

@@ -36,9 +36,7 @@ class SealedBlob(Struct, frozen=True):
     ciphertext: bytes
 
 
-def seal(
-    content: bytes, *, tenant: str, tenant_key: bytes, salt: bytes, key: bytes, nonce: bytes
-) -> SealedBlob:
+def seal(content: bytes, *, tenant: str, tenant_key: bytes, salt: bytes, key: bytes, nonce: bytes) -> SealedBlob:
     """Encrypt content under a key that is used for nothing else; salt and key 32 random bytes, nonce 12."""
     if (len(salt), len(key), len(nonce)) != (SALT_BYTES, KEY_BYTES, NONCE_BYTES):
         raise BlobInvalid("a salt, key or nonce of the wrong length")
@@ -65,9 +63,7 @@ def open_blob(sealed: SealedBlob, tenant_key: bytes) -> tuple[bytes, bytes]:
     """(salt, content) of a blob; BlobInvalid if anything about it changed or its key is erased."""
     try:
         key = aes_key_unwrap(tenant_key, sealed.wrapped_key)
-        plain = AESGCM(key).decrypt(
-            sealed.nonce, sealed.ciphertext, _context(sealed.tenant, sealed.commitment)
-        )
+        plain = AESGCM(key).decrypt(sealed.nonce, sealed.ciphertext, _context(sealed.tenant, sealed.commitment))
     except (InvalidUnwrap, InvalidTag, ValueError) as error:
         raise BlobInvalid(f"{sealed.commitment} does not open with this tenant's key") from error
     salt, content = plain[:SALT_BYTES], plain[SALT_BYTES:]

@@ -109,7 +109,7 @@ def timestamp(at: datetime) -> str:
     return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}Z".rjust(24, "0")
 
 
-def parse_time(text: str) -> datetime:
+def parse_time(text: object) -> datetime:
     """The time that `timestamp` wrote; any other spelling of a time is refused."""
     if not isinstance(text, str) or _TIME.fullmatch(text) is None:
         raise NotCanonical(f"not a time in UTC with milliseconds: {text!r:.40}")

@@ -32,9 +32,7 @@ EntryId = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{1
 Tenant = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}\Z")]
 Kind = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*(:[a-z][a-z0-9_]*){1,3}\Z", max_length=100)]
 Hash = Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}\Z")]
-TimeText = Annotated[
-    str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z\Z")
-]
+TimeText = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z\Z")]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Number = Annotated[int, Meta(ge=0)]
 Level = Literal["full", "standard", "sealed"]
@@ -251,9 +249,7 @@ def bind(pending: Pending, evidence: Evidence) -> Pending:
         raise EvidenceUnbound("the entry names another bundle")
     if pending.commitments.get("statement", commitments["statement"]) != commitments["statement"]:
         raise EvidenceUnbound("the entry commits to another statement")
-    return msgspec.structs.replace(
-        pending, body=pending.body | body, commitments=pending.commitments | commitments
-    )
+    return msgspec.structs.replace(pending, body=pending.body | body, commitments=pending.commitments | commitments)
 
 
 def check_bound(draft: Draft, evidence: Evidence) -> None:

@@ -69,16 +69,12 @@ def key_hash(name: str, kind: bytes, public: bytes) -> bytes:
 
 def ed25519_verifier(origin: str, public: Ed25519PublicKey) -> Verifier:
     """The verifier of a checkpoint's first line."""
-    return Verifier(
-        origin, key_hash(origin, ED25519_TYPE, public.public_bytes_raw()), ED25519_TYPE, public.verify
-    )
+    return Verifier(origin, key_hash(origin, ED25519_TYPE, public.public_bytes_raw()), ED25519_TYPE, public.verify)
 
 
 def mldsa65_verifier(origin: str, public: MLDSA65PublicKey) -> Verifier:
     """The verifier of a checkpoint's second line."""
-    return Verifier(
-        origin, key_hash(origin, ML_DSA_65_TYPE, public.public_bytes_raw()), ML_DSA_65_TYPE, public.verify
-    )
+    return Verifier(origin, key_hash(origin, ML_DSA_65_TYPE, public.public_bytes_raw()), ML_DSA_65_TYPE, public.verify)
 
 
 def verifiers(origin: str, publics: Iterable[bytes]) -> tuple[Verifier, ...]:
@@ -102,9 +98,7 @@ def text(origin: str, size: int, root: bytes) -> bytes:
     return f"{origin}\n{size}\n{base64.b64encode(root).decode()}\n".encode()
 
 
-def sign(
-    origin: str, size: int, root: bytes, *, ed25519: Ed25519PrivateKey, mldsa65: MLDSA65PrivateKey
-) -> bytes:
+def sign(origin: str, size: int, root: bytes, *, ed25519: Ed25519PrivateKey, mldsa65: MLDSA65PrivateKey) -> bytes:
     """The whole signed note. The sealer alone MUST call this on live data, once for each size."""
     body = text(origin, size, root)
     signed = (
@@ -153,9 +147,7 @@ def verify(note: bytes, verifiers: Sequence[Verifier]) -> Checkpoint:
         if line.name != found.origin or len(line.signature) != _SIZES[kind]:
             raise CheckpointInvalid(f"{label} line: not of this log")
         known = [
-            key
-            for key in verifiers
-            if key.kind == kind and key.key_hash == line.key_hash and key.name == found.origin
+            key for key in verifiers if key.kind == kind and key.key_hash == line.key_hash and key.name == found.origin
         ]
         if not known:
             raise CheckpointInvalid(f"{label} line: by no known key of {found.origin}")

@@ -6,7 +6,7 @@ LedgerError                      ledger_error
 ├── LeafInvalid                  leaf_invalid          a leaf or pending entry that does not parse
 ├── EvidenceUnbound              evidence_unbound      a statement and its entry do not belong together
 ├── EvidenceInvalid              evidence_invalid      a statement, bundle or trust file not of the closed form
-├── TokenInvalid                 token_invalid         a time-stamp token that is malformed, unsigned or of another imprint
+├── TokenInvalid                 token_invalid         a token that is malformed, unsigned or of another imprint
 ├── TimeUnavailable              time_unavailable      a time-stamping authority that did not answer, or refused
 ├── ProofInvalid                 proof_invalid         a Merkle proof that does not lead to the root
 ├── CheckpointInvalid            checkpoint_invalid    a signed note that is malformed or badly signed

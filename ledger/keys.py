@@ -105,9 +105,7 @@ def parse_spki(data: bytes) -> PublicKey:
 
 def write_private(path: Path, key: PrivateKey) -> None:
     """Write a private key as a new file of mode 0600, durably; FileExistsError if there is one."""
-    pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     write_secret(path, pem)
 
 

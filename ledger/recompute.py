@@ -131,9 +131,7 @@ def _priced(lines: tuple[CostLine, ...], currency: str, card: dict[str, Any]) ->
     try:
         step, rounding = Decimal(card["precision"]), _ROUNDING[card["rounding"]]
         rates = {
-            (rate["meter"], rate["unit"], Decimal(rate["rate"]))
-            for price in card["prices"]
-            for rate in price["meters"]
+            (rate["meter"], rate["unit"], Decimal(rate["rate"])) for price in card["prices"] for rate in price["meters"]
         }
         _same(card["currency"], currency, "the currency")
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:

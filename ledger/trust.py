@@ -184,8 +184,7 @@ def parse_trust(data: bytes) -> Trust:
             log=tuple(_log_key(file.log.origin, key) for key in file.log.keys),
             evidence=tuple(_load(key) for key in file.evidence),
             authorities=tuple(
-                LoadedAuthority(Authority(tsa.operator, tsa.name, tsa.certificates), _window(tsa))
-                for tsa in file.tsa
+                LoadedAuthority(Authority(tsa.operator, tsa.name, tsa.certificates), _window(tsa)) for tsa in file.tsa
             ),
             revoked={entry.id: canonical.parse_time(entry.at) for entry in file.revoked},
         )

@@ -28,9 +28,7 @@ from ledger import cms, keys
 from ledger.errors import KeyInvalid, TokenInvalid
 from ledger.timestamp import low_s
 
-POLICY = x509.ObjectIdentifier(
-    "2.25.161775720700916124134080651782467586996"
-)  # uuid5 of urn:qcos:tsa-policy:v1
+POLICY = x509.ObjectIdentifier("2.25.161775720700916124134080651782467586996")  # uuid5 of urn:qcos:tsa-policy:v1
 VALIDITY = timedelta(days=3650)
 MAX_REQUEST_BYTES = 4096
 BAD_ALGORITHM, BAD_REQUEST, BAD_FORMAT = 0, 2, 5  # PKIFailureInfo bits, RFC 3161 section 2.4.2
@@ -53,9 +51,7 @@ class TsaKeys:
         self._sid = cms.IssuerAndSerial(
             issuer=_tlv(certificate.issuer.public_bytes()), serial_number=certificate.serial_number
         )
-        ess = cms.EssCertIdV2(
-            hash_algorithm=None, cert_hash=hashlib.sha256(chain[0]).digest(), issuer_serial=None
-        )
+        ess = cms.EssCertIdV2(hash_algorithm=None, cert_hash=hashlib.sha256(chain[0]).digest(), issuer_serial=None)
         self._fixed = (
             _attribute(cms.CONTENT_TYPE, cms.TST_INFO),
             _attribute(cms.SIGNING_CERTIFICATE_V2, cms.SigningCertificateV2(certs=[ess], policies=None)),
@@ -211,9 +207,7 @@ def _reject(bit: int, reason: str) -> bytes:
     octets = bytearray(bit // 8 + 1)
     octets[-1] = 0x80 >> bit % 8
     failure = asn1.BitString(bytes(octets), 7 - bit % 8)
-    return asn1.encode_der(
-        cms.Rejection(status=cms.StatusInfo(status=2, status_string=[reason], fail_info=failure))
-    )
+    return asn1.encode_der(cms.Rejection(status=cms.StatusInfo(status=2, status_string=[reason], fail_info=failure)))
 
 
 def _tlv(der: bytes) -> asn1.TLV:
@@ -255,9 +249,7 @@ def _certificate(
         .add_extension(x509.BasicConstraints(ca=not stamps, path_length=None), critical=True)
         .add_extension(x509.KeyUsage(**usage, **others), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
-        )
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
     )
     if stamps:
         purpose = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures that every test may use: `cluster`, a real PostgreSQL, and `database`, a fresh migrated one with all roles."""
+"""Fixtures that every test may use: `cluster`, a real PostgreSQL, and `database`, a migrated one with all roles."""
 
 from __future__ import annotations
 

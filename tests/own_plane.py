@@ -8,6 +8,7 @@ Enters: a home folder, settings as text of `qcos.toml`. Leaves: commands' answer
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 
@@ -93,6 +95,21 @@ class OwnPlane:
         """Rows, read as `audit`."""
         with psycopg.connect(conninfo(getattr(self.database, role))) as conn:
             return conn.execute(statement.encode()).fetchall()
+
+    def http(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+        """(status, document) of one request as the user who logged in; raises OSError where nobody answers."""
+        login = json.loads((self.home / "credentials.json").read_bytes())
+        sent = {"Authorization": f"Bearer {login['access_token']}", "Content-Type": "application/json", **headers}
+        parts = urlsplit(self.record.url)
+        connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=LIMIT_S)
+        try:
+            connection.request(method, path, None if body is None else json.dumps(body), sent)
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+        except http.client.HTTPException as error:
+            raise ConnectionError(str(error)) from error
+        finally:
+            connection.close()
 
     def kill(self, name: str) -> int:
         """SIGKILL one process of the plane; its pid."""

@@ -79,9 +79,7 @@ class RunningCluster:
         )
         # Rights on the database itself aren't copied with a template.
         owner = sql.Identifier(known.roles.owner)
-        self._execute(
-            sql.SQL("GRANT CONNECT, CREATE ON DATABASE {} TO {}").format(sql.Identifier(name), owner)
-        )
+        self._execute(sql.SQL("GRANT CONNECT, CREATE ON DATABASE {} TO {}").format(sql.Identifier(name), owner))
 
         def to(url: str) -> str:
             return url.replace(f"@/{_TEMPLATE}?", f"@/{name}?")
@@ -105,9 +103,7 @@ class RunningCluster:
 
     def _template(self) -> Database:
         if self._known is None:
-            self._execute(
-                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(_TEMPLATE))
-            )
+            self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(_TEMPLATE)))
             self._execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_TEMPLATE)))
             known = provision(self.cluster.url(_TEMPLATE), self.folder / "logins")
             os.environ["PGOPTIONS"] = "-c check_function_bodies=off"
@@ -136,14 +132,14 @@ def relinked(folder: Path) -> Path:
 
 def running_cluster() -> RunningCluster:
     """Make and start a cluster in a short temporary folder (a Unix socket's path is short)."""
-    return RunningCluster(Path(tempfile.mkdtemp(prefix="qcos-t-", dir="/tmp")))  # noqa: S108 - must be short
+    return RunningCluster(Path(tempfile.mkdtemp(prefix="qcos-t-", dir="/tmp")))
 
 
 def _start(found: Cluster) -> subprocess.Popen[bytes]:
     log = (found.data.parent / "log").open("ab")
-    server = subprocess.Popen(  # noqa: S603 - the wheel's own binary
+    server = subprocess.Popen(
         found.command(),
-        preexec_fn=found.who.enter,  # noqa: PLW1509 - see control_plane.privilege
+        preexec_fn=found.who.enter,
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,

@@ -151,7 +151,7 @@ def _no_constant(_: str) -> Any:
 
 
 def check_times(claims: Mapping[str, Any], now: float, leeway_s: float = LEEWAY_S) -> float:
-    """exp as Unix seconds. Done before any key is fetched: an expired token must not make the plane call its issuer."""
+    """Exp as Unix seconds. Done before any key is fetched: an expired token must not make the plane call its issuer."""
     expires = _seconds(claims, "exp")
     if expires is None:
         raise invalid("expiry_missing", "the token has no expiry")

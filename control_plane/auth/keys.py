@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""This package's secrets in `QCOS_HOME`: made once by `up`, 0600, read by the API's processes.
+"""The secrets of identity in `QCOS_HOME`: made once by `up`, 0600, read by the API's processes.
 
 `keys/pseudonym` (every profile): keys the names that the ledger gives to people; losing it splits every person in two,
 so it belongs in the same back-up as the log keys. `keys/issuer/key.pem` and `dev-login` (profile `dev` only): the

@@ -5,8 +5,8 @@ Enters: the token, the configured issuers, their keys, the clock. Leaves: a `Pri
 IdentityUnavailable (503). Nothing else is ever raised for a token, whatever its bytes: no 500 and no allow.
 
 A token that was verified is remembered by its SHA-256, for `REMEMBER_S` at most, until it expires, its issuer's keys
-change, or `CACHE_SIZE` others came; so a warm request costs a hash and a look-up. Rights given by this plane are *not* remembered here:
-`store.enrich` adds them on every request, so that taking one away works at once.
+change, or `CACHE_SIZE` others came; so a warm request costs a hash and a look-up. Rights given by this
+plane are *not* remembered here: `store.enrich` adds them on every request, so that taking one away works at once.
 """
 
 from __future__ import annotations

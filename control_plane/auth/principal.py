@@ -99,7 +99,7 @@ def is_project(name: str) -> bool:
 
 
 def parse_role(text: str) -> Assignment | None:
-    """`role` or `role@project` of a token. None for what this plane doesn't know: issuers list roles of other systems."""
+    """`role` or `role@project` of a token. None for what this plane doesn't know: other systems' roles."""
     role, at, project = text.partition("@")
     if role not in ROLES or (at and not is_project(project)):
         return None
@@ -107,7 +107,7 @@ def parse_role(text: str) -> Assignment | None:
 
 
 def named(text: str, *, tenant: str, subject: str) -> tuple[str, str]:
-    """(name, domain) of the issuer's name for a person; an unprintable or odd one is replaced by a hash of `subject`."""
+    """(name, domain) of the issuer's name for a person; an odd one is replaced by a hash of `subject`."""
     local, at, domain = text.rpartition("@")
     if at and _NAME.fullmatch(local) and len(domain) <= 253 and _DOMAIN.fullmatch(domain.lower()):
         return local, domain.lower()
@@ -117,6 +117,6 @@ def named(text: str, *, tenant: str, subject: str) -> tuple[str, str]:
 
 
 def pseudonym_of(key: bytes, *, tenant: str, issuer: str, subject: str) -> str:
-    """`a-` and 128 bits of HMAC-SHA256: the same person gets the same name, and nobody without `key` finds the person."""
+    """`a-` and 128 bits of HMAC-SHA256: the same person has the same name, and only `key` finds the person."""
     identity = json.dumps([tenant, issuer, subject]).encode()
     return "a-" + hmac.new(key, identity, hashlib.sha256).hexdigest()[:32]

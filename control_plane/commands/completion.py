@@ -27,7 +27,7 @@ def register(groups: Any) -> None:
     parser.set_defaults(run=_completion)
 
 
-def _completion(arguments: argparse.Namespace) -> None:
+def _completion(_: argparse.Namespace) -> None:
     from control_plane.cli import build
 
     cases = [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Alembic's entry: connects as `migrator`, acts as `owner`, one revision a transaction, one migrating process at a time.
+"""Alembic's entry: connects as `migrator`, acts as `owner`, a revision a transaction, one migrating process at a time.
 
 The role names and the URL come in the config's attributes from `control_plane.provision.migrate`; there is no
 alembic.ini, so nobody migrates with another login by accident.

@@ -40,7 +40,7 @@ def protect(
     ours = f"{tenant_column} = nullif(current_setting('qcos.tenant', true), '')" if tenant_column else "true"
     op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
     op.execute(f"CREATE POLICY of_tenant ON {table} TO {names.app} USING ({ours}) WITH CHECK ({ours})")
-    trusted = ", ".join((names.owner, names.sealer, names.audit))
+    trusted = f"{names.owner}, {names.sealer}, {names.audit}"
     op.execute(f"CREATE POLICY of_plane ON {table} TO {trusted} USING (true) WITH CHECK (true)")
     for name, privileges in ((names.app, app), (names.sealer, sealer), (names.audit, audit)):
         if privileges:

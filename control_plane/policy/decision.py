@@ -30,7 +30,7 @@ POLICY_NAMES = {
 _BUDGET_CODES = frozenset({"budget_exceeded", "budget_missing"})
 
 
-class PolicyUnavailable(QcosError):  # noqa: N818  # a state of the world that callers name, like `Refused`
+class PolicyUnavailable(QcosError):  # a state of the world that callers name, like `Refused`
     """No decision could be had: engine down, slow, undefined, faulty, or an answer that isn't understood
     (I5).
     """

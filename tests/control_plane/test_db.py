@@ -28,9 +28,7 @@ def test_every_role_logs_in_and_none_is_privileged(database: TestDatabase) -> No
 
 def test_the_owner_cannot_log_in(database: TestDatabase) -> None:
     with psycopg.connect(database.conninfo("superuser")) as conn:
-        row = conn.execute(
-            "SELECT rolcanlogin FROM pg_roles WHERE rolname = %s", (database.roles.owner,)
-        ).fetchone()
+        row = conn.execute("SELECT rolcanlogin FROM pg_roles WHERE rolname = %s", (database.roles.owner,)).fetchone()
     assert row == (False,)
 
 
@@ -74,9 +72,7 @@ async def test_a_connection_that_the_server_lost_is_replaced(database: TestDatab
     async with transaction(pool, "demo") as conn:
         await conn.execute(text("SELECT 1"))
     with psycopg.connect(database.conninfo("superuser"), autocommit=True) as conn:
-        conn.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (database.roles.app,)
-        )
+        conn.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (database.roles.app,))
     async with transaction(pool, "demo") as again:
         assert await again.scalar(text("SELECT 1")) == 1
     await pool.dispose()
@@ -101,9 +97,7 @@ def test_migrations_go_up_down_and_up_again(
     migrate(known, versions=versions)
     migrate(known, "base", versions=versions)
     with psycopg.connect(conninfo(url)) as conn:
-        rows = conn.execute(
-            "SELECT nspname FROM pg_namespace WHERE nspname IN ('ledger','finops','auth','jobs')"
-        )
+        rows = conn.execute("SELECT nspname FROM pg_namespace WHERE nspname IN ('ledger','finops','auth','jobs')")
         assert rows.fetchall() == []
     migrate(known, versions=versions)
 

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import finops.errors
-import hal_drivers.errors
-import ledger.errors
 import pytest
 
 import control_plane.errors
+import finops.errors
+import hal_drivers.errors
+import ledger.errors
 from control_plane.codes import CODES
 from control_plane.errors import QcosError, Refused, SettingInvalid, code_of, problem
 
@@ -24,17 +24,13 @@ def _below(root: type[BaseException]) -> list[type[BaseException]]:
     return [root, *(kind for child in root.__subclasses__() for kind in _below(child))]
 
 
-@pytest.mark.parametrize(
-    "kind", [kind for root in _TREES for kind in _below(root)], ids=lambda kind: kind.__qualname__
-)
+@pytest.mark.parametrize("kind", [kind for root in _TREES for kind in _below(root)], ids=lambda kind: kind.__qualname__)
 def test_the_code_of_every_error_class_has_its_words(kind: type[BaseException]) -> None:
     assert getattr(kind, "code", "internal") in CODES
 
 
 def test_a_refusal_names_code_status_and_fields() -> None:
-    refusal = Refused(
-        "spec_invalid", "shots: 0", errors=({"field": "shots", "message": "0"},), extras={"job_id": "j"}
-    )
+    refusal = Refused("spec_invalid", "shots: 0", errors=({"field": "shots", "message": "0"},), extras={"job_id": "j"})
     status, document = problem(refusal)
     assert status == document["status"] == 400
     assert document["type"] == "urn:qcos:problem:spec_invalid"

@@ -24,18 +24,18 @@ def by_name(page: Path) -> str:
 
 def prose(page: Path) -> str:
     """The text outside fenced blocks."""
-    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.S | re.M)
+    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
 
 
 def anchors(page: Path) -> set[str]:
     """The anchors that GitHub makes of a page's headings."""
-    headings = re.findall(r"^#+ (.+)$", prose(page), flags=re.M)
+    headings = re.findall(r"^#+ (.+)$", prose(page), flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def shell_lines(page: Path) -> list[str]:
     """Each command line of a page's `sh` blocks, continued lines joined, comments off."""
-    blocks = re.findall(r"^```sh\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.S | re.M)
+    blocks = re.findall(r"^```sh\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     text = "\n".join(blocks).replace("\\\n", " ")
     return [line.split(" #")[0].strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
@@ -68,7 +68,7 @@ def test_commands_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=by_name)
 def test_make_targets_exist(page: Path) -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
     for line in shell_lines(page):
         for arguments in commands(line, "make"):
             assert set(arguments) <= targets, line
@@ -78,7 +78,9 @@ def test_make_targets_exist(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=by_name)
 def test_no_page_installs_a_strangers_package(page: Path) -> None:
     """`qcos` on the public index is a stranger's."""
-    assert not re.search(r"(pip|pipx|uv)\S* (install|add|run)[^\n]*\bqcos\b(?!-plane)", page.read_text(encoding="utf-8"))
+    assert not re.search(
+        r"(pip|pipx|uv)\S* (install|add|run)[^\n]*\bqcos\b(?!-plane)", page.read_text(encoding="utf-8")
+    )
 
 
 def test_decisions_are_numbered_without_gaps_and_listed() -> None:
@@ -89,7 +91,7 @@ def test_decisions_are_numbered_without_gaps_and_listed() -> None:
 
 @pytest.mark.parametrize("page", DECISIONS, ids=by_name)
 def test_a_decision_says_context_choice_and_consequence(page: Path) -> None:
-    headings = re.findall(r"^## (\w+)", page.read_text(encoding="utf-8"), flags=re.M)
+    headings = re.findall(r"^## (\w+)", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert headings == ["Context", "Decision", "Consequences"]
 
 
@@ -98,7 +100,7 @@ def test_every_dependency_has_its_reason() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     asked = [*project["dependencies"], *(d for extra in project["optional-dependencies"].values() for d in extra)]
     names = {re.split(r"[\[<>=!~ ]", dependency)[0] for dependency in asked}
-    listed = set(re.findall(r"^\| `([^`]+)` \|", DECISIONS[0].read_text(encoding="utf-8"), flags=re.M))
+    listed = set(re.findall(r"^\| `([^`]+)` \|", DECISIONS[0].read_text(encoding="utf-8"), flags=re.MULTILINE))
     assert names == listed
 
 

@@ -31,9 +31,7 @@ PLANE = Plane(profile="dev", name="plane-1")
 ORIGIN = "qcos.test/log"
 
 
-def pending(
-    tenant: str = "demo", *, body: dict[str, Any] | None = None, entry_id: str | None = None
-) -> Pending:
+def pending(tenant: str = "demo", *, body: dict[str, Any] | None = None, entry_id: str | None = None) -> Pending:
     """An ordinary entry."""
     return Pending(
         entry_id=entry_id or str(uuid.uuid4()),

@@ -33,9 +33,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> tsa.TsaKeys:
 
 
 def asked(**changes: object) -> bytes:
-    imprint = cms.Imprint(
-        hash_algorithm=cms.Algorithm(algorithm=cms.SHA256, parameters=None), hashed_message=DIGEST
-    )
+    imprint = cms.Imprint(hash_algorithm=cms.Algorithm(algorithm=cms.SHA256, parameters=None), hashed_message=DIGEST)
     fields: dict[str, object] = {
         "version": 1, "message_imprint": imprint, "policy": None, "nonce": 5, "cert_req": True,
         "extensions": None,

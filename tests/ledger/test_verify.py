@@ -45,9 +45,7 @@ def test_each_named_bundle_gets_its_verdict_and_the_fault_is_named(name: str) ->
 def test_outside_time_is_called_so_and_own_time_is_called_self_issued() -> None:
     outside = judge((VECTORS / "good" / "completed_full.json").read_bytes())
     assert (outside.assurance, outside.time.operator) == ("external_time", "external")
-    own = judge(
-        (VECTORS / "self_issued.json").read_bytes(), (VECTORS / "self_issued_trust.json").read_bytes()
-    )
+    own = judge((VECTORS / "self_issued.json").read_bytes(), (VECTORS / "self_issued_trust.json").read_bytes())
     assert (own.verdict, own.assurance, own.time.operator) == ("valid", "self_issued", "self")
     assert own.time.value == "2025-01-06T10:00:04.000Z"
 
@@ -56,9 +54,7 @@ def test_artefacts_beyond_the_file_are_named_and_do_not_fail() -> None:
     report = judge((VECTORS / "good" / "completed_by_hash.json").read_bytes())
     assert report.verdict == "valid"
     details = {check.name: check.detail for check in report.checks}
-    assert (
-        details["shots_recomputed"] == details["output_hash"] == details["artefact:source"] == "not_carried"
-    )
+    assert details["shots_recomputed"] == details["output_hash"] == details["artefact:source"] == "not_carried"
 
 
 @pytest.mark.parametrize("name", GOOD)

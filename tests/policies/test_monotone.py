@@ -36,9 +36,7 @@ async def allowed(engine: EmbeddedEngine, doc: dict[str, Any]) -> bool:
     except PolicyUnavailable:
         return False
     return (
-        all(check["pass"] is True for check in answer["checks"])
-        and not answer["reasons"]
-        and bool(answer["backends"])
+        all(check["pass"] is True for check in answer["checks"]) and not answer["reasons"] and bool(answer["backends"])
     )
 
 
@@ -59,9 +57,7 @@ async def test_no_lost_key_turns_a_denial_into_an_allow(engine: EmbeddedEngine, 
 
 
 @pytest.mark.parametrize("name", DENIED)
-async def test_no_value_of_another_type_turns_a_denial_into_an_allow(
-    engine: EmbeddedEngine, name: str
-) -> None:
+async def test_no_value_of_another_type_turns_a_denial_into_an_allow(engine: EmbeddedEngine, name: str) -> None:
     """I5: each place gets some of the types in turn, so that all denials together try them all."""
     turn = list(DENIED).index(name)
     for number, path in enumerate(path for path in paths(DENIED[name]) if path):

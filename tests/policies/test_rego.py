@@ -22,9 +22,7 @@ REGAL = str(LOCAL) if LOCAL.exists() else shutil.which("regal")
 
 
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, cwd=ROOT, check=False
-    )
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd=ROOT, check=False)
 
 
 @needs_opa
@@ -46,9 +44,7 @@ def test_every_line_of_policy_is_tested() -> None:
     assert OPA is not None
     done = run(OPA, "test", "--ignore", "schemas", "policies")
     assert done.returncode == 0, done.stdout
-    report = json.loads(
-        run(OPA, "test", "--coverage", "--format", "json", "--ignore", "schemas", "policies").stdout
-    )
+    report = json.loads(run(OPA, "test", "--coverage", "--format", "json", "--ignore", "schemas", "policies").stdout)
     assert report["coverage"] == 100
 
 

@@ -181,9 +181,8 @@ def upgrade() -> None:
         "settle_states(integer)",
         "forget_keys()",
     ):
-        op.execute(
-            f"REVOKE ALL ON FUNCTION jobs.{function} FROM PUBLIC; GRANT EXECUTE ON FUNCTION jobs.{function} TO {names.app}"
-        )
+        op.execute(f"REVOKE ALL ON FUNCTION jobs.{function} FROM PUBLIC")
+        op.execute(f"GRANT EXECUTE ON FUNCTION jobs.{function} TO {names.app}")
 
 
 def downgrade() -> None:

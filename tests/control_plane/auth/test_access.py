@@ -151,9 +151,7 @@ def test_a_broken_table_does_not_load(change: Any) -> None:
 class _Doorman(AbstractAuthenticationMiddleware):
     """Signs in whoever names roles in a header."""
 
-    async def authenticate_request(
-        self, connection: ASGIConnection[Any, Any, Any, Any]
-    ) -> AuthenticationResult:
+    async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
         text = connection.headers.get("x-roles")
         held = [] if text is None else [Assignment(*one.split("@")) for one in text.split()]
         return AuthenticationResult(user=None if text is None else person(*held), auth=None)
@@ -214,9 +212,7 @@ def test_a_plane_whose_routes_all_have_a_rule_starts() -> None:
     check_routes(app(read_jobs, submit, health))
 
 
-@pytest.mark.parametrize(
-    "handler", [forgotten, misspelt, events], ids=["no rule", "unknown action", "websocket"]
-)
+@pytest.mark.parametrize("handler", [forgotten, misspelt, events], ids=["no rule", "unknown action", "websocket"])
 def test_a_route_without_a_rule_does_not_start(handler: BaseRouteHandler) -> None:
     """G13: the error names the route."""
     with pytest.raises(RouteWithoutRule, match=r"/(forgotten|misspelt|events)"):

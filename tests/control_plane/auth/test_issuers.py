@@ -101,9 +101,7 @@ async def running(provider: Provider) -> AsyncIterator[Provider]:
 
 
 @asynccontextmanager
-async def trusting(
-    *issuers: OidcIssuer, clock: Provider, timeout_s: float = 3.0
-) -> AsyncIterator[Authenticator]:
+async def trusting(*issuers: OidcIssuer, clock: Provider, timeout_s: float = 3.0) -> AsyncIterator[Authenticator]:
     """An authenticator with a real HTTP client and the provider's clock."""
     http = Http(timeout_s)
     found = Authenticator(issuers, pseudonym_key=bytes(32), fetch=http.fetch, clock=lambda: clock.now)
@@ -363,9 +361,7 @@ def test_only_sound_public_signing_keys_are_taken() -> None:
             parse_jwks(json.dumps({"keys": [one]}).encode())
 
 
-@pytest.mark.parametrize(
-    "address", ["http://[::1", "//x", "", "http://localhost.evil.example", "https://[bad"]
-)
+@pytest.mark.parametrize("address", ["http://[::1", "//x", "", "http://localhost.evil.example", "https://[bad"])
 def test_odd_addresses_are_not_reachable(address: str) -> None:
     """G13: no address that parses oddly is ever fetched."""
     assert not reachable(address)

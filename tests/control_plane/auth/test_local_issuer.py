@@ -74,17 +74,13 @@ async def test_a_person_stays_the_same_person_on_another_port(home: Path) -> Non
     assert found[0].issuer == IDENTITY
 
 
-async def test_another_homes_issuer_is_not_believed(
-    home: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+async def test_another_homes_issuer_is_not_believed(home: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """G13: the address is not the trust; the key is."""
     elsewhere = tmp_path_factory.mktemp("other")
     prepare(elsewhere, "dev")
     theirs = LocalIssuer.opened(elsewhere, url=URL, profile="dev").issue("admin", now=NOW)
     with pytest.raises(Unauthenticated):
-        await doorman(home, LocalIssuer.opened(home, url=URL, profile="dev")).authenticate(
-            theirs.access_token
-        )
+        await doorman(home, LocalIssuer.opened(home, url=URL, profile="dev")).authenticate(theirs.access_token)
 
 
 def test_discovery_names_the_issuer_of_the_tokens(home: Path) -> None:

@@ -119,9 +119,7 @@ async def test_people_of_a_closed_or_unknown_tenant_are_refused(app: AsyncEngine
         await store.enrich(conn, msgspec.structs.replace(ALICE, tenant="globex"))
 
 
-async def test_draws_at_the_same_time_never_exceed_the_bucket(
-    app: AsyncEngine, database: TestDatabase
-) -> None:
+async def test_draws_at_the_same_time_never_exceed_the_bucket(app: AsyncEngine, database: TestDatabase) -> None:
     """N13: 20 are let in, however many processes ask at once; each other principal has a bucket of their own."""
     second = engine(database.app)
 

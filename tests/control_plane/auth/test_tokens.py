@@ -95,9 +95,7 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=8,
 )
-_NAMES = st.sampled_from(
-    ["iss", "aud", "sub", "exp", "nbf", "iat", "roles", "team", "preferred_username", "client_id"]
-)
+_NAMES = st.sampled_from(["iss", "aud", "sub", "exp", "nbf", "iat", "roles", "team", "preferred_username", "client_id"])
 VECTOR = generator()
 
 

@@ -156,9 +156,7 @@ DENIED: dict[str, dict[str, Json]] = {
     "other-provider": document(job__allowed_providers=["ibm-quantum"]),
     "no-backend": document(backends=[]),
     "restricted-in-the-cloud": document(backends=[BRAKET]),
-    "restricted-pinned-to-the-cloud": document(
-        job__backend="aws-braket", backends=[BRAKET, document()["backends"][0]]
-    ),
+    "restricted-pinned-to-the-cloud": document(job__backend="aws-braket", backends=[BRAKET, document()["backends"][0]]),
     "classified-not-sovereign": document(job__classification="classified", backends__0__sovereign=False),
     "unknown-classification": document(job__classification="secret"),
     "team-quota": document(usage__team_shots_today=49_001),
@@ -176,9 +174,7 @@ DENIED: dict[str, dict[str, Json]] = {
 ALLOWED: dict[str, dict[str, Json]] = {
     "engineer-submits-production": document(),
     "user-submits-research": document(principal__roles=["quantum-user"], job__purpose="research"),
-    "admin-submits-research": document(
-        principal__roles=["quantum-admin", "auditor"], job__purpose="research"
-    ),
+    "admin-submits-research": document(principal__roles=["quantum-admin", "auditor"], job__purpose="research"),
     "research-submits-benchmark": document(**RESEARCH, job__purpose="benchmark-q1"),
     "public-anywhere": document(job__classification="public", backends=[BRAKET, document()["backends"][0]]),
     "restricted-leaves-out-the-cloud": document(backends=[BRAKET, document()["backends"][0]]),

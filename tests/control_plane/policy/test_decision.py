@@ -11,9 +11,7 @@ from control_plane.policy.decision import Check, Decision, Reason, problem_code
 
 
 def denied(*codes: str) -> Decision:
-    reasons = tuple(
-        Reason(code=code, level="hard", message=code, rule="budget/budgets.rego:1") for code in codes
-    )
+    reasons = tuple(Reason(code=code, level="hard", message=code, rule="budget/budgets.rego:1") for code in codes)
     return Decision(
         id="d-1",
         allow=False,

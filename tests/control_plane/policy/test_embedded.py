@@ -19,9 +19,7 @@ from control_plane.policy.embedded import EmbeddedEngine, demand_known_calls
 from control_plane.policy.revision import PolicySet, load
 from tests.control_plane.policy.sample import ALLOWED, DENIED, document, encoded, ordered
 
-GOLDEN: list[dict[str, Any]] = json.loads(
-    (Path(__file__).parents[2] / "vectors/policy/golden.json").read_text("utf-8")
-)
+GOLDEN: list[dict[str, Any]] = json.loads((Path(__file__).parents[2] / "vectors/policy/golden.json").read_text("utf-8"))
 POLICIES = load()
 
 
@@ -34,9 +32,7 @@ async def engine() -> AsyncIterator[EmbeddedEngine]:
 
 def with_module(source: str) -> PolicySet:
     """The policies with another decision."""
-    return msgspec.structs.replace(
-        POLICIES, modules={"qcos/main/decision.rego": f"package qcos.main\n\n{source}\n"}
-    )
+    return msgspec.structs.replace(POLICIES, modules={"qcos/main/decision.rego": f"package qcos.main\n\n{source}\n"})
 
 
 def test_the_golden_answers_are_of_the_documents_that_are_tested() -> None:
@@ -68,9 +64,7 @@ async def test_a_number_beyond_64_bits_does_not_wrap(engine: EmbeddedEngine) -> 
     assert "constraints.shots_exceeded" in {reason["rule"] for reason in answer["reasons"]}
 
 
-@pytest.mark.parametrize(
-    "raw", [b"", b"{", b'{"a": NaN}', b'{"a": 1.5}', b'{"a":\x00}', b"\xff", b"[" * 100_000]
-)
+@pytest.mark.parametrize("raw", [b"", b"{", b'{"a": NaN}', b'{"a": 1.5}', b'{"a":\x00}', b"\xff", b"[" * 100_000])
 async def test_input_that_is_no_document_is_unavailable(engine: EmbeddedEngine, raw: bytes) -> None:
     """I5."""
     with pytest.raises(PolicyUnavailable):

@@ -69,9 +69,7 @@ async def test_decisions_allow_and_deny_as_named(opa: OpaEngine) -> None:
 
 async def test_opa_is_ready_with_exactly_our_policies(opa: OpaEngine, url: str) -> None:
     await opa.ready()
-    other = msgspec.structs.replace(
-        POLICIES, modules={**POLICIES.modules, "qcos/x/x.rego": "package qcos.x\n"}
-    )
+    other = msgspec.structs.replace(POLICIES, modules={**POLICIES.modules, "qcos/x/x.rego": "package qcos.x\n"})
     engine = OpaEngine(other, url)
     with pytest.raises(PolicyUnavailable, match="other policies"):
         await engine.ready()
@@ -107,9 +105,7 @@ VALUES = st.recursive(
     st.none()
     | st.booleans()
     | st.integers(min_value=-(2**70), max_value=2**70)
-    | st.sampled_from(
-        [2**53, 2**63, 2**64 + 5, "", "a\0b", 'q"\\\n', "*", "ｐ", "İ", "onprem", "project:demo"]
-    )
+    | st.sampled_from([2**53, 2**63, 2**64 + 5, "", "a\0b", 'q"\\\n', "*", "ｐ", "İ", "onprem", "project:demo"])
     | st.text(max_size=6),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
     max_leaves=4,

@@ -24,9 +24,7 @@ from tests.control_plane.policy.sample import document
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 POLICIES = load()
 PASSING: dict[str, Any] = {
-    "checks": [
-        {"name": name, "pass": True, "because": "it fits", "rule": f"{name}.allow"} for name in CHECKS
-    ],
+    "checks": [{"name": name, "pass": True, "because": "it fits", "rule": f"{name}.allow"} for name in CHECKS],
     "reasons": [],
     "backends": ["aer"],
     "obligations": [],
@@ -89,9 +87,7 @@ async def test_a_denial_explains_itself_and_allows_no_backend() -> None:
     assert decision.backends == ()
     assert decision.reasons[0].fix == "ask for less"
     assert decision.reasons[0].rule == POLICIES.rules["quota.quota_exceeded"]
-    assert [(c.name, c.because) for c in decision.checks if c.result == "fail"] == [
-        ("quota", "quota: too much")
-    ]
+    assert [(c.name, c.because) for c in decision.checks if c.result == "fail"] == [("quota", "quota: too much")]
 
 
 ODD: dict[str, object] = {

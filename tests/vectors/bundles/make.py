@@ -58,9 +58,7 @@ def lies(plane: Plane) -> Iterator[tuple[str, bytes, str]]:
     members["governance_record"] |= {"project": "other"}
     yield "project_not_of_spec", plane.seal(members, contents), "spec"
 
-    members, contents = record(
-        "completed_full", scope={"profile": "saas", "plane": "plane-1", "tenant": "demo"}
-    )
+    members, contents = record("completed_full", scope={"profile": "saas", "plane": "plane-1", "tenant": "demo"})
     yield "development_key_in_production", plane.seal(members, contents), "trust_scope"
 
     yield "entry_of_other_tenant", plane.seal(*record("denied"), tenant="other"), "leaf"
@@ -167,9 +165,7 @@ def main() -> None:
         stranger = Plane(Path(room, "stranger"), external=True)
         files = [(f"good/{name}.json", data, "valid", "") for name, data in good(plane)]
         files += [(f"bad/{name}.json", data, "invalid", check) for name, data, check in lies(plane)]
-        files += [
-            (f"bad/{name}.json", data, "invalid", check) for name, data, check in tampered(plane, stranger)
-        ]
+        files += [(f"bad/{name}.json", data, "invalid", check) for name, data, check in tampered(plane, stranger)]
         foreign = stranger.bundle("completed_full")
         files.append(("bad/of_another_plane.json", foreign, "unanchored", "checkpoint_signatures"))
         for name, data, verdict, check in files:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes `forged.json` and `jwks.json`: tokens that must be refused, and the issuer's keys they pretend to be signed by.
+"""Writes `forged.json` and `jwks.json`: tokens that must be refused, and the keys they pretend to be signed by.
 
 Run as a script; a test makes both again and compares. Nothing is random: Ed25519 keys come from fixed seeds that sign
 nothing else, its signatures are deterministic, and the time is fixed at `NOW`. Each case has a name, the token, and the
