@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from pathlib import Path
 from typing import TextIO
 
 from control_plane import __version__
@@ -56,7 +57,7 @@ class Teller:
 
 def short(path: object) -> str:
     """A path below the working folder as `./…`, any other in full."""
-    text, here = str(path), os.getcwd()
+    text, here = str(path), str(Path.cwd())
     return "./" + text[len(here) + 1 :] if text.startswith(here + "/") else text
 
 

@@ -205,15 +205,15 @@ class Plane:
         s, listening = self.settings, self._listening
         assert listening is not None
         services = [self._python(f"worker-{n}") for n in range(1, s.workers + 1)]
-        for n in range(1, s.api_processes + 1):
-            services.append(
-                self._python(
-                    f"api-{n}",
-                    probe=lambda: answers(s.api_socket, "/api/v1/health"),
-                    descriptors=listening.descriptors,
-                    environment={"QCOS_LISTEN_FDS": ",".join(str(fd) for fd in listening.descriptors)},
-                )
+        services += [
+            self._python(
+                f"api-{n}",
+                probe=lambda: answers(s.api_socket, "/api/v1/health"),
+                descriptors=listening.descriptors,
+                environment={"QCOS_LISTEN_FDS": ",".join(str(fd) for fd in listening.descriptors)},
             )
+            for n in range(1, s.api_processes + 1)
+        ]
         await _all([asyncio.ensure_future(self._run(child)) for child in services])
         await self._until(lambda: answers(s.api_socket, "/api/v1/ready"), "GET /api/v1/ready")
         time_of = "self-issued time" if s.tsa_url is None else "time from " + s.tsa_url

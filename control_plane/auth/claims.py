@@ -41,7 +41,7 @@ ALGORITHMS: Final = frozenset(
     ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
 )
 LEEWAY_S: Final = 10
-"""Seconds by which the issuer's clock may be off, for exp, nbf and iat alike (RFC 8725 names none; NTP keeps far less)."""
+"""Seconds by which the issuer's clock may be off, for exp, nbf and iat alike (RFC 8725 names none)."""
 MAX_TOKEN_CHARS: Final = 16_384
 """Room for an issuer that lists a few hundred groups; a request line of this size still fits uvicorn's limits."""
 _MAX_HEADER_CHARS = 2_048

@@ -58,15 +58,21 @@ class Keys(Protocol):
     """Where a token's key is looked up. `generation` changes whenever the set does, so that caches can tell."""
 
     @property
-    def generation(self) -> int: ...
+    def generation(self) -> int:
+        """Another number whenever the set is another."""
+        ...
 
-    async def matching(self, kid: str | None, alg: str) -> tuple[PublicKey, ...]: ...
+    async def matching(self, kid: str | None, alg: str) -> tuple[PublicKey, ...]:
+        """The keys that may have signed; empty where none is known."""
+        ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """End what is being fetched."""
+        ...
 
 
 def parse_jwks(data: bytes) -> tuple[PublicKey, ...]:
-    """The usable keys of a JWK Set; ValueError if there is none. What isn't understood is skipped (RFC 7517 section 5)."""
+    """The usable keys of a JWK Set; ValueError if there is none. What isn't understood is skipped (RFC 7517, 5)."""
     try:
         listed = json.loads(data)["keys"]
     except (KeyError, TypeError, RecursionError):

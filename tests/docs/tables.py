@@ -79,8 +79,9 @@ def made(page: str, text: str) -> str:
     """The page with its tables made again."""
     for name, table in TABLES[page].items():
         block = f"<!-- {name} -->\n{table()}<!-- /{name} -->"
-        text, found = re.subn(f"<!-- {name} -->\n.*?<!-- /{name} -->", lambda _, block=block: block, text, flags=re.DOTALL)
-        assert found == 1, f"{page} has no place for {name}"
+        place = re.search(f"<!-- {name} -->\n.*?<!-- /{name} -->", text, flags=re.DOTALL)
+        assert place is not None, f"{page} has no place for {name}"
+        text = text[: place.start()] + block + text[place.end() :]
     return text
 
 

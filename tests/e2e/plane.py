@@ -7,7 +7,6 @@ Nothing of the plane is imported here: what a test knows, it learned through the
 from __future__ import annotations
 
 import base64
-import http.client
 import json
 import os
 import shutil
@@ -18,6 +17,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Mapping
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -151,10 +151,10 @@ class Plane:
         finally:
             connection.close()
 
-    def connection(self, *, unix: bool = False) -> http.client.HTTPConnection:
+    def connection(self, *, unix: bool = False) -> HTTPConnection:
         """A connection to the API, over TCP or the Unix socket."""
         address = urlsplit(self.status.get("url") or self.cli("status", "--json").json["url"])
-        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=LIMIT_S)
+        connection = HTTPConnection(address.hostname or "", address.port, timeout=LIMIT_S)
         if unix:
             connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             connection.sock.settimeout(LIMIT_S)
