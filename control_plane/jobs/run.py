@@ -91,7 +91,7 @@ async def _take(plane: Plane, conn: AsyncConnection, job: dict[str, Any], worker
     try:
         submitted = await settle.read_submitted(plane, conn, job)
         spec = specs.from_canonical(submitted.spec)
-    except (Refused, LedgerError) as error:
+    except (Refused, LedgerError, msgspec.MsgspecError) as error:
         # Without its spec a job can be neither run nor ended with evidence: passed over and told, time and again.
         log.warning("job %s can't be read: %s", job["job_id"], error)
         await store.postpone(conn, job["job_id"], plane.now() + dt.timedelta(seconds=UNREADABLE_S))
