@@ -34,6 +34,7 @@ from ledger.canonical import timestamp
 
 MAX_KEY = 200
 PAGE = 100
+SEAL_LOOK_S = 0.02
 
 
 @dataclass
@@ -88,16 +89,23 @@ async def submit(
     if admission.advisory:
         return Response(view.submitted(admission), status_code=200)
     if admission.problem is not None:
-        raise await _denial(plane, request.user, admission)
+        raise await _denial(plane, request.user, admission, wait or 0)
     if not wait and not admission.repeated:
         return Response(view.submitted(admission), status_code=202)
     row = await _await_end(plane, live, request.user, admission.job_id, wait or 0)
     return Response(view.shown(row), status_code=200 if shown_state(row) in view.ENDED else 202)
 
 
-async def _denial(plane: Plane, principal: Principal, admission: Admission) -> Refused:
-    async with plane.transaction(principal.tenant) as conn:
-        row = await store.find(conn, admission.job_id)
+async def _denial(plane: Plane, principal: Principal, admission: Admission, wait_s: float) -> Refused:
+    """The refusal with its reasons; with a wait, once its evidence can be had, as the end of any other job."""
+    clock = asyncio.get_running_loop().time
+    until = clock() + min(wait_s, plane.settings.wait_limit_s)
+    while True:
+        async with plane.transaction(principal.tenant) as conn:
+            row = await store.find(conn, admission.job_id)
+        if row is None or row["ready"] or clock() >= until:
+            break
+        await asyncio.sleep(SEAL_LOOK_S)
     if row is None or admission.problem is None:
         raise Refused("internal", "the denial could not be read back")
     decision = row["decision"]

@@ -7,6 +7,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+ENDED = frozenset({"COMPLETED", "FAILED", "CANCELED", "DENIED", "UNCERTAIN"})
+SEAL_S = 10.0
+LOOK_S = 0.05
+
 
 def register(groups: Any) -> None:
     """Add the two commands."""
@@ -30,22 +34,42 @@ def register(groups: Any) -> None:
 
 
 def _get(arguments: argparse.Namespace) -> None:
+    import time
     from urllib.parse import quote
 
-    _fetch(arguments, f"/api/v1/jobs/{quote(arguments.job, safe='')}/evidence")
+    from control_plane.client import Answered
+
+    client = _client()
+    path = f"/api/v1/jobs/{quote(arguments.job, safe='')}"
+    until = time.monotonic() + SEAL_S
+    while True:
+        try:
+            _write(arguments, client.raw("GET", f"{path}/evidence")[1])
+            return
+        except Answered as refused:
+            # A denial is answered before it is sealed; who asks at once waits that moment, but not for a job that runs.
+            if refused.code != "evidence_pending" or time.monotonic() > until:
+                raise
+            if client.ask("GET", path)["state"] not in ENDED:
+                raise
+        time.sleep(LOOK_S)
 
 
 def _trust(arguments: argparse.Namespace) -> None:
-    _fetch(arguments, "/api/v1/trust")
+    _write(arguments, _client().raw("GET", "/api/v1/trust")[1])
 
 
-def _fetch(arguments: argparse.Namespace, path: str) -> None:
-    from control_plane import tables
+def _client() -> Any:
     from control_plane.client import Client
-    from control_plane.errors import Refused
     from control_plane.settings import located
 
-    _, data = Client(located().home).raw("GET", path)
+    return Client(located().home)
+
+
+def _write(arguments: argparse.Namespace, data: bytes) -> None:
+    from control_plane import tables
+    from control_plane.errors import Refused
+
     try:
         arguments.output.write_bytes(data)
     except OSError as error:

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from control_plane.jobs.admit import Admission, shown_state
 from control_plane.jobs.evidence import Row
-from control_plane.jobs.store import numeric
+from finops import money
 from ledger.canonical import timestamp
 
 ENDED = frozenset({"COMPLETED", "FAILED", "CANCELED", "DENIED", "UNCERTAIN"})
@@ -20,7 +21,7 @@ def submitted(admission: Admission) -> dict[str, Any]:
         "state": admission.state,
         "decision": admission.decision.document() if admission.decision is not None else None,
         "cost": {
-            "amount": admission.amount,
+            "amount": _plain(admission.amount),
             "currency": admission.currency,
             "rate_card": admission.rate_card,
             "basis": "upper_bound",
@@ -48,7 +49,7 @@ def shown(row: Row) -> dict[str, Any]:
         "attempt": row["attempt"],
         "backend": row["backend"],
         "history": history,
-        "route": row["route"],
+        "route": [route | {"price": _plain(route["price"])} for route in row["route"]],
         "error": row["error"],
         "partial": row["partial"],
         "project": row["project"],
@@ -71,11 +72,11 @@ def _cost(row: Row) -> dict[str, Any]:
     charged = row["cost_amount"] is not None
     amount = row["cost_amount"] if charged else row["hold_amount"]
     return {
-        "amount": numeric(amount) or "0",
+        "amount": _plain(amount) or "0",
         "currency": row["currency"],
         "rate_card": row["rate_card"],
         "basis": "charged" if charged else "held" if row["hold_amount"] is not None else "refused",
-        "held": numeric(row["hold_amount"]),
+        "held": _plain(row["hold_amount"]),
     }
 
 
@@ -86,3 +87,8 @@ def _evidence(row: Row, state: str) -> dict[str, Any]:
         "level": row["level"] if row["token"] or state not in ENDED else "sealed",
         "state": "sealed" if state in ENDED and row["ready"] else "waiting",
     }
+
+
+def _plain(amount: Decimal | str | None) -> str | None:
+    """The one text form of an amount, as budgets and evidence have it."""
+    return None if amount is None else money.text(Decimal(amount))

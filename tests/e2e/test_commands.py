@@ -84,7 +84,7 @@ def test_submit_answers_with_the_decision_at_once(plane: Plane) -> None:
         assert check["result"] == "pass"
     assert {"access", "budget", "quota", "classification", "attributes"} <= {c["name"] for c in decision["checks"]}
     assert {"amount", "currency", "rate_card"} <= set(job["cost"])
-    assert (job["cost"]["amount"], job["cost"]["currency"]) == ("0.5200", "USD")
+    assert (job["cost"]["amount"], job["cost"]["currency"]) == ("0.52", "USD")
     assert plane.end_of(job["job_id"])["state"] == "COMPLETED"
 
 
@@ -133,7 +133,7 @@ def test_a_dry_run_prices_decides_and_leaves_nothing(plane: Plane) -> None:
     assert ran.code == 0
     assert ran.json["advisory"] is True
     assert ran.json["decision"]["allow"] is True
-    assert ran.json["cost"]["amount"] == "0.5200"
+    assert ran.json["cost"]["amount"] == "0.52"
     assert plane.http("GET", "/api/v1/jobs/dry-run-only").code == "not_found"
     (budget,) = [one for one in plane.get("/budgets", "admin") if one["scope"] == f"project:{project}"]
     assert (budget["held"], budget["captured"]) == ("0", "0")

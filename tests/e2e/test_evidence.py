@@ -131,16 +131,14 @@ def test_each_changed_dropped_or_added_leaf_of_an_exported_bundle_is_named(plane
     assert judge(dumps(tree), trust).verdict == "valid"
     tried = 0
     for path, changed in mutants(tree):
-        if " (" in path and int(path.rpartition("(")[2][:-1]) > 1 and not path.startswith("$ "):
-            continue  # every variant of every node is tried on committed bundles; two of each are enough here
-        tried += 1
         try:
             report = judge(dumps(changed), trust)
         except UsageError:
             continue
+        tried += 1
         assert report.verdict != "valid", path
         assert [check for check in report.checks if not check.ok], path
-    assert tried > 300
+    assert tried > 1000
 
 
 def test_the_command_names_what_was_changed(plane: Plane) -> None:
