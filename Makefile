@@ -79,7 +79,7 @@ check: $(VENV)/dev.stamp ## format, lint, types, policies, imports, generated fi
 format: $(VENV)/dev.stamp ## write the format that check wants
 	@$(PY) -m ruff format . && $(PY) -m ruff check --fix --quiet . ; if command -v opa >/dev/null; then opa fmt -w policies; fi
 
-generate: $(VENV)/dev.stamp ## write what is made from code: tables of docs/, docs/openapi.json
+generate: $(VENV)/dev.stamp ## write what is made from code: tables of docs/, OpenAPI, schemas
 	@$(PY) -m tests.docs.tables
 
 # Each is built as the requirement of a module made for that moment: `go install NAME@VERSION` asks for lists of

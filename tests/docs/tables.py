@@ -1,19 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of the documentation that are made from code: `python -m tests.docs.tables` writes them again.
+"""What the documentation has from code: `python -m tests.docs.tables` (`make generate`) writes it again.
 
 A page holds a table between `<!-- NAME -->` and `<!-- /NAME -->`; a test holds each against what this module makes.
 """
 
+import argparse
 import json
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from control_plane.app import openapi
+from control_plane.cli import build
 from control_plane.codes import CODES
 from control_plane.fields import FIELDS
+from control_plane.jobs import spec
+from control_plane.policy import document
 from control_plane.settings import Settings
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 MEANS = {
     "home": "where keys, passwords, logs and, in `dev`, the database lie",
     "profile": "what is refused at start, see below",
@@ -72,7 +78,49 @@ def routes() -> str:
     return _table("| request | what |", rows)
 
 
-TABLES = {"operations.md": {"settings": settings}, "api.md": {"codes": codes, "routes": routes}}
+def commands() -> str:
+    """Each command with its words, as its parser takes them; argparse's own layout differs between Pythons."""
+    rows = [f"| `{line}` | {what} |" for line, what in _commands(build(), "qcos", "")]
+    return _table("| command | what |", rows)
+
+
+def _commands(parser: argparse.ArgumentParser, words: str, what: str) -> Iterator[tuple[str, str]]:
+    taken = []
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            helps = {choice.dest: choice.help for choice in action._choices_actions}
+            for name, inner in action.choices.items():
+                yield from _commands(inner, f"{words} {name}", helps[name] or "")
+            return
+        if action.help != argparse.SUPPRESS and not isinstance(action, argparse._HelpAction | argparse._VersionAction):
+            taken.append(_word(action))
+    yield " ".join([words, *taken]).replace("|", "\\|"), what
+
+
+def _word(action: argparse.Action) -> str:
+    value = action.metavar or ("|".join(action.choices) if action.choices else action.dest.upper())
+    if not action.option_strings:
+        return str(value)
+    flag = action.option_strings[0]
+    word = flag if action.nargs == 0 else f"{flag} {value}"
+    return word if action.required else f"[{word}]"
+
+
+def schema(made: dict[str, object]) -> bytes:
+    """A JSON Schema as it is committed."""
+    return (json.dumps(made, indent=2, sort_keys=True) + "\n").encode()
+
+
+TABLES = {
+    "operations.md": {"settings": settings},
+    "api.md": {"codes": codes, "routes": routes},
+    "cli.md": {"commands": commands},
+}
+FILES: dict[str, Callable[[], bytes]] = {
+    "docs/openapi.json": openapi,
+    "docs/job-spec.schema.json": lambda: schema(spec.schema()),
+    "policies/schemas/input.json": lambda: schema(document.schema()),
+}
 
 
 def made(page: str, text: str) -> str:
@@ -102,11 +150,12 @@ def _default(value: object) -> str:
 
 
 def main() -> None:
-    """Write every page that differs, and the OpenAPI document."""
+    """Write every page and every file."""
     for page in TABLES:
         path = DOCS / page
         path.write_text(made(page, path.read_text(encoding="utf-8")), encoding="utf-8")
-    (DOCS / "openapi.json").write_bytes(openapi())
+    for name, file in FILES.items():
+        (ROOT / name).write_bytes(file())
 
 
 if __name__ == "__main__":
