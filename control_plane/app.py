@@ -155,14 +155,17 @@ class Door:
 
         async def enter(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] in ("http", "websocket"):
-                scope.setdefault("state", {})["request_id"] = str(uuid.uuid4())
-                if _TRICK.search(scope.get("raw_path") or b""):
-                    raise Refused("not_found", "no such address")
-                if scope["route_handler"].opt.get("action") != "public":
-                    await self._identify(scope)
+                await self._admit(scope)
             await app(scope, receive, send)
 
-        return enter
+        return lambda scope, receive, send: shaken(enter, scope, receive, send)
+
+    async def _admit(self, scope: Scope) -> None:
+        scope.setdefault("state", {})["request_id"] = str(uuid.uuid4())
+        if _TRICK.search(scope.get("raw_path") or b""):
+            raise Refused("not_found", "no such address")
+        if scope["route_handler"].opt.get("action") != "public":
+            await self._identify(scope)
 
     async def _identify(self, scope: Scope) -> None:
         headers = {name.lower(): value for name, value in scope["headers"]}
@@ -173,6 +176,41 @@ class Door:
         async with self.plane.transaction(principal.tenant) as conn:
             principal = await enrich(conn, principal)
         scope["user"] = principal
+
+
+async def shaken(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run the app; a WebSocket that is refused before it is accepted gets the answer that a request would get.
+
+    What a handler raises reaches here as a close without a reason, so it leaves its error in `state.refused`.
+    """
+    able = "websocket.http.response" in (scope.get("extensions") or {})
+    answered = False
+
+    async def told(message: Any) -> None:
+        nonlocal answered
+        refused = scope.get("state", {}).get("refused")
+        if message["type"] == "websocket.close" and able and not answered and refused is not None:
+            await _refuse(scope, send, refused)
+        else:
+            await send(message)
+        answered = True
+
+    try:
+        await app(scope, receive, told)
+    except Exception as error:
+        if answered or not able:
+            raise
+        await _refuse(scope, send, error)
+
+
+async def _refuse(scope: Scope, send: Send, error: Exception) -> None:
+    status, headers, body = _document(scope, error)
+    headers |= {"content-type": PROBLEM, "content-length": str(len(body))}
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    start: Any = {"type": "websocket.http.response.start", "status": status, "headers": raw}
+    rest: Any = {"type": "websocket.http.response.body", "body": body, "more_body": False}
+    await send(start)
+    await send(rest)
 
 
 # No address of this API needs an escaped slash, a NUL or a step upwards; what routing made of one is not meant.
@@ -189,19 +227,17 @@ def _octets(headers: Mapping[bytes, bytes], largest: int) -> int:
 
 def answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """Any error as a problem document; what nobody foresaw is logged with its id and shown as `internal` (I10)."""
+    status, headers, body = _document(request.scope, error)
+    return Response(body, status_code=status, media_type=PROBLEM, headers=headers)
+
+
+def _document(scope: Any, error: Exception) -> tuple[int, dict[str, str], bytes]:
     known = _from_litestar(error)
     status, document = problem(known)
-    request_id = request.scope.get("state", {}).get("request_id") or str(uuid.uuid4())
-    document["request_id"] = request_id
+    document["request_id"] = scope.get("state", {}).get("request_id") or str(uuid.uuid4())
     if code_of(known) == "internal":
-        log.error("unforeseen", exc_info=error, extra={"request_id": request_id})
-    headers = dict(getattr(error, "headers", None) or {})
-    return Response(
-        msgspec.json.encode(document),
-        status_code=status,
-        media_type=PROBLEM,
-        headers=headers,
-    )
+        log.error("unforeseen", exc_info=error, extra={"request_id": document["request_id"]})
+    return status, dict(getattr(error, "headers", None) or {}), msgspec.json.encode(document)
 
 
 def _from_litestar(error: Exception) -> Exception:

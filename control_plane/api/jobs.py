@@ -285,7 +285,11 @@ async def events(
     job_id: FromPath[str],
 ) -> None:
     """Each move of the job as {seq, state, at}, from the first on; closes after the last."""
-    row = await _find(plane, socket.user, job_id, "job:read")
+    try:
+        row = await _find(plane, socket.user, job_id, "job:read")
+    except Refused as refused:
+        socket.state.refused = refused
+        raise
     await socket.accept()
     told = 0
     try:

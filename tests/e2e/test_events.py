@@ -40,15 +40,34 @@ async def test_a_denied_and_a_failed_job_have_their_events(plane: Plane) -> None
     assert (told[0]["state"], told[-1]["state"]) == ("QUEUED", "FAILED")
 
 
-@pytest.mark.parametrize("user", ["outsider", "finops", None, "nobody"])
-async def test_who_may_not_see_the_job_is_not_let_in(plane: Plane, user: str | None) -> None:
+@pytest.mark.parametrize(
+    ("user", "status", "code"),
+    [
+        ("outsider", 404, "not_found"),
+        (None, 401, "token_missing"),
+        ("nobody", 401, "token_invalid"),
+    ],
+)
+async def test_who_may_not_see_the_job_is_refused_as_a_request_would_be(
+    plane: Plane, user: str | None, status: int, code: str
+) -> None:
     job = plane.run(bell())["job_id"]
     token = plane.tokens.get(user, "not.a.token") if user else None
     with pytest.raises(InvalidStatus) as refused:
         await events(plane, job, token)
-    assert refused.value.response.status_code in (401, 403, 404)
+    answer = refused.value.response
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert json.loads(answer.body or b"")["code"] == code
 
 
-async def test_a_job_that_isnt_there_has_no_events(plane: Plane) -> None:
-    with pytest.raises(InvalidStatus):
-        await events(plane, "no-such-job", plane.tokens["engineer"])
+@pytest.mark.parametrize("job", ["no-such-job", "%00", "%2f"])
+async def test_a_job_that_isnt_there_has_no_events(plane: Plane, job: str) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        await events(plane, job, plane.tokens["engineer"])
+    assert refused.value.response.status_code in (403, 404)
+
+
+async def test_a_role_that_reads_no_jobs_sees_no_events(plane: Plane) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        await events(plane, plane.run(bell())["job_id"], plane.tokens["finops"])
+    assert refused.value.response.status_code == 403
