@@ -288,6 +288,12 @@ CODES: dict[str, Meaning] = {
     "not_canonical": Meaning(400, "Not canonical", "The bytes aren't canonical JSON.", ""),
     "leaf_invalid": Meaning(500, "An entry isn't valid", "A ledger entry doesn't parse.", "qcos ledger verify"),
     "evidence_unbound": Meaning(500, "Evidence isn't bound", "A statement and its entry don't belong together.", ""),
+    "unanchored": Meaning(
+        400,
+        "Not anchored",
+        "The evidence is sound in itself; no trust given reaches it.",
+        "Get the plane's trust file.",
+    ),
     "evidence_invalid": Meaning(400, "Evidence isn't valid", "A bundle or trust file isn't of the closed form.", ""),
     "timestamp_invalid": Meaning(
         502, "A time-stamp isn't valid", "A time-stamp token is malformed or badly signed.", ""
