@@ -17,11 +17,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
+import psycopg
 from litestar import Litestar, Request, Response, Router, get
 from litestar.di import Provide
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.config import OpenAPIConfig
 from litestar.types import ASGIApp, Receive, Scope, Send
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from control_plane.api import budgets as budget_routes
 from control_plane.api import issuer as issuer_routes
@@ -263,6 +266,10 @@ def _from_litestar(error: Exception) -> Exception:
             return Refused("unsupported_media_type", "wanted application/json")
         case HTTPException(status_code=status) if status < 500:
             return Refused("request_invalid", error.detail)
+        case psycopg.OperationalError() | OperationalError() | InterfaceError() | PoolTimeout():
+            return Refused(
+                "database_unusable", "the database does not answer; an Idempotency-Key makes it safe to ask again"
+            )
         case _:
             return error
 

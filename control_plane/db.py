@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from msgspec import Struct
 from sqlalchemy import make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from control_plane.errors import DatabaseUnusable
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 LOGINS = ("migrator", "app", "sealer", "audit")
+# What a database that is away, or refuses, raises: SQLAlchemy's of statements, the driver's own of BEGIN and COMMIT.
+FAULTS = (SQLAlchemyError, psycopg.Error, OSError)
 _PLAIN_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 _CONNECT_S = 10
 _TENANT = re.compile(r"[A-Za-z0-9_.-]{0,128}")

@@ -46,8 +46,6 @@ class PlaneRecord(Struct, frozen=True):
     database: str
     database_admin: dict[str, str] | None
     processes: tuple[ProcessRecord, ...]
-    sandbox: dict[str, bool]
-    backends: tuple[str, ...]
     ready: bool
 
 

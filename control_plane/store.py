@@ -28,3 +28,9 @@ async def lax_settings(conn: AsyncConnection) -> list[str]:
         if value not in {"on", "remote_write", "remote_apply"}:
             found.append(name)
     return found
+
+
+async def backends(conn: AsyncConnection) -> dict[str, dict[str, str]]:
+    """Backend id → the walls around its untrusted work, as its worker reported them last."""
+    rows = await conn.execute(text("SELECT id, capability -> 'walls' AS walls FROM jobs.backend ORDER BY id"))
+    return {row.id: row.walls or {} for row in rows}

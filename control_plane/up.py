@@ -44,7 +44,6 @@ class Plane:
         self._children: list[Child] = []
         self._cluster: Cluster | None = None
         self._listening: Listening | None = None
-        self._sandbox: dict[str, bool] = {}
         self._is_ready = False
 
     async def start(self) -> None:
@@ -98,8 +97,6 @@ class Plane:
             if folder is None
             else {"socket_folder": str(folder.socket_folder), "password_file": str(folder.password_file)},
             processes=tuple(child.record() for child in self._children),
-            sandbox=self._sandbox,
-            backends=tuple(facts.id for facts in s.backend),
             ready=self._is_ready,
         )
 

@@ -15,10 +15,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy.exc import SQLAlchemyError
 
 from control_plane.context import Plane, open_plane
-from control_plane.db import Database
+from control_plane.db import FAULTS, Database
 from control_plane.errors import QcosError
 from control_plane.jobs import store
 from control_plane.jobs.live import Bell
@@ -135,7 +134,7 @@ class Worker:
                     "region": device.region,
                     "compliance_zone": device.compliance_zone,
                     "sovereign": device.sovereign,
-                    "capability": msgspec.to_builtins(device.capabilities),
+                    "capability": msgspec.to_builtins(device.capabilities) | {"walls": driver.walls()},
                 }
                 async with self.plane.transaction(None) as conn:
                     await store.report_backend(conn, row)
@@ -146,7 +145,7 @@ class Worker:
             return []
         try:
             return await claim(self.plane, self.name, free)
-        except (SQLAlchemyError, OSError, MovedOn, QcosError) as error:
+        except (*FAULTS, MovedOn, QcosError) as error:
             log.warning("claim failed: %s", type(error).__name__)
         except Exception:  # as in _advance: the loop outlives any fault
             log.exception("claim failed")
@@ -185,7 +184,7 @@ class Worker:
             runs = dict(self._runs)
             if not runs:
                 continue
-            with contextlib.suppress(SQLAlchemyError, OSError):
+            with contextlib.suppress(*FAULTS):
                 async with self.plane.transaction(None) as conn:
                     held = await store.heartbeat(conn, self.name, self.plane.settings.lease_s, list(runs))
                 self._heed(runs, held)
@@ -201,7 +200,7 @@ class Worker:
     async def _reports(self) -> None:
         while True:
             await asyncio.sleep(REPORT_S)
-            with contextlib.suppress(SQLAlchemyError, OSError):
+            with contextlib.suppress(*FAULTS):
                 await self.report()
                 async with self.plane.transaction(None) as conn:
                     while await store.settle_states(conn) == store.SETTLED_AT_ONCE:
