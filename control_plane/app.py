@@ -9,45 +9,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import re
-import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
-import psycopg
 from litestar import Litestar, Request, Response, Router, get
 from litestar.di import Provide
-from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.config import OpenAPIConfig
-from litestar.types import ASGIApp, Receive, Scope, Send
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from control_plane.answers import answer
 from control_plane.api import budgets as budget_routes
 from control_plane.api import issuer as issuer_routes
 from control_plane.api import jobs as job_routes
 from control_plane.api import ledger as ledger_routes
 from control_plane.api import plane as plane_routes
-from control_plane.auth import limits
 from control_plane.auth.access import check_routes, guard
-from control_plane.auth.claims import bearer
 from control_plane.auth.issuer import LocalIssuer
 from control_plane.auth.keys import pseudonym_key
 from control_plane.auth.oidc import Authenticator
-from control_plane.auth.store import enrich
 from control_plane.context import Plane, open_plane
 from control_plane.db import Database
+from control_plane.door import Door
 from control_plane.environment import qcos_version
-from control_plane.errors import Refused, code_of, problem
 from control_plane.jobs import spec
 from control_plane.jobs.live import Live
 from control_plane.settings import Settings
 
-log = logging.getLogger("qcos.api")
-PROBLEM = "application/problem+json"
 PREFIX = "/api/v1"
 
 
@@ -136,150 +124,6 @@ def running(plane: Plane, live: Live, door: Door) -> Any:
             await plane.engine.dispose()
 
     return lifespan
-
-
-class Door:
-    """Authentication and limits, before any handler sees a byte of the body (S1, N13)."""
-
-    def __init__(self, plane: Plane, authenticator: Authenticator) -> None:
-        """Hold what each request is checked against."""
-        self.plane, self.authenticator = plane, authenticator
-        settings = plane.settings
-        rates = limits.Limits(
-            requests_per_s=settings.rate_requests_per_s,
-            requests_burst=float(settings.rate_burst),
-            bytes_per_s=float(settings.rate_bytes_per_s),
-            bytes_burst=float(4 * settings.rate_bytes_per_s),
-        )
-        self.limits = limits.Door(plane.engine, rates)
-
-    def middleware(self, app: ASGIApp) -> ASGIApp:
-        """ASGI middleware: sets `scope["user"]`, or leaves it unset for a public route to be let through."""
-
-        async def enter(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] in ("http", "websocket"):
-                await self._admit(scope)
-            await app(scope, receive, send)
-
-        return lambda scope, receive, send: shaken(enter, scope, receive, send)
-
-    async def _admit(self, scope: Scope) -> None:
-        scope.setdefault("state", {})["request_id"] = str(uuid.uuid4())
-        if _TRICK.search(scope.get("raw_path") or b""):
-            raise Refused("not_found", "no such address")
-        if scope["route_handler"].opt.get("action") != "public":
-            await self._identify(scope)
-
-    async def _identify(self, scope: Scope) -> None:
-        headers = {name.lower(): value for name, value in scope["headers"]}
-        principal = await self.authenticator.authenticate(bearer(headers.get(b"authorization", b"").decode("latin-1")))
-        refused = await self.limits.let_in(principal, octets=_octets(headers, self.plane.settings.max_body_bytes))
-        if refused is not None:
-            raise refused
-        async with self.plane.transaction(principal.tenant) as conn:
-            principal = await enrich(conn, principal)
-        scope["user"] = principal
-
-
-async def shaken(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Run the app; a WebSocket that is refused before it is accepted gets the answer that a request would get.
-
-    What a handler raises reaches here as a close without a reason, so it leaves its error in `state.refused`.
-    """
-    able = "websocket.http.response" in (scope.get("extensions") or {})
-    answered = False
-
-    async def told(message: Any) -> None:
-        nonlocal answered
-        refused = scope.get("state", {}).get("refused")
-        if message["type"] == "websocket.close" and able and not answered and refused is not None:
-            await _refuse(scope, send, refused)
-        else:
-            await send(message)
-        answered = True
-
-    try:
-        await app(scope, receive, told)
-    except Exception as error:
-        if answered or not able:
-            raise
-        await _refuse(scope, send, error)
-
-
-async def _refuse(scope: Scope, send: Send, error: Exception) -> None:
-    status, headers, body = _document(scope, error)
-    headers |= {"content-type": PROBLEM, "content-length": str(len(body))}
-    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    start: Any = {"type": "websocket.http.response.start", "status": status, "headers": raw}
-    rest: Any = {"type": "websocket.http.response.body", "body": body, "more_body": False}
-    await send(start)
-    await send(rest)
-
-
-# No address of this API needs an escaped slash, a NUL or a step upwards; what routing made of one is not meant.
-_TRICK = re.compile(rb"%(?:2f|5c|00)|/(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
-
-
-def _octets(headers: Mapping[bytes, bytes], largest: int) -> int:
-    """What the body may count for: no more than what is read of it, and all of that where its length is unsaid."""
-    length = headers.get(b"content-length", b"")
-    if length.isdigit():
-        return largest if len(length) > 15 else min(int(length), largest)
-    return largest if b"transfer-encoding" in headers else 0
-
-
-def answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    """Any error as a problem document; what nobody foresaw is logged with its id and shown as `internal` (I10)."""
-    status, headers, body = _document(request.scope, error)
-    return Response(body, status_code=status, media_type=PROBLEM, headers=headers)
-
-
-def _document(scope: Any, error: Exception) -> tuple[int, dict[str, str], bytes]:
-    known = _from_litestar(error)
-    status, document = problem(known)
-    document["request_id"] = scope.get("state", {}).get("request_id") or str(uuid.uuid4())
-    if code_of(known) == "internal":
-        log.error("unforeseen", exc_info=error, extra={"request_id": document["request_id"]})
-    return status, dict(getattr(error, "headers", None) or {}), msgspec.json.encode(document)
-
-
-def _from_litestar(error: Exception) -> Exception:
-    match error:
-        case ValidationException():
-            rows = tuple(
-                {
-                    "field": _parameter(row),
-                    "message": str(row.get("message", "")),
-                }
-                for row in (error.extra or ())
-                if isinstance(row, dict)
-            )
-            said = "; ".join(f"{row['field']}: {row['message']}" for row in rows) or "a parameter is not valid"
-            return Refused("request_invalid", said, errors=rows)
-        case HTTPException(status_code=404):
-            return Refused("not_found", "no such address")
-        case HTTPException(status_code=405):
-            return Refused("method_not_allowed", "this address takes another method")
-        case HTTPException(status_code=413):
-            return Refused("body_too_large", "the body is larger than this plane takes")
-        case HTTPException(status_code=415):
-            return Refused("unsupported_media_type", "wanted application/json")
-        case HTTPException(status_code=status) if status < 500:
-            return Refused("request_invalid", error.detail)
-        case psycopg.OperationalError() | OperationalError() | InterfaceError() | PoolTimeout():
-            return Refused(
-                "database_unusable", "the database does not answer; an Idempotency-Key makes it safe to ask again"
-            )
-        case _:
-            return error
-
-
-def _parameter(row: dict[str, Any]) -> str:
-    """The name by which the caller knows a parameter: a header's isn't Python's, `state` is Litestar's own."""
-    key = str(row.get("key", ""))
-    if row.get("source") == "header":
-        return key.replace("_", "-").title()
-    return "state" if key == "in_state" else key
 
 
 @get(

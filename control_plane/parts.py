@@ -26,6 +26,7 @@ def make_keys(settings: Settings) -> None:
     from ledger.tsa import create_tsa_keys
 
     folder = settings.home / "keys"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     create_sealer_keys(folder / "sealer")
     create_tsa_keys(folder / "tsa", now=datetime.now(UTC))
     BlobKeys.create(folder / "blob" / "root")

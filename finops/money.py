@@ -24,7 +24,7 @@ from decimal import (
 
 from msgspec import Struct
 
-from finops.errors import AmountInvalid, CurrencyMismatch
+from finops.errors import AmountInvalid
 
 DECIMALS = 12
 CEILING = Decimal(10) ** 15
@@ -96,7 +96,7 @@ def total(amounts: Iterable[Decimal]) -> Decimal:
 
 
 def currency(code: object, field: str = "currency") -> str:
-    """Return the code if it has the shape of ISO 4217 (three capitals); raises CurrencyMismatch."""
+    """Return the code if it has the shape of ISO 4217 (three capitals); raises AmountInvalid."""
     if not isinstance(code, str) or not _CURRENCY.fullmatch(code):
-        raise CurrencyMismatch("want a three-letter ISO 4217 code", field=field)
+        raise AmountInvalid("want a three-letter ISO 4217 code", field=field)
     return code

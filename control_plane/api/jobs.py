@@ -63,7 +63,7 @@ IdempotencyKey = Annotated[
 @post(
     ["/jobs", "/circuits/submit"],
     status_code=202,
-    opt={"action": "job:submit"},
+    opt={"action": "job:submit", "query": ("dry_run", "wait")},
     operation_class=SubmitOperation,
     summary="Submit a job spec",
 )
@@ -133,7 +133,11 @@ def _why(reason: Mapping[str, Any]) -> str:
     return f"{text}; {reason['fix']}" if reason.get("fix") else text
 
 
-@get("/jobs", opt={"action": "job:read"}, summary="List jobs, newest first")
+@get(
+    "/jobs",
+    opt={"action": "job:read", "query": ("cursor", "limit", "project", "state")},
+    summary="List jobs, newest first",
+)
 async def list_jobs(
     request: Request[Principal, Any, Any],
     plane: NamedDependency[Plane],
@@ -180,7 +184,7 @@ def _from_cursor(cursor: str | None) -> tuple[dt.datetime, str] | None:
     return at, job_id
 
 
-@get("/jobs/{job_id:str}", opt={"action": "job:read"}, summary="Show a job")
+@get("/jobs/{job_id:str}", opt={"action": "job:read", "query": ("wait",)}, summary="Show a job")
 async def show(
     request: Request[Principal, Any, Any],
     plane: NamedDependency[Plane],

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error on its way out: RFC 9457 documents, for requests and for WebSockets that aren't let in (I10)."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from typing import Any
+
+import msgspec
+import psycopg
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from control_plane.errors import Refused, code_of, problem
+
+log = logging.getLogger("qcos.api")
+PROBLEM = "application/problem+json"
+
+
+def answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """Any error as a problem document; what nobody foresaw is logged with its id and shown as `internal` (I10)."""
+    status, headers, body = document_of_error(request.scope, error)
+    return Response(body, status_code=status, media_type=PROBLEM, headers=headers)
+
+
+def document_of_error(scope: Any, error: Exception) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and problem document of any error; an unforeseen one is logged under the request's id."""
+    known = _from_litestar(error)
+    status, document = problem(known)
+    document["request_id"] = scope.get("state", {}).get("request_id") or str(uuid.uuid4())
+    if code_of(known) == "internal":
+        log.error("unforeseen", exc_info=error, extra={"request_id": document["request_id"]})
+    return status, dict(getattr(error, "headers", None) or {}), msgspec.json.encode(document)
+
+
+def _from_litestar(error: Exception) -> Exception:
+    match error:
+        case ValidationException():
+            rows = tuple(
+                {
+                    "field": _parameter(row),
+                    "message": str(row.get("message", "")),
+                }
+                for row in (error.extra or ())
+                if isinstance(row, dict)
+            )
+            said = "; ".join(f"{row['field']}: {row['message']}" for row in rows) or "a parameter is not valid"
+            return Refused("request_invalid", said, errors=rows)
+        case HTTPException(status_code=404):
+            return Refused("not_found", "no such address")
+        case HTTPException(status_code=405):
+            return Refused("method_not_allowed", "this address takes another method")
+        case HTTPException(status_code=413):
+            return Refused("body_too_large", "the body is larger than this plane takes")
+        case HTTPException(status_code=415):
+            return Refused("unsupported_media_type", "wanted application/json")
+        case HTTPException(status_code=status) if status < 500:
+            return Refused("request_invalid", error.detail)
+        case psycopg.OperationalError() | OperationalError() | InterfaceError() | PoolTimeout():
+            return Refused(
+                "database_unusable", "the database does not answer; an Idempotency-Key makes it safe to ask again"
+            )
+        case _:
+            return error
+
+
+def _parameter(row: dict[str, Any]) -> str:
+    """The name by which the caller knows a parameter: a header's isn't Python's, `state` is Litestar's own."""
+    key = str(row.get("key", ""))
+    if row.get("source") == "header":
+        return key.replace("_", "-").title()
+    return "state" if key == "in_state" else key

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The door of an API process: what every request meets before a handler sees a byte of its body (S1, N13).
+
+Enters a connection; leaves `scope["user"]`, a principal with the rights that this plane adds, or a refusal. Addresses
+that were meant to trick the routing, and parameters that the route doesn't know, end here: a misspelt `dry_run` must
+not submit.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from control_plane.answers import PROBLEM, document_of_error
+from control_plane.auth import limits
+from control_plane.auth.claims import bearer
+from control_plane.auth.oidc import Authenticator
+from control_plane.auth.store import enrich
+from control_plane.context import Plane
+from control_plane.errors import Refused
+
+
+class Door:
+    """Authentication and limits, before any handler sees a byte of the body (S1, N13)."""
+
+    def __init__(self, plane: Plane, authenticator: Authenticator) -> None:
+        """Hold what each request is checked against."""
+        self.plane, self.authenticator = plane, authenticator
+        settings = plane.settings
+        rates = limits.Limits(
+            requests_per_s=settings.rate_requests_per_s,
+            requests_burst=float(settings.rate_burst),
+            bytes_per_s=float(settings.rate_bytes_per_s),
+            bytes_burst=float(4 * settings.rate_bytes_per_s),
+        )
+        self.limits = limits.Door(plane.engine, rates)
+
+    def middleware(self, app: ASGIApp) -> ASGIApp:
+        """ASGI middleware: sets `scope["user"]`, or leaves it unset for a public route to be let through."""
+
+        async def enter(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] in ("http", "websocket"):
+                await self._admit(scope)
+            await app(scope, receive, send)
+
+        return lambda scope, receive, send: shaken(enter, scope, receive, send)
+
+    async def _admit(self, scope: Scope) -> None:
+        scope.setdefault("state", {})["request_id"] = str(uuid.uuid4())
+        if _TRICK.search(scope.get("raw_path") or b""):
+            raise Refused("not_found", "no such address")
+        _refuse_unknown_parameters(scope)
+        if scope["route_handler"].opt.get("action") != "public":
+            await self._identify(scope)
+
+    async def _identify(self, scope: Scope) -> None:
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        principal = await self.authenticator.authenticate(bearer(headers.get(b"authorization", b"").decode("latin-1")))
+        refused = await self.limits.let_in(principal, octets=_octets(headers, self.plane.settings.max_body_bytes))
+        if refused is not None:
+            raise refused
+        async with self.plane.transaction(principal.tenant) as conn:
+            principal = await enrich(conn, principal)
+        scope["user"] = principal
+
+
+async def shaken(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run the app; a WebSocket that is refused before it is accepted gets the answer that a request would get.
+
+    What a handler raises reaches here as a close without a reason, so it leaves its error in `state.refused`.
+    """
+    able = "websocket.http.response" in (scope.get("extensions") or {})
+    answered = False
+
+    async def told(message: Any) -> None:
+        nonlocal answered
+        refused = scope.get("state", {}).get("refused")
+        if message["type"] == "websocket.close" and able and not answered and refused is not None:
+            await _refuse(scope, send, refused)
+        else:
+            await send(message)
+        answered = True
+
+    try:
+        await app(scope, receive, told)
+    except Exception as error:
+        if answered or not able:
+            raise
+        await _refuse(scope, send, error)
+
+
+async def _refuse(scope: Scope, send: Send, error: Exception) -> None:
+    status, headers, body = document_of_error(scope, error)
+    headers |= {"content-type": PROBLEM, "content-length": str(len(body))}
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    start: Any = {"type": "websocket.http.response.start", "status": status, "headers": raw}
+    rest: Any = {"type": "websocket.http.response.body", "body": body, "more_body": False}
+    await send(start)
+    await send(rest)
+
+
+# No address of this API needs an escaped slash, a NUL or a step upwards; what routing made of one is not meant.
+_TRICK = re.compile(rb"%(?:2f|5c|00)|/(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
+
+
+def _octets(headers: Mapping[bytes, bytes], largest: int) -> int:
+    """What the body may count for: no more than what is read of it, and all of that where its length is unsaid."""
+    length = headers.get(b"content-length", b"")
+    if length.isdigit():
+        return largest if len(length) > 15 else min(int(length), largest)
+    return largest if b"transfer-encoding" in headers else 0
+
+
+def _refuse_unknown_parameters(scope: Scope) -> None:
+    """A route's `opt["query"]` names the query parameters that it takes; without it there are none."""
+    query = scope.get("query_string") or b""
+    if not query:
+        return
+    taken = scope["route_handler"].opt.get("query", ())
+    for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+        if name not in taken:
+            wanted = ", ".join(sorted(taken)) or "no parameters"
+            shown = name[:64]
+            raise Refused(
+                "request_invalid",
+                f"{shown}: unknown; this address takes {wanted}",
+                errors=({"field": shown, "message": f"unknown; this address takes {wanted}"},),
+            )
