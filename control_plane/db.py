@@ -31,6 +31,7 @@ LOGINS = ("migrator", "app", "sealer", "audit")
 FAULTS = (SQLAlchemyError, psycopg.Error, OSError)
 _PLAIN_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 _CONNECT_S = 10
+_ENDED = "qcos: committed by closing()"
 _TENANT = re.compile(r"[A-Za-z0-9_.-]{0,128}")
 
 
@@ -104,6 +105,19 @@ async def transaction(engine: AsyncEngine, tenant: str | None) -> AsyncIterator[
 
 
 @asynccontextmanager
+async def closing(conn: AsyncConnection) -> AsyncIterator[None]:
+    """The last writes of a transaction, sent in one go with its COMMIT: locks are held one round trip less.
+
+    Only statements that return no rows may run inside; nothing may follow. Durable once this has left.
+    """
+    driver = _driver(conn)
+    async with driver.pipeline():
+        yield
+        await driver.execute("COMMIT")
+    conn.info[_ENDED] = True
+
+
+@asynccontextmanager
 async def snapshot(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """Read everything as of one moment, and write nothing; for the audit role."""
     async with _running(engine, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY") as conn:
@@ -115,7 +129,8 @@ async def _running(engine: AsyncEngine, begin: str) -> AsyncIterator[AsyncConnec
     conn, driver = await _begin(engine, begin)
     try:
         yield conn
-        await _send(driver, "COMMIT")
+        if not conn.info.pop(_ENDED, False):
+            await _send(driver, "COMMIT")
     except BaseException:
         # What the server has already ended, or a connection that is gone, can't be rolled back again.
         with contextlib.suppress(DBAPIError, psycopg.Error):

@@ -2,7 +2,7 @@
 """What finops refuses, each with a stable code and the field at fault.
 
     FinopsError
-    ├── AmountInvalid        amount_invalid       no plain decimal in range (NaN, negative, 10^30)
+    ├── AmountInvalid        amount_invalid       no plain decimal in range (NaN, negative, 10^30), no currency code
     ├── CurrencyMismatch     currency_mismatch    two currencies met; nothing is converted here
     ├── FactInvalid          fact_invalid         a meter that is unknown or given twice
     ├── RateCardInvalid      rate_card_invalid    a card that can't be read in one way only

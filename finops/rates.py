@@ -25,7 +25,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from finops import money
-from finops.errors import AmountInvalid, CurrencyMismatch, RateCardInvalid, UnknownPrice
+from finops.errors import AmountInvalid, RateCardInvalid, UnknownPrice
 from finops.facts import UNITS, Fact, Source, by_meter
 from finops.money import Money
 
@@ -213,7 +213,7 @@ def _rounded(amount: Decimal, precision: str, rounding: str) -> Decimal:
 def _check_head(card: Card) -> tuple[datetime, datetime | None]:
     try:
         money.currency(card.currency)
-    except CurrencyMismatch as error:
+    except AmountInvalid as error:
         raise RateCardInvalid(error.detail, field="$.currency") from error
     if card.precision not in _PRECISIONS:
         raise RateCardInvalid("want 1, 0.1, … with at most 12 decimals", field="$.precision")

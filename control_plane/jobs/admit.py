@@ -24,20 +24,22 @@ import finops.store
 import ledger.store
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
+from control_plane.db import closing
 from control_plane.errors import Refused
 from control_plane.jobs import evidence, store
 from control_plane.jobs import spec as specs
 from control_plane.jobs.envelope import Envelope, Submit
+from control_plane.jobs.evidence import Submitted
 from control_plane.jobs.routing import Candidate, eligible
 from control_plane.jobs.spec import BackendConstraints, Circuit, JobSpec
-from control_plane.jobs.state import Event, State, moves
+from control_plane.jobs.state import State, moves
 from control_plane.policy.decision import Decision, problem_code
 from finops.budget import BudgetView
-from finops.errors import FinopsError, HoldExists
+from finops.errors import FinopsError
 from finops.rates import RateCard, upper_bound
 from hal_drivers.prescan import Limits, prescan
 from ledger.canonical import dumps, timestamp
-from ledger.chain import Pending
+from ledger.chain import Evidence, Pending
 
 NO_CONSTRAINTS = BackendConstraints()
 
@@ -311,88 +313,92 @@ async def _record(
     snapshot: Snapshot,
     decision: Decision,
 ) -> Admission:
-    """Decision entry, hold, job row and admission entry, in the caller's transaction; the hold comes late."""
+    """Job row, hold, decision entry and admission entry; ends the caller's transaction.
+
+    The hold locks budgets that others wait for, so what can come before it does; what follows is one round trip.
+    """
     principal, at = envelope.principal, envelope.received_at
     accepted = msgspec.structs.replace(spec, job_id=job_id)
-    spec_bytes, input_bytes = dumps(specs.canonical(accepted)), dumps(snapshot.document)
-    blobs = await plane.vault.write(conn, principal.tenant, (spec_bytes, input_bytes))
-    spec_blob, input_blob = (blob.commitment for blob in blobs)
-    problem = None if decision.allow else problem_code(decision)
-    held: dict[str, Any] | None = None
-    if problem is None:
-        try:
-            hold = await finops.store.hold(
-                conn,
-                principal.tenant,
-                job_id,
-                [budget.budget_id for budget in snapshot.budgets],
-                snapshot.price,
-                snapshot.card.currency,
-                at,
-            )
-        except HoldExists:
-            raise duplicate(job_id) from None
-        match hold:
-            case finops.store.Held():
-                held = hold.body()
-            case finops.store.Exceeded():
-                problem = "budget_exceeded"
-            case finops.store.Missing():
-                problem = "budget_missing"
-    state: State = "QUEUED" if problem is None else "DENIED"
-    events = moves(None, 0, (state,), timestamp(at))
-    row = _row(principal, accepted, job_id, state, events, decision, at) | {
-        "spec_blob": spec_blob,
-        "input_blob": input_blob,
+    submitted = Submitted(dumps(specs.canonical(accepted)), dumps(snapshot.document))
+    blobs = await plane.vault.write(conn, principal.tenant, (submitted.spec, submitted.decision_input))
+    row = _row(principal, accepted, job_id, decision, at) | {
+        "spec_blob": blobs[0].commitment,
+        "input_blob": blobs[1].commitment,
         "admission_entry": str(uuid.uuid4()),
         "rate_card": snapshot.card.hash,
         "currency": snapshot.card.currency,
         "allowed": list(decision.backends),
     }
-    body: dict[str, Any] = _admission_body(row, events, decision, snapshot)
-    proof = None
-    if problem is None:
-        row["hold_amount"] = snapshot.price
-        body["hold"] = held
-    else:
-        row["error"] = {"code": problem, "detail": denial_text(decision, problem)}
-        body["error"] = problem
-        proof = await evidence.denied(plane, conn, row, accepted, spec_bytes, input_bytes)
-        body["bundle_id"] = row["bundle_id"]
+    if not decision.allow:
+        row |= _denial(decision, problem_code(decision), at)
+        proof = await evidence.denied(plane, conn, row, accepted, submitted)
+        if not await store.add(conn, row):
+            raise duplicate(job_id)
+        return await _tell(conn, row, decision, snapshot, None, proof)
+    row |= _told("QUEUED", at) | {"hold_amount": snapshot.price}
     if not await store.add(conn, row):
         raise duplicate(job_id)
-    kind = "job:admission:allowed" if problem is None else "job:admission:denied"
-    commitments = {"spec": spec_blob, "decision_input": input_blob}
-    if proof is not None:
+    ids = [budget.budget_id for budget in snapshot.budgets]
+    hold = await finops.store.hold(conn, principal.tenant, job_id, ids, snapshot.price, snapshot.card.currency, at)
+    match hold:
+        case finops.store.Held():
+            return await _tell(conn, row, decision, snapshot, hold.body(), None)
+        case finops.store.Exceeded():
+            problem = "budget_exceeded"
+        case finops.store.Missing():
+            problem = "budget_missing"
+    row |= _denial(decision, problem, at) | {"hold_amount": None}
+    proof = await evidence.denied(plane, conn, row, accepted, submitted)
+    await store.refuse(conn, row)
+    return await _tell(conn, row, decision, snapshot, None, proof)
+
+
+def _told(state: State, at: dt.datetime) -> dict[str, Any]:
+    """The first event of a job, as its row has it."""
+    events = moves(None, 0, (state,), timestamp(at))
+    return {"state": state, "seq": events[-1].seq, "history": msgspec.to_builtins(list(events))}
+
+
+def _denial(decision: Decision, problem: str, at: dt.datetime) -> dict[str, Any]:
+    return _told("DENIED", at) | {
+        "final": "DENIED",
+        "error": {"code": problem, "detail": denial_text(decision, problem)},
+    }
+
+
+async def _tell(
+    conn: AsyncConnection,
+    row: dict[str, Any],
+    decision: Decision,
+    snapshot: Snapshot,
+    held: dict[str, Any] | None,
+    proof: Evidence | None,
+) -> Admission:
+    """Both entries, and the commit."""
+    at, state = row["submitted_at"], row["state"]
+    who = (row["tenant"], row["pseudonym"])
+    body = _admission_body(row, decision, snapshot)
+    commitments = {"spec": row["spec_blob"], "decision_input": row["input_blob"]}
+    problem = None
+    if proof is None:
+        body["hold"] = held
+    else:
+        problem = body["error"] = row["error"]["code"]
+        body["bundle_id"] = row["bundle_id"]
         commitments["statement"] = row["statement_blob"]
-    entries = [
-        (
-            decision_entry(principal.tenant, principal.pseudonym, job_id, decision, input_blob, at),
-            None,
-        ),
-        (
-            _entry(
-                row["admission_entry"],
-                row["tenant"],
-                row["pseudonym"],
-                kind,
-                body,
-                commitments,
-                at,
-            ),
-            proof,
-        ),
-    ]
-    await ledger.store.append(conn, entries)
-    return _answer(job_id, state, decision, snapshot, problem=problem)
+    kind = f"job:admission:{'allowed' if proof is None else 'denied'}"
+    decided = decision_entry(*who, row["job_id"], decision, row["input_blob"], at)
+    async with closing(conn):
+        await ledger.store.append(
+            conn, [(decided, None), (_entry(row["admission_entry"], *who, kind, body, commitments, at), proof)]
+        )
+    return _answer(row["job_id"], state, decision, snapshot, problem=problem)
 
 
 def _row(
     principal: Principal,
     spec: JobSpec,
     job_id: str,
-    state: State,
-    events: tuple[Event, ...],
     decision: Decision,
     at: dt.datetime,
 ) -> dict[str, Any]:
@@ -404,13 +410,9 @@ def _row(
         "subject": principal.subject,
         "actor": principal.actor,
         "pseudonym": principal.pseudonym,
-        "state": state,
-        "final": "DENIED" if state == "DENIED" else None,
-        "seq": events[-1].seq,
         "level": spec.evidence_requirements.level,
         "executions": spec.executions,
         "submitted_at": at,
-        "history": msgspec.to_builtins(list(events)),
         "decision_id": decision.id,
         "decision": decision.document()
         | {
@@ -423,14 +425,13 @@ def _row(
 
 def _admission_body(
     row: dict[str, Any],
-    events: tuple[Event, ...],
     decision: Decision,
     snapshot: Snapshot,
 ) -> dict[str, Any]:
     return {
         "job_id": row["job_id"],
         "project": row["project"],
-        "events": msgspec.to_builtins(list(events)),
+        "events": row["history"],
         "decision_id": decision.id,
         "evidence_level": row["level"],
         "executions": row["executions"],

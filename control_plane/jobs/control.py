@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import ledger.store
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.errors import Refused
@@ -44,7 +45,8 @@ async def _cancel(plane: Plane, conn: Any, job: dict[str, Any]) -> None:
     else:
         submitted = await settle.read_submitted(plane, conn, job)
         spec = specs.from_canonical(submitted.spec)
-        await settle.settle(plane, conn, job, spec, submitted, settle.Cancellation())
+        told = await settle.settle(plane, conn, job, spec, submitted, settle.Cancellation())
+        await ledger.store.append(conn, [told])
 
 
 async def _shift(

@@ -196,45 +196,26 @@ def input_content(data: bytes) -> Content:
     return Content("decision_input", "application/json", data)
 
 
+class Submitted(Struct, frozen=True):
+    """What was submitted and judged, as its blobs hold it."""
+
+    spec: bytes
+    decision_input: bytes
+
+
 async def denied(
-    plane: Plane,
-    conn: AsyncConnection,
-    row: dict[str, Any],
-    spec: JobSpec,
-    spec_bytes: bytes,
-    input_bytes: bytes,
+    plane: Plane, conn: AsyncConnection, row: dict[str, Any], spec: JobSpec, submitted: Submitted
 ) -> Evidence:
     """Evidence of a denial: unsigned, it rests on checkpoint and proof. Completes `row` with where it lies."""
     row["bundle_id"] = str(uuid.uuid4())
     row["artefacts"] = {"spec": row["spec_blob"], "decision_input": row["input_blob"]}
     reason = row["error"]
-    end = End(
-        state="DENIED",
-        level="sealed",
-        error=Fault(code=reason["code"], detail=reason["detail"]),
-    )
-    contents = (spec_content(spec_bytes), input_content(input_bytes))
-    return await commit(
-        plane,
-        conn,
-        row,
-        predicate(plane, row, spec, end, contents, row["history"]),
-        "sealed",
-    )
-
-
-async def commit(
-    plane: Plane,
-    conn: AsyncConnection,
-    row: dict[str, Any],
-    record: Predicate,
-    level: Literal["full", "standard", "sealed"],
-) -> Evidence:
-    """Store the Statement as a blob and hand it to the sealer; sets `statement_blob` in `row`."""
-    statement = statement_bytes(record)
-    (written,) = await plane.vault.write(conn, record.scope.tenant, (statement,))
+    end = End(state="DENIED", level="sealed", error=Fault(code=reason["code"], detail=reason["detail"]))
+    contents = (spec_content(submitted.spec), input_content(submitted.decision_input))
+    statement = statement_bytes(predicate(plane, row, spec, end, contents, row["history"]))
+    (written,) = await plane.vault.write(conn, row["tenant"], (statement,))
     row["statement_blob"] = written.commitment
-    return Evidence(bundle_id=record.bundle_id, level=level, statement=statement, salt=written.salt)
+    return Evidence(bundle_id=row["bundle_id"], level="sealed", statement=statement, salt=written.salt)
 
 
 async def bundle(plane: Plane, conn: AsyncConnection, row: Row) -> bytes:

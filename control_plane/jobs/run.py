@@ -27,9 +27,11 @@ from typing import Any
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+import ledger.store
 from control_plane.context import Plane
+from control_plane.db import closing
 from control_plane.errors import Refused
-from control_plane.jobs import gate, settle, store, transition
+from control_plane.jobs import evidence, gate, settle, store, transition
 from control_plane.jobs import spec as specs
 from control_plane.jobs.spec import JobSpec
 from control_plane.jobs.state import ACTIVE, State
@@ -67,7 +69,7 @@ class Claimed(msgspec.Struct, frozen=True):
 
     row: dict[str, Any]
     spec: JobSpec
-    submitted: settle.Submitted
+    submitted: evidence.Submitted
     route: gate.Chosen | None
 
 
@@ -99,11 +101,12 @@ async def _take(plane: Plane, conn: AsyncConnection, job: dict[str, Any], worker
     if job["state"] in ACTIVE:
         return Claimed(job, spec, submitted, None)
     if job["cancel_requested"]:
-        await settle.settle(plane, conn, job, spec, submitted, settle.Cancellation())
+        told = await settle.settle(plane, conn, job, spec, submitted, settle.Cancellation())
+        await ledger.store.append(conn, [told])
         return None
     if job["attempt"] >= MAX_ATTEMPTS:
         lost = settle.Failure("job_lost", f"{MAX_ATTEMPTS} attempts ended without an outcome")
-        await settle.settle(plane, conn, job, spec, submitted, lost)
+        await ledger.store.append(conn, [await settle.settle(plane, conn, job, spec, submitted, lost)])
         return None
     try:
         route = await gate.choose(plane, conn, job, spec)
@@ -314,7 +317,9 @@ class Run:
         if self._lost:
             raise MovedOn
         async with self._transaction() as conn:
-            await settle.settle(self.plane, conn, self.job, self.spec, self.claimed.submitted, end)
+            told = await settle.settle(self.plane, conn, self.job, self.spec, self.claimed.submitted, end)
+            async with closing(conn):
+                await ledger.store.append(conn, [told])
 
     def _transaction(self) -> Any:
         return self.plane.transaction(self.job["tenant"])

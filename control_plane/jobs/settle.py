@@ -18,11 +18,10 @@ from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import finops.store
-import ledger.store
 from control_plane import environment
 from control_plane.context import Plane
 from control_plane.jobs import evidence, store
-from control_plane.jobs.evidence import Content
+from control_plane.jobs.evidence import Content, Submitted
 from control_plane.jobs.spec import JobSpec
 from control_plane.jobs.state import moves
 from control_plane.jobs.transition import MovedOn
@@ -68,13 +67,6 @@ def artefact_hash(compiled: Compiled) -> str:
     return sha256(compiled.artefact)
 
 
-class Submitted(Struct, frozen=True):
-    """What was submitted and judged, as its blobs hold it."""
-
-    spec: bytes
-    decision_input: bytes
-
-
 async def read_submitted(plane: Plane, conn: AsyncConnection, job: Mapping[str, Any]) -> Submitted:
     """Open a job's two blobs; raises Refused `content_erased` where they are gone."""
     spec, judged = await plane.vault.read_all(conn, job["tenant"], (job["spec_blob"], job["input_blob"]))
@@ -83,10 +75,10 @@ async def read_submitted(plane: Plane, conn: AsyncConnection, job: Mapping[str, 
 
 async def settle(
     plane: Plane, conn: AsyncConnection, job: dict[str, Any], spec: JobSpec, submitted: Submitted, end: End
-) -> None:
-    """Write the end of a job; commits with the caller's transaction. Raises MovedOn where the row has moved on.
+) -> tuple[Pending, Evidence]:
+    """Write the end of a job; the caller MUST append the entry in the same transaction, at once.
 
-    The job's row is locked before its budgets, as everywhere.
+    Raises MovedOn where the row has moved on. The job's row is locked before its budgets, as everywhere.
     """
     match end:
         case Success():
@@ -171,8 +163,8 @@ async def settle(
         body=body,
         commitments=artefacts | {"statement": job["statement_blob"]},
     )
-    await ledger.store.append(conn, [(pending, proof)])
     job.update(state="SEALING", seq=events[-1].seq, history=history)
+    return pending, proof
 
 
 def facts(job: Mapping[str, Any], end: Success) -> list[Fact]:

@@ -119,6 +119,12 @@ async def add(conn: AsyncConnection, row: dict[str, Any]) -> bool:
     return (await conn.execute(statement)).first() is not None
 
 
+async def refuse(conn: AsyncConnection, row: dict[str, Any]) -> None:
+    """Turn a row that this transaction has added into that of a denied job."""
+    changed = {name: value for name, value in row.items() if name not in ("tenant", "job_id")}
+    await conn.execute(job.update().where(job.c.job_id == row["job_id"]).values(**changed))
+
+
 async def find(conn: AsyncConnection, job_id: str) -> RowMapping | None:
     """The job's row with `ready` (evidence may be handed out), or None; other tenants' jobs don't exist here (I7)."""
     return (await conn.execute(select(job, _READY).where(job.c.job_id == job_id))).mappings().first()

@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 
 import finops.store
 import ledger.store
+from control_plane.db import FAULTS
 from control_plane.errors import QcosError, Refused
 from control_plane.jobs import evidence, store
 from control_plane.policy.decision import PolicyUnavailable
@@ -118,7 +118,7 @@ async def test_a_denial_that_breaks_leaves_nothing(desk: Desk, monkeypatch: pyte
     async def breaks(*_: Any, **__: Any) -> Any:
         raise RuntimeError
 
-    monkeypatch.setattr(evidence, "commit", breaks)
+    monkeypatch.setattr(evidence, "denied", breaks)
     with pytest.raises(RuntimeError):
         await desk.submit(who=person("eve", "demo", "auditor"))
     assert desk.counts() == before
@@ -127,16 +127,17 @@ async def test_a_denial_that_breaks_leaves_nothing(desk: Desk, monkeypatch: pyte
 async def test_an_admission_whose_connection_dies_leaves_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """I3: the server ends the session between the hold and the entries."""
     before = desk.counts()
-    real = ledger.store.append
+    real = finops.store.hold
 
-    async def cut(conn: Any, items: Any) -> None:
+    async def cut(conn: Any, *given: Any) -> Any:
+        held = await real(conn, *given)
         pid = (await conn.execute(text("SELECT pg_backend_pid()"))).scalar_one()
         desk.sql("SELECT pg_terminate_backend(%s)", pid)
-        await real(conn, items)
+        return held
 
     with monkeypatch.context() as patched:
-        patched.setattr(ledger.store, "append", cut)
-        with pytest.raises(DBAPIError):
+        patched.setattr(finops.store, "hold", cut)
+        with pytest.raises(FAULTS):
             await desk.submit()
     assert desk.counts() == before
     assert (await desk.submit()).state == "QUEUED"
