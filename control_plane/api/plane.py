@@ -8,7 +8,6 @@ from typing import Any
 
 from litestar import Request, Response, get
 from litestar.di import NamedDependency
-from sqlalchemy import text
 
 import ledger.store
 from control_plane.auth import store as accounts
@@ -17,6 +16,8 @@ from control_plane.context import Plane
 from control_plane.environment import qcos_version
 from control_plane.jobs import spec, store
 from control_plane.policy.decision import PolicyUnavailable
+
+STAMP_LATE_S = 10.0  # a token that waits longer means that `full` evidence is held up
 
 
 @get("/", opt={"action": "public"}, summary="What this is")
@@ -38,31 +39,43 @@ async def health() -> dict[str, str]:
 
 @get("/ready", opt={"action": "public"}, summary="Ready, dependency by dependency")
 async def ready(plane: NamedDependency[Plane]) -> Response[Any]:
-    """200 if a job could be admitted, run and sealed now; else 503 with what is missing."""
-    checks = {"database": await _database(plane), "policy": await _policy(plane)}
+    """200 if a job could be admitted, run, sealed and stamped now; else 503 with what is missing."""
+    checks = {**await _database(plane), "policy": await _policy(plane)}
     ok = all(check["ok"] for check in checks.values())
     return Response({"ready": ok, "checks": checks}, status_code=200 if ok else 503)
 
 
-async def _database(plane: Plane) -> dict[str, Any]:
+async def _database(plane: Plane) -> dict[str, dict[str, Any]]:
+    """The database, and what it tells of sealer, time-stamps and workers."""
     try:
         async with asyncio.timeout(2), plane.transaction(None) as conn:
-            await conn.execute(text("SELECT 1"))
-            sealed = await ledger.store.latest_checkpoint(conn) is not None
+            sealed = await ledger.store.latest_checkpoint(conn)
+            awaited, oldest_s = await ledger.store.unstamped(conn)
+            backends = await store.backends(conn, store.BACKEND_STALE_S)
     except Exception as error:  # noqa: BLE001 - whatever keeps the database from answering is the answer
-        return {"ok": False, "detail": type(error).__name__}
+        return {"database": _check(ok=False, detail=type(error).__name__)}
+    online = [row["id"] for row in backends if row["fresh"] and row["state"] == "online"]
+    waiting = f"{awaited} awaited, the oldest for {oldest_s:.0f} s" if awaited else "none awaited"
     return {
-        "ok": sealed,
-        "detail": "answers, checkpoint signed" if sealed else "no checkpoint yet",
+        "database": _check(ok=True, detail="answers"),
+        "sealer": _check(
+            ok=sealed is not None, detail=f"sealed {sealed.size} entries" if sealed else "no checkpoint yet"
+        ),
+        "timestamps": _check(ok=oldest_s < STAMP_LATE_S, detail=waiting),
+        "backends": _check(ok=bool(online), detail=", ".join(online) or "none is online"),
     }
+
+
+def _check(*, ok: bool, detail: str) -> dict[str, Any]:
+    return {"ok": ok, "detail": detail}
 
 
 async def _policy(plane: Plane) -> dict[str, Any]:
     try:
         await plane.pdp.ready()
     except PolicyUnavailable as error:
-        return {"ok": False, "detail": error.detail}
-    return {"ok": True, "detail": f"{plane.pdp.engine.name} {plane.pdp.revision}"}
+        return _check(ok=False, detail=error.detail)
+    return _check(ok=True, detail=f"{plane.pdp.engine.name} {plane.pdp.revision}")
 
 
 @get("/whoami", opt={"action": "whoami"}, summary="The caller's identity and rights")
