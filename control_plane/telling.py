@@ -50,9 +50,13 @@ class Teller:
             self._line("Note: dev profile: all keys under one OS user. Not for production.")
 
     def _line(self, text: str) -> None:
-        if not self._quiet:
+        if self._quiet:
+            return
+        try:
             self._out.write(text + "\n")
             self._out.flush()
+        except OSError:  # the reader has left (head, a closed terminal); the plane goes on
+            self._quiet = True
 
 
 def short(path: object) -> str:
