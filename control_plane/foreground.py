@@ -61,7 +61,8 @@ def _guarded(settings: Settings, *, as_json: bool, ready: int) -> int:
     from control_plane.cli import complain
 
     def announced() -> None:
-        os.write(ready, b"1")
+        with contextlib.suppress(OSError):  # whoever waited has left; the plane goes on
+            os.write(ready, b"1")
         log = os.open(settings.home / "log" / "up.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         for descriptor in (1, 2):
             os.dup2(log, descriptor)
@@ -70,9 +71,11 @@ def _guarded(settings: Settings, *, as_json: bool, ready: int) -> int:
 
     try:
         hold = home.Hold(settings)
-        home.end_leftovers(settings.home)
-        code = asyncio.run(_run(settings, as_json=as_json, announced=announced))
-        hold.release()
+        try:
+            home.end_leftovers(settings.home)
+            code = asyncio.run(_run(settings, as_json=as_json, announced=announced))
+        finally:
+            hold.release()
     except Exception as error:  # noqa: BLE001 - this process has no caller: what it raises becomes its exit code
         code = complain(error, as_json=as_json)
     sys.stdout.flush()
@@ -82,9 +85,16 @@ def _guarded(settings: Settings, *, as_json: bool, ready: int) -> int:
 
 def _relay(descriptor: int) -> None:
     with os.fdopen(descriptor, "rb", buffering=0) as pipe:
+        heard = True
         while data := pipe.read(4096):
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
+            if not heard:
+                continue
+            try:
+                sys.stdout.buffer.write(data)
+                sys.stdout.buffer.flush()
+            except BrokenPipeError:  # the reader has left (head); what the plane says is still drained
+                heard = False
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 async def _run(settings: Settings, *, as_json: bool, announced: Any) -> int:
