@@ -5,8 +5,9 @@ Checked: indexes dense; each column equal to the leaf's; each tenant's chain; `p
 batch's first entry and on no other; each stored tile hash; the root and both signatures of each checkpoint;
 that each entry which names evidence has its signature row, that the row names the same bundle, level, tenant
 and entry, and that its signatures are good over the hashes kept beside them (the statement itself is the
-tenant's, encrypted: that those are its hashes is for `ledger.verify`, with the bundle); that each public key
-has its entry; the head kept outside. Not checked: time-stamp tokens and blobs, which belong to bundles.
+tenant's, encrypted: that those are its hashes is for `ledger.verify`, with the bundle); that a leaf without our
+header is a well-formed Rekor body under no tenant; that each public key has its entry; the head kept outside.
+Not checked: time-stamp tokens and blobs, which belong to bundles.
 Leaves and tiles are two witnesses of one hash: the signed root decides which of them was changed, so that a
 change names its entry and nothing unchanged is reported. A page at a time: memory is bounded by page and
 number of tenants.
@@ -25,6 +26,7 @@ from ledger.canonical import sha256, timestamp
 from ledger.chain import PLANE, LeafRecord, body_of, claims_evidence, leaf_type, scan_leaf
 from ledger.errors import CheckpointInvalid, LedgerError
 from ledger.keys import LOG
+from ledger.rekor import parse_hashedrekord
 from ledger.signed import EvidenceKeys
 from ledger.store import StoredCheckpoint, StoredEntry, StoredKey, StoredSignature
 
@@ -227,13 +229,16 @@ class _Audit:
         return record
 
     def _headless(self, row: StoredEntry, error: LedgerError) -> None:
+        """A leaf without our header: a sound Rekor body in a row that names no tenant, or a fault."""
         try:
             if leaf_type(row.leaf) != "hashedrekord":
                 self.fail(row.index, str(error))
-            elif (row.entry_id, row.tenant, row.tenant_index, row.kind) != (None, None, None, "hashedrekord"):
+                return
+            parse_hashedrekord(row.leaf)
+            if (row.entry_id, row.tenant, row.tenant_index, row.kind) != (None, None, None, "hashedrekord"):
                 self.fail(row.index, "columns are not those of a hashedrekord leaf")
-        except LedgerError:
-            self.fail(row.index, str(error))
+        except LedgerError as why:
+            self.fail(row.index, str(why))
 
     def _places(self, index: int, record: LeafRecord, hash_text: str) -> None:
         """The tenant's chain, and the link to the batch before."""

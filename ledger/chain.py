@@ -7,8 +7,8 @@ tenant's history can be shown complete without showing others) and, on a batch's
 `prev_checkpoint`. Invariant: leaf = canonical JSON of {v: 1, type: "entry"} + the pending fields + the
 placement, nothing else, so the same pending record in the same place has the same bytes (I6), and parsing
 accepts those bytes alone. `hashedrekord` leaves (docs/evidence-format.md section 2) are Rekor bodies without
-this header and stand outside the tenant chain; `parse_leaf` refuses them, `leaf_type` tells them apart. Pure:
-no clock, no randomness, no I/O.
+this header and stand outside the tenant chain; `parse_leaf` refuses them, `leaf_type` tells them apart,
+`ledger.rekor` reads them. Pure: no clock, no randomness, no I/O.
 """
 
 from __future__ import annotations

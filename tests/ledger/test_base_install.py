@@ -118,3 +118,17 @@ assert not loaded, loaded
     done = run(installed, code=code)
     assert done.returncode == 0, done.stderr
     assert "verify" in done.stdout
+
+
+def test_the_base_install_reads_rekor_bodies(installed: Path) -> None:
+    """docs/evidence-format.md section 2: both types of leaf are verified by the base install."""
+    vector = VECTORS.parent / "ledger" / "hashedrekord" / "good_mldsa65.json"
+    code = f"""
+import base64, json
+from ledger.predicate import pae
+from ledger.rekor import parse_hashedrekord, verify_hashedrekord
+vector = json.load(open({str(vector)!r}))
+verify_hashedrekord(parse_hashedrekord(base64.b64decode(vector["leaf"])), pae(base64.b64decode(vector["payload"])))
+"""
+    done = run(installed, code=code)
+    assert done.returncode == 0, done.stderr

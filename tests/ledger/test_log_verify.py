@@ -3,16 +3,24 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import re
+import uuid
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from control_plane.db import transaction
-from ledger import export
+from ledger import checkpoint, export, merkle
 from ledger.audit import Verification
 from ledger.head import read_head
-from tests.ledger.support import config, engine, pending, sealed, sealing, superuser, until_sealed, write
+from ledger.keys import load_sealer_keys
+from tests.ledger.support import ORIGIN, config, engine, pending, sealed, sealing, superuser, until_sealed, write
 from tests.postgres import TestDatabase
+
+REKOR = Path(__file__).parents[1] / "vectors" / "ledger" / "hashedrekord"
 
 
 async def verify(database: TestDatabase, head: bytes | None = None) -> Verification:
@@ -132,3 +140,57 @@ async def test_proofs_from_stored_tiles_verify(log: TestDatabase) -> None:
         for older in await store.checkpoints(conn, 0, head.size):
             path = await export.consistency(conn, older.size, head.size)
             merkle.verify_consistency(old=older.size, new=head.size, old_root=older.root, new_root=head.root, path=path)
+
+
+def appended(log: TestDatabase, home: Path, leaf: bytes, tenant: str | None = None) -> None:
+    """Seal one leaf as a batch of its own, with the log's keys: what a sealer will do that logs Rekor bodies."""
+    with psycopg.connect(log.conninfo("superuser")) as conn:
+        rows = conn.execute('SELECT leaf FROM ledger.entry ORDER BY "index"').fetchall()
+        edge, size = merkle.Edge(), len(rows) + 1
+        for data in [*(row[0] for row in rows), leaf]:
+            edge.append(merkle.leaf_hash(data))
+        keys = load_sealer_keys(home / "keys")
+        note = checkpoint.sign(ORIGIN, size, edge.root(), ed25519=keys.log_ed25519, mldsa65=keys.log_mldsa65)
+        kind = "job:submission:accepted" if tenant else "hashedrekord"
+        entry = (size - 1, tenant and str(uuid.uuid4()), tenant, tenant and 0, kind, leaf)
+        conn.execute(
+            'INSERT INTO ledger.entry ("index", entry_id, tenant, tenant_index, kind, leaf)'
+            " VALUES (%s, %s, %s, %s, %s, %b)", entry
+        )  # fmt: skip
+        conn.execute("INSERT INTO ledger.tile VALUES (0, 0, %s, %b)", (size - 1, merkle.leaf_hash(leaf)))
+        conn.execute("INSERT INTO ledger.checkpoint (size, root, note) VALUES (%s, %b, %b)", (size, edge.root(), note))
+
+
+def rekor(name: str) -> bytes:
+    return base64.b64decode(json.loads((REKOR / f"{name}.json").read_bytes())["leaf"])
+
+
+@pytest.mark.parametrize("name", ["good_p256", "good_mldsa65"])
+async def test_a_rekor_body_in_the_log_verifies_and_the_log_goes_on(
+    log: TestDatabase, tmp_path: Path, name: str
+) -> None:
+    """G5: a `hashedrekord` leaf stands outside the tenants' chains, and entries are sealed after it as before."""
+    appended(log, tmp_path, rekor(name))
+    await sealed(log, tmp_path, pending())
+    found = await verify(log)
+    assert (found.failures, found.size) == ((), 12)
+
+
+@pytest.mark.parametrize(
+    ("name", "tenant", "why"),
+    [
+        ("high_s", None, "low s"),
+        ("extra_member", None, "unknown field"),
+        ("spaces", None, "canonical"),
+        ("wrong_key_details", None, "the key is not"),
+        ("good_p256", "third", "columns are not those"),
+    ],
+)
+async def test_a_rekor_body_that_is_none_is_named(
+    log: TestDatabase, tmp_path: Path, name: str, tenant: str | None, why: str
+) -> None:
+    """I4: even if whoever wrote it holds the log's keys."""
+    appended(log, tmp_path, rekor(name), tenant)
+    found = await verify(log)
+    assert [failure.index for failure in found.failures] == [10]
+    assert re.search(why, found.failures[0].reason)
