@@ -1,6 +1,6 @@
 # The project's commands. Needs Linux, make and Python 3.11 or newer; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all faults soak check format generate tools skipped
+.PHONY: help setup demo test test-all faults soak bench bench-governed check format generate tools skipped
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -64,6 +64,11 @@ faults: $(VENV)/dev.stamp ## kill each part of a running plane, then verify ledg
 
 soak: $(VENV)/dev.stamp ## a thousand jobs from ten users under a budget for half of them
 	@$(PY) -m tests.soak
+
+bench: bench-governed ## every measured claim, as ratios of one run
+
+bench-governed: $(VENV)/dev.stamp ## what governing a job costs, beside bare Aer
+	@$(PY) -m bench.governed
 
 check: $(VENV)/dev.stamp ## format, lint, types, policies, imports, generated files
 	@$(PY) -m ruff format --check .
