@@ -223,7 +223,8 @@ def _check_gate_definitions(text: str, limits: Limits) -> None:
 
 _QPY_FILE = struct.Struct("!6sBBBBQc")
 _QPY_CIRCUIT = struct.Struct("!H1cHIIQIQI")
-_QPY_REGISTER = struct.Struct("!1c?IH?")
+_QPY_REGISTER = struct.Struct("!1c?IH?")  # from version 18 on a byte follows: how its bits are listed
+_QPY_RANGE = b"\x01"
 
 
 def _scan_qpy(source: bytes, limits: Limits) -> Scan:
@@ -242,10 +243,10 @@ def _scan_qpy(source: bytes, limits: Limits) -> Scan:
     at = _QPY_FILE.size + 1
     if version >= 16:
         at = int.from_bytes(source[at : at + 8], "big")
-    return _scan_qpy_circuit(source, at, limits)
+    return _scan_qpy_circuit(source, version, at, limits)
 
 
-def _scan_qpy_circuit(source: bytes, at: int, limits: Limits) -> Scan:
+def _scan_qpy_circuit(source: bytes, version: int, at: int, limits: Limits) -> Scan:
     broken = CircuitInvalid("the lengths in the QPY file do not add up")
     if at + _QPY_CIRCUIT.size > len(source):
         raise broken
@@ -262,7 +263,12 @@ def _scan_qpy_circuit(source: bytes, at: int, limits: Limits) -> Scan:
         if at + _QPY_REGISTER.size > len(source):
             raise broken
         _, _, size, name_size, _ = _QPY_REGISTER.unpack_from(source, at)
-        at += _QPY_REGISTER.size + name_size + 8 * size
-        if at > len(source):
+        at += _QPY_REGISTER.size
+        listed = 8 * size
+        if version >= 18:  # neighbours are told by the first one, others by 4 bytes each
+            listed = 4 if source[at : at + 1] == _QPY_RANGE else 4 * size
+            at += 1
+        at += name_size + listed
+        if at > len(source) or size > limits.qubits + limits.clbits:
             raise broken
     return Scan(qubits_declared=qubits, clbits_declared=clbits)

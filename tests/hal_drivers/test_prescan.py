@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import io
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from qiskit import QuantumCircuit, QuantumRegister, qpy
+from qiskit.circuit import Qubit
 
 from hal_drivers.base import Format
 from hal_drivers.errors import CircuitInvalid, CircuitTooComplex
@@ -83,6 +86,18 @@ def test_qpy_formats_that_could_run_code_are_refused(version: int) -> None:
     data[6] = version
     with pytest.raises(CircuitInvalid):
         prescan("QPY", bytes(data), LIMITS)
+
+
+@pytest.mark.parametrize("version", range(13, qpy.QPY_VERSION + 1))
+@pytest.mark.parametrize("places", [(0, 1, 2), (2, 0)])
+def test_qpy_of_each_version_is_measured_however_its_registers_list_bits(version: int, places: tuple[int, ...]) -> None:
+    circuit = QuantumCircuit([Qubit() for _ in range(3)])
+    circuit.add_register(QuantumRegister(bits=[circuit.qubits[at] for at in places], name="of_its_own"))
+    circuit.measure_all()
+    buffer = io.BytesIO()
+    qpy.dump(circuit, buffer, version=version)
+    scan = prescan("QPY", buffer.getvalue(), LIMITS)
+    assert (scan.qubits_declared, scan.clbits_declared) == (3, 3)
 
 
 @given(st.binary(max_size=400), st.sampled_from(["QASM2", "QASM3", "QPY"]))
