@@ -181,20 +181,22 @@ async def _snapshot(
         rows = await plane.known.backends(conn)
         card = await plane.known.current_card(conn, principal.tenant, at)
         usage = await store.usage(conn, team=principal.team, project=governance.project, at=at)
+        candidates = priced(rows, card, spec.executions, plane.settings.job_deadline_s)
+        # Policy sees every backend that could take the work, so that a denial can name what would pass; price and
+        # budgets are those of the backends that the spec's constraints leave.
+        offered = eligible(candidates, NO_CONSTRAINTS, circuit.format, 0)
+        left = eligible(candidates, spec.execution.backend_constraints, circuit.format, qubits) or offered
+        providers = {c.provider for c in left}
         budgets = await finops.store.applicable(
             conn,
             principal.tenant,
             project=governance.project,
             cost_center=governance.cost_center,
             user=principal.name,
-            provider=None,
+            # Of several, which one is paid is known at routing; a hold in each would charge all of them.
+            provider=providers.pop() if len(providers) == 1 else None,
             at=at,
         )
-    candidates = priced(rows, card, spec.executions, plane.settings.job_deadline_s)
-    # Policy sees every backend that could take the work, so that a denial can name what would pass; the price is the
-    # upper bound over those that the spec's constraints leave.
-    offered = eligible(candidates, NO_CONSTRAINTS, circuit.format, 0)
-    left = eligible(candidates, spec.execution.backend_constraints, circuit.format, qubits) or offered
     price = max((c.price for c in left if c.price is not None), default=Decimal(0))
     document = _document(principal, spec, circuit, qubits, at)
     document |= {

@@ -126,10 +126,10 @@ class Desk:
         shown: str = view.shown(await self.row(job_id))["state"]
         return shown
 
-    async def limit(self, amount: str) -> None:
-        """Set the project's budget, told by an entry as the API tells it."""
+    async def limit(self, amount: str, scope: str = "project:demo") -> None:
+        """Set a budget, by default the project's, told by an entry as the API tells it."""
         async with self.plane.transaction("demo") as conn:
-            changed = await finops.store.set_budget(conn, "demo", "project:demo", "monthly", Decimal(amount), "USD")
+            changed = await finops.store.set_budget(conn, "demo", scope, "monthly", Decimal(amount), "USD")
             await seed._tell(conn, "demo", "budget:set", msgspec.to_builtins(changed))
 
     async def money(self) -> tuple[Decimal, Decimal]:

@@ -180,6 +180,14 @@ async def test_a_project_without_a_budget_runs_nothing(desk: Desk) -> None:
     assert (admission.state, admission.problem) == ("DENIED", "budget_missing")
 
 
+@pytest.mark.parametrize("scope", ["tenant:demo", "cost_center:lab", "user:ann", "provider:aer"])
+async def test_each_scope_of_budget_binds(desk: Desk, scope: str) -> None:
+    """I3: whichever budget a job touches can refuse it, the backends' provider's too."""
+    await desk.limit("0.10", scope)
+    admission = await desk.submit(bell(governance__cost_center="lab"))
+    assert (admission.state, admission.problem) == ("DENIED", "budget_exceeded")
+
+
 async def test_no_backend_that_fits_is_a_denial_with_its_reason(desk: Desk) -> None:
     admission = await desk.submit(bell(execution__backend_constraints={"allowed_providers": ["ibm-quantum"]}))
     assert (admission.state, admission.problem) == ("DENIED", "policy_denied")
