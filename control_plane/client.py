@@ -82,6 +82,8 @@ class Client:
         if signed_in:
             if self._token is None:
                 raise NotSignedIn("there are no credentials; qcos login, or set QCOS_TOKEN")
+            if not self._token.isascii() or not self._token.isprintable():
+                raise NotSignedIn("the token holds what no token does: line breaks or other signs")
             sent["Authorization"] = f"Bearer {self._token}"
         data = None
         if body is not None:

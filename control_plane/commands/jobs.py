@@ -74,7 +74,7 @@ def _submit(arguments: argparse.Namespace) -> int:
         if arguments.json and "job_id" in refused.document:
             tables.document(_denied(refused.document))
         raise
-    while arguments.wait and job["state"] not in ENDED:
+    while arguments.wait and not arguments.dry_run and job["state"] not in ENDED:
         job = client.ask("GET", f"/api/v1/jobs/{job['job_id']}?wait={WAIT_S:g}", limit_s=WAIT_S + 30)
     if arguments.json:
         tables.document(job)

@@ -135,6 +135,8 @@ def test_a_dry_run_prices_decides_and_leaves_nothing(plane: Plane) -> None:
     assert ran.json["decision"]["allow"] is True
     assert ran.json["cost"]["amount"] == "0.52"
     assert plane.http("GET", "/api/v1/jobs/dry-run-only").code == "not_found"
+    file.write_text(json.dumps(bell(governance__project=project)))
+    assert plane.cli("submit", str(file), "--dry-run", "--wait", "--json", user="engineer").code == 0
     (budget,) = [one for one in plane.get("/budgets", "admin") if one["scope"] == f"project:{project}"]
     assert (budget["held"], budget["captured"]) == ("0", "0")
 
