@@ -115,7 +115,8 @@ def _url(*schemes: str) -> Callable[[object], str]:
 def _database(value: object) -> str:
     text = _url("postgresql", "postgres", "postgresql+psycopg")(value)
     rest = text.partition("://")[2]
-    if not urlsplit("postgresql://" + rest).path.strip("/"):
+    parts = urlsplit("postgresql://" + rest)
+    if not parts.path.strip("/") or parts.port == 0:  # .port raises ValueError itself where it is no number
         raise ValueError
     return "postgresql+psycopg://" + rest
 

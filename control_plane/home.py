@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -22,6 +23,7 @@ from control_plane.errors import AlreadyRunning, Unreachable, Unusable
 from control_plane.settings import Settings
 
 _LEFTOVER_S = 10.0
+_ASKED_S = 0.5
 
 
 class ProcessRecord(Struct, frozen=True):
@@ -55,17 +57,32 @@ class Hold:
     def __init__(self, settings: Settings) -> None:
         make_folder(settings.home)
         make_folder(settings.home / "run")
-        make_runtime(settings.runtime)
         self._file = (settings.home / "run" / "lock").open("a+")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(self._file.fileno()):
             self._file.close()
-            raise AlreadyRunning(_who_holds(settings.home)) from None
+            raise AlreadyRunning(_who_holds(settings.home))
+        self._outside = None if settings.runtime.is_relative_to(settings.home) else settings.runtime
+        make_runtime(settings.runtime)
 
     def release(self) -> None:
-        """Let another `up` in."""
+        """Remove the folder that isn't the home's, and let another `up` in."""
+        if self._outside is not None:
+            shutil.rmtree(self._outside, ignore_errors=True)
         self._file.close()
+
+
+def _locked(descriptor: int) -> bool:
+    # Whoever asks `is_held` holds the lock for an instant; a plane holds it for its life.
+    until = time.monotonic() + _ASKED_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
 
 
 def is_held(home: Path) -> bool:
@@ -159,5 +176,5 @@ def end_leftovers(home: Path) -> None:
 
 def _who_holds(home: Path) -> str:
     record = read_record(home)
-    known = f" (pid {record.pid}, {record.url})" if record else ""
+    known = f" (pid {record.pid}, {record.url})" if record and is_alive(record.pid, record.started) else ""
     return f"a plane already runs in {home}{known}; qcos status shows it, qcos down stops it"

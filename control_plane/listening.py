@@ -26,6 +26,7 @@ class Listening:
 
     def __init__(self, settings: Settings) -> None:
         self._path = settings.api_socket
+        self._host = settings.http_host
         self._tcp = _tcp(settings)
         make_folder(self._path.parent)
         self._path.unlink(missing_ok=True)
@@ -37,6 +38,12 @@ class Listening:
     def port(self) -> int:
         """The TCP port, also when 0 was asked for."""
         return int(self._tcp.getsockname()[1])
+
+    @property
+    def url(self) -> str:
+        """The API's address; an IPv6 host stands in brackets."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self.port}"
 
     @property
     def descriptors(self) -> tuple[int, int]:
@@ -73,7 +80,8 @@ def _tcp(settings: Settings) -> socket.socket:
 async def answers(path: Path, target: str | None = None) -> bool:
     """Whether the Unix socket takes a connection and, with a target, GET answers 200."""
     try:
-        return await asyncio.wait_for(_answers(path, target), _PROBE_S)
+        async with asyncio.timeout(_PROBE_S):
+            return await _answers(path, target)
     except (OSError, TimeoutError, ValueError):
         return False
 

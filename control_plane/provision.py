@@ -30,10 +30,15 @@ _SCRIPTS = Path(__file__).parent / "migrations"
 def provision(admin_url: str, folder: Path) -> Database:
     """Create the roles and their passwords in `folder` (0700); raises DatabaseUnusable naming what is missing."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _connect(admin_url) as conn, conn.transaction():
-        _refuse_what_will_not_do(conn)
-        conn.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-        _create_roles(conn, Roles.of(conn.info.dbname), folder)
+    try:
+        with _connect(admin_url) as conn, conn.transaction():
+            _refuse_what_will_not_do(conn)
+            conn.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+            _create_roles(conn, Roles.of(conn.info.dbname), folder)
+    except psycopg.Error as error:
+        # The statement isn't shown: it may hold a password.
+        reason = error.diag.message_primary or type(error).__name__
+        raise DatabaseUnusable(f"QCOS_DATABASE_URL: the plane's roles can't be made: {reason}") from error
     place = make_url(admin_url).set(drivername="postgresql+psycopg", username=None, password=None)
     write_secret(folder / "place", place.render_as_string())
     return Database.of_home(folder)
@@ -57,10 +62,9 @@ def migrate(database: Database, revision: str = "head", *, versions: Path | None
 def _connect(admin_url: str) -> psycopg.Connection[tuple[object, ...]]:
     try:
         return psycopg.connect(conninfo(admin_url), connect_timeout=_CONNECT_S)
-    except psycopg.OperationalError as error:
+    except psycopg.Error as error:
         shown = make_url(admin_url).render_as_string(hide_password=True)
-        reason = str(error).strip().splitlines()[-1]
-        raise DatabaseUnusable(f"QCOS_DATABASE_URL = {shown}: {reason}") from error
+        raise DatabaseUnusable(f"QCOS_DATABASE_URL = {shown}: {' '.join(str(error).split())}") from error
 
 
 def _refuse_what_will_not_do(conn: psycopg.Connection[tuple[object, ...]]) -> None:

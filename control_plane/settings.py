@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
 import tomllib
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from control_plane.errors import SettingInvalid
 from control_plane.fields import FIELDS, LOOPBACK
 
 PROFILES = ("dev", "saas", "dedicated", "onprem", "airgapped")
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9/._-]+")  # libpq splits at a comma, URLs change blanks and %
 _SOCKET_ROOM = 70  # of the 107 bytes of sun_path; the rest is for the names inside the runtime folder
 
 
@@ -87,9 +89,9 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     @property
     def runtime(self) -> Path:
-        """The folder for sockets: inside the home, or a short one named after it when the home's path is long."""
+        """The folder for sockets: inside the home, or a short plain one named after it when the home's path isn't."""
         inside = self.home / "run"
-        if len(os.fsencode(inside)) <= _SOCKET_ROOM:
+        if len(os.fsencode(inside)) <= _SOCKET_ROOM and _PLAIN_PATH.fullmatch(str(inside)):
             return inside
         name = hashlib.sha256(os.fsencode(self.home)).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"qcos-{os.geteuid()}-{name}"
@@ -202,6 +204,8 @@ def _refuse_what_the_profile_forbids(s: Settings) -> None:
         )
     if s.local_issuer:
         raise SettingInvalid("local_issuer", s.local_issuer, f"false {where}; configure [[oidc]]")
+    if not s.oidc:
+        raise SettingInvalid("oidc", [], f"an [[oidc]] table in qcos.toml {where}, or nobody can sign in")
     for number, issuer in enumerate(s.oidc):
         host = urlsplit(issuer.issuer).hostname
         if not issuer.issuer.startswith("https://") and host not in LOOPBACK:  # loopback crosses no network

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-from control_plane.errors import StartFailed
+from control_plane.errors import StartFailed, Unusable
 from control_plane.home import ProcessRecord, started_at
 from control_plane.privilege import die_with_parent
 
@@ -78,11 +78,15 @@ class Child:
     async def start(self, limit_s: float) -> None:
         """Start, wait until ready, then keep it alive; raises StartFailed, which names the log."""
         try:
-            await asyncio.wait_for(self._once(), limit_s)
+            async with asyncio.timeout(limit_s):
+                await self._once()
         except TimeoutError:
             await self.stop()
             raise StartFailed(f"{self.name} wasn't ready within {limit_s:g} s; see {self._log}") from None
-        except StartFailed:
+        except OSError as error:
+            await self.stop()
+            raise StartFailed(f"{self.name} can't be started: {self._command[0]}: {error.strerror or error}") from error
+        except Unusable:
             await self.stop()
             raise
         self._keeper = asyncio.create_task(self._keep(limit_s), name=f"keep {self.name}")
@@ -112,6 +116,18 @@ class Child:
             self._before()
         read, write = os.pipe()
         environment = {**self._environment, "QCOS_READY_FD": str(write), "QCOS_PARENT": str(os.getpid())}
+        try:
+            try:
+                await self._spawn(environment, write)
+            finally:
+                os.close(write)
+            await self._until_ready(read)
+        finally:
+            os.close(read)
+        self.ready = True
+        self.changed()
+
+    async def _spawn(self, environment: Mapping[str, str], write: int) -> None:
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
@@ -123,14 +139,7 @@ class Child:
                 preexec_fn=self._enter,
                 start_new_session=True,
             )
-        os.close(write)
         self._pid, self._started = self._process.pid, started_at(self._process.pid)
-        self.changed()
-        try:
-            await self._until_ready(read)
-        finally:
-            os.close(read)
-        self.ready = True
         self.changed()
 
     async def _until_ready(self, read: int) -> None:
@@ -169,14 +178,17 @@ class Child:
             await asyncio.sleep(_BACKOFF_S[max(soon - 1, 0)])
             self.restarts += 1
             try:
-                await asyncio.wait_for(self._once(), limit_s)
-            except (StartFailed, TimeoutError, OSError) as error:
-                note(f"{self.name} did not come back: {error}")
-                await self._end_unready()
+                # Not wait_for: that of Python 3.11 loses a cancellation which comes as the child gets ready.
+                async with asyncio.timeout(limit_s):
+                    await self._once()
+            except Exception as error:  # noqa: BLE001 - a keeper that ends would keep nothing alive any more
+                note(f"{self.name} did not come back: {str(error) or type(error).__name__}")
+                self._end_unready()
 
-    async def _end_unready(self) -> None:
+    def _end_unready(self) -> None:
         if self._process is not None and self._process.returncode is None:
-            self._process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
 
 
 def note(text: str) -> None:

@@ -49,10 +49,8 @@ class Plane:
     async def start(self) -> None:
         """Start everything; raises an Unusable error, and what was started is then stopped by `stop`."""
         self._listening = Listening(self.settings)
-        port = self._listening.port
-        self.settings = msgspec.structs.replace(
-            self.settings, http_port=port, url=f"http://{self.settings.http_host}:{port}"
-        )
+        self.settings = msgspec.structs.replace(self.settings, http_port=self._listening.port, url=self._listening.url)
+        self._write()  # from here on `down` finds this plane, and no older record is taken for it
         # Chosen before anything starts, so that a wrong setting costs nothing.
         chosen = choice.choose_engine(
             self.settings.policy_engine,  # type: ignore[arg-type]  # the reader of the field admits these words only
@@ -151,17 +149,19 @@ class Plane:
             url = f"unix://{folder / 'opa.sock'}"
             command = opa_command(chosen.opa_bin, url, policies.folder)
             probing = choice.open_engine("opa", policies, url)
-            await self._run(
-                Child(
-                    "opa",
-                    command,
-                    log=self._log("opa"),
-                    environment={"PATH": os.environ.get("PATH", ""), "HOME": str(self.settings.home)},
-                    probe=lambda: _is_ready(probing),
-                    before=lambda: (folder / "opa.sock").unlink(missing_ok=True),
+            try:
+                await self._run(
+                    Child(
+                        "opa",
+                        command,
+                        log=self._log("opa"),
+                        environment={"PATH": os.environ.get("PATH", ""), "HOME": str(self.settings.home)},
+                        probe=lambda: _is_ready(probing),
+                        before=lambda: (folder / "opa.sock").unlink(missing_ok=True),
+                    )
                 )
-            )
-            await probing.close()
+            finally:
+                await probing.close()
         else:
             deciding = choice.open_engine(chosen.engine, policies, url)
             await deciding.ready()
@@ -184,7 +184,9 @@ class Plane:
                 return await store.oldest_unsealed(conn) is None
 
         try:
-            await self._run(self._python("sealer", probe=caught_up))
+            await self._run(self._python("sealer"))
+            # Asked once, here: a sealer that is started again under load never finds the inbox empty.
+            await self._until(caught_up, "the seal of what waits")
             async with transaction(pool, None) as conn:
                 size = await store.entries(conn)
         finally:
@@ -222,7 +224,9 @@ class Plane:
         until = time.monotonic() + self.settings.start_limit_s
         while not await probe():
             if time.monotonic() > until:
-                raise StartFailed(f"{what} isn't answered with 200 within {self.settings.start_limit_s:g} s")
+                raise StartFailed(
+                    f"{what}: not within {self.settings.start_limit_s:g} s; see {self._log('sealer').parent}"
+                )
             await asyncio.sleep(0.02)
 
     def _python(self, name: str, *, environment: dict[str, str] | None = None, **rest: Any) -> Child:

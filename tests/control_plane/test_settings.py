@@ -15,6 +15,7 @@ from control_plane.fields import FIELDS
 from control_plane.settings import BackendFacts, OidcIssuer, Settings, from_json, load, located, to_json
 
 _SAAS = {"QCOS_PROFILE": "saas", "QCOS_DATABASE_URL": "postgresql://a:b@db/qcos", "QCOS_PLANE": "eu-1"}
+_OIDC = "[[oidc]]\nissuer = 'https://id.example'\naudience = 'qcos'\ntenant = 'acme'\n"
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +53,7 @@ def test_the_homes_own_file_is_read(tmp_path: Path) -> None:
         ("QCOS_LEASE_S", "inf"),
         ("QCOS_DATABASE_URL", "mysql://x/y"),
         ("QCOS_DATABASE_URL", "postgresql://a:b@host"),
+        ("QCOS_DATABASE_URL", "postgresql://a:b@host:port/db"),
         ("QCOS_TSA_URL", "ftp://x"),
         ("QCOS_QPY", "maybe"),
     ],
@@ -125,7 +127,14 @@ def test_other_profiles_refuse_what_is_for_development(profile: str, missing: di
         load({}, {**_SAAS, "QCOS_PROFILE": profile, **missing})
 
 
+def test_another_profile_needs_an_issuer_of_tokens() -> None:
+    """Without one nobody could sign in, and the local issuer is dev's alone."""
+    with pytest.raises(SettingInvalid, match="oidc"):
+        load({}, _SAAS)
+
+
 def test_another_profile_starts_with_everything_said() -> None:
+    Path("qcos.toml").write_text(_OIDC)
     settings = load({}, _SAAS)
     assert (settings.local_issuer, settings.plane) == (False, "eu-1")
     assert settings.database_url == "postgresql+psycopg://a:b@db/qcos"
@@ -147,8 +156,17 @@ def test_a_long_home_gets_a_short_runtime_folder(tmp_path: Path) -> None:
     assert long.runtime != load({}, {"QCOS_HOME": str(tmp_path / ("y" * 90))}).runtime
 
 
+@pytest.mark.parametrize("name", ["a b", "a,b", "50%", "ü", "a+b"])
+def test_a_home_whose_name_a_url_would_change_gets_a_plain_runtime_folder(tmp_path: Path, name: str) -> None:
+    """libpq takes a comma for a list of hosts, and blanks and % don't survive each URL."""
+    settings = load({}, {"QCOS_HOME": str(tmp_path / name)})
+    assert name not in str(settings.postgres_sockets)
+    assert settings.runtime != load({}, {"QCOS_HOME": str(tmp_path / (name + "2"))}).runtime
+
+
 def test_children_get_the_settings_without_the_administrators_login() -> None:
     """Decision 4: that login creates roles and is used for nothing else."""
+    Path("qcos.toml").write_text(_OIDC)
     settings = load({}, _SAAS)
     handed = from_json(to_json(settings))
     assert handed == msgspec.structs.replace(settings, database_url=None)
