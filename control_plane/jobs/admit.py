@@ -391,6 +391,8 @@ async def _tell(
     kind = f"job:admission:{'allowed' if proof is None else 'denied'}"
     decided = decision_entry(*who, row["job_id"], decision, row["input_blob"], at)
     async with closing(conn):
+        if proof is None:
+            await store.count_usage(conn, row)
         await ledger.store.append(
             conn, [(decided, None), (_entry(row["admission_entry"], *who, kind, body, commitments, at), proof)]
         )
@@ -433,6 +435,7 @@ def _admission_body(
     return {
         "job_id": row["job_id"],
         "project": row["project"],
+        "team": row["team"],
         "events": row["history"],
         "decision_id": decision.id,
         "evidence_level": row["level"],

@@ -256,7 +256,7 @@ async def bundle(plane: Plane, conn: AsyncConnection, row: Row) -> bytes:
 
 
 async def _stamps(conn: AsyncConnection, targets: Sequence[bytes]) -> tuple[Stamp, ...]:
-    """Tokens over each target in turn, own before external; raises Refused while one has none."""
+    """Tokens over each target in turn, own before external; raises Refused while one is awaited."""
     stamps: list[Stamp] = []
     for target in targets:
         found = await ledger.store.tokens(conn, hashlib.sha256(target).digest())

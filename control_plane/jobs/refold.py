@@ -9,6 +9,7 @@ known.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -26,6 +27,7 @@ from ledger.canonical import dumps, sha256
 from ledger.chain import parse_leaf
 
 Jobs = dict[tuple[str, str], JobState]
+Used = defaultdict[tuple[str, str, str], int]
 
 
 class Replayed(msgspec.Struct, frozen=True):
@@ -43,12 +45,14 @@ async def replay(audit: AsyncEngine, *, compare: bool) -> Replayed:
     async with snapshot(audit) as conn:
         jobs: Jobs = {}
         ledgers: dict[str, books.Books] = defaultdict(books.Books)
+        used: Used = defaultdict(int)
         faults: list[str] = []
         entries = 0
         async for tenant, kind, body, where in _entries(conn):
             entries += 1
             try:
                 fold(jobs, tenant, kind, body)
+                _use(used, tenant, kind, body)
                 ledgers[tenant] = books.fold(ledgers[tenant], kind, body)
             except (QcosError, FinopsError, KeyError) as error:
                 faults.append(f"{where} ({kind}) does not follow: {error}")
@@ -57,6 +61,7 @@ async def replay(audit: AsyncEngine, *, compare: bool) -> Replayed:
             differences = [
                 *faults,
                 *await _jobs(conn, jobs),
+                *_differ(await store.counted(conn), used),
                 *await _books(conn, ledgers),
             ]
         digest = sha256(dumps(_state(jobs, ledgers)))
@@ -111,6 +116,22 @@ def _compare(row: Any, told: JobState) -> list[str]:
     if told.cost is None and row["cost"] is not None:
         found.append(f"cost {row['cost']} where the ledger says none")
     return found
+
+
+def _use(used: Used, tenant: str, kind: str, body: dict[str, Any]) -> None:
+    """What quotas count: the executions of admitted jobs, on the day of their first event."""
+    if kind == "job:admission:allowed":
+        for scope in store.usage_scopes(body["team"], body["project"]):
+            used[tenant, scope, body["events"][0]["at"][:10]] += body["executions"]
+
+
+def _differ(rows: Mapping[tuple[str, str, str], int], used: Used) -> list[str]:
+    return [
+        f"usage of {scope} of {tenant} on {day}: {rows.get(key, 0)} where the ledger says {used.get(key, 0)}"
+        for key in sorted({*rows, *used})
+        if rows.get(key, 0) != used.get(key, 0)
+        for tenant, scope, day in (key,)
+    ]
 
 
 async def _books(conn: AsyncConnection, ledgers: dict[str, books.Books]) -> list[str]:

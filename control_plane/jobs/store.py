@@ -223,20 +223,51 @@ async def page(
 
 
 _USAGE = text("""
-    SELECT coalesce((SELECT sum(executions) FROM jobs.job WHERE team = :team AND submitted_at >= :since
-                     AND state <> 'DENIED'), 0)::bigint AS team,
-           coalesce((SELECT sum(executions) FROM jobs.job WHERE project = :project AND submitted_at >= :since
-                     AND state <> 'DENIED'), 0)::bigint AS project,
+    SELECT coalesce((SELECT executions FROM jobs.usage WHERE scope = :team AND day = :day), 0) AS team,
+           coalesce((SELECT executions FROM jobs.usage WHERE scope = :project_scope AND day = :day), 0) AS project,
            (SELECT count(*) FROM jobs.job WHERE project = :project
-            AND state IN ('QUEUED', 'HELD', 'COMPILING', 'RESERVING', 'EXECUTING'))::bigint AS running
+            AND state IN ('QUEUED', 'HELD', 'COMPILING', 'RESERVING', 'EXECUTING')) AS running
 """)
+# The rows are locked in one order, whoever counts.
+_COUNT = text("""
+    INSERT INTO jobs.usage AS u (tenant, scope, day, executions)
+    SELECT :tenant, scope, CAST(:day AS date), :executions FROM unnest(CAST(:scopes AS text[])) AS scope ORDER BY scope
+    ON CONFLICT (tenant, scope, day) DO UPDATE SET executions = u.executions + EXCLUDED.executions
+""")
+
+
+def usage_scopes(team: str | None, project: str) -> tuple[str, ...]:
+    """Where a job's executions count."""
+    return (f"project:{project}",) if team is None else (f"project:{project}", f"team:{team}")
 
 
 async def usage(conn: AsyncConnection, *, team: str | None, project: str, at: dt.datetime) -> Usage:
     """Executions of the team and project since midnight UTC, and jobs of the project that haven't ended."""
-    since = at.replace(hour=0, minute=0, second=0, microsecond=0)
-    row = (await conn.execute(_USAGE, {"team": team, "project": project, "since": since})).one()
+    values = {
+        "team": f"team:{team}" if team is not None else None,
+        "project_scope": f"project:{project}",
+        "project": project,
+        "day": at.astimezone(dt.UTC).date(),
+    }
+    row = (await conn.execute(_USAGE, values)).one()
     return Usage(int(row.team), int(row.project), int(row.running))
+
+
+async def count_usage(conn: AsyncConnection, row: dict[str, Any]) -> None:
+    """Count an admitted job's executions; comes last in its transaction, for many count in the same rows."""
+    values = {
+        "tenant": row["tenant"],
+        "scopes": list(usage_scopes(row["team"], row["project"])),
+        "day": row["submitted_at"].astimezone(dt.UTC).date(),
+        "executions": row["executions"],
+    }
+    await conn.execute(_COUNT, values)
+
+
+async def counted(conn: AsyncConnection) -> dict[tuple[str, str, str], int]:
+    """(tenant, scope, day) → executions, of every tenant; for the audit role (I6)."""
+    rows = await conn.execute(text("SELECT tenant, scope, day::text AS day, executions FROM jobs.usage"))
+    return {(row.tenant, row.scope, row.day): row.executions for row in rows}
 
 
 async def remember_key(

@@ -64,8 +64,17 @@ CREATE INDEX job_waiting ON jobs.job (submitted_at) WHERE state = 'QUEUED';
 CREATE INDEX job_running ON jobs.job (lease_until) WHERE state IN ('COMPILING', 'RESERVING', 'EXECUTING');
 CREATE INDEX job_sealing ON jobs.job (submitted_at) WHERE state = 'SEALING';
 CREATE INDEX job_listed ON jobs.job (tenant, submitted_at DESC, job_id DESC);
-CREATE INDEX job_team_day ON jobs.job (tenant, team, submitted_at) INCLUDE (executions) WHERE state <> 'DENIED';
-CREATE INDEX job_project_day ON jobs.job (tenant, project, submitted_at) INCLUDE (executions) WHERE state <> 'DENIED';
+CREATE INDEX job_unfinished ON jobs.job (tenant, project)
+    WHERE state IN ('QUEUED', 'HELD', 'COMPILING', 'RESERVING', 'EXECUTING');
+
+-- Executions admitted a day (UTC) by team and by project: what quotas judge, so that no request sums a day's jobs.
+CREATE TABLE jobs.usage (
+    tenant text NOT NULL,
+    scope text NOT NULL,
+    day date NOT NULL,
+    executions bigint NOT NULL,
+    PRIMARY KEY (tenant, scope, day)
+);
 
 CREATE TABLE jobs.idempotency (
     tenant text NOT NULL,
@@ -94,8 +103,8 @@ CREATE TABLE jobs.backend (
 );
 """
 
-# Evidence is ready once its entry is sealed and, where its level is `full`, each signature has its own time-stamp
-# token. The caller's row-level security applies: a stranger's evidence is never ready.
+# Evidence is ready once its entry is sealed and, where its level is `full`, each signature has the time-stamp
+# token of every authority that is due. The caller's row-level security applies: a stranger's evidence is never ready.
 READY = """
 CREATE FUNCTION jobs.evidence_ready(entry uuid) RETURNS boolean LANGUAGE sql STABLE AS $$
     SELECT EXISTS (SELECT 1 FROM ledger.entry e WHERE e.entry_id = entry)
@@ -103,7 +112,8 @@ CREATE FUNCTION jobs.evidence_ready(entry uuid) RETURNS boolean LANGUAGE sql STA
            SELECT 1 FROM ledger.signature s
            WHERE s.entry_id = entry AND s.p256 IS NOT NULL
              AND (NOT EXISTS (SELECT 1 FROM ledger.token t WHERE t.imprint = sha256(s.mldsa65))
-               OR NOT EXISTS (SELECT 1 FROM ledger.token t WHERE t.imprint = sha256(s.p256))))
+               OR NOT EXISTS (SELECT 1 FROM ledger.token t WHERE t.imprint = sha256(s.p256))
+               OR EXISTS (SELECT 1 FROM ledger.unstamped u WHERE u.imprint IN (sha256(s.mldsa65), sha256(s.p256)))))
 $$;
 """
 
@@ -167,6 +177,7 @@ def upgrade() -> None:
     """Create the schema, its walls, and the three functions that look across tenants."""
     op.execute(TABLES)
     protect("jobs.job", app="SELECT, INSERT, UPDATE")
+    protect("jobs.usage", app="SELECT, INSERT, UPDATE")
     protect("jobs.idempotency", app="SELECT, INSERT, UPDATE")
     names = roles()
     op.execute(f"GRANT USAGE ON SCHEMA jobs TO {names.app}, {names.audit}")

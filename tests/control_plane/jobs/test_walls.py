@@ -95,7 +95,8 @@ async def test_migrations_go_down_and_up_again_over_a_used_database(desk: Desk) 
         assert (await verify_log(conn)).ok
     migrate(database)
     assert desk.sql("SELECT count(*) FROM jobs.job") == [(0,)]
-    assert [line for line in (await desk.replayed()).differences if "told by entries, no row" not in line] == []
+    told = ("told by entries, no row", "usage of ")  # what the ledger knows and the new tables don't
+    assert [line for line in (await desk.replayed()).differences if not any(word in line for word in told)] == []
     migrate(database, "base")
     assert desk.sql("SELECT nspname FROM pg_namespace WHERE nspname IN ('ledger', 'finops', 'auth', 'jobs')") == []
     migrate(database)
