@@ -20,6 +20,7 @@ from msgspec import Struct
 from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import QueuePool
 
 from control_plane.errors import DatabaseUnusable
 
@@ -142,8 +143,10 @@ async def _running(engine: AsyncEngine, begin: str) -> AsyncIterator[AsyncConnec
 
 async def _begin(engine: AsyncEngine, begin: str) -> tuple[AsyncConnection, psycopg.AsyncConnection[Any]]:
     # A restarted server shows at the first statement of a kept connection, before anything was done on it; that
-    # statement is safe to repeat. This replaces a ping before each transaction, which costs a round trip.
-    for last in (False, True):
+    # statement is safe to repeat. Every kept connection may be dead, and each try discards one; a server that is away
+    # fails in `connect`. This replaces a ping before each transaction, which costs a round trip.
+    kept = engine.pool.size() if isinstance(engine.pool, QueuePool) else 1
+    for tries_left in range(kept, -1, -1):
         conn = await engine.connect()
         driver = _driver(conn)
         try:
@@ -151,7 +154,7 @@ async def _begin(engine: AsyncEngine, begin: str) -> tuple[AsyncConnection, psyc
         except psycopg.OperationalError:
             await conn.invalidate()
             await conn.close()
-            if last:
+            if not tries_left:
                 raise
         except BaseException:
             await conn.close()

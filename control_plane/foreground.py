@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from typing import Any
 
 from control_plane import home
@@ -77,6 +78,8 @@ def _guarded(settings: Settings, *, as_json: bool, ready: int) -> int:
         finally:
             hold.release()
     except Exception as error:  # noqa: BLE001 - this process has no caller: what it raises becomes its exit code
+        if os.environ.get("QCOS_TRACEBACK"):
+            traceback.print_exception(error)
         code = complain(error, as_json=as_json)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -41,7 +41,8 @@ class OwnPlane:
         self.home = home
         (home / "qcos.toml").write_text(config)
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("QCOS_") or name in KEPT}
-        self._environment = inherited | {
+        self.prefix: list[str] = []  # what runs the command as another user
+        self.environment = inherited | {
             "QCOS_HOME": str(home),
             "QCOS_CONFIG": str(home / "qcos.toml"),
             "QCOS_HTTP_PORT": "0",
@@ -65,11 +66,14 @@ class OwnPlane:
         """Stop it, if it runs."""
         self.run("down", "--json")
 
+    def command(self, *words: str) -> list[str]:
+        """The command line of `qcos`."""
+        return [*self.prefix, sys.executable, "-m", "control_plane.cli", *words]
+
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """A `qcos` command, whatever it answers."""
-        command = [sys.executable, "-m", "control_plane.cli", *words]
         return subprocess.run(
-            command, env=self._environment, capture_output=True, text=True, check=False, timeout=LIMIT_S
+            self.command(*words), env=self.environment, capture_output=True, text=True, check=False, timeout=LIMIT_S
         )
 
     def ask(self, *words: str) -> Any:

@@ -66,13 +66,18 @@ async def test_what_raises_is_rolled_back(database: TestDatabase) -> None:
     await pool.dispose()
 
 
-async def test_a_connection_that_the_server_lost_is_replaced(database: TestDatabase) -> None:
-    """I2: after PostgreSQL came back, the next transaction works although the pool held dead connections."""
-    pool = engine(database.app, connections=2)
-    async with transaction(pool, "demo") as conn:
-        await conn.execute(text("SELECT 1"))
-    with psycopg.connect(database.conninfo("superuser"), autocommit=True) as conn:
-        conn.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (database.roles.app,))
+async def test_connections_that_the_server_lost_are_replaced(database: TestDatabase) -> None:
+    """I2: after PostgreSQL came back, the next transaction works although every connection of the pool is dead."""
+    pool = engine(database.app, connections=3)
+    async with (
+        transaction(pool, "demo") as first,
+        transaction(pool, "demo") as second,
+        transaction(pool, "demo") as third,
+    ):
+        for conn in (first, second, third):
+            await conn.execute(text("SELECT 1"))
+    with psycopg.connect(database.conninfo("superuser"), autocommit=True) as root:
+        root.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (database.roles.app,))
     async with transaction(pool, "demo") as again:
         assert await again.scalar(text("SELECT 1")) == 1
     await pool.dispose()
