@@ -53,12 +53,12 @@ class TestDatabase(Struct, frozen=True):
 class RunningCluster:
     """The server, its folder, and the template that `database()` copies."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
         sockets = folder / "s"
         sockets.mkdir(mode=0o700)
         self.cluster: Cluster = cluster(folder, sockets)
-        self._server = _start(self.cluster)
+        self._server = _start(self.cluster, options)
         self._known: Database | None = None
 
     def empty(self) -> str:
@@ -135,10 +135,10 @@ def running_cluster() -> RunningCluster:
     return RunningCluster(Path(tempfile.mkdtemp(prefix="qcos-t-", dir="/tmp")))
 
 
-def _start(found: Cluster) -> subprocess.Popen[bytes]:
+def _start(found: Cluster, options: tuple[str, ...]) -> subprocess.Popen[bytes]:
     log = (found.data.parent / "log").open("ab")
     server = subprocess.Popen(
-        found.command(),
+        [*found.command(), *options],
         preexec_fn=found.who.enter,
         stdin=subprocess.DEVNULL,
         stdout=log,
