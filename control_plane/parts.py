@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from control_plane import authorities
 from control_plane.db import Database, conninfo
 from control_plane.settings import Settings
 
@@ -45,15 +47,17 @@ async def sealer(settings: Settings, stop: asyncio.Event, ready: Callable[[], No
     from ledger.batch import Plane
     from ledger.sealer import Authority, SealerConfig, run
 
-    outside = settings.tsa_url
-    authority = Authority("external", outside) if outside else Authority("self", f"unix:{settings.tsa_socket}")
+    stamping = [Authority("self", f"unix:{settings.tsa_socket}")]
+    if settings.tsa_url and settings.tsa_certificates:
+        chain = authorities.read_chain(Path(settings.tsa_certificates))
+        stamping.append(Authority("external", settings.tsa_url, chain))
     config = SealerConfig(
         conninfo=conninfo(Database.of_home(settings.home / "db").sealer),
         keys=settings.home / "keys" / "sealer",
         head=settings.home / "head",
         origin=origin(settings),
         plane=Plane(profile=cast("Profile", settings.profile), name=settings.plane),
-        authorities=(authority,),
+        authorities=tuple(stamping),
     )
     await run(config, stop, ready)
 

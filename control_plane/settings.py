@@ -64,6 +64,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     http_port: int = 8470
     url: str | None = None
     tsa_url: str | None = None
+    tsa_certificates: str | None = None
     local_issuer: bool = True
     qpy: bool = False
     api_processes: int = 1
@@ -130,6 +131,8 @@ def located(flags: Mapping[str, Any] | None = None, environment: Mapping[str, st
         if name in given:
             values[name] = field.parse("--" + name.replace("_", "-"), given[name])
     _default_of_profile(values)
+    if values.get("tsa_certificates"):
+        values["tsa_certificates"] = str(Path(values["tsa_certificates"]).expanduser().absolute())
     settings = Settings(**values)
     return msgspec.structs.replace(settings, home=settings.home.absolute())
 
@@ -189,6 +192,7 @@ def _refuse_what_the_profile_forbids(s: Settings) -> None:
         raise SettingInvalid("backend", ids, "each id once")
     if s.opa_url and s.policy_engine == "embedded":
         raise SettingInvalid("policy_engine", s.policy_engine, "opa or auto, since opa_url is set")
+    _check_authority(s)
     if s.profile == "dev":
         if s.http_host not in LOOPBACK:
             raise SettingInvalid("http_host", s.http_host, "a loopback address in profile dev: " + ", ".join(LOOPBACK))
@@ -210,6 +214,19 @@ def _refuse_what_the_profile_forbids(s: Settings) -> None:
         host = urlsplit(issuer.issuer).hostname
         if not issuer.issuer.startswith("https://") and host not in LOOPBACK:  # loopback crosses no network
             raise SettingInvalid(f"oidc[{number}].issuer", issuer.issuer, f"an https URL {where}")
+
+
+def _check_authority(s: Settings) -> None:
+    if s.tsa_url is None and s.tsa_certificates is None:
+        return
+    if s.tsa_url is None:
+        raise SettingInvalid("tsa_url", None, "the URL of the authority that tsa_certificates speaks of")
+    if s.tsa_certificates is None:
+        wanted = "a PEM file with the certificates of the authority at tsa_url: without them no evidence would verify"
+        raise SettingInvalid("tsa_certificates", None, wanted)
+    from control_plane.authorities import read_chain  # brings cryptography, which few starts need this early
+
+    read_chain(Path(s.tsa_certificates))
 
 
 def to_json(settings: Settings) -> bytes:

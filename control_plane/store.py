@@ -20,6 +20,12 @@ async def oldest_unsealed(conn: AsyncConnection) -> bytes | None:
     return None if row is None else bytes(row)
 
 
+async def unstamped_outside(conn: AsyncConnection) -> int:
+    """How many tokens of an outside time-stamping authority are still awaited."""
+    counted = text("SELECT count(*) FROM ledger.unstamped WHERE operator = 'external'")
+    return int(await conn.scalar(counted) or 0)
+
+
 async def lax_settings(conn: AsyncConnection) -> list[str]:
     """The settings of this server that let an acknowledged commit vanish; empty when durable writes are on."""
     found = []

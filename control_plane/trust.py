@@ -7,6 +7,7 @@ import datetime as dt
 from collections.abc import Sequence
 from typing import cast
 
+from control_plane import authorities
 from control_plane.parts import origin
 from control_plane.settings import Settings
 from ledger.canonical import timestamp
@@ -20,7 +21,7 @@ VALID_DAYS = 365
 
 
 def build(settings: Settings, plane: str, keys: Sequence[StoredKey], now: dt.datetime) -> bytes:
-    """A trust file as of now, good for a year; reads the authority's certificate from the home folder."""
+    """A trust file as of now, good for a year; reads the authorities' certificates from the home folder."""
     chain = load_chain(settings.home / "keys" / "tsa")
     profile = cast("Profile", settings.profile)
     return trust_file(
@@ -38,7 +39,17 @@ def build(settings: Settings, plane: str, keys: Sequence[StoredKey], now: dt.dat
                 certificates=chain,
                 valid_from=timestamp(start_of(chain)),
                 valid_until=None,
-            )
+            ),
+            *(
+                TrustedAuthority(
+                    operator="external",
+                    name=outside.name,
+                    certificates=outside.certificates,
+                    valid_from=outside.valid_from,
+                    valid_until=outside.valid_until,
+                )
+                for outside in authorities.used(settings.home)
+            ),
         ],
     )
 

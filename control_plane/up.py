@@ -15,12 +15,13 @@ import os
 import signal
 import sys
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 from sqlalchemy import make_url
 
-from control_plane import home, parts, store
+from control_plane import authorities, home, parts, store
 from control_plane.db import Database, conninfo, engine, transaction
 from control_plane.errors import SettingInvalid, StartFailed
 from control_plane.listening import Listening, answers
@@ -174,9 +175,8 @@ class Plane:
         self._teller.true("policy", text if chosen.engine == "opa" else f"{text} ({chosen.why})")
 
     async def _start_sealer(self, database: Database) -> None:
-        if self.settings.tsa_url is None:
-            home.make_folder(self.settings.tsa_socket.parent)
-            await self._run(self._python("tsa", probe=lambda: answers(self.settings.tsa_socket)))
+        home.make_folder(self.settings.tsa_socket.parent)
+        await self._run(self._python("tsa", probe=lambda: answers(self.settings.tsa_socket)))
         pool = engine(database.audit, connections=1)
 
         async def caught_up() -> bool:
@@ -184,6 +184,9 @@ class Plane:
                 return await store.oldest_unsealed(conn) is None
 
         try:
+            async with transaction(pool, None) as conn:
+                awaited = await store.unstamped_outside(conn)
+            authorities.change(self.settings, datetime.now(UTC), awaited)
             await self._run(self._python("sealer"))
             # Asked once, here: a sealer that is started again under load never finds the inbox empty.
             await self._until(caught_up, "the seal of what waits")
@@ -215,7 +218,7 @@ class Plane:
         ]
         await _all([asyncio.ensure_future(self._run(child)) for child in services])
         await self._until(lambda: answers(s.api_socket, "/api/v1/ready"), "GET /api/v1/ready")
-        time_of = "self-issued time" if s.tsa_url is None else "time from " + s.tsa_url
+        time_of = "self-issued time" + (f", and time from {s.tsa_url}" if s.tsa_url else "")
         self._teller.true(
             f"api ×{s.api_processes} · worker ×{s.workers} · tsa ({time_of})", "", time.monotonic() - begun
         )

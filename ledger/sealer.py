@@ -38,7 +38,9 @@ from ledger.errors import LedgerError, LedgerRollback, NotDurable
 from ledger.head import HeadKeeper, read_head
 from ledger.keys import Published, SealerKeys, load_sealer_keys, published
 from ledger.signed import Signed, Signer
-from ledger.tsa_client import stamp
+from ledger.timestamp import Authority as PinnedAuthority
+from ledger.timestamp import Operator, parse
+from ledger.tsa_client import UNIX, stamp
 
 log = logging.getLogger("qcos.sealer")
 Connection: TypeAlias = psycopg.AsyncConnection[TupleRow]
@@ -48,6 +50,7 @@ LOCKS = 0x71636F73  # "qcos": first half of both advisory locks of a database
 LEADING, SEALING = 1, 2  # second half: a session's claim to lead; a transaction's right to write
 BUSY_S = 1.0  # how long after a batch the inbox is asked often
 STAMP_ROWS = 256
+STAMP_ROWS_OUTSIDE = 16  # so few that a slow authority answers them all in the time that it has
 STAMP_CHECKPOINT_S = 60.0  # how often a checkpoint is stamped that no evidence rests on
 RETRY_S = (0.2, 5.0)
 
@@ -55,10 +58,15 @@ NOTIFY_BYTES = 7_000  # below PostgreSQL's 8,000; a listener looks by itself whe
 
 
 class Authority(Struct, frozen=True):
-    """A time-stamping authority; `target` as `tsa_client.stamp` takes it."""
+    """A time-stamping authority; `target` as `tsa_client.stamp` takes it.
 
-    operator: str  # "self" | "external"
+    With `certificates` (DER, its own first) each token is verified before it is kept: one by another authority than
+    the trust file will name would make evidence that nobody can anchor.
+    """
+
+    operator: Operator
     target: str
+    certificates: tuple[bytes, ...] = ()
 
 
 class SealerConfig(Struct, frozen=True, kw_only=True):
@@ -400,6 +408,8 @@ async def _stamp(config: SealerConfig, due: asyncio.Event) -> None:
     while True:
         try:
             async with await _connect(config.conninfo) as conn:
+                # What was sealed before an authority was configured and is stamped only now: it is due there too.
+                await conn.execute(_DUE, ([authority.operator for authority in config.authorities],))
                 while True:
                     due.clear()
                     left = sum([await _stamp_round(conn, authority) for authority in config.authorities])
@@ -414,11 +424,16 @@ async def _stamp(config: SealerConfig, due: asyncio.Event) -> None:
 
 
 async def _stamp_round(conn: Connection, authority: Authority) -> int:
-    """Fetch up to 256 tokens of one authority, outside any transaction, then store them; how many."""
-    cursor = await conn.execute(_AWAITED, (authority.operator, STAMP_ROWS))
+    """Fetch some tokens of one authority, outside any transaction, then store them; how many."""
+    rows = STAMP_ROWS if authority.target.startswith(UNIX) else STAMP_ROWS_OUTSIDE
+    cursor = await conn.execute(_AWAITED, (authority.operator, rows))
     imprints = [row[0] for row in await cursor.fetchall()]
     if imprints:
         tokens = await stamp(authority.target, imprints)
+        if authority.certificates:
+            pinned = PinnedAuthority(authority.operator, authority.target, authority.certificates)
+            for token, imprint in zip(tokens, imprints, strict=True):
+                pinned.check(parse(token), imprint)
         async with conn.pipeline():
             await conn.execute("BEGIN")
             await conn.execute(_TOKENS, (authority.operator, imprints, tokens), binary=True)
@@ -508,5 +523,10 @@ _NOTIFY = "SELECT pg_notify('qcos_sealed', %s)"
 _AWAITED = "SELECT imprint FROM ledger.unstamped WHERE operator = %s ORDER BY since LIMIT %s"
 _TOKENS = """
     INSERT INTO ledger.token (operator, imprint, der) SELECT %t, * FROM unnest(%b::bytea[], %b::bytea[])
+    ON CONFLICT DO NOTHING"""
+_DUE = """
+    INSERT INTO ledger.unstamped (imprint, operator)
+    SELECT DISTINCT u.imprint, due.operator FROM ledger.unstamped u, unnest(%s::text[]) AS due (operator)
+    WHERE NOT EXISTS (SELECT 1 FROM ledger.token t WHERE (t.imprint, t.operator) = (u.imprint, due.operator))
     ON CONFLICT DO NOTHING"""
 _STAMPED = "DELETE FROM ledger.unstamped WHERE operator = %t AND imprint = ANY (%b::bytea[])"

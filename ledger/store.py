@@ -181,11 +181,14 @@ async def signature(conn: AsyncConnection, bundle_id: str) -> StoredSignature | 
     return StoredSignature(*row) if row else None
 
 
-_TOKENS = text("SELECT operator, der FROM ledger.token WHERE imprint = :imprint ORDER BY operator")
+_TOKENS = text("""
+    SELECT operator, der FROM ledger.token
+    WHERE imprint = :imprint AND NOT EXISTS (SELECT 1 FROM ledger.unstamped WHERE imprint = :imprint)
+    ORDER BY operator""")
 
 
 async def tokens(conn: AsyncConnection, imprint: bytes) -> list[StoredToken]:
-    """The time-stamp tokens over bytes whose SHA-256 is `imprint`; empty while they are awaited."""
+    """The time-stamp tokens over bytes whose SHA-256 is `imprint`; empty while any is awaited."""
     return [StoredToken(*row) for row in await conn.execute(_TOKENS, {"imprint": imprint})]
 
 

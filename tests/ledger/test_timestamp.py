@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -18,35 +16,10 @@ from ledger import cms, timestamp, tsa
 from ledger.errors import TimeUnavailable, TokenInvalid
 from ledger.timestamp import Authority
 from tests.ledger.plane import T0
+from tests.outside_time import make_authority, needs_openssl, openssl
 
 MESSAGE = b"what was signed"
 DIGEST = hashlib.sha256(MESSAGE).digest()
-needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
-
-_CONFIG = """
-[tsa]
-default_tsa = c
-[c]
-serial = {room}/serial
-signer_cert = {room}/leaf.pem
-certs = {room}/root.pem
-signer_key = {room}/leaf.key
-signer_digest = sha256
-default_policy = 1.2.3.4.1
-other_policies = 1.2.3.4.2
-digests = sha256
-ess_cert_id_alg = sha256
-[leaf]
-extendedKeyUsage = critical,timeStamping
-keyUsage = critical,digitalSignature
-basicConstraints = critical,CA:FALSE
-[root]
-basicConstraints = critical,CA:TRUE
-keyUsage = critical,keyCertSign
-[req]
-distinguished_name = dn
-[dn]
-"""
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +31,6 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> tsa.TsaKeys:
 
 def answer(keys: tsa.TsaKeys, request: bytes, serial: int = 9) -> bytes:
     return tsa.issue(keys, request, now=T0, serial=serial)
-
-
-def openssl(*arguments: str | Path) -> str:
-    done = subprocess.run(["openssl", *map(str, arguments)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_a_token_says_what_was_asked_at_whole_seconds(own: tsa.TsaKeys) -> None:
@@ -148,16 +115,7 @@ def test_our_authority_answers_openssl(own: tsa.TsaKeys, tmp_path: Path, digest:
 @pytest.mark.parametrize("key", ["ec:P-256", "rsa"])
 def test_a_token_of_openssl_is_verified_and_every_bit_of_it_counts(tmp_path: Path, key: str) -> None:
     room = tmp_path
-    (room / "c").write_text(_CONFIG.format(room=room))
-    (room / "serial").write_text("01\n")
-    new = ["-newkey", "rsa:2048"] if key == "rsa" else ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-    common: list[str | Path] = ["-nodes", "-config", room / "c"]
-    openssl("req", "-x509", *new, *common, "-keyout", room / "root.key", "-out", room / "root.pem",
-            "-subj", "/CN=Root", "-days", "30", "-extensions", "root")  # fmt: skip
-    openssl("req", *new, *common, "-keyout", room / "leaf.key", "-out", room / "leaf.csr", "-subj", "/CN=T")
-    openssl("x509", "-req", "-in", room / "leaf.csr", "-CA", room / "root.pem", "-CAkey", room / "root.key",
-            "-CAcreateserial", "-out", room / "leaf.pem", "-days", "30", "-extfile", room / "c",
-            "-extensions", "leaf")  # fmt: skip
+    make_authority(room, key)
     (room / "query").write_bytes(timestamp.request(DIGEST, 4711))
     openssl("ts", "-reply", "-config", room / "c", "-queryfile", room / "query", "-out", room / "reply")
     der = timestamp.token_of((room / "reply").read_bytes(), digest=DIGEST, nonce=4711)
