@@ -24,10 +24,11 @@ from control_plane.jobs.state import JobState, fold
 from finops import books
 from finops.errors import FinopsError
 from ledger.canonical import dumps, sha256
-from ledger.chain import parse_leaf
+from ledger.chain import Draft, Leaf, parse_leaf
 
 Jobs = dict[tuple[str, str], JobState]
 Used = defaultdict[tuple[str, str, str], int]
+Kept = dict[tuple[str, str], dict[str, Any]]
 
 
 class Replayed(msgspec.Struct, frozen=True):
@@ -46,12 +47,15 @@ async def replay(audit: AsyncEngine, *, compare: bool) -> Replayed:
         jobs: Jobs = {}
         ledgers: dict[str, books.Books] = defaultdict(books.Books)
         used: Used = defaultdict(int)
+        kept: Kept = {}
         faults: list[str] = []
         entries = 0
-        async for tenant, kind, body, where in _entries(conn):
+        async for entry, body, where in _entries(conn):
             entries += 1
+            tenant, kind = entry.tenant, entry.kind
             try:
                 fold(jobs, tenant, kind, body)
+                _keep(kept, entry, body)
                 _use(used, tenant, kind, body)
                 ledgers[tenant] = books.fold(ledgers[tenant], kind, body)
             except (QcosError, FinopsError, KeyError) as error:
@@ -60,7 +64,7 @@ async def replay(audit: AsyncEngine, *, compare: bool) -> Replayed:
         if compare:
             differences = [
                 *faults,
-                *await _jobs(conn, jobs),
+                *await _jobs(conn, jobs, kept),
                 *_differ(await store.counted(conn), used),
                 *await _books(conn, ledgers),
             ]
@@ -72,17 +76,12 @@ async def _entries(conn: AsyncConnection) -> Any:
     async for entry in ledger.store.stream_entries(conn):
         if entry.entry_id is not None:
             leaf = parse_leaf(entry.leaf)
-            yield leaf.tenant, leaf.kind, leaf.body, f"entry {entry.index}"
+            yield leaf, leaf.body, f"entry {entry.index}"
     for draft in await ledger.store.waiting(conn):
-        yield (
-            draft.tenant,
-            draft.kind,
-            msgspec.json.decode(draft.body),
-            f"inbox {draft.entry_id}",
-        )
+        yield draft, msgspec.json.decode(draft.body), f"inbox {draft.entry_id}"
 
 
-async def _jobs(conn: AsyncConnection, jobs: Jobs) -> list[str]:
+async def _jobs(conn: AsyncConnection, jobs: Jobs, kept: Kept) -> list[str]:
     found: list[str] = []
     seen: set[tuple[str, str]] = set()
     for row in await store.rows(conn):
@@ -93,6 +92,11 @@ async def _jobs(conn: AsyncConnection, jobs: Jobs) -> list[str]:
             found.append(f"job {key[1]} of {key[0]}: a row that no entry tells of")
             continue
         found += [f"job {key[1]} of {key[0]}: {difference}" for difference in _compare(row, told)]
+        found += [
+            f"job {key[1]} of {key[0]}: {name} is not what the ledger tells"
+            for name, value in kept[key].items()
+            if row[name] != value
+        ]
     found += [f"job {job} of {tenant}: told by entries, no row" for tenant, job in sorted(jobs.keys() - seen)]
     return found
 
@@ -116,6 +120,24 @@ def _compare(row: Any, told: JobState) -> list[str]:
     if told.cost is None and row["cost"] is not None:
         found.append(f"cost {row['cost']} where the ledger says none")
     return found
+
+
+def _keep(kept: Kept, entry: Draft | Leaf, body: dict[str, Any]) -> None:
+    """What a job's row holds beside its state: who, how much, by which card, and the contents it points to.
+
+    A row that points to another job's result or spec would be served and run as if it were this one's.
+    """
+    if not entry.kind.startswith("job:"):
+        return
+    row = kept.setdefault((entry.tenant, body["job_id"]), {"history": [], "statement_blob": None, "result_blob": None})
+    row["history"] = [*row["history"], *body.get("events", ())]
+    if entry.kind.startswith("job:admission:"):
+        row |= {name: body[name] for name in ("team", "executions", "rate_card", "allowed")}
+        row |= {"pseudonym": entry.actor, "level": body["evidence_level"]}
+        row |= {"spec_blob": entry.commitments["spec"], "input_blob": entry.commitments["decision_input"]}
+    for name in ("statement", "result"):
+        if name in entry.commitments:
+            row[f"{name}_blob"] = entry.commitments[name]
 
 
 def _use(used: Used, tenant: str, kind: str, body: dict[str, Any]) -> None:

@@ -352,7 +352,9 @@ async def backends(conn: AsyncConnection, stale_s: float) -> Sequence[RowMapping
 
 _ROWS = text("""
     SELECT tenant, job_id, state, final, seq, attempt, project, decision_id::text, backend, error->>'code' AS error,
-           cost_amount::text AS cost, currency, bundle_id::text FROM jobs.job ORDER BY tenant, job_id
+           cost_amount::text AS cost, currency, bundle_id::text, pseudonym, team, executions, level, rate_card,
+           allowed, history, spec_blob, input_blob, statement_blob, result_blob
+    FROM jobs.job ORDER BY tenant, job_id
 """)
 
 

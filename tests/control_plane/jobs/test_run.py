@@ -65,6 +65,21 @@ async def test_a_job_runs_once_and_pays_what_it_used(desk: Desk, driver: FakeDri
     assert await finish(desk, job_id) == "COMPLETED"
 
 
+@pytest.mark.parametrize("column", ["result_blob", "spec_blob", "statement_blob", "pseudonym", "history", "executions"])
+async def test_a_row_that_tells_another_jobs_facts_is_named(desk: Desk, driver: FakeDriver, column: str) -> None:
+    """I6: a row that points to another's result would be served as this job's; the fold tells."""
+    other = await desk.admitted(execution__shots=10)
+    await (await desk.attempt(driver)).advance()
+    job_id = await desk.admitted()
+    await (await desk.attempt(driver)).advance()
+    assert (await desk.replayed()).differences == []
+    wrong = {"pseudonym": "'a-nobody'", "history": "'[]'", "executions": "7"}
+    taken = wrong.get(column, f"(SELECT {column} FROM jobs.job WHERE job_id = '{other}')")
+    desk.sql(f"UPDATE jobs.job SET {column} = {taken} WHERE job_id = %s", job_id)
+    replayed = await desk.replayed()
+    assert replayed.differences == [f"job {job_id} of demo: {column} is not what the ledger tells"]
+
+
 async def test_no_result_is_given_before_its_evidence_is_sealed(desk: Desk, driver: FakeDriver) -> None:
     """I1: the outcome is durable, the state still says SEALING and the evidence 409."""
     job_id = await desk.admitted()
