@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from ledger import timestamp, tsa_client
 from ledger.errors import TimeUnavailable, TokenInvalid
 from ledger.sealer import Authority, Connection, _stamp_round
+from tests.ledger.support import config, sealing
 from tests.outside_time import OutsideTime, make_authority, needs_openssl
 from tests.postgres import TestDatabase
 
@@ -106,3 +108,18 @@ async def _kept(conn: Connection) -> tuple[int, int]:
     row = await cursor.fetchone()
     assert row is not None
     return row[0], row[1]
+
+
+async def test_what_waits_when_an_authority_is_added_is_due_there_too(database: TestDatabase, tmp_path: Path) -> None:
+    """Decision 3: it will be stamped inside the new authority's time of use, and both tokens are demanded then."""
+    nobody = f"unix:{tmp_path / 'none'}"
+    with psycopg.connect(database.conninfo("superuser"), autocommit=True) as admin:
+        admin.execute("INSERT INTO ledger.unstamped (imprint, operator) VALUES (%b, 'self')", (DIGESTS[0],))
+        async with sealing(config(database, tmp_path, Authority("self", nobody), Authority("external", nobody))):
+            while True:
+                rows = admin.execute(
+                    "SELECT operator FROM ledger.unstamped WHERE imprint = %b", (DIGESTS[0],)
+                ).fetchall()
+                if {row[0] for row in rows} == {"self", "external"}:
+                    break
+                await asyncio.sleep(0.01)
