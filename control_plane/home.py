@@ -57,7 +57,11 @@ class Hold:
     def __init__(self, settings: Settings) -> None:
         make_folder(settings.home)
         make_folder(settings.home / "run")
-        self._file = (settings.home / "run" / "lock").open("a+")
+        path = settings.home / "run" / "lock"
+        try:
+            self._file = path.open("a+")
+        except OSError as error:
+            raise Unusable(f"QCOS_HOME: {path} can't be opened: {error.strerror}") from error
         if not _locked(self._file.fileno()):
             self._file.close()
             raise AlreadyRunning(_who_holds(settings.home))

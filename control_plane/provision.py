@@ -14,8 +14,10 @@ from pathlib import Path
 import psycopg
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from psycopg import sql
 from sqlalchemy import make_url
+from sqlalchemy.exc import DBAPIError
 
 from control_plane.db import LOGINS, Database, Roles, conninfo
 from control_plane.errors import DatabaseUnusable
@@ -53,10 +55,15 @@ def migrate(database: Database, revision: str = "head", *, versions: Path | None
     config.set_main_option("script_location", str(_SCRIPTS))
     config.attributes["roles"] = database.roles
     config.attributes["url"] = database.migrator
-    if revision == "base" or revision.startswith("-"):
-        command.downgrade(config, revision)
-    else:
-        command.upgrade(config, revision)
+    try:
+        if revision == "base" or revision.startswith("-"):
+            command.downgrade(config, revision)
+        else:
+            command.upgrade(config, revision)
+    except (CommandError, DBAPIError) as error:
+        # The server's words without the statement; Alembic's where the schema is newer than this program.
+        said = error.orig if isinstance(error, DBAPIError) else error
+        raise DatabaseUnusable(f"the schema can't be brought to {revision}: {' '.join(str(said).split())}") from error
 
 
 def _connect(admin_url: str) -> psycopg.Connection[tuple[object, ...]]:

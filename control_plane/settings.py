@@ -152,7 +152,7 @@ def _from_file(path: Path | None) -> dict[str, Any]:
         return {}
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise SettingInvalid("qcos.toml", str(path), f"valid TOML ({error})") from error
     values: dict[str, Any] = {}
     for key, value in table.items():

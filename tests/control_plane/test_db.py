@@ -107,6 +107,18 @@ def test_migrations_go_up_down_and_up_again(
     migrate(known, versions=versions)
 
 
+def test_a_schema_of_a_later_program_is_refused(cluster: RunningCluster, tmp_path: Path) -> None:
+    """N10: an older program doesn't touch what it doesn't know, and says which revision that is."""
+    known = provision(cluster.empty(), tmp_path)
+    versions = tmp_path / "versions"
+    migrate(known, "0001_ledger", versions=relinked(versions))
+    with psycopg.connect(conninfo(known.migrator)) as conn:
+        conn.execute(f"SET ROLE {known.roles.owner}".encode())
+        conn.execute(b"UPDATE migration.alembic_version SET version_num = '9999_later'")
+    with pytest.raises(DatabaseUnusable, match="9999_later"):
+        migrate(known, versions=versions)
+
+
 def test_another_home_cannot_take_over_a_planes_roles(cluster: RunningCluster, tmp_path: Path) -> None:
     url = cluster.empty()
     provision(url, tmp_path / "first")
