@@ -242,6 +242,22 @@ def test_a_killed_process_comes_back_and_the_next_job_is_proven(plane: OwnPlane,
     judged(plane)
 
 
+def test_what_needs_the_database_comes_back_although_that_is_away_too(plane: OwnPlane) -> None:
+    """N10: each child is tried again until what it needs is there; no order of deaths leaves one behind."""
+    before = {process.name: process for process in plane.record.processes}
+    names = ("sealer", "worker-1", "api-1", "postgres")
+    for name in names:
+        plane.kill(name)
+
+    def back() -> bool:
+        now = {process.name: process for process in plane.record.processes}
+        more = all(now[name].restarts > before[name].restarts for name in names)
+        return more and all(process.ready for process in now.values())
+
+    until(back, "all are back")
+    judged(plane)
+
+
 def test_what_a_plane_keeps_is_its_users_alone(plane: OwnPlane) -> None:
     """N9: folders 0700, every key, password and credential 0600; only this user reaches the sockets."""
     for kept in (plane.home, *(plane.home / name for name in ("keys", "db", "run", "log"))):
