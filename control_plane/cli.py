@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -85,6 +86,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         return 130
+    except ModuleNotFoundError as error:
+        if importlib.util.find_spec("sqlalchemy") is not None:  # a whole install: then it is a fault of ours
+            return complain(error, as_json=as_json)
+        from control_plane.errors import Refused
+
+        lacking = f"this install has no {error.name}: it verifies evidence; a plane needs the extras [server,aer]"
+        return complain(Refused("usage", lacking), as_json=as_json)
     except Exception as error:  # the last resort of the command line: every failure becomes a line and a code
         if os.environ.get("QCOS_TRACEBACK"):
             raise

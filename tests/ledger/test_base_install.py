@@ -120,6 +120,13 @@ assert not loaded, loaded
     assert "verify" in done.stdout
 
 
+def test_a_command_that_needs_a_plane_says_what_the_base_install_lacks(installed: Path) -> None:
+    code = "import sys; from control_plane.cli import main; sys.exit(main(['ledger', 'verify']))"
+    done = run(installed, code=code)
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: this install has no ")
+
+
 def test_the_base_install_reads_rekor_bodies(installed: Path) -> None:
     """docs/evidence-format.md section 2: both types of leaf are verified by the base install."""
     vector = VECTORS.parent / "ledger" / "hashedrekord" / "good_mldsa65.json"
