@@ -68,10 +68,12 @@ def plane() -> Iterator[OwnPlane]:
     """A plane that the supervision tests break and find mended."""
     made = Path(tempfile.mkdtemp(prefix="qcos-u-", dir="/tmp"))
     own = OwnPlane(made / "home", config="workers = 1\n")
-    with own.running():
-        own.ask("login", "--as", "engineer")
-        yield own
-    shutil.rmtree(made, ignore_errors=True)
+    try:
+        with own.running():
+            own.ask("login", "--as", "engineer")
+            yield own
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def test_up_tells_what_has_become_true_and_down_leaves_nothing(folder: Path) -> None:
