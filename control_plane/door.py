@@ -19,6 +19,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from control_plane.answers import PROBLEM, document_of_error
 from control_plane.auth import limits
 from control_plane.auth.claims import bearer
+from control_plane.auth.errors import Unauthenticated
 from control_plane.auth.oidc import Authenticator
 from control_plane.auth.store import enrich
 from control_plane.context import Plane
@@ -60,6 +61,8 @@ class Door:
 
     async def _identify(self, scope: Scope) -> None:
         headers = {name.lower(): value for name, value in scope["headers"]}
+        if sum(name.lower() == b"authorization" for name, _ in scope["headers"]) > 1:
+            raise Unauthenticated("token_invalid", "two_headers", "one Authorization header, not several")
         principal = await self.authenticator.authenticate(bearer(headers.get(b"authorization", b"").decode("latin-1")))
         refused = await self.limits.let_in(principal, octets=_octets(headers, self.plane.settings.max_body_bytes))
         if refused is not None:

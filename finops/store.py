@@ -10,6 +10,7 @@ entry of the same transaction, so that `books.fold` of the entries in their orde
 Not here: who may set a budget (the access rules), the entries (the ledger), quotas of shots and jobs.
 """
 
+import hashlib
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
@@ -215,11 +216,11 @@ async def push_card(conn: AsyncConnection, tenant: str, document: bytes) -> Rate
 
 
 async def current_card(conn: AsyncConnection, tenant: str, at: datetime) -> RateCard:
-    """The newest card whose dates cover the moment; raises UnknownPrice where none does."""
-    document = (await conn.execute(_CURRENT_CARD, {"tenant": tenant, "at": at})).scalar_one_or_none()
-    if document is None:
+    """The newest card whose dates cover the moment; raises UnknownPrice where none does, or its row was changed."""
+    row = (await conn.execute(_CURRENT_CARD, {"tenant": tenant, "at": at})).one_or_none()
+    if row is None:
         raise UnknownPrice("no rate card is in force", field="rate_card")
-    return _parsed(bytes(document))
+    return _sound(row.hash, row.document)
 
 
 async def card(conn: AsyncConnection, tenant: str, card_hash: str) -> RateCard:
@@ -227,7 +228,24 @@ async def card(conn: AsyncConnection, tenant: str, card_hash: str) -> RateCard:
     document = (await conn.execute(_CARD, {"tenant": tenant, "hash": card_hash})).scalar_one_or_none()
     if document is None:
         raise UnknownPrice(f"no rate card {card_hash}", field="rate_card")
+    return _sound(card_hash, document)
+
+
+async def cards(conn: AsyncConnection, tenant: str) -> dict[str, bool]:
+    """Hash of each card of the tenant → whether its document still has that hash; for the audit role (I6)."""
+    rows = await conn.execute(_ALL_CARDS, {"tenant": tenant})
+    return {row.hash: _hash(row.document) == row.hash for row in rows}
+
+
+def _sound(card_hash: str, document: bytes) -> RateCard:
+    """The card, if its row holds what was pushed under this hash: nobody pays by a price that no entry tells of."""
+    if _hash(document) != card_hash:
+        raise UnknownPrice(f"rate card {card_hash} was changed in the database", field="rate_card")
     return _parsed(bytes(document))
+
+
+def _hash(document: bytes) -> str:
+    return "sha256:" + hashlib.sha256(document).hexdigest()
 
 
 async def books(conn: AsyncConnection, tenant: str) -> Books:
@@ -338,11 +356,12 @@ _PUSH_CARD = text("""
     ON CONFLICT (tenant, hash) DO UPDATE SET pushed_at = clock_timestamp()
 """)
 _CURRENT_CARD = text("""
-    SELECT document FROM finops.rate_card
+    SELECT hash, document FROM finops.rate_card
     WHERE tenant = :tenant AND effective_from <= :at AND (effective_until IS NULL OR :at < effective_until)
     ORDER BY pushed_at DESC LIMIT 1
 """)
 _CARD = text("SELECT document FROM finops.rate_card WHERE tenant = :tenant AND hash = :hash")
+_ALL_CARDS = text("SELECT hash, document FROM finops.rate_card WHERE tenant = :tenant")
 _TENANTS = text("SELECT DISTINCT tenant FROM finops.budget ORDER BY tenant")
 _ALL_BUDGETS = text("SELECT budget_id, scope, period, limit_amount, currency FROM finops.budget WHERE tenant = :tenant")
 _ALL_WINDOWS = text("SELECT budget_id, window_key, held, captured FROM finops.budget_window WHERE tenant = :tenant")

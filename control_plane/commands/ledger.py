@@ -46,7 +46,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     if arguments.json:
         tables.document(report)
     else:
-        tables.facts([(name, value) for name, value in report.items() if name != "differences"])
+        tables.facts([(name, value) for name, value in report.items() if name != "differences" and value is not None])
         for line in report["differences"]:
             tables.facts([("difference", line)])
     return 1 if report["differences"] else 0

@@ -19,11 +19,15 @@ import ledger.store
 from control_plane.context import Plane
 from control_plane.jobs import spec as specs
 from control_plane.jobs.admit import decision_entry, priced
+from control_plane.jobs.evidence import Submitted
 from control_plane.jobs.routing import Candidate, Considered, route
 from control_plane.jobs.spec import JobSpec
 from hal_drivers.base import Compiled
 from hal_drivers.errors import BackendUnavailable
 from ledger.canonical import dumps, timestamp
+
+# What the administrator says of a backend and policy judges; a job that waited may find it changed.
+FACTS = ("region", "compliance_zone", "sovereign")
 
 
 class Stopped(Exception):
@@ -60,7 +64,9 @@ async def choose(plane: Plane, conn: AsyncConnection, job: Mapping[str, Any], sp
     return Chosen(found.chosen, found.considered)
 
 
-async def judge(plane: Plane, job: Mapping[str, Any], spec: JobSpec, compiled: Compiled) -> None:
+async def judge(
+    plane: Plane, job: Mapping[str, Any], spec: JobSpec, compiled: Compiled, submitted: Submitted, chosen: Chosen
+) -> None:
     """Raise Stopped unless the compiled circuit and the decision in force let the job go on."""
     limit = spec.execution.backend_constraints.max_depth
     if limit is not None and compiled.facts.depth > limit:
@@ -68,15 +74,25 @@ async def judge(plane: Plane, job: Mapping[str, Any], spec: JobSpec, compiled: C
             "depth_exceeded",
             f"compiled to depth {compiled.facts.depth}, max_depth is {limit}",
         )
-    if plane.pdp.revision != job["decision"]["policy_revision"]:
-        await _decide_again(plane, job, compiled)
+    document = msgspec.json.decode(submitted.decision_input)
+    moved = _refresh(document, chosen.chosen)
+    if moved or plane.pdp.revision != job["decision"]["policy_revision"]:
+        await _decide_again(plane, job, compiled, document)
 
 
-async def _decide_again(plane: Plane, job: Mapping[str, Any], compiled: Compiled) -> None:
+def _refresh(document: dict[str, Any], backend: Candidate) -> bool:
+    """Put the backend's facts of now into the recorded input; whether they differ from those that were judged."""
+    facts = {name: getattr(backend, name) for name in FACTS}
+    for judged in document["backends"]:
+        if judged["id"] == backend.id:
+            differs = {name: judged[name] for name in FACTS} != facts
+            judged.update(facts)
+            return differs
+    return False
+
+
+async def _decide_again(plane: Plane, job: Mapping[str, Any], compiled: Compiled, document: dict[str, Any]) -> None:
     now = plane.now()
-    async with plane.transaction(job["tenant"]) as conn:
-        opened = await plane.vault.read(conn, job["tenant"], job["input_blob"])
-    document = msgspec.json.decode(opened.content)
     document["time"] = {"now": timestamp(now), "date": f"{now:%Y-%m-%d}"}
     document["job"]["qubits"] = max(document["job"]["qubits"], compiled.facts.qubits)
     # The job's own hold is part of what its budgets have held since: judged as if it weren't there yet, it is the
@@ -97,5 +113,5 @@ async def _decide_again(plane: Plane, job: Mapping[str, Any], compiled: Compiled
         reasons = "; ".join(reason.message for reason in decision.reasons)
         raise Stopped(
             "policy_denied",
-            f"the policy changed since admission: {reasons or 'the backend is not allowed'}",
+            f"policy or backend changed since admission: {reasons or 'the backend is not allowed'}",
         )

@@ -31,6 +31,12 @@ class Known:
         self._current: dict[str, tuple[float, RateCard]] = {}
         self._cards: dict[tuple[str, str], RateCard] = {}
 
+    def forget(self) -> None:
+        """Read everything anew from here on."""
+        self._backends = None
+        self._current.clear()
+        self._cards.clear()
+
     async def backends(self, conn: AsyncConnection) -> Sequence[RowMapping]:
         """The registry, at most `FRESH_S` old."""
         if self._backends is None or time.monotonic() - self._backends[0] > FRESH_S:

@@ -47,6 +47,7 @@ async def replay(audit: AsyncEngine, *, compare: bool) -> Replayed:
         jobs: Jobs = {}
         ledgers: dict[str, books.Books] = defaultdict(books.Books)
         used: Used = defaultdict(int)
+        pushed: dict[str, set[str]] = defaultdict(set)
         kept: Kept = {}
         faults: list[str] = []
         entries = 0
@@ -57,6 +58,8 @@ async def replay(audit: AsyncEngine, *, compare: bool) -> Replayed:
                 fold(jobs, tenant, kind, body)
                 _keep(kept, entry, body)
                 _use(used, tenant, kind, body)
+                if kind == "rates:pushed":
+                    pushed[tenant].add(body["rate_card"])
                 ledgers[tenant] = books.fold(ledgers[tenant], kind, body)
             except (QcosError, FinopsError, KeyError) as error:
                 faults.append(f"{where} ({kind}) does not follow: {error}")
@@ -67,6 +70,7 @@ async def replay(audit: AsyncEngine, *, compare: bool) -> Replayed:
                 *await _jobs(conn, jobs, kept),
                 *_differ(await store.counted(conn), used),
                 *await _books(conn, ledgers),
+                *await _cards(conn, pushed),
             ]
         digest = sha256(dumps(_state(jobs, ledgers)))
     return Replayed(not differences if compare else None, differences, entries, len(jobs), digest)
@@ -161,6 +165,16 @@ async def _books(conn: AsyncConnection, ledgers: dict[str, books.Books]) -> list
     for tenant in sorted({*ledgers, *await finops.store.tenants(conn)}):
         rows = await finops.store.books(conn, tenant)
         found += [f"{tenant}: {line}" for line in books.differences(rows, ledgers.get(tenant, books.Books()))]
+    return found
+
+
+async def _cards(conn: AsyncConnection, pushed: dict[str, set[str]]) -> list[str]:
+    found: list[str] = []
+    for tenant, told in sorted(pushed.items()):
+        rows = await finops.store.cards(conn, tenant)
+        found += [f"{tenant}: rate card {name} was changed" for name, sound in sorted(rows.items()) if not sound]
+        found += [f"{tenant}: rate card {name} is told by entries, no row" for name in sorted(told - rows.keys())]
+        found += [f"{tenant}: rate card {name} is a row that no entry tells of" for name in sorted(rows.keys() - told)]
     return found
 
 

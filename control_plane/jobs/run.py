@@ -37,6 +37,7 @@ from control_plane.jobs.spec import JobSpec
 from control_plane.jobs.state import ACTIVE, State
 from control_plane.jobs.transition import MovedOn
 from control_plane.policy.decision import PolicyUnavailable
+from finops.errors import FinopsError
 from hal_drivers.base import (
     Canceled,
     Capabilities,
@@ -113,6 +114,10 @@ async def _take(plane: Plane, conn: AsyncConnection, job: dict[str, Any], worker
     except BackendUnavailable:
         await store.postpone(conn, job["job_id"], plane.now() + dt.timedelta(seconds=BACKEND_WAIT_S))
         return None
+    except FinopsError as error:  # its rate card is gone or was changed: it can't be priced, and so not run
+        failed = settle.Failure(error.code, error.detail)
+        await ledger.store.append(conn, [await settle.settle(plane, conn, job, spec, submitted, failed)])
+        return None
     job["attempt"] += 1
     started = {
         "worker": worker,
@@ -167,7 +172,7 @@ class Run:
         try:
             driver = self.drivers[route.chosen.id]
             compiled = await self._compile(driver, route.chosen.id)
-            await gate.judge(self.plane, job, self.spec, compiled)
+            await gate.judge(self.plane, job, self.spec, compiled, self.claimed.submitted, route)
         except BackendUnavailable:
             raise  # nothing is handed over yet: back to the queue
         except (DriverError, gate.Stopped) as error:

@@ -543,6 +543,32 @@ async def test_a_decision_of_another_revision_is_made_anew_at_the_gate(desk: Des
     assert await finish(desk, job_id) == "COMPLETED"
 
 
+async def test_a_backend_whose_facts_changed_is_judged_anew_at_the_gate(desk: Desk, driver: FakeDriver) -> None:
+    """Path step 5: it was moved out of the zone that the job's classification needs, while the job waited."""
+    job_id = (await desk.submit(bell(governance__classification="internal-restricted"))).job_id
+    await desk.seal()
+    desk.sql("UPDATE jobs.backend SET compliance_zone = 'cloud', sovereign = false")
+    desk.plane.known.forget()
+    await (await desk.attempt(driver)).advance()
+    assert driver.submissions == 0
+    assert await finish(desk, job_id) == "FAILED"
+    assert (await desk.row(job_id))["error"]["code"] == "policy_denied"
+
+
+async def test_a_rate_card_changed_in_the_database_prices_nothing(desk: Desk, driver: FakeDriver) -> None:
+    """G6, I6: the job that named it fails with the cause, the next is refused, and the replay names the card."""
+    job_id = await desk.admitted()
+    cheaper = "convert_to(replace(convert_from(document, 'UTF8'), '0.30', '0.01'), 'UTF8')"
+    desk.sql(f"UPDATE finops.rate_card SET document = {cheaper}")
+    desk.plane.known.forget()
+    assert await desk.claim() == []
+    with pytest.raises(FinopsError, match="was changed"):
+        await desk.submit()
+    assert (await desk.row(job_id))["error"]["code"] == "unknown_price"
+    await desk.seal()
+    assert any("rate card" in line and "was changed" in line for line in (await desk.replayed()).differences)
+
+
 async def test_one_unreadable_job_does_not_stop_the_others(
     desk: Desk, driver: FakeDriver, caplog: pytest.LogCaptureFixture
 ) -> None:
