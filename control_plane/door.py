@@ -125,12 +125,16 @@ def _refuse_unknown_parameters(scope: Scope) -> None:
     if not query:
         return
     taken = scope["route_handler"].opt.get("query", ())
+    given: set[str] = set()
     for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
         if name not in taken:
             wanted = ", ".join(sorted(taken)) or "no parameters"
-            shown = name[:64]
-            raise Refused(
-                "request_invalid",
-                f"{shown}: unknown; this address takes {wanted}",
-                errors=({"field": shown, "message": f"unknown; this address takes {wanted}"},),
-            )
+            raise _parameter(name, f"unknown; this address takes {wanted}")
+        if name in given:  # which of the two was meant? Not for us, nor for a proxy before us, to guess
+            raise _parameter(name, "given twice")
+        given.add(name)
+
+
+def _parameter(name: str, message: str) -> Refused:
+    shown = name[:64]
+    return Refused("request_invalid", f"{shown}: {message}", errors=({"field": shown, "message": message},))

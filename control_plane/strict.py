@@ -7,11 +7,9 @@ the document that its writer meant (I6, N13). Pure. Not here: what a request may
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import re
-from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -19,8 +17,11 @@ import msgspec
 from control_plane.errors import Refused
 
 MAX_NESTING = 32
+MAX_VALUES = 300_000
+"""Brackets and commas in a body: the largest job spec that fits two megabytes has fewer."""
 MAX_FAULTS = 20
 _MAX_SHOWN = 256
+_HARMLESS = frozenset({int, bool, type(None)})
 _TOO_DEEP = f"nested deeper than {MAX_NESTING}"
 
 T = TypeVar("T")
@@ -51,6 +52,19 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T], *, code: str) -> T:
         raise Invalid([("", str(error))]) from None
 
 
+def want_json(content_type: str) -> None:
+    """Refuse a body that its own header calls something else than JSON in UTF-8 (RFC 8259, section 8.1)."""
+    kind, *rest = (part.strip() for part in content_type.split(";"))
+    if kind.lower() != "application/json":
+        raise Refused(
+            "unsupported_media_type", f"wanted application/json, got {kind.lower() or 'no content type'}"[:200]
+        )
+    for parameter in rest:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset" and value.strip().strip('"').lower() not in ("utf-8", "utf8"):
+            raise Refused("unsupported_media_type", f"wanted UTF-8, got {parameter}"[:200])
+
+
 def _fault(message: str) -> tuple[str, str]:
     found = _AT.search(message)
     path = found["path"].lstrip(".") if found else ""
@@ -66,6 +80,8 @@ def _refuse_ambiguous(body: bytes) -> None:
 
     That is: a name twice, NaN and Infinity, numbers beyond a double, half a surrogate pair.
     """
+    if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise Invalid([("", f"more than {MAX_VALUES} values")])
     try:
         # Whole numbers are left to the decoder, which names the field of one that is too large; int() would refuse
         # thousands of digits without saying where.
@@ -76,34 +92,47 @@ def _refuse_ambiguous(body: bytes) -> None:
         raise Invalid([("", _TOO_DEEP)]) from None
     except ValueError as error:
         raise Invalid([("", str(error))]) from None
-    faults = list(itertools.islice(_ambiguous(document, "", 0), MAX_FAULTS))
+    faults: list[tuple[str, str]] = []
+    _ambiguous(document, "", 0, faults)
     if faults:
         raise Invalid(faults)
 
 
-def _ambiguous(value: Any, path: str, depth: int) -> Iterator[tuple[str, str]]:
-    """The ambiguous places of parsed JSON, in which an object is a tuple of its members as they were written."""
-    match value:
-        case float() if not math.isfinite(value):
-            yield path, f"{value} is not a finite number"
-        case str() if not _is_text(value):
-            yield path, "holds half a surrogate pair"
-        case list() | tuple() if depth == MAX_NESTING:
-            yield path, _TOO_DEEP
-        case list():
-            for index, item in enumerate(value):
-                yield from _ambiguous(item, f"{path}[{index}]", depth + 1)
-        case tuple():
-            seen: set[str] = set()
-            for key, item in value:
-                if not _is_text(key):
-                    yield path, "a key holds half a surrogate pair"
-                    continue
-                where = f"{path}.{key}" if path else key
-                if key in seen:
-                    yield where, "appears twice"
-                seen.add(key)
-                yield from _ambiguous(item, where, depth + 1)
+def _ambiguous(value: Any, path: str, depth: int, faults: list[tuple[str, str]]) -> None:
+    """Add the ambiguous places of parsed JSON, in which an object is a tuple of its members as they were written."""
+    # One call a container and a path only where it is needed: a body may hold hundreds of thousands of values.
+    kind = type(value)
+    if kind is float and not math.isfinite(value):
+        faults.append((path, f"{value} is not a finite number"))
+    elif kind is str and not _is_text(value):
+        faults.append((path, "holds half a surrogate pair"))
+    elif kind not in (list, tuple):
+        return
+    elif depth == MAX_NESTING:
+        faults.append((path, _TOO_DEEP))
+    elif kind is list:
+        for index, item in enumerate(value):
+            if type(item) not in _HARMLESS:
+                _ambiguous(item, f"{path}[{index}]", depth + 1, faults)
+            if len(faults) >= MAX_FAULTS:
+                return
+    else:
+        _members(value, path, depth, faults)
+
+
+def _members(members: tuple[tuple[str, Any], ...], path: str, depth: int, faults: list[tuple[str, str]]) -> None:
+    seen: set[str] = set()
+    for key, item in members:
+        if not _is_text(key):
+            faults.append((path, "a key holds half a surrogate pair"))
+            continue
+        where = f"{path}.{key}" if path else key
+        if key in seen:
+            faults.append((where, "appears twice"))
+        seen.add(key)
+        _ambiguous(item, where, depth + 1, faults)
+        if len(faults) >= MAX_FAULTS:
+            return
 
 
 def _is_text(value: str) -> bool:

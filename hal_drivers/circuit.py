@@ -125,8 +125,9 @@ def warm_up() -> None:
 
 # ---- reading
 
-_PLACE = re.compile(r"(?:^|[:\s])(\d{1,7})[,:]\s?\d{1,7}")
+_PLACE = re.compile(r"(?:^|[:\s\"'])(\d{1,7})[,:]\s?\d{1,7}")
 _REASONS = {
+    "conditions must be": "a condition compares a bit with true or false, or a register with a number",
     "not defined": "a name is not defined",
     "already": "a name is defined twice",
     "out-of-range": "an index is out of range",
@@ -176,11 +177,22 @@ def _read_qpy(source: bytes) -> QuantumCircuit:
 def _invalid(form: Format, error: BaseException) -> CircuitInvalid:
     """A reader's message quotes the source; only its place and a phrase of our own leave the child."""
     text = str(error)[:2_000]
-    place = _PLACE.search(text)
+    line = _line(text) or _parsers_line(error.__cause__)
     reason = next((ours for theirs, ours in _REASONS.items() if theirs in text.lower()), "it is malformed")
-    line = int(place.group(1)) if place else None
     where = f" at line {line}" if line else ""
     return CircuitInvalid(f"the {form} source cannot be read{where}: {reason}", line=line)
+
+
+def _line(message: str) -> int | None:
+    place = _PLACE.search(message)
+    return int(place.group(1)) if place else None
+
+
+def _parsers_line(cause: BaseException | None) -> int | None:
+    """Where ANTLR stopped: its error has no text, and is wrapped in one that has none either."""
+    token = getattr(cause.args[0], "offendingToken", None) if cause is not None and cause.args else None
+    line = getattr(token, "line", None)
+    return line if isinstance(line, int) else None
 
 
 def _bind(circuit: QuantumCircuit, values: dict[str, float]) -> QuantumCircuit:

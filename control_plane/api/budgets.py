@@ -17,7 +17,7 @@ from control_plane.auth.access import may, require
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.jobs.store import numeric
-from control_plane.strict import decode
+from control_plane.strict import decode, want_json
 from finops import money
 from finops.budget import parse_scope
 from ledger.chain import Pending
@@ -50,6 +50,7 @@ async def show_budgets(request: Request[Principal, Any, Any], plane: NamedDepend
 @put("/budgets", opt={"action": "budget:set"}, summary="Set a budget")
 async def set_budget(request: Request[Principal, Any, Any], plane: NamedDependency[Plane]) -> Response[Any]:
     """Set a budget's limit; below its spend is allowed and stops new holds."""
+    want_json(request.headers.get("content-type", ""))
     asked = decode(await request.body(), _decoder, code="request_invalid")
     scope = parse_scope(asked.scope)
     require(request.user, "budget:set", scope.name if scope.kind == "project" else None)

@@ -19,6 +19,7 @@ from litestar.exceptions import WebSocketDisconnect
 from litestar.openapi.spec import OpenAPIMediaType, Operation, Reference, RequestBody
 from litestar.params import FromPath, HeaderParameter, QueryParameter
 
+from control_plane.aside import aside
 from control_plane.auth.access import may, require, visible
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
@@ -30,6 +31,7 @@ from control_plane.jobs.control import signal
 from control_plane.jobs.envelope import Envelope, Signal, Submit
 from control_plane.jobs.live import Live
 from control_plane.jobs.state import State
+from control_plane.strict import want_json
 from ledger.canonical import timestamp
 
 MAX_KEY = 200
@@ -76,10 +78,10 @@ async def submit(
     wait: Wait = None,
 ) -> Response[Any]:
     """Admit a job: 202 with its id; 403 with the reasons of a denial."""
-    _want_json(request)
+    want_json(request.headers.get("content-type", ""))
     body = await request.body()
     payload = Submit(
-        spec=specs.parse(body),
+        spec=await aside(len(body), specs.parse, body),
         body_sha256=hashlib.sha256(body).hexdigest(),
         idempotency_key=idempotency_key,
         dry_run=dry_run,
@@ -338,15 +340,6 @@ async def _await_end(plane: Plane, live: Live, principal: Principal, job_id: str
     except TimeoutError:
         pass
     return await _find(plane, principal, job_id, "job:read")
-
-
-def _want_json(request: Request[Any, Any, Any]) -> None:
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if kind != "application/json":
-        raise Refused(
-            "unsupported_media_type",
-            f"wanted application/json, got {kind or 'no content type'}"[:200],
-        )
 
 
 HANDLERS = (submit, list_jobs, show, result, bundle, control, events)

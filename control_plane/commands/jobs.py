@@ -15,7 +15,7 @@ BAR = 20
 def register(groups: Any) -> None:
     """Add the commands."""
     submit = groups.add_parser("submit", help="submit a job spec, or a circuit (.qasm, .qpy)")
-    submit.add_argument("file", metavar="FILE", type=Path)
+    submit.add_argument("file", metavar="FILE", type=Path, help="a file; - is standard input")
     submit.add_argument("--wait", action="store_true", help="until the job has ended; 0 only for COMPLETED")
     submit.add_argument("--dry-run", action="store_true", help="price and decide; nothing is stored")
     submit.add_argument("--idempotency-key", metavar="KEY", help="the same key submits once")
@@ -107,16 +107,19 @@ def _exit_code(job: dict[str, Any], arguments: argparse.Namespace) -> int:
 def _body(client: Any, path: Path) -> bytes:
     import base64
     import json
+    import sys
 
     from control_plane.errors import Refused
 
     try:
-        data = path.read_bytes()
+        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
     except OSError as error:
         raise Refused("unusable_input", f"{path}: {error.strerror}") from None
-    if path.suffix not in (".qasm", ".qpy"):
+    piped = str(path) == "-" and data.lstrip().startswith((b"OPENQASM", b"QISKIT"))
+    if path.suffix not in (".qasm", ".qpy") and not piped:
         return data
-    circuit_format = "QPY" if path.suffix == ".qpy" else "QASM2" if b"OPENQASM 2" in data[:4096] else "QASM3"
+    binary = path.suffix == ".qpy" or data.startswith(b"QISKIT")
+    circuit_format = "QPY" if binary else "QASM2" if b"OPENQASM 2" in data[:4096] else "QASM3"
     who = client.ask("GET", "/api/v1/whoami")
     if not who["projects"]:
         raise Refused("usage", f"{path} alone names no project, and you have a role in none: submit a job spec")

@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 import finops.store
 import ledger.store
+from control_plane.aside import aside
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.db import closing
@@ -72,7 +73,7 @@ async def admit(plane: Plane, envelope: Envelope, submit: Submit) -> Admission:
     """Admit or deny one job; raises Refused, DriverError or PolicyUnavailable where nothing was stored."""
     principal, spec = envelope.principal, submit.spec
     circuit = specs.single_sampler(spec)
-    qubits = _scan(plane, circuit)
+    qubits = await _scan(plane, circuit)
     if not submit.dry_run and (known := await _known(plane, principal, submit)) is not None:
         return known
     snapshot = await _snapshot(plane, principal, spec, circuit, qubits, envelope.received_at)
@@ -107,7 +108,7 @@ def new_job_id(at: dt.datetime) -> str:
     return f"qcos-job-{at:%Y-%m-%d}-{secrets.token_hex(6)}"
 
 
-def _scan(plane: Plane, circuit: Circuit) -> int:
+async def _scan(plane: Plane, circuit: Circuit) -> int:
     """The declared qubits, from a scan that parses nothing; raises a DriverError."""
     if circuit.format == "QPY" and not plane.settings.qpy_enabled:
         raise Refused(
@@ -115,11 +116,8 @@ def _scan(plane: Plane, circuit: Circuit) -> int:
             "QPY is switched off on this plane",
             errors=({"field": "circuit.format", "message": "QPY is switched off"},),
         )
-    return prescan(
-        circuit.format,
-        specs.source_bytes(circuit),
-        Limits(qpy=plane.settings.qpy_enabled),
-    ).qubits_declared
+    source, limits = specs.source_bytes(circuit), Limits(qpy=plane.settings.qpy_enabled)
+    return (await aside(len(source), prescan, circuit.format, source, limits)).qubits_declared
 
 
 async def _known(plane: Plane, principal: Principal, submit: Submit) -> Admission | None:

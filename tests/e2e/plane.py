@@ -111,8 +111,8 @@ class Plane:
         shutil.rmtree(self.folder, ignore_errors=True)
         assert down.code == 0, down.err
 
-    def cli(self, *words: str, user: str | None = None, **environment: str) -> Ran:
-        """One `qcos` command; `user` signs it in by QCOS_TOKEN, else what `login` stored is used."""
+    def cli(self, *words: str, user: str | None = None, given: bytes = b"", **environment: str) -> Ran:
+        """One `qcos` command; `user` signs it in by QCOS_TOKEN, else by what `login` stored; `given` is its input."""
         env = self.environment | environment
         if user is not None:
             env |= {"QCOS_TOKEN": self.tokens[user]}
@@ -120,6 +120,7 @@ class Plane:
             [sys.executable, "-m", "control_plane.cli", *words],
             env=env,
             cwd=self.folder,
+            input=given,
             capture_output=True,
             check=False,
             timeout=120,

@@ -157,11 +157,34 @@ def test_the_largest_body_is_read_in_time_whatever_fills_it(plane: Plane, fill: 
 
 
 @pytest.mark.parametrize(
-    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/jsonx", ""]
+    "kind",
+    [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data",
+        "application/jsonx",
+        "",
+        "application/json; charset=utf-16",
+        'application/json; x=1; Charset="latin-1"',
+    ],
 )
 def test_another_content_type_is_415(plane: Plane, kind: str) -> None:
     answer = plane.http("POST", "/api/v1/jobs", GOOD, headers={"Content-Type": kind})
     refused(plane, answer, 415, "unsupported_media_type")
+
+
+def test_json_that_says_it_is_utf_8_is_taken(plane: Plane) -> None:
+    kind = 'application/json; charset="UTF-8"'
+    assert plane.http("POST", "/api/v1/jobs?dry_run=true", GOOD, headers={"Content-Type": kind}).status == 200
+
+
+@pytest.mark.parametrize("query", ["?wait=1&wait=2", "?dry_run=true&dry_run=true"])
+def test_a_parameter_given_twice_is_refused(plane: Plane, query: str) -> None:
+    before = jobs_and_holds(plane)
+    answer = plane.submit(GOOD, query=query)
+    refused(plane, answer, 400, "request_invalid")
+    assert answer.json["errors"][0]["message"] == "given twice"
+    assert jobs_and_holds(plane) == before
 
 
 def test_an_oversize_body_is_413_however_it_is_announced(plane: Plane) -> None:

@@ -23,6 +23,19 @@ def done(plane: Plane) -> Any:
     return ran.json
 
 
+@pytest.mark.parametrize("name", ["bell.json", "bell.qasm"])
+def test_submit_reads_standard_input(plane: Plane, name: str) -> None:
+    given = (EXAMPLES / name).read_bytes()
+    ran = plane.cli("submit", "-", "--dry-run", "--json", user="engineer", given=given)
+    assert ran.code == 0, ran.err
+    assert ran.json["decision"]["allow"] is True
+
+
+def test_an_empty_standard_input_is_a_problem_and_no_crash(plane: Plane) -> None:
+    ran = plane.cli("submit", "-", user="engineer")
+    assert (ran.code, ran.err.partition(":")[0]) == (2, "malformed_json")
+
+
 def test_status_names_every_process_and_no_password(plane: Plane) -> None:
     ran = plane.cli("status", "--json")
     assert ran.code == 0

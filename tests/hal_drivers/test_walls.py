@@ -59,6 +59,22 @@ async def test_every_invalid_circuit_is_called_invalid(driver: Driver) -> None:
         assert "secret" not in caught.value.detail
 
 
+@pytest.mark.parametrize(
+    ("statement", "phrase"),
+    [
+        ("if (c[0]==1) x q[0];", "a condition compares a bit with true or false"),
+        ("foo q[0];", "a name is not defined"),
+        ("x q[0]", "it is malformed"),
+    ],
+)
+async def test_what_cannot_be_read_says_where_and_why(driver: Driver, statement: str, phrase: str) -> None:
+    source = 'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit[1] q;\nbit[1] c;\nx q[0];\n' + statement
+    with pytest.raises(CircuitInvalid) as caught:
+        await driver.compile(request(source.encode(), "QASM3"))
+    assert caught.value.line == 6
+    assert f"at line 6: {phrase}" in caught.value.detail
+
+
 async def test_hard_but_harmless_circuits_are_served(driver: Driver) -> None:
     for path in sorted((CIRCUITS / "hard").iterdir()):
         assert (await driver.compile(request(path.read_bytes(), form_of(path)))).facts.qubits == 1

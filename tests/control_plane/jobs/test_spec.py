@@ -33,7 +33,7 @@ from control_plane.jobs.spec import (
     single_sampler,
     source_bytes,
 )
-from control_plane.strict import MAX_NESTING, Invalid
+from control_plane.strict import MAX_NESTING, MAX_VALUES, Invalid
 from ledger.canonical import dumps
 from tests.control_plane.jobs.desk import bell
 
@@ -300,6 +300,13 @@ def test_no_bytes_make_the_reader_fail_otherwise(body: bytes) -> None:
     """N13: any bytes are a spec or refused."""
     with pytest.raises(Invalid):
         parse(body)
+
+
+@pytest.mark.parametrize("piece", [b"[],", b"{},", b'"",', b"1,", b"["])
+def test_hundreds_of_thousands_of_values_are_refused_before_they_are_read(piece: bytes) -> None:
+    """N13: two megabytes of nothing kept an API process busy for 0.6 s."""
+    found = refused(b'{"a":[' + piece * (2**21 // len(piece)))
+    assert (found.code, found.detail) == ("malformed_json", f"more than {MAX_VALUES} values")
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(string.printable), st.lists, max_leaves=5))
