@@ -60,6 +60,7 @@ def build(settings: Settings, database: Database) -> Litestar:
         {"plane": plane, "live": live, "local": local},
         [running(plane, live, door)],
     )
+    app.state.leave = live.leave
     check_routes(app)
     return app
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`qcos up` as a process: holds the home, runs the plane until told to stop, and with `--detach` lets go of the shell.
 
-Exit codes are the command line's. A second SIGINT or SIGTERM while stopping is ignored: the children have limits.
+Exit codes are the command line's. The first SIGINT, SIGTERM or SIGHUP lets everything in flight finish within its
+limits; a second one ends all processes at once.
 """
 
 from __future__ import annotations
@@ -109,8 +110,14 @@ async def _run(settings: Settings, *, as_json: bool, announced: Any) -> int:
     plane = Plane(settings, teller)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def asked() -> None:
+        if stop.is_set():
+            plane.end_now()
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, asked)
     teller.heading(settings)
     starting = asyncio.ensure_future(plane.start())
     stopping = asyncio.ensure_future(stop.wait())

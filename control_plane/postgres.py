@@ -25,6 +25,7 @@ from control_plane.errors import DatabaseUnusable
 from control_plane.privilege import Identity, identity, refuse_unreachable
 
 SUPERUSER = "postgres"
+DATABASE = "qcos"  # of a home without QCOS_DATABASE_URL
 _INITDB_S = 120
 _STRAYS_S = 15
 _SOCKET_NAME = ".s.PGSQL.5432"

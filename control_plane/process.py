@@ -9,6 +9,7 @@ inside the part that needs them, so that the sealer doesn't carry the API nor th
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import socket
@@ -18,6 +19,8 @@ from typing import Any
 
 from control_plane.privilege import die_with_parent
 from control_plane.settings import Settings, from_json
+
+GIVING_BACK_S = 5.0  # what a part may take after `stop_limit_s`, to give back what it could not finish
 
 
 def ready() -> None:
@@ -50,9 +53,14 @@ def _api(settings: Settings, name: str) -> None:
             if self.started:
                 ready()
 
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            app.state.leave()  # who waits for a job is answered now; uvicorn closes WebSockets with 1012
+            await super().shutdown(sockets)
+
+    app = create_app(settings, name)
     sockets = [socket.socket(fileno=int(number)) for number in os.environ["QCOS_LISTEN_FDS"].split(",")]
     config = uvicorn.Config(
-        create_app(settings, name),
+        app,
         loop="uvloop",
         http="httptools",
         ws="wsproto",
@@ -61,7 +69,7 @@ def _api(settings: Settings, name: str) -> None:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=math.ceil(settings.stop_limit_s),
     )
     Announced(config).run(sockets=sockets)
 
@@ -69,13 +77,13 @@ def _api(settings: Settings, name: str) -> None:
 def _worker(settings: Settings, name: str) -> None:
     from control_plane import worker
 
-    _run_until_stopped(lambda stop: worker.run(settings, name, ready, stop))
+    _run_until_stopped(lambda stop: worker.run(settings, name, ready, stop), settings.stop_limit_s + GIVING_BACK_S)
 
 
 def _sealer(settings: Settings, _: str) -> None:
     from control_plane.parts import sealer
 
-    _run_until_stopped(lambda stop: sealer(settings, stop, ready))
+    _run_until_stopped(lambda stop: sealer(settings, stop, ready), settings.stop_limit_s + GIVING_BACK_S)
 
 
 def _tsa(settings: Settings, _: str) -> None:
@@ -96,15 +104,15 @@ def _tsa(settings: Settings, _: str) -> None:
     Announced(config).run()
 
 
-def _run_until_stopped(part: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+def _run_until_stopped(part: Callable[[asyncio.Event], Coroutine[Any, Any, None]], limit_s: float) -> None:
     async def run() -> None:
         stop = asyncio.Event()
         task = asyncio.ensure_future(part(stop))
 
         def end() -> None:
             stop.set()
-            # A part that watches the event ends by itself; one that doesn't is cancelled soon after.
-            loop.call_later(3.0, task.cancel)
+            # A part that watches the event ends by itself; one that hangs is cancelled.
+            loop.call_later(limit_s, task.cancel)
 
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):

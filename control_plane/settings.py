@@ -80,6 +80,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     rate_bytes_per_s: int = 64 * 1024 * 1024
     clock_skew_s: float = 30.0
     start_limit_s: float = 60.0
+    stop_limit_s: float = 10.0
     oidc: tuple[OidcIssuer, ...] = ()
     backend: tuple[BackendFacts, ...] = ()
 

@@ -52,6 +52,7 @@ class Child:
         before: Callable[[], None] | None = None,
         stop_signal: signal.Signals = signal.SIGTERM,
         stop_limit_s: float = 10.0,
+        end_signal: signal.Signals = signal.SIGKILL,
     ) -> None:
         self.name = name
         self.ready = False
@@ -67,6 +68,7 @@ class Child:
         self._before = before
         self._stop_signal = stop_signal
         self._stop_limit_s = stop_limit_s
+        self._end_signal = end_signal
         self._process: asyncio.subprocess.Process | None = None
         self._pid, self._started = 0, 0
         self._keeper: asyncio.Task[None] | None = None
@@ -110,6 +112,14 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+
+    def end_now(self) -> None:
+        """End the process without asking it; a `stop` that waits for it then returns."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(self._end_signal)
 
     async def _once(self) -> None:
         if self._before is not None:

@@ -27,13 +27,12 @@ from control_plane.errors import SettingInvalid, StartFailed
 from control_plane.listening import Listening, answers
 from control_plane.policy import choice, revision
 from control_plane.policy.opa import opa_command
-from control_plane.postgres import SUPERUSER, Cluster, cluster
+from control_plane.postgres import DATABASE, SUPERUSER, Cluster, cluster
+from control_plane.process import GIVING_BACK_S
 from control_plane.provision import migrate, provision
 from control_plane.settings import Settings, to_json
 from control_plane.supervisor import Child
 from control_plane.telling import Teller
-
-_DATABASE = "qcos"
 
 
 class Plane:
@@ -70,7 +69,10 @@ class Plane:
         self._write()
 
     async def stop(self) -> None:
-        """Stop the children, those that use before those that are used, PostgreSQL last."""
+        """Stop the children, those that use before those that are used, PostgreSQL last.
+
+        API and workers finish what they hold within `stop_limit_s`, or give it back; then the sealer seals what waits.
+        """
         self._is_ready = False
         if self._listening is not None:
             self._listening.close()
@@ -79,6 +81,11 @@ class Plane:
         for child in reversed([c for c in self._children if c not in users]):
             await child.stop()
         self._write()
+
+    def end_now(self) -> None:
+        """Let nobody finish: what was acknowledged is durable, and the next start recovers the rest."""
+        for child in self._children:
+            child.end_now()
 
     def record(self) -> home.PlaneRecord:
         """What `status` shows; no password is in it."""
@@ -137,10 +144,11 @@ class Plane:
                 before=found.clear_leftovers,
                 stop_signal=signal.SIGINT,
                 stop_limit_s=30.0,
+                end_signal=signal.SIGQUIT,  # killed outright, its backends would outlive it for a moment
             )
         )
-        await asyncio.to_thread(found.make_database, _DATABASE)
-        return found.url(_DATABASE)
+        await asyncio.to_thread(found.make_database, DATABASE)
+        return found.url(DATABASE)
 
     async def _start_policy(self, chosen: choice.Choice, policies: revision.PolicySet) -> None:
         url = chosen.opa_url
@@ -241,6 +249,7 @@ class Plane:
             log=self._log(name),
             environment={**kept, **own, **(environment or {})},
             says_ready=True,
+            stop_limit_s=self.settings.stop_limit_s + GIVING_BACK_S + 2.0,
             **rest,
         )
 
@@ -280,7 +289,7 @@ async def _is_ready(deciding: Any) -> bool:
 
 def _shown(settings: Settings, found: Cluster | None) -> str:
     if found is not None:
-        return f"postgresql://{SUPERUSER}@/{_DATABASE}?host={found.socket_folder}"
+        return f"postgresql://{SUPERUSER}@/{DATABASE}?host={found.socket_folder}"
     if settings.database_url is None:
         return ""
     return make_url(conninfo(settings.database_url)).set(password=None).render_as_string()

@@ -2,7 +2,8 @@
 """A worker: claim → `jobs.run` → repeat, with a heartbeat that renews leases and hears of cancellations (N9).
 
 Any number of workers share one database. A worker drives its own drivers, whose children die with it. When it is told
-to stop it claims nothing more and finishes what it holds, or is killed, and another worker recovers that.
+to stop it claims nothing more, finishes what it can within `stop_limit_s` and gives the rest back (`jobs.giveback`); if
+it is killed, another worker recovers what it held.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from control_plane.context import Plane, open_plane
 from control_plane.db import FAULTS, Database
 from control_plane.errors import QcosError
 from control_plane.jobs import store
+from control_plane.jobs.giveback import give_back
 from control_plane.jobs.live import Bell
 from control_plane.jobs.run import Claimed, Run, claim
 from control_plane.jobs.transition import MovedOn
 from control_plane.settings import Settings
 from hal_drivers.base import Driver
+from hal_drivers.errors import DriverError
 from hal_drivers.prescan import Limits
 from hal_drivers.table import BackendConfig, DriversConfig, open_drivers, running
 
@@ -33,6 +36,7 @@ HEARTBEAT_S = 0.3
 REPORT_S = 5.0
 # What makes a job claimable, once it is sealed. (A job put back waits a while; the next look finds it.)
 CLAIMABLE = frozenset({"job:admission:allowed", "job:control:resumed"})
+LETTING_GO_S = 2.0  # what an attempt may take to end once it was told that it can't finish
 AHEAD = 1  # jobs held beyond the simulators that can run: one compiles while another runs
 
 
@@ -103,17 +107,20 @@ class Worker:
             slots,
         )
         self._runs: dict[tuple[str, str], Run] = {}
+        self._attempts: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
 
     async def serve(self, stop: asyncio.Event) -> None:
-        """Claim and run until told to stop, then finish what is held."""
+        """Claim and run until told to stop, then finish or give back what is held."""
         beside = [asyncio.create_task(loop()) for loop in (self._heartbeats, self._reports, self.bell.listen)]
         try:
             async with asyncio.TaskGroup() as jobs:
                 while not stop.is_set():
                     for claimed in await self._claim():
-                        jobs.create_task(self._advance(claimed))
+                        self._attempts.add(jobs.create_task(self._advance(claimed)))
                     await self._rest(stop)
+                    self._attempts = {task for task in self._attempts if not task.done()}
+                await self._hand_in()
         finally:
             for task in beside:
                 task.cancel()
@@ -177,6 +184,25 @@ class Worker:
         finally:
             del self._runs[run.key]
             self._freed.set()
+
+    async def _hand_in(self) -> None:
+        """Wait for what can finish within the limit; end the other attempts and give their jobs back."""
+        if not self._attempts:
+            return
+        _, left = await asyncio.wait(self._attempts, timeout=self.plane.settings.stop_limit_s)
+        held = list(self._runs)
+        for run in self._runs.values():
+            run.lose()
+        if left:
+            _, left = await asyncio.wait(left, timeout=LETTING_GO_S)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        for key in held:
+            try:
+                await give_back(self.plane, self.drivers, key, self.name)
+            except (*FAULTS, QcosError, MovedOn, DriverError):
+                log.warning("job %s waits for the end of its lease", key[1], exc_info=True)
 
     async def _heartbeats(self) -> None:
         while True:

@@ -49,6 +49,7 @@ BATCH_ROWS = 256
 LOCKS = 0x71636F73  # "qcos": first half of both advisory locks of a database
 LEADING, SEALING = 1, 2  # second half: a session's claim to lead; a transaction's right to write
 BUSY_S = 1.0  # how long after a batch the inbox is asked often
+FINISH_S = 10.0  # how long a sealer that was told to stop seals on, where others keep writing
 STAMP_ROWS = 256
 STAMP_ROWS_OUTSIDE = 16  # so few that a slow authority answers them all in the time that it has
 STAMP_CHECKPOINT_S = 60.0  # how often a checkpoint is stamped that no evidence rests on
@@ -219,7 +220,7 @@ class _Leader:
             await _pause(stop, self._config.idle_poll_s)
 
     async def loop(self, stop: asyncio.Event) -> None:
-        """Seal what comes until stopped."""
+        """Seal what comes until stopped, then what was durable by then: its writers have ended before."""
         busy_until = 0.0
         while not stop.is_set():
             if await self.batch():
@@ -230,6 +231,9 @@ class _Leader:
             while not stop.is_set() and not await _one(self._conn, _WAITING):
                 busy = time.monotonic() < busy_until
                 await asyncio.sleep(self._config.busy_poll_s if busy else self._config.idle_poll_s)
+        until = time.monotonic() + FINISH_S
+        while time.monotonic() < until and await self.batch():
+            pass
 
     async def batch(self, new_keys: Sequence[_NewKey] = ()) -> int:
         """Seal one batch; how many entries it had. Any error leaves the state to be read again."""

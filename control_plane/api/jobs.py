@@ -29,7 +29,7 @@ from control_plane.jobs import spec as specs
 from control_plane.jobs.admit import Admission, admit, shown_state
 from control_plane.jobs.control import signal
 from control_plane.jobs.envelope import Envelope, Signal, Submit
-from control_plane.jobs.live import Live
+from control_plane.jobs.live import Leaving, Live
 from control_plane.jobs.state import State
 from control_plane.strict import want_json
 from ledger.canonical import timestamp
@@ -313,7 +313,7 @@ async def events(
                     return
                 await watch.changed()
                 row = await _find(plane, socket.user, job_id, "job:read")
-    except WebSocketDisconnect:
+    except (WebSocketDisconnect, Leaving):  # leaving, the server has closed the socket with 1012
         return
 
 
@@ -337,7 +337,7 @@ async def _await_end(plane: Plane, live: Live, principal: Principal, job_id: str
         ):
             while (await watch.changed())[1] not in view.ENDED:
                 pass
-    except TimeoutError:
+    except (TimeoutError, Leaving):
         pass
     return await _find(plane, principal, job_id, "job:read")
 

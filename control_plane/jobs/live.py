@@ -28,6 +28,10 @@ Glance = tuple[int, str]
 """(the job's last number, the state shown)."""
 
 
+class Leaving(Exception):
+    """The process stops: there is no news to wait for here any more."""
+
+
 class Watch:
     """One waiter's view of one job: `changed` returns the next glance that differs from the last."""
 
@@ -35,6 +39,7 @@ class Watch:
         """Know nothing yet."""
         self._seen: Glance | None = None
         self._news = asyncio.Event()
+        self._leaving = False
 
     def tell(self, glance: Glance) -> None:
         """Note what the database says now."""
@@ -42,9 +47,16 @@ class Watch:
             self._seen = glance
             self._news.set()
 
+    def leave(self) -> None:
+        """Wake whoever waits, for nothing."""
+        self._leaving = True
+        self._news.set()
+
     async def changed(self) -> Glance:
-        """Wait for news."""
+        """Wait for news; raises Leaving once the process stops."""
         await self._news.wait()
+        if self._leaving:
+            raise Leaving
         self._news.clear()
         assert self._seen is not None
         return self._seen
@@ -84,6 +96,7 @@ class Live:
         self._bell = Bell(url, self._concerns)
         self._watches: dict[Key, set[Watch]] = defaultdict(set)
         self._each_move = 0
+        self._leaving = False
 
     @asynccontextmanager
     async def watch(self, tenant: str, job_id: str, *, each_move: bool = False) -> AsyncIterator[Watch]:
@@ -92,6 +105,8 @@ class Live:
         self._each_move += each_move
         self._watches[key].add(watch)
         self._bell.rung.set()
+        if self._leaving:
+            watch.leave()
         try:
             yield watch
         finally:
@@ -103,6 +118,13 @@ class Live:
     def _concerns(self, kinds: frozenset[str]) -> bool:
         prefix = "job:" if self._each_move else "job:outcome:"
         return "tokens" in kinds or any(kind.startswith(prefix) for kind in kinds)
+
+    def leave(self) -> None:
+        """The process stops: who waits, and who will, is sent away at once."""
+        self._leaving = True
+        for watches in self._watches.values():
+            for watch in watches:
+                watch.leave()
 
     def ring(self) -> None:
         """There may be news."""

@@ -67,9 +67,12 @@ async def move(
     )
 
 
-async def requeue(plane: Plane, conn: AsyncConnection, job: dict[str, Any], cause: str) -> None:
-    """Back to QUEUED, to be claimed once a breath has passed that grows with the attempts."""
-    breath_s = min(LONGEST_BREATH_S, 2 ** min(job["attempt"], 6) / 2)
+async def requeue(
+    plane: Plane, conn: AsyncConnection, job: dict[str, Any], cause: str, *, breath_s: float | None = None
+) -> None:
+    """Back to QUEUED, to be claimed after a breath, which grows with the attempts unless it is given."""
+    if breath_s is None:
+        breath_s = min(LONGEST_BREATH_S, 2 ** min(job["attempt"], 6) / 2)
     await move(
         plane,
         conn,

@@ -49,6 +49,7 @@ MEANS = {
     "rate_bytes_per_s": "bytes of one principal; four seconds' worth at once",
     "clock_skew_s": "how far issuers' clocks may be off",
     "start_limit_s": "how long each part may take to start",
+    "stop_limit_s": "how long requests and jobs in flight may take once a stop was asked for",
 }
 
 
