@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from control_plane import telemetry
 from control_plane.answers import PROBLEM, document_of_error
 from control_plane.auth import limits
 from control_plane.auth.claims import bearer
@@ -52,7 +53,8 @@ class Door:
         return lambda scope, receive, send: shaken(enter, scope, receive, send)
 
     async def _admit(self, scope: Scope) -> None:
-        scope.setdefault("state", {})["request_id"] = str(uuid.uuid4())
+        scope.setdefault("state", {})["request_id"] = request_id = str(uuid.uuid4())
+        telemetry.bind(request_id=request_id)
         if _TRICK.search(scope.get("raw_path") or b""):
             raise Refused("not_found", "no such address")
         _refuse_unknown_parameters(scope)

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from control_plane import telemetry
 from control_plane.context import Plane, open_plane
 from control_plane.db import FAULTS, Database
 from control_plane.errors import QcosError
@@ -174,8 +175,11 @@ class Worker:
     async def _advance(self, claimed: Claimed) -> None:
         run = Run(self.plane, self.drivers, claimed)
         self._runs[run.key] = run
+        job = claimed.row
+        telemetry.bind(job_id=run.key[1], decision_id=job["decision_id"])
         try:
-            await run.advance()
+            with telemetry.span("job.attempt", job["traceparent"], job_id=run.key[1], attempt=job["attempt"]):
+                await run.advance()
         except MovedOn:
             log.warning("job %s moved on without this worker", run.key[1])
         except Exception:

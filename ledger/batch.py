@@ -48,6 +48,7 @@ class Row(NamedTuple):
     level: str | None
     statement: bytes | None
     salt: bytes | None
+    traceparent: str | None = None
 
 
 class Plane(Struct, frozen=True):

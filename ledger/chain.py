@@ -39,7 +39,10 @@ Level = Literal["full", "standard", "sealed"]
 
 
 class Pending(Struct, frozen=True, kw_only=True):
-    """An entry as its writer knows it; `kind` is source:subject:action, `actor` a pseudonym, `time` aware."""
+    """An entry as its writer knows it; `kind` is source:subject:action, `actor` a pseudonym, `time` aware.
+
+    `traceparent` travels beside the entry to whoever traces its sealing, and is no part of it.
+    """
 
     entry_id: str
     tenant: str
@@ -49,6 +52,7 @@ class Pending(Struct, frozen=True, kw_only=True):
     body: dict[str, Any]
     commitments: dict[str, str] = {}
     schema: int = 1
+    traceparent: str | None = None
 
 
 class Evidence(Struct, frozen=True, kw_only=True):
@@ -108,7 +112,7 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 
 def pending_bytes(pending: Pending) -> bytes:
     """The canonical bytes that go into the inbox; LeafInvalid or NotCanonical when a field is ill-formed."""
-    fields = {name: getattr(pending, name) for name in pending.__struct_fields__}
+    fields = {name: getattr(pending, name) for name in pending.__struct_fields__ if name != "traceparent"}
     data = dumps(fields | {"time": timestamp(pending.time)})
     parse_pending(data)
     return data

@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import psycopg
 from msgspec import Struct
@@ -70,6 +70,19 @@ class Authority(Struct, frozen=True):
     certificates: tuple[bytes, ...] = ()
 
 
+class Watching(Protocol):
+    """Hears what has become durable, for traces and metrics (G8); MUST return at once and raise nothing."""
+
+    def sealed(self, rows: Sequence[Row], laid: Laid, signed: Sequence[Signed], began_ns: int) -> None:
+        """A batch has been committed; `began_ns` is the wall clock when it was taken."""
+
+    def stamped(self, operator: str, imprints: Sequence[bytes], began_ns: int) -> None:
+        """Tokens over these imprints have been stored."""
+
+    def failed(self, what: str, error: Exception) -> None:
+        """`database` or `timestamps`: something is tried again."""
+
+
 class SealerConfig(Struct, frozen=True, kw_only=True):
     """What a sealer is told; `conninfo` is libpq's, of the role `sealer`."""
 
@@ -79,6 +92,7 @@ class SealerConfig(Struct, frozen=True, kw_only=True):
     origin: str  # the log's name, first line of each checkpoint
     plane: Plane
     authorities: tuple[Authority, ...] = ()
+    watching: Watching | None = None
     busy_poll_s: float = 0.002
     idle_poll_s: float = 0.05
     takeover_s: float = 3.0
@@ -107,6 +121,8 @@ async def run(config: SealerConfig, stop: asyncio.Event, ready: Callable[[], Non
         except psycopg.Error as error:
             wait_s = RETRY_S[0] if time.monotonic() - began > RETRY_S[1] else min(wait_s * 2, RETRY_S[1])
             log.warning("sealer: database: %s; again in %.1f s", _said(error), wait_s)
+            if config.watching is not None:
+                config.watching.failed("database", error)
             await _pause(stop, wait_s)
 
 
@@ -241,7 +257,7 @@ class _Leader:
         if rows is None or not (rows or new_keys):
             await self._conn.execute("ROLLBACK")
             return 0
-        now = datetime.now(UTC)
+        began_ns, now = time.time_ns(), datetime.now(UTC)
         alarms = Alarms(lambda: str(uuid.uuid4()), timestamp(now))
         items = [alarms.entry(PLANE, "ledger:key:created", key.body()) for key in new_keys]
         items += arrange(rows, self._config.plane, alarms)
@@ -254,7 +270,7 @@ class _Leader:
         await self._learn_chains(items)
         laid = lay(items, self._state)
         try:
-            note = await self._write(laid, new_keys)
+            note, signed = await self._write(laid, new_keys)
         except psycopg.errors.UniqueViolation:
             # An id that the log has (a writer that tried twice), or another sealer without the lock: look, then again.
             if self._repeats:
@@ -266,6 +282,8 @@ class _Leader:
         self._state.edge, self._state.tenants = laid.edge, laid.tenants
         self._state.note_hash = checkpoint.note_hash(note)
         self._keeper.keep(note)
+        if self._config.watching is not None:
+            self._config.watching.sealed(rows, laid, signed, began_ns)
         return len(laid.placed)
 
     async def _take(self) -> list[Row] | None:
@@ -312,8 +330,8 @@ class _Leader:
             bundles=frozenset(row[0] for row in await signed.fetchall()),
         )
 
-    async def _write(self, laid: Laid, new_keys: Sequence[_NewKey]) -> bytes:
-        """Write and commit the batch; its note, which nobody has seen before."""
+    async def _write(self, laid: Laid, new_keys: Sequence[_NewKey]) -> tuple[bytes, list[Signed]]:
+        """Write and commit the batch; its note, which nobody has seen before, and what it signed."""
         loop = asyncio.get_running_loop()
         signing = loop.run_in_executor(self._pool, self._sign_head, laid.size, laid.root)
         signed = list(self._pool.map(self._signer.sign, (one for one in laid.placed if one.item.evidence)))
@@ -333,7 +351,7 @@ class _Leader:
             raise psycopg.OperationalError("the wait for a synchronous standby was cancelled")
         if stamps:
             self._due.set()
-        return note
+        return note, signed
 
     async def _insert(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
         if rows:
@@ -416,7 +434,7 @@ async def _stamp(config: SealerConfig, due: asyncio.Event) -> None:
                 await conn.execute(_DUE, ([authority.operator for authority in config.authorities],))
                 while True:
                     due.clear()
-                    left = sum([await _stamp_round(conn, authority) for authority in config.authorities])
+                    left = sum([await _stamp_round(conn, one, config.watching) for one in config.authorities])
                     wait_s = RETRY_S[0]
                     if not left:
                         with contextlib.suppress(TimeoutError):
@@ -424,15 +442,18 @@ async def _stamp(config: SealerConfig, due: asyncio.Event) -> None:
         except (psycopg.Error, LedgerError) as error:
             wait_s = min(wait_s * 2, RETRY_S[1])
             log.warning("sealer: time-stamps wait: %s; again in %.1f s", _said(error), wait_s)
+            if config.watching is not None:
+                config.watching.failed("timestamps", error)
             await asyncio.sleep(wait_s)
 
 
-async def _stamp_round(conn: Connection, authority: Authority) -> int:
+async def _stamp_round(conn: Connection, authority: Authority, watching: Watching | None = None) -> int:
     """Fetch some tokens of one authority, outside any transaction, then store them; how many."""
     rows = STAMP_ROWS if authority.target.startswith(UNIX) else STAMP_ROWS_OUTSIDE
     cursor = await conn.execute(_AWAITED, (authority.operator, rows))
     imprints = [row[0] for row in await cursor.fetchall()]
     if imprints:
+        began_ns = time.time_ns()
         tokens = await stamp(authority.target, imprints)
         if authority.certificates:
             pinned = PinnedAuthority(authority.operator, authority.target, authority.certificates)
@@ -444,6 +465,8 @@ async def _stamp_round(conn: Connection, authority: Authority) -> int:
             await conn.execute(_STAMPED, (authority.operator, imprints), binary=True)
             await conn.execute(_NOTIFY, ("tokens",))
             await conn.execute("COMMIT")
+        if watching is not None:
+            watching.stamped(authority.operator, imprints, began_ns)
     return len(imprints)
 
 
@@ -497,7 +520,7 @@ _LOCK = "SELECT set_config('qcos.sealing', pg_try_advisory_xact_lock(%s, %s)::te
 _TAKE = """
     DELETE FROM ledger.inbox WHERE id = ANY (ARRAY(
         SELECT id FROM ledger.inbox WHERE current_setting('qcos.sealing') = 'true' ORDER BY id LIMIT %s))
-    RETURNING id, tenant, pending, bundle_id::text, level, statement, salt"""
+    RETURNING id, tenant, pending, bundle_id::text, level, statement, salt, traceparent"""
 _LEAVES = "SELECT entry_id, leaf FROM ledger.entry WHERE entry_id = ANY (%s::uuid[])"
 _BUNDLES = "SELECT bundle_id::text FROM ledger.signature WHERE bundle_id = ANY (%s::uuid[])"
 _TAILS = """

@@ -73,9 +73,10 @@ class StoredEntry(Struct, frozen=True):
 
 
 _APPEND = text("""
-    INSERT INTO ledger.inbox (tenant, pending, bundle_id, level, statement, salt)
+    INSERT INTO ledger.inbox (tenant, pending, bundle_id, level, statement, salt, traceparent)
     SELECT * FROM unnest(CAST(:tenants AS text[]), CAST(:pendings AS bytea[]), CAST(:bundles AS uuid[]),
-                         CAST(:levels AS text[]), CAST(:statements AS bytea[]), CAST(:salts AS bytea[]))""")
+                         CAST(:levels AS text[]), CAST(:statements AS bytea[]), CAST(:salts AS bytea[]),
+                         CAST(:traceparents AS text[]))""")
 
 
 async def append(conn: AsyncConnection, items: Sequence[tuple[Pending, Evidence | None]]) -> None:
@@ -96,6 +97,7 @@ async def append(conn: AsyncConnection, items: Sequence[tuple[Pending, Evidence 
             "levels": [proof and proof.level for _, proof in bound],
             "statements": [proof and proof.statement for _, proof in bound],
             "salts": [proof and proof.salt for _, proof in bound],
+            "traceparents": [pending.traceparent for pending, _ in bound],
         },
     )
 

@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 import finops.store
 import ledger.store
+from control_plane import telemetry
 from control_plane.aside import aside
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
@@ -69,6 +70,18 @@ class Snapshot(Struct, frozen=True):
     price: Decimal
 
 
+def _told_of(admission: Admission) -> dict[str, telemetry.Value]:
+    """What a trace says of an admission."""
+    decision_id = admission.decision.id if admission.decision is not None else None
+    return {
+        "job_id": admission.job_id,
+        "decision_id": decision_id,
+        "outcome": "repeated" if admission.repeated else admission.state.lower(),
+        "code": admission.problem,
+    }
+
+
+@telemetry.traced("job.admit", _told_of)
 async def admit(plane: Plane, envelope: Envelope, submit: Submit) -> Admission:
     """Admit or deny one job; raises Refused, DriverError or PolicyUnavailable where nothing was stored."""
     principal, spec = envelope.principal, submit.spec
@@ -166,6 +179,7 @@ def shown_state(row: Any) -> State:
     return state
 
 
+@telemetry.traced("job.price")
 async def _snapshot(
     plane: Plane,
     principal: Principal,
@@ -416,6 +430,7 @@ def _row(
         "executions": spec.executions,
         "submitted_at": at,
         "decision_id": decision.id,
+        "traceparent": telemetry.traceparent(),
         "decision": decision.document()
         | {
             "engine": decision.engine,
@@ -488,6 +503,7 @@ def _entry(
         time=at,
         body=body,
         commitments=commitments,
+        traceparent=telemetry.traceparent(),
     )
 
 

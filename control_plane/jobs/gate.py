@@ -16,6 +16,7 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import ledger.store
+from control_plane import telemetry
 from control_plane.context import Plane
 from control_plane.jobs import spec as specs
 from control_plane.jobs.admit import decision_entry, priced
@@ -64,6 +65,7 @@ async def choose(plane: Plane, conn: AsyncConnection, job: Mapping[str, Any], sp
     return Chosen(found.chosen, found.considered)
 
 
+@telemetry.traced("job.gate")
 async def judge(
     plane: Plane, job: Mapping[str, Any], spec: JobSpec, compiled: Compiled, submitted: Submitted, chosen: Chosen
 ) -> None:

@@ -28,6 +28,7 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import ledger.store
+from control_plane import telemetry
 from control_plane.context import Plane
 from control_plane.db import closing
 from control_plane.errors import Refused
@@ -191,7 +192,8 @@ class Run:
             deadline_s=self.plane.settings.job_deadline_s,
         )
         try:
-            handle = await driver.submit(compiled, task)
+            with telemetry.span("driver.submit", backend=route.chosen.id):
+                handle = await driver.submit(compiled, task)
         except BackendUnavailable as error:
             # The intent is committed and the driver says that nothing was started: FAILED with the cause.
             await self._end(settle.Failure(error.code, error.detail))
@@ -201,6 +203,7 @@ class Run:
             return
         await self._watch(driver, handle, compiled)
 
+    @telemetry.traced("driver.compile")
     async def _compile(self, driver: Driver, backend: str) -> Compiled:
         circuit = specs.single_sampler(self.spec)
         request = CompileRequest(
@@ -210,8 +213,10 @@ class Run:
             backend=backend,
             shots=self.spec.shots,
         )
+        telemetry.note(backend=backend)
         return await driver.compile(request)
 
+    @telemetry.traced("job.intend")
     async def _intend(self, route: gate.Chosen, compiled: Compiled) -> bool:
         """Step 4: the token is durable before the backend hears of it. False where a cancel came first."""
         job = self.job
@@ -234,9 +239,11 @@ class Run:
                 return False
         return True
 
+    @telemetry.traced("driver.run")
     async def _watch(self, driver: Driver, handle: Handle, compiled: Compiled | None) -> None:
         """Steps 5 and 6: keep the handle, wait for the end, cancel when asked."""
         job = self.job
+        telemetry.note(backend=job["backend"])
         if (await self._capabilities(driver)).handle_scope == "anywhere":  # another's handle dies with its process
             async with self._transaction() as conn:
                 await store.keep_handle(conn, job["job_id"], job["attempt"], dict(handle))
@@ -317,6 +324,7 @@ class Run:
         async with self._transaction() as conn:
             await transition.requeue(self.plane, conn, self.job, cause)
 
+    @telemetry.traced("job.settle")
     async def _end(self, end: settle.End) -> None:
         """Step 7, in one transaction; raises MovedOn where another worker has written meanwhile."""
         if self._lost:

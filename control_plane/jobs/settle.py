@@ -18,7 +18,7 @@ from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import finops.store
-from control_plane import environment
+from control_plane import environment, telemetry
 from control_plane.context import Plane
 from control_plane.jobs import evidence, store
 from control_plane.jobs.evidence import Content, Submitted
@@ -162,7 +162,10 @@ async def settle(
         time=now,
         body=body,
         commitments=artefacts | {"statement": job["statement_blob"]},
+        traceparent=telemetry.traceparent(),
     )
+    telemetry.count("qcos.jobs.ended", state=final, code=job["error"]["code"] if job["error"] else None)
+    telemetry.measure("qcos.job.duration", (now - job["submitted_at"]).total_seconds(), state=final)
     job.update(state="SEALING", seq=events[-1].seq, history=history)
     return pending, proof
 

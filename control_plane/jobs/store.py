@@ -68,6 +68,7 @@ job = Table(
     *(Column(name, Numeric) for name in ("hold_amount", "cost_amount")),
     Column("allowed", ARRAY(Text)),
     Column("cancel_requested", Boolean),
+    Column("traceparent", Text),
     schema="jobs",
 )
 

@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import ledger.store
+from control_plane import telemetry
 from control_plane.context import Plane
 from control_plane.jobs import store
 from control_plane.jobs.state import State, moves
@@ -58,6 +59,7 @@ async def move(
         actor=actor or job["pseudonym"],
         time=now,
         body=body,
+        traceparent=telemetry.traceparent(),
     )
     await ledger.store.append(conn, [(pending, None)])
     job.update(
@@ -71,6 +73,7 @@ async def requeue(
     plane: Plane, conn: AsyncConnection, job: dict[str, Any], cause: str, *, breath_s: float | None = None
 ) -> None:
     """Back to QUEUED, to be claimed after a breath, which grows with the attempts unless it is given."""
+    telemetry.count("qcos.job.retries", cause=cause)
     if breath_s is None:
         breath_s = min(LONGEST_BREATH_S, 2 ** min(job["attempt"], 6) / 2)
     await move(

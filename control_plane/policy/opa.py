@@ -19,6 +19,7 @@ import aiohttp
 import msgspec
 from opa_client.opa_async import AsyncOpaClient
 
+from control_plane import telemetry
 from control_plane.policy.decision import PolicyUnavailable
 from control_plane.policy.revision import ENTRYPOINT, PolicySet
 
@@ -80,8 +81,9 @@ class _Client(AsyncOpaClient):  # type: ignore[misc]  # the library is untyped
             await self._init_session()
         url = f"{self.schema}{self.host}:{self.port}{path}"
         options: dict[str, Any] = {"allow_redirects": False, "timeout": aiohttp.ClientTimeout(total=limit_s)}
+        headers = {"traceparent": here} if (here := telemetry.traceparent()) else {}
         if body is not None:
-            options.update(data=body, headers={"Content-Type": "application/json"})
+            options.update(data=body, headers=headers | {"Content-Type": "application/json"})
         try:
             async with self._request(method, url, **options) as response:
                 content = await _read(response)

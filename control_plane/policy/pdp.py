@@ -18,6 +18,7 @@ from typing import Literal, Protocol
 import msgspec
 from msgspec import Struct, field
 
+from control_plane import telemetry
 from control_plane.policy.decision import CHECKS, POLICY_NAMES, Check, Decision, PolicyUnavailable, Reason
 from control_plane.policy.document import Document
 from control_plane.policy.revision import PolicySet
@@ -41,6 +42,14 @@ class Engine(Protocol):
         """Give up connections and threads; idempotent."""
 
 
+def _told_of(decision: Decision) -> dict[str, telemetry.Value]:
+    """What a trace says of a decision; each reason of a denial counts once."""
+    for code in sorted({reason.code for reason in decision.reasons}):
+        telemetry.count("qcos.policy.denials", code=code)
+    outcome = "allow" if decision.allow else "deny"
+    return {"decision_id": decision.id, "outcome": outcome, "engine": decision.engine}
+
+
 class Pdp:
     """Decides by one engine; safe to share between tasks of one event loop."""
 
@@ -53,6 +62,7 @@ class Pdp:
         """`sha256:` of the policy files that decide."""
         return self.engine.policies.revision
 
+    @telemetry.traced("policy.decide", _told_of)
     async def decide(self, doc: Mapping[str, object], decision_id: str, now: datetime) -> Decision:
         """Decide one document; raises PolicyUnavailable where no sound decision could be had (I5)."""
         document, input_json = _read(doc)

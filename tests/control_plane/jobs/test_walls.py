@@ -88,7 +88,7 @@ async def test_migrations_go_down_and_up_again_over_a_used_database(desk: Desk) 
     urls = desk.database
     database = Database(urls.roles, urls.migrator, urls.app, urls.sealer, urls.audit)
     entries = desk.sql("SELECT count(*) FROM ledger.entry")
-    migrate(database, "-1")
+    migrate(database, "-2")  # the traces' columns, and the jobs' tables
     assert desk.sql("SELECT to_regclass('jobs.job')") == [(None,)]
     assert desk.sql("SELECT count(*) FROM ledger.entry") == entries
     async with engine(urls.audit).connect() as conn:
