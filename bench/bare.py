@@ -12,6 +12,8 @@ import time
 from functools import cache
 from typing import Any, Self
 
+from bench.window import Flow, Window
+
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 
 
@@ -43,6 +45,7 @@ class Pool:
 
     def __init__(self, children: int) -> None:
         """Start `children` processes with one thread each."""
+        self.children = children
         os.environ.update(dict.fromkeys(THREADS, "1"))
         self._pool = multiprocessing.get_context("spawn").Pool(children)
 
@@ -62,9 +65,12 @@ class Pool:
             found.append(time.perf_counter() - begun)
         return found
 
-    def rate(self, source: str, shots: int, count: int) -> float:
-        """Jobs a second with every child busy."""
-        begun = time.perf_counter()
-        for _ in self._pool.imap_unordered(job, [(source, shots)] * count, chunksize=1):
-            pass
-        return count / (time.perf_counter() - begun)
+    def flow(self, source: str, shots: int, ramp_s: float, window_s: float) -> Window:
+        """Jobs a second with every child busy: two are asked of each at any time, so that none waits for its next."""
+
+        def work() -> float:
+            begun = time.perf_counter()
+            self._pool.apply(job, ((source, shots),))
+            return time.perf_counter() - begun
+
+        return Flow([lambda: work] * (2 * self.children)).run(ramp_s, window_s)

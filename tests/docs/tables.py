@@ -5,11 +5,13 @@ A page holds a table between `<!-- NAME -->` and `<!-- /NAME -->`; a test holds 
 """
 
 import argparse
+import functools
 import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from bench import report
 from control_plane.app import openapi
 from control_plane.cli import build
 from control_plane.codes import CODES
@@ -113,7 +115,15 @@ def schema(made: dict[str, object]) -> bytes:
     return (json.dumps(made, indent=2, sort_keys=True) + "\n").encode()
 
 
-TABLES = {
+def measured() -> dict[str, Callable[[], str]]:
+    """The tables of the benches, from their kept figures."""
+    found = report.tables()
+    places = re.findall(r"<!-- (?!/)(\S+) -->", (DOCS / "performance.md").read_text(encoding="utf-8"))
+    return {place: functools.partial(str, found.get(place, "Not measured yet.\n")) for place in places}
+
+
+TABLES: dict[str, dict[str, Callable[[], str]]] = {
+    "performance.md": measured(),
     "operations.md": {"settings": settings},
     "api.md": {"codes": codes, "routes": routes},
     "cli.md": {"commands": commands},
