@@ -22,7 +22,18 @@ from typing import Any, NoReturn
 
 from control_plane import __version__
 
-_UNREACHABLE = frozenset({"plane_unreachable", "start_failed", "already_running", "port_in_use", "database_unusable"})
+_UNREACHABLE = frozenset(
+    {
+        "plane_unreachable",
+        "start_failed",
+        "already_running",
+        "port_in_use",
+        "database_unusable",
+        "schema_newer",
+        "schema_unreleased",
+        "migration_failed",
+    }
+)
 _SIGNED_OUT = frozenset({"not_signed_in", "token_missing", "token_invalid", "token_expired"})
 _USAGE = frozenset(
     {

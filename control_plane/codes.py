@@ -39,6 +39,30 @@ CODES: dict[str, Meaning] = {
         "The database isn't there, refuses the login, or lacks what the plane needs.",
         "Check QCOS_DATABASE_URL.",
     ),
+    "schema_newer": Meaning(
+        503,
+        "The schema is newer",
+        "The database's schema was made by a later program than this one.",
+        "Start that program, or bring the schema down with it: qcos migrate --to REVISION.",
+    ),
+    "schema_unreleased": Meaning(
+        503,
+        "The schema was never released",
+        "The database was made by an earlier, unreleased form of a revision.",
+        "Make a new home; what is in this one can be read by the program that made it.",
+    ),
+    "migration_failed": Meaning(
+        503,
+        "The migration failed",
+        "A revision couldn't be applied; the schema is what it was.",
+        "Start the program that ran before, or mend what the detail says and start again.",
+    ),
+    "migration_refused": Meaning(
+        409,
+        "The way down loses something",
+        "The migration would drop what can't be rebuilt; nothing was changed.",
+        "Keep this program, or restore a backup that the earlier one made.",
+    ),
     "already_running": Meaning(
         409,
         "Already running",

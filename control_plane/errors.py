@@ -7,9 +7,13 @@
     ├── Unusable            the plane can't start or go on
     │   ├── SettingInvalid      setting_invalid      a setting, its value and what is wanted
     │   ├── DatabaseUnusable    database_unusable    not there, no rights, not durable
+    │   │   ├── SchemaNewer         schema_newer         made by a later program than this
+    │   │   ├── SchemaUnreleased    schema_unreleased    made by a program that was never released
+    │   │   └── MigrationFailed     migration_failed     the schema stays as it was
     │   ├── AlreadyRunning      already_running      another `up` holds this home
     │   ├── PortInUse           port_in_use
     │   └── StartFailed         start_failed         a child never became ready
+    ├── MigrationRefused    migration_refused    a way down that would lose what can't be rebuilt
     ├── Unreachable         plane_unreachable    no plane answers (CLI)
     ├── NotSignedIn         not_signed_in        no usable credentials (CLI)
     └── Refused             any other code       a request that the plane refuses; carries status and fields
@@ -27,10 +31,14 @@ from control_plane.codes import CODES, Meaning
 __all__ = [
     "AlreadyRunning",
     "DatabaseUnusable",
+    "MigrationFailed",
+    "MigrationRefused",
     "NotSignedIn",
     "PortInUse",
     "QcosError",
     "Refused",
+    "SchemaNewer",
+    "SchemaUnreleased",
     "SettingInvalid",
     "StartFailed",
     "Unreachable",
@@ -85,6 +93,30 @@ class DatabaseUnusable(Unusable):
     """The database isn't there, refuses the login, or lacks what the plane needs."""
 
     code = "database_unusable"
+
+
+class SchemaNewer(DatabaseUnusable):
+    """The database's schema is of a later program: this one would read and write it wrongly."""
+
+    code = "schema_newer"
+
+
+class SchemaUnreleased(DatabaseUnusable):
+    """The database's schema wears the name of a revision, but isn't that revision."""
+
+    code = "schema_unreleased"
+
+
+class MigrationFailed(DatabaseUnusable):
+    """A revision could not be applied; the schema is what it was."""
+
+    code = "migration_failed"
+
+
+class MigrationRefused(QcosError):
+    """A migration downwards would lose what can't be rebuilt; the schema is what it was."""
+
+    code = "migration_refused"
 
 
 class AlreadyRunning(Unusable):

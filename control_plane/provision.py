@@ -9,18 +9,21 @@ start that was killed in between is mended by the next. Not here: any table (mig
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
 import psycopg
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
+from msgspec import Struct
 from psycopg import sql
 from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
 from control_plane.db import LOGINS, Database, Roles, conninfo
-from control_plane.errors import DatabaseUnusable
+from control_plane.errors import DatabaseUnusable, MigrationFailed, Refused, SchemaNewer, SchemaUnreleased
 from control_plane.postgres import write_secret
 
 _OLDEST = 150000
@@ -46,8 +49,19 @@ def provision(admin_url: str, folder: Path) -> Database:
     return Database.of_home(folder)
 
 
-def migrate(database: Database, revision: str = "head", *, versions: Path | None = None) -> None:
-    """Bring the schema up, or down, to a revision, as `migrator` acting for `owner`. `base` empties the database."""
+class Migrated(Struct, frozen=True):
+    """The revisions before and after; None is an empty database."""
+
+    before: str | None
+    after: str | None
+
+
+def migrate(database: Database, revision: str = "head", *, versions: Path | None = None) -> Migrated:
+    """Bring the schema up, or down, to a revision, as `migrator` acting for `owner`. `base` empties the database.
+
+    All of it or nothing. A revision may be shortened while it stays one. Raises SchemaNewer, SchemaUnreleased or
+    MigrationFailed, and on the way down MigrationRefused where something would be lost that can't be rebuilt.
+    """
     config = Config()
     if versions is not None:
         config.set_main_option("path_separator", "os")
@@ -55,15 +69,79 @@ def migrate(database: Database, revision: str = "head", *, versions: Path | None
     config.set_main_option("script_location", str(_SCRIPTS))
     config.attributes["roles"] = database.roles
     config.attributes["url"] = database.migrator
+    known = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()][::-1]
+    before = revision_of(database)
+    _refuse_unknown(database, before, known)
+    target = _target(revision, before, known)
+    order = (None, *known)
+    downwards = config.attributes["downwards"] = order.index(target) < order.index(before)
     try:
-        if revision == "base" or revision.startswith("-"):
-            command.downgrade(config, revision)
-        else:
-            command.upgrade(config, revision)
+        if downwards:
+            command.downgrade(config, target or "base")
+        elif target is not None:
+            command.upgrade(config, target)
     except (CommandError, DBAPIError) as error:
-        # The server's words without the statement; Alembic's where the schema is newer than this program.
-        said = error.orig if isinstance(error, DBAPIError) else error
-        raise DatabaseUnusable(f"the schema can't be brought to {revision}: {' '.join(str(said).split())}") from error
+        # The server's words without the statement.
+        said = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
+        shown = f"the schema stays at {before or 'nothing'} and can't be brought to {target or 'nothing'}: {said}"
+        raise MigrationFailed(shown) from error
+    return Migrated(before, target)
+
+
+def revision_of(database: Database) -> str | None:
+    """The revision that the database is at; None for an empty one."""
+    try:
+        with psycopg.connect(conninfo(database.migrator), connect_timeout=_CONNECT_S) as conn:
+            conn.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(database.roles.owner)))
+            if not _exists(conn, "migration.alembic_version"):
+                return None
+            row = conn.execute("SELECT version_num FROM migration.alembic_version").fetchone()
+    except psycopg.Error as error:
+        raise DatabaseUnusable(f"the schema's revision can't be read: {' '.join(str(error).split())}") from error
+    return str(row[0]) if row else None
+
+
+def sessions(database: Database) -> int:
+    """How many connections planes, of whatever home or machine, have to this database."""
+    with psycopg.connect(conninfo(database.audit), connect_timeout=_CONNECT_S) as conn:
+        row = conn.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename::text = ANY (%s)",
+            ([database.roles.app, database.roles.sealer],),
+        ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _refuse_unknown(database: Database, found: str | None, known: Sequence[str]) -> None:
+    if found is not None and found not in known:
+        raise SchemaNewer(
+            f"the database is at {found}, this program knows {known[-1]} at most: start the later program, or bring the"
+            f" schema down with it first (qcos migrate --to {known[-1]})"
+        )
+    if found == "0004_jobs":  # grew until it was released; what it grew by last tells the forms apart
+        with psycopg.connect(conninfo(database.migrator), connect_timeout=_CONNECT_S) as conn:
+            conn.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(database.roles.owner)))
+            if not _exists(conn, "jobs.usage"):
+                raise SchemaUnreleased("the database was made by an unreleased form of 0004_jobs; make a new home")
+
+
+def _exists(conn: psycopg.Connection[tuple[object, ...]], table: str) -> bool:
+    row = conn.execute("SELECT to_regclass(%s) IS NOT NULL", (table,)).fetchone()
+    return row is not None and bool(row[0])
+
+
+def _target(revision: str, before: str | None, known: Sequence[str]) -> str | None:
+    """The revision that is meant; None for `base`."""
+    if revision == "base":
+        return None
+    if revision == "head":
+        return known[-1]
+    if revision == "-1":
+        place = known.index(before) if before is not None else 0
+        return known[place - 1] if place else None
+    meant = [name for name in known if name == revision] or [name for name in known if name.startswith(revision)]
+    if len(meant) != 1:
+        raise Refused("usage", f"no one revision {revision!r}; there are base, {', '.join(known)}")
+    return meant[0]
 
 
 def _connect(admin_url: str) -> psycopg.Connection[tuple[object, ...]]:

@@ -113,7 +113,7 @@ class Plane:
             url = await self._start_postgres()
         folder = self.settings.home / "db"
         database = await asyncio.to_thread(provision, url, folder)
-        await asyncio.to_thread(migrate, database)
+        migrated = await asyncio.to_thread(migrate, database)
         pool = engine(database.audit, connections=1)
         try:
             async with transaction(pool, None) as conn:
@@ -124,7 +124,10 @@ class Plane:
         if lax:
             raise SettingInvalid("QCOS_DATABASE_URL", ", ".join(lax), "a PostgreSQL whose durable writes are on")
         kind = "socket" if self._cluster else "by URL"
-        self._teller.true("postgres", f"{kind}, ledger {size:,} entries, durable writes on", time.monotonic() - begun)
+        said = f"{kind}, ledger {size:,} entries, durable writes on"
+        if migrated.before not in {None, migrated.after}:
+            said += f", schema migrated from {migrated.before} to {migrated.after}"
+        self._teller.true("postgres", said, time.monotonic() - begun)
         return database
 
     async def _start_postgres(self) -> str:

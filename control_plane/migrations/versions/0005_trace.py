@@ -10,6 +10,8 @@ down_revision = "0004_jobs"
 branch_labels = None
 depends_on = None
 
+EXPENDABLE = ("jobs.job.traceparent", "ledger.inbox.traceparent")  # traces of jobs under way; nothing rests on them
+
 
 def upgrade() -> None:
     """A W3C traceparent on the job's row, for its worker, and on the inbox row, for the sealer; null without one."""

@@ -6,11 +6,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from control_plane.db import Database
-from control_plane.provision import migrate
-from ledger.audit import verify_log
-from tests.control_plane.jobs.desk import Desk, bell, person
-from tests.ledger.support import engine
+from tests.control_plane.jobs.desk import Desk
 from tests.postgres import TestDatabase
 
 TABLES = ("jobs.job", "jobs.idempotency")
@@ -78,26 +74,3 @@ async def test_another_tenants_evidence_is_never_ready(desk: Desk) -> None:
     entry = (await desk.row(job_id))["admission_entry"]
     assert as_app(desk, "demo", f"SELECT jobs.evidence_ready('{entry}')") == [(True,)]
     assert as_app(desk, "other", f"SELECT jobs.evidence_ready('{entry}')") == [(False,)]
-
-
-async def test_migrations_go_down_and_up_again_over_a_used_database(desk: Desk) -> None:
-    """N10: reversible; without the jobs' tables the register stands and verifies, and the plane goes on with them."""
-    await desk.submit(key="k")
-    await desk.submit(bell(), who=person("eve", "demo", "auditor"))
-    await desk.seal()
-    urls = desk.database
-    database = Database(urls.roles, urls.migrator, urls.app, urls.sealer, urls.audit)
-    entries = desk.sql("SELECT count(*) FROM ledger.entry")
-    migrate(database, "-2")  # the traces' columns, and the jobs' tables
-    assert desk.sql("SELECT to_regclass('jobs.job')") == [(None,)]
-    assert desk.sql("SELECT count(*) FROM ledger.entry") == entries
-    async with engine(urls.audit).connect() as conn:
-        assert (await verify_log(conn)).ok
-    migrate(database)
-    assert desk.sql("SELECT count(*) FROM jobs.job") == [(0,)]
-    told = ("told by entries, no row", "usage of ")  # what the ledger knows and the new tables don't
-    assert [line for line in (await desk.replayed()).differences if not any(word in line for word in told)] == []
-    migrate(database, "base")
-    assert desk.sql("SELECT nspname FROM pg_namespace WHERE nspname IN ('ledger', 'finops', 'auth', 'jobs')") == []
-    migrate(database)
-    assert desk.sql("SELECT count(*) FROM ledger.entry") == [(0,)]
