@@ -7,11 +7,11 @@ import datetime as dt
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from control_plane.db import Database, engine, transaction
+from control_plane.db import Database, Query, engine, read, transaction
 from control_plane.jobs.known import Known
 from control_plane.jobs.vault import Vault
 from control_plane.policy.choice import Setting, choose_engine, open_engine
@@ -37,6 +37,10 @@ class Plane:
     vault: Vault
     known: Known = field(default_factory=Known)
     now: Callable[[], dt.datetime] = utc_now
+
+    async def read(self, tenant: str | None, *queries: Query) -> list[list[dict[str, Any]]]:
+        """The rows of each query, in one transaction that sees this tenant alone and one round trip."""
+        return await read(self.engine, tenant, *queries)
 
     def transaction(self, tenant: str | None) -> AbstractAsyncContextManager[AsyncConnection]:
         """A transaction that sees this tenant alone."""

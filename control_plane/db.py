@@ -11,13 +11,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
+from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+import msgspec
 import psycopg
 from msgspec import Struct
-from sqlalchemy import make_url
+from psycopg.rows import dict_row
+from psycopg.types.string import TextLoader
+from sqlalchemy import event, make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
@@ -25,14 +29,16 @@ from sqlalchemy.pool import QueuePool
 from control_plane.errors import DatabaseUnusable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 LOGINS = ("migrator", "app", "sealer", "audit")
 # What a database that is away, or refuses, raises: SQLAlchemy's of statements, the driver's own of BEGIN and COMMIT.
 FAULTS = (SQLAlchemyError, psycopg.Error, OSError)
 _PLAIN_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 _CONNECT_S = 10
-_ENDED = "qcos: committed by closing()"
+T = TypeVar("T")
+Query: TypeAlias = tuple[str, Mapping[str, object]]
+"""A statement with `%(name)s` in it, and the values by name."""
 _TENANT = re.compile(r"[A-Za-z0-9_.-]{0,128}")
 
 
@@ -88,14 +94,22 @@ def engine(url: str, *, connections: int = 10, name: str = "qcos") -> AsyncEngin
 
     Transactions begin and end in `transaction` and `snapshot` alone: the driver itself begins none.
     """
-    return create_async_engine(
+    made = create_async_engine(
         url,
         isolation_level="AUTOCOMMIT",
         pool_size=connections,
         max_overflow=0,
         pool_timeout=_CONNECT_S,
         connect_args={"application_name": name, "connect_timeout": _CONNECT_S},
+        json_deserializer=msgspec.json.decode,
     )
+    event.listen(made.sync_engine, "connect", _ids_are_text)
+    return made
+
+
+def _ids_are_text(connection: Any, _: object) -> None:
+    """An id is text wherever the plane handles it, whichever way its row was read."""
+    connection.driver_connection.adapters.register_loader("uuid", TextLoader)
 
 
 @asynccontextmanager
@@ -105,17 +119,59 @@ async def transaction(engine: AsyncEngine, tenant: str | None) -> AsyncIterator[
         yield conn
 
 
-@asynccontextmanager
-async def closing(conn: AsyncConnection) -> AsyncIterator[None]:
-    """The last writes of a transaction, sent in one go with its COMMIT: locks are held one round trip less.
+async def call(engine: AsyncEngine, statement: str, *values: object) -> Any:
+    """Call a function of the database that is a transaction of its own; its one value. Durable once this has returned.
 
-    Only statements that return no rows may run inside; nothing may follow. Durable once this has left.
+    The function names its tenant itself, and answers a repeated call as it did the first: a connection that broke is
+    replaced and the call sent again.
     """
-    driver = _driver(conn)
-    async with driver.pipeline():
-        yield
-        await driver.execute("COMMIT")
-    conn.info[_ENDED] = True
+    return await _repeated(engine, lambda driver: _value(driver, statement, values))
+
+
+async def read(engine: AsyncEngine, tenant: str | None, *queries: Query) -> list[list[dict[str, Any]]]:
+    """The rows of each query, in one transaction that sees `tenant` and writes nothing, in one round trip."""
+    named = _plain(tenant or "")
+    return await _repeated(engine, lambda driver: _rows(driver, named, queries))
+
+
+async def _value(driver: psycopg.AsyncConnection[Any], statement: str, values: Sequence[object]) -> Any:
+    row = await (await driver.execute(statement, values, binary=True)).fetchone()
+    return row[0] if row else None
+
+
+async def _rows(
+    driver: psycopg.AsyncConnection[Any], tenant: str, queries: Sequence[Query]
+) -> list[list[dict[str, Any]]]:
+    cursors = [driver.cursor(row_factory=dict_row) for _ in queries]
+    try:
+        async with driver.pipeline():
+            await driver.execute("BEGIN READ ONLY")
+            await driver.execute("SELECT set_config('qcos.tenant', %s, true)", (tenant,))
+            for cursor, (statement, values) in zip(cursors, queries, strict=True):
+                await cursor.execute(statement, values)
+            await driver.execute("COMMIT")
+        return [await cursor.fetchall() for cursor in cursors]
+    except psycopg.Error:
+        with contextlib.suppress(psycopg.Error):
+            await _send(driver, "ROLLBACK")
+        raise
+
+
+async def _repeated(engine: AsyncEngine, what: Callable[[psycopg.AsyncConnection[Any]], Awaitable[T]]) -> T:
+    """Do it on a kept connection; where that broke, again on the next, the last one new (as in `_begin`)."""
+    for tries_left in range(_kept(engine), -1, -1):
+        conn = await engine.connect()
+        try:
+            return await what(_driver(conn))
+        except psycopg.OperationalError:
+            if not _driver(conn).closed:
+                raise  # an answer of the server: a statement's time limit, a full disk
+            await conn.invalidate()
+            if not tries_left:
+                raise
+        finally:
+            await conn.close()
+    raise AssertionError  # the loop returns or raises
 
 
 @asynccontextmanager
@@ -130,8 +186,7 @@ async def _running(engine: AsyncEngine, begin: str) -> AsyncIterator[AsyncConnec
     conn, driver = await _begin(engine, begin)
     try:
         yield conn
-        if not conn.info.pop(_ENDED, False):
-            await _send(driver, "COMMIT")
+        await _send(driver, "COMMIT")
     except BaseException:
         # What the server has already ended, or a connection that is gone, can't be rolled back again.
         with contextlib.suppress(DBAPIError, psycopg.Error):
@@ -145,8 +200,7 @@ async def _begin(engine: AsyncEngine, begin: str) -> tuple[AsyncConnection, psyc
     # A restarted server shows at the first statement of a kept connection, before anything was done on it; that
     # statement is safe to repeat. Every kept connection may be dead, and each try discards one; a server that is away
     # fails in `connect`. This replaces a ping before each transaction, which costs a round trip.
-    kept = engine.pool.size() if isinstance(engine.pool, QueuePool) else 1
-    for tries_left in range(kept, -1, -1):
+    for tries_left in range(_kept(engine), -1, -1):
         conn = await engine.connect()
         driver = _driver(conn)
         try:
@@ -162,6 +216,10 @@ async def _begin(engine: AsyncEngine, begin: str) -> tuple[AsyncConnection, psyc
         else:
             return conn, driver
     raise AssertionError  # the loop returns or raises
+
+
+def _kept(engine: AsyncEngine) -> int:
+    return engine.pool.size() if isinstance(engine.pool, QueuePool) else 1
 
 
 async def _send(driver: psycopg.AsyncConnection[Any], command: str) -> None:

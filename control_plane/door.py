@@ -69,9 +69,7 @@ class Door:
         refused = await self.limits.let_in(principal, octets=_octets(headers, self.plane.settings.max_body_bytes))
         if refused is not None:
             raise refused
-        async with self.plane.transaction(principal.tenant) as conn:
-            principal = await enrich(conn, principal)
-        scope["user"] = principal
+        scope["user"] = await enrich(self.plane.engine, principal)
 
 
 async def shaken(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:

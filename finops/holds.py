@@ -5,6 +5,7 @@ Contract: `body()` is canonical JSON that `books.fold` reads. A refusal (`Exceed
 nothing was reserved. Pure: no clock, randomness, socket or database.
 """
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any, TypeAlias
 
@@ -97,6 +98,11 @@ class Parked(Struct, frozen=True):
 
 
 HoldResult: TypeAlias = Held | Exceeded | Missing
+
+
+def shares(views: Iterable[BudgetView]) -> tuple[Share, ...]:
+    """The budgets of a hold with their windows, in the order in which they are locked: that of their ids' bytes."""
+    return tuple(sorted((Share(view.budget_id, view.window) for view in views), key=lambda share: share.id.encode()))
 
 
 def _bodies(budgets: tuple[Share, ...]) -> list[dict[str, str]]:

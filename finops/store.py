@@ -12,10 +12,11 @@ Not here: who may set a budget (the access rules), the entries (the ledger), quo
 
 import hashlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
+from typing import Any, TypeAlias
 
 from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -35,6 +36,8 @@ from finops.errors import (
 from finops.holds import Enlarged, Exceeded, Held, HoldResult, Missing, Parked, Settled
 from finops.rates import RateCard, parse_card
 
+Row: TypeAlias = Mapping[str, Any] | RowMapping
+
 __all__ = [
     "Enlarged",
     "Exceeded",
@@ -50,12 +53,15 @@ __all__ = [
     "enlarge",
     "hold",
     "park",
+    "placing",
     "push_card",
     "release",
     "set_budget",
     "settle",
+    "settling",
     "show",
     "tenants",
+    "views",
 ]
 
 _parsed = lru_cache(maxsize=64)(parse_card)  # a card's bytes never change
@@ -86,8 +92,7 @@ async def set_budget(
     return _budget_set(row)
 
 
-async def applicable(
-    conn: AsyncConnection,
+def applicable(
     tenant: str,
     *,
     project: str,
@@ -95,17 +100,47 @@ async def applicable(
     user: str | None,
     provider: str | None,
     at: datetime,
-) -> list[BudgetView]:
-    """The budgets that a job with these names touches, as they stand now."""
+) -> tuple[str, dict[str, object]]:
+    """The query for the budgets that a job with these names touches, as they stand now; its rows are for `views`."""
     named = (("project", project), ("cost_center", cost_center), ("user", user), ("provider", provider))
     scopes = [f"tenant:{tenant}"] + [f"{kind}:{name}" for kind, name in named if name]
-    return await _standing(conn, tenant, scopes, at)
+    return _STANDING, _standing(tenant, scopes, at)
+
+
+def views(rows: Iterable[Row]) -> list[BudgetView]:
+    """The budgets of `applicable`'s rows."""
+    return [_view(row) for row in rows]
 
 
 async def show(conn: AsyncConnection, tenant: str, at: datetime) -> list[BudgetView]:
     """All budgets of the tenant, by scope and period."""
-    found = await _standing(conn, tenant, None, at)
-    return sorted(found, key=lambda view: (view.scope, view.period))
+    rows = await conn.exec_driver_sql(_STANDING, _standing(tenant, None, at))
+    return sorted(views(rows.mappings()), key=lambda view: (view.scope, view.period))
+
+
+def placing(held: Held, at: datetime) -> dict[str, Any]:
+    """The hold as `jobs.admit` places it: in these budgets and windows, or not at all (I3)."""
+    moment = windows(at)
+    return {
+        "amount": money.text(money.check(held.amount, "amount")),
+        "currency": money.currency(held.currency),
+        "budgets": [share.id for share in held.budgets],
+        "windows": [share.window for share in held.budgets],
+        "month": moment.monthly,
+        "quarter": moment.quarterly,
+        "day": moment.rolling,
+    }
+
+
+def settling(settled: Settled) -> dict[str, Any]:
+    """The end of a hold as `jobs.advance` writes it, exactly so or not at all."""
+    return {
+        "capture": money.text(money.check(settled.captured, "capture")),
+        "released": money.text(settled.released),
+        "overrun": money.text(settled.overrun),
+        "budgets": [share.id for share in settled.budgets],
+        "windows": [share.window for share in settled.budgets],
+    }
 
 
 async def hold(
@@ -270,19 +305,18 @@ async def tenants(conn: AsyncConnection) -> list[str]:
     return list((await conn.execute(_TENANTS)).scalars())
 
 
-async def _standing(conn: AsyncConnection, tenant: str, scopes: list[str] | None, at: datetime) -> list[BudgetView]:
+def _standing(tenant: str, scopes: list[str] | None, at: datetime) -> dict[str, object]:
     moment = windows(at)
-    values = {
+    return {
         "tenant": tenant,
         "scopes": scopes,
         "month": moment.monthly,
         "quarter": moment.quarterly,
         "day": moment.rolling,
     }
-    return [_view(row) for row in (await conn.execute(_STANDING, values)).mappings()]
 
 
-def _view(row: RowMapping) -> BudgetView:
+def _view(row: Row) -> BudgetView:
     # An amount has one form, however many zeros the sum of it gained.
     limit, held, captured = (Decimal(money.text(row[name])) for name in ("limit_amount", "held", "captured"))
     return BudgetView(
@@ -330,15 +364,15 @@ _SET_BUDGET = text("""
         WHERE b.currency = excluded.currency
     RETURNING budget_id, scope, period, limit_amount, currency
 """)
-_STANDING = text("""
+_STANDING = """
     SELECT s.* FROM (
         SELECT array_agg(budget_id) AS budgets,
-               array_agg(CASE period WHEN 'monthly' THEN :month WHEN 'quarterly' THEN :quarter
-                                     WHEN 'total' THEN 'all' ELSE :day END) AS windows
+               array_agg(CASE period WHEN 'monthly' THEN %(month)s WHEN 'quarterly' THEN %(quarter)s
+                                     WHEN 'total' THEN 'all' ELSE %(day)s END) AS windows
         FROM finops.budget
-        WHERE tenant = :tenant AND (cast(:scopes AS text[]) IS NULL OR scope = ANY (cast(:scopes AS text[])))
-    ) AS wanted, finops.standing(:tenant, wanted.budgets, wanted.windows) AS s
-""")
+        WHERE tenant = %(tenant)s AND (%(scopes)s::text[] IS NULL OR scope = ANY (%(scopes)s::text[]))
+    ) AS wanted, finops.standing(%(tenant)s, wanted.budgets, wanted.windows) AS s
+"""
 _HOLD = text("""
     SELECT * FROM finops.place_hold(
         :tenant, :job, cast(:budgets AS text[]), :month, :quarter, :day, :amount, :currency

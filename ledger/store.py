@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
+import msgspec
 from msgspec import Struct
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ledger.blob import SealedBlob
 from ledger.chain import Draft, Evidence, Level, Pending, bind, parse_pending, pending_bytes
+from ledger.errors import LeafInvalid
 
 SEALED_CHANNEL = "qcos_sealed"  # NOTIFY once a batch and once a round of tokens, never by writers
 _PAGE = 2000  # entries a round trip when reading the whole log
@@ -72,56 +75,58 @@ class StoredEntry(Struct, frozen=True):
     leaf: bytes
 
 
-_APPEND = text("""
-    INSERT INTO ledger.inbox (tenant, pending, bundle_id, level, statement, salt, traceparent)
-    SELECT * FROM unnest(CAST(:tenants AS text[]), CAST(:pendings AS bytea[]), CAST(:bundles AS uuid[]),
-                         CAST(:levels AS text[]), CAST(:statements AS bytea[]), CAST(:salts AS bytea[]),
-                         CAST(:traceparents AS text[]))""")
+class Parcel(Struct, frozen=True):
+    """Blobs and entries as `ledger.take_in` wants them: what names them, and their bytes, three to each."""
+
+    names: dict[str, Any]
+    blobs: list[bytes]
+    entries: list[bytes | None]
 
 
-async def append(conn: AsyncConnection, items: Sequence[tuple[Pending, Evidence | None]]) -> None:
-    """Put entries into the inbox, in order; acknowledged only after the caller's commit.
+def parcel(items: Iterable[tuple[Pending, Evidence | None]], blobs: Iterable[SealedBlob] = ()) -> Parcel:
+    """Pack entries of one tenant, in order, with the blobs that they commit to; raises if an entry is ill-formed.
 
-    An entry with evidence is bound to it (`chain.bind`) first. Raises before anything is written if an entry
-    is ill-formed; the tenant of each must be the transaction's.
+    An entry with evidence is bound to it (`chain.bind`) first.
     """
-    if not items:
-        return
+    kept = list(blobs)
     bound = [(bind(pending, proof) if proof else pending, proof) for pending, proof in items]
-    await conn.execute(
-        _APPEND,
-        {
-            "tenants": [pending.tenant for pending, _ in bound],
-            "pendings": [pending_bytes(pending) for pending, _ in bound],
-            "bundles": [proof and proof.bundle_id for _, proof in bound],
-            "levels": [proof and proof.level for _, proof in bound],
-            "statements": [proof and proof.statement for _, proof in bound],
-            "salts": [proof and proof.salt for _, proof in bound],
-            "traceparents": [pending.traceparent for pending, _ in bound],
+    if len({pending.tenant for pending, _ in bound} | {blob.tenant for blob in kept}) > 1:
+        raise LeafInvalid("entries and blobs of several tenants in one parcel")
+    return Parcel(
+        names={
+            "blobs": [blob.commitment for blob in kept],
+            "entries": [_named(pending, proof) for pending, proof in bound],
         },
+        blobs=[part for blob in kept for part in (blob.nonce, blob.wrapped_key, blob.ciphertext)],
+        entries=[
+            part
+            for pending, proof in bound
+            for part in (pending_bytes(pending), proof.statement if proof else None, proof.salt if proof else None)
+        ],
     )
 
 
-_PUT_BLOBS = text("""
-    INSERT INTO ledger.blob (tenant, commitment, nonce, wrapped_key, ciphertext)
-    SELECT CAST(:tenant AS text), * FROM unnest(CAST(:commitments AS text[]), CAST(:nonces AS bytea[]),
-                                                CAST(:keys AS bytea[]), CAST(:ciphertexts AS bytea[]))""")
+def _named(pending: Pending, proof: Evidence | None) -> dict[str, str]:
+    named = {"bundle": proof.bundle_id, "level": proof.level} if proof else {}
+    return named if pending.traceparent is None else named | {"traceparent": pending.traceparent}
 
 
-async def put_blobs(conn: AsyncConnection, tenant: str, blobs: Iterable[SealedBlob]) -> None:
-    """Store sealed blobs, in the transaction of the entry that commits to them."""
-    kept = list(blobs)
-    if kept:
-        await conn.execute(
-            _PUT_BLOBS,
-            {
-                "tenant": tenant,
-                "commitments": [blob.commitment for blob in kept],
-                "nonces": [blob.nonce for blob in kept],
-                "keys": [blob.wrapped_key for blob in kept],
-                "ciphertexts": [blob.ciphertext for blob in kept],
-            },
-        )
+_TAKE_IN = text("""
+    SELECT ledger.take_in(:tenant, CAST(:names AS jsonb), CAST(:blobs AS bytea[]), CAST(:entries AS bytea[]))""")
+
+
+async def append(
+    conn: AsyncConnection, items: Sequence[tuple[Pending, Evidence | None]], blobs: Sequence[SealedBlob] = ()
+) -> None:
+    """Put entries of one tenant into the inbox, in order, and their blobs beside the log.
+
+    Acknowledged only after the caller's commit. Raises before anything is written if an entry is ill-formed; its
+    tenant must be the transaction's.
+    """
+    if items:
+        packed = parcel(items, blobs)
+        values = {"names": msgspec.json.encode(packed.names).decode(), "blobs": packed.blobs, "entries": packed.entries}
+        await conn.execute(_TAKE_IN, {"tenant": items[0][0].tenant} | values)
 
 
 _BLOBS = text("""

@@ -103,8 +103,8 @@ async def _denial(plane: Plane, principal: Principal, admission: Admission, wait
     clock = asyncio.get_running_loop().time
     until = clock() + min(wait_s, plane.settings.wait_limit_s)
     while True:
-        async with plane.transaction(principal.tenant) as conn:
-            row = await store.find(conn, admission.job_id)
+        (rows,) = await plane.read(principal.tenant, store.find(admission.job_id))
+        row = rows[0] if rows else None
         if row is None or row["ready"] or clock() >= until:
             break
         await asyncio.sleep(SEAL_LOOK_S)
@@ -319,11 +319,10 @@ async def events(
 
 async def _find(plane: Plane, principal: Principal, job_id: str, action: str) -> evidence.Row:
     """The job's row; what the caller may not see doesn't exist (I7)."""
-    async with plane.transaction(principal.tenant) as conn:
-        row = await store.find(conn, job_id) if "\x00" not in job_id else None
-    if row is None or not may(principal, action, row["project"]):
+    (rows,) = await plane.read(principal.tenant, store.find(job_id)) if "\x00" not in job_id else ([],)
+    if not rows or not may(principal, action, rows[0]["project"]):
         raise Refused("not_found", f"no job {job_id}")
-    return row
+    return rows[0]
 
 
 async def _await_end(plane: Plane, live: Live, principal: Principal, job_id: str, wait_s: float) -> evidence.Row:

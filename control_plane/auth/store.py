@@ -15,10 +15,11 @@ from typing import Any
 
 from msgspec import Struct
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from control_plane.auth.errors import TenantRefused
 from control_plane.auth.principal import ROLES, Assignment, Principal, is_project, is_tenant
+from control_plane.db import read
 
 __all__ = [
     "Project",
@@ -148,22 +149,20 @@ async def roles_of(conn: AsyncConnection, tenant: str, issuer: str, subject: str
     return tuple(Assignment(*row) for row in rows)
 
 
-async def enrich(conn: AsyncConnection, principal: Principal) -> Principal:
+async def enrich(engine: AsyncEngine, principal: Principal) -> Principal:
     """The principal with the roles that this plane gave them. TenantRefused if their tenant isn't open here.
 
-    One statement; to be run on every request, so that a revoked role or a closed tenant counts at once.
+    One round trip; to be made on every request, so that a revoked role or a closed tenant counts at once.
     """
-    rows = await conn.execute(
-        _ENRICH, {"tenant": principal.tenant, "issuer": principal.issuer, "subject": principal.subject}
-    )
-    row = rows.one_or_none()
-    if row is None:
+    values = {"tenant": principal.tenant, "issuer": principal.issuer, "subject": principal.subject}
+    (rows,) = await read(engine, principal.tenant, (_ENRICH, values))
+    if not rows:
         raise TenantRefused("tenant_unknown")
-    if row.state != "open":
+    if rows[0]["state"] != "open":
         raise TenantRefused("tenant_closed")
-    if not row.roles:
+    if not rows[0]["roles"]:
         return principal
-    return principal.holding(tuple(Assignment(role, project or None) for role, project in row.roles))
+    return principal.holding(tuple(Assignment(role, project or None) for role, project in rows[0]["roles"]))
 
 
 async def take(conn: AsyncConnection, tenant: str, subject: str, want: dict[str, float]) -> tuple[bool, float]:
@@ -188,13 +187,13 @@ def _assignment(tenant: str, issuer: str, subject: str, one: Assignment) -> dict
 
 _PROJECTS = "SELECT tenant, project, cost_center, limits, created_at FROM auth.project"
 
-_ENRICH = text("""
+_ENRICH = """
 SELECT t.state, (
     SELECT array_agg(ARRAY[a.role, a.project] ORDER BY a.project, a.role) FROM auth.assignment a
-    WHERE a.tenant = t.tenant AND a.issuer = :issuer AND a.subject = :subject
+    WHERE a.tenant = t.tenant AND a.issuer = %(issuer)s AND a.subject = %(subject)s
 ) AS roles
-FROM auth.tenant t WHERE t.tenant = :tenant
-""")
+FROM auth.tenant t WHERE t.tenant = %(tenant)s
+"""
 
 # `level` is the bucket after filling, `granted` whether it holds the draw. A draw of bytes beyond the whole bucket is
 # let in when the bucket is full and leaves a debt: it would never be let in otherwise.

@@ -7,56 +7,58 @@ its next heartbeat; one that has ended refuses with `too_late`.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
-import ledger.store
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.errors import Refused
 from control_plane.jobs import settle, store, transition
 from control_plane.jobs import spec as specs
 from control_plane.jobs.envelope import Signal
-from control_plane.jobs.state import ACTIVE
+from control_plane.jobs.state import ACTIVE, State
+from control_plane.jobs.transition import MovedOn
+
+TRIES = 10  # a job moves at most so often between a look and a write
 
 
 async def signal(plane: Plane, principal: Principal, what: Signal, job_id: str) -> None:
     """Apply one signal to a job of the principal's tenant; raises Refused `too_late` or `transition_refused`."""
-    async with plane.transaction(principal.tenant) as conn:
-        row = await store.lock(conn, job_id)
-        if row is None:
+    await plane.vault.ready(plane.engine, principal.tenant)
+    for _ in range(TRIES):
+        (rows,) = await plane.read(principal.tenant, store.taken((job_id,)))
+        if not rows:
             raise Refused("not_found", f"no job {job_id}")
-        job = dict(row)
-        match what:
-            case "cancel":
-                await _cancel(plane, conn, job)
-            case "hold":
-                await _shift(plane, conn, job, principal, "QUEUED", "HELD", "job:control:held")
-            case "resume":
-                await _shift(plane, conn, job, principal, "HELD", "QUEUED", "job:control:resumed")
+        with contextlib.suppress(MovedOn):
+            match what:
+                case "cancel":
+                    await _cancel(plane, rows[0])
+                case "hold":
+                    await _shift(plane, rows[0], principal, "QUEUED", "HELD", "job:control:held")
+                case "resume":
+                    await _shift(plane, rows[0], principal, "HELD", "QUEUED", "job:control:resumed")
+            return
+    raise Refused("transition_refused", "the job moves too fast to be caught; ask again")
 
 
-async def _cancel(plane: Plane, conn: Any, job: dict[str, Any]) -> None:
+async def _cancel(plane: Plane, job: dict[str, Any]) -> None:
     if job["final"] == "CANCELED":
         return
     if job["final"] is not None:
         raise Refused("too_late", f"the job has ended: {job['final']}")
     if job["state"] in ACTIVE:
-        await store.request_cancel(conn, job["job_id"])
+        async with plane.transaction(job["tenant"]) as conn:
+            if not await store.request_cancel(conn, job["job_id"]):
+                raise MovedOn
     else:
-        submitted = await settle.read_submitted(plane, conn, job)
+        submitted = settle.read_submitted(plane, job)
         spec = specs.from_canonical(submitted.spec)
-        told = await settle.settle(plane, conn, job, spec, submitted, settle.Cancellation())
-        await ledger.store.append(conn, [told])
+        change = await settle.settle(plane, job, spec, submitted, settle.Cancellation())
+        await transition.write(plane, job, change)
 
 
 async def _shift(
-    plane: Plane,
-    conn: Any,
-    job: dict[str, Any],
-    principal: Principal,
-    source: Any,
-    target: Any,
-    kind: str,
+    plane: Plane, job: dict[str, Any], principal: Principal, source: State, target: State, kind: str
 ) -> None:
     if job["state"] == target:
         return
@@ -65,4 +67,5 @@ async def _shift(
             "transition_refused",
             f"the job is {job['final'] or job['state']}, not {source}",
         )
-    await transition.move(plane, conn, job, (target,), kind, actor=principal.pseudonym, lease_until=None)
+    change = transition.move(job, (target,), kind, plane.now(), actor=principal.pseudonym, lease_until=None)
+    await transition.write(plane, job, change)

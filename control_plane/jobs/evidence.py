@@ -23,6 +23,7 @@ from control_plane.context import Plane
 from control_plane.errors import Refused
 from control_plane.jobs.spec import JobSpec
 from ledger import export
+from ledger.blob import SealedBlob
 from ledger.bundle import Proof, Signatures, Stamp, assemble, choose_carried
 from ledger.canonical import sha256, timestamp
 from ledger.chain import Evidence
@@ -203,9 +204,7 @@ class Submitted(Struct, frozen=True):
     decision_input: bytes
 
 
-async def denied(
-    plane: Plane, conn: AsyncConnection, row: dict[str, Any], spec: JobSpec, submitted: Submitted
-) -> Evidence:
+def denied(plane: Plane, row: dict[str, Any], spec: JobSpec, submitted: Submitted) -> tuple[Evidence, SealedBlob]:
     """Evidence of a denial: unsigned, it rests on checkpoint and proof. Completes `row` with where it lies."""
     row["bundle_id"] = str(uuid.uuid4())
     row["artefacts"] = {"spec": row["spec_blob"], "decision_input": row["input_blob"]}
@@ -213,9 +212,10 @@ async def denied(
     end = End(state="DENIED", level="sealed", error=Fault(code=reason["code"], detail=reason["detail"]))
     contents = (spec_content(submitted.spec), input_content(submitted.decision_input))
     statement = statement_bytes(predicate(plane, row, spec, end, contents, row["history"]))
-    (written,) = await plane.vault.write(conn, row["tenant"], (statement,))
-    row["statement_blob"] = written.commitment
-    return Evidence(bundle_id=row["bundle_id"], level="sealed", statement=statement, salt=written.salt)
+    (sealed,) = plane.vault.seal(row["tenant"], (statement,))
+    row["statement_blob"] = sealed.commitment
+    proof = Evidence(bundle_id=row["bundle_id"], level="sealed", statement=statement, salt=sealed.salt)
+    return proof, sealed.blob
 
 
 async def bundle(plane: Plane, conn: AsyncConnection, row: Row) -> bytes:

@@ -13,14 +13,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 import ledger.store
 from control_plane import telemetry
 from control_plane.context import Plane
 from control_plane.jobs import spec as specs
-from control_plane.jobs.admit import decision_entry, priced
+from control_plane.jobs.admit import decision_entry
 from control_plane.jobs.evidence import Submitted
+from control_plane.jobs.quote import priced
 from control_plane.jobs.routing import Candidate, Considered, route
 from control_plane.jobs.spec import JobSpec
 from hal_drivers.base import Compiled
@@ -47,10 +47,10 @@ class Chosen(msgspec.Struct, frozen=True):
     considered: tuple[Considered, ...]
 
 
-async def choose(plane: Plane, conn: AsyncConnection, job: Mapping[str, Any], spec: JobSpec) -> Chosen:
+async def choose(plane: Plane, job: Mapping[str, Any], spec: JobSpec) -> Chosen:
     """Route the job; raises BackendUnavailable while what it may use is offline."""
-    rows = await plane.known.backends(conn)
-    card = await plane.known.card(conn, job["tenant"], job["rate_card"])
+    rows = await plane.known.backends(plane.engine)
+    card = await plane.known.card(plane.engine, job["tenant"], job["rate_card"])
     candidates = priced(rows, card, spec.executions, plane.settings.job_deadline_s)
     circuit = specs.single_sampler(spec)
     found = route(
@@ -100,8 +100,8 @@ async def _decide_again(plane: Plane, job: Mapping[str, Any], compiled: Compiled
     # The job's own hold is part of what its budgets have held since: judged as if it weren't there yet, it is the
     # figure of admission, which the recorded input has.
     decision = await plane.pdp.decide(document, str(uuid.uuid4()), now)
+    (judged,) = plane.vault.seal(job["tenant"], (dumps(document),))
     async with plane.transaction(job["tenant"]) as conn:
-        (judged,) = await plane.vault.write(conn, job["tenant"], (dumps(document),))
         entry = decision_entry(
             job["tenant"],
             job["pseudonym"],
@@ -110,7 +110,7 @@ async def _decide_again(plane: Plane, job: Mapping[str, Any], compiled: Compiled
             judged.commitment,
             now,
         )
-        await ledger.store.append(conn, [(entry, None)])
+        await ledger.store.append(conn, [(entry, None)], [judged.blob])
     if not decision.allow or compiled.backend not in decision.backends:
         reasons = "; ".join(reason.message for reason in decision.reasons)
         raise Stopped(

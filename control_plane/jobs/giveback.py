@@ -5,7 +5,7 @@
     handed to this process    stopped, and back to QUEUED: nothing of it runs on, and no shot of it was kept
     handed to a vendor        left as it is; the lease ends now, so that the next worker asks for its token
 
-The row is read anew under its lock, so that a job which settled or was lost meanwhile stays as it is.
+The row is read anew and its move is conditional, so that a job which settled or was lost meanwhile stays as it is.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ CAUSE = "worker_stopped"
 async def give_back(plane: Plane, drivers: Mapping[str, Driver], key: tuple[str, str], worker: str) -> None:
     """Give one job back; its attempt MUST have ended in this process."""
     tenant, job_id = key
-    async with plane.transaction(tenant) as conn:
-        row = await store.lock(conn, job_id)
-        if row is None or row["worker"] != worker or row["state"] not in ACTIVE:
-            return
-        job = dict(row)
-        driver = drivers.get(job["backend"] or "")
-        if job["token"] is None or (driver is not None and await _stopped(driver, job["backend"], job["token"])):
-            await transition.requeue(plane, conn, job, CAUSE, breath_s=0.0)
-        else:
+    (rows,) = await plane.read(tenant, store.find(job_id))
+    if not rows or rows[0]["worker"] != worker or rows[0]["state"] not in ACTIVE:
+        return
+    job = rows[0]
+    driver = drivers.get(job["backend"] or "")
+    if job["token"] is None or (driver is not None and await _stopped(driver, job["backend"], job["token"])):
+        await transition.write(plane, job, transition.requeue(job, CAUSE, plane.now(), breath_s=0.0))
+    else:
+        async with plane.transaction(tenant) as conn:
             await store.postpone(conn, job_id, plane.now())
 
 

@@ -12,9 +12,10 @@ import time
 from collections.abc import Sequence
 
 from sqlalchemy import RowMapping
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 import finops.store
+from control_plane.db import transaction
 from control_plane.jobs import store
 from finops.rates import RateCard
 
@@ -37,30 +38,36 @@ class Known:
         self._current.clear()
         self._cards.clear()
 
-    async def backends(self, conn: AsyncConnection) -> Sequence[RowMapping]:
+    async def backends(self, engine: AsyncEngine) -> Sequence[RowMapping]:
         """The registry, at most `FRESH_S` old."""
         if self._backends is None or time.monotonic() - self._backends[0] > FRESH_S:
-            self._backends = time.monotonic(), await store.backends(conn, store.BACKEND_STALE_S)
+            async with transaction(engine, None) as conn:
+                self._backends = time.monotonic(), await store.backends(conn, store.BACKEND_STALE_S)
         return self._backends[1]
 
-    async def backend(self, conn: AsyncConnection, backend_id: str) -> RowMapping:
+    async def backend(self, engine: AsyncEngine, backend_id: str) -> RowMapping:
         """One backend of the registry."""
-        found = next((row for row in await self.backends(conn) if row["id"] == backend_id), None)
-        return found if found is not None else await store.backend_facts(conn, backend_id)
+        found = next((row for row in await self.backends(engine) if row["id"] == backend_id), None)
+        if found is not None:
+            return found
+        async with transaction(engine, None) as conn:
+            return await store.backend_facts(conn, backend_id)
 
-    async def current_card(self, conn: AsyncConnection, tenant: str, at: dt.datetime) -> RateCard:
+    async def current_card(self, engine: AsyncEngine, tenant: str, at: dt.datetime) -> RateCard:
         """The tenant's rate card in force; raises UnknownPrice where there is none."""
         known = self._current.get(tenant)
         if known is None or time.monotonic() - known[0] > FRESH_S or not known[1].in_force(at):
-            known = time.monotonic(), await finops.store.current_card(conn, tenant, at)
+            async with transaction(engine, tenant) as conn:
+                known = time.monotonic(), await finops.store.current_card(conn, tenant, at)
             self._current[tenant] = known
         return known[1]
 
-    async def card(self, conn: AsyncConnection, tenant: str, card_hash: str) -> RateCard:
+    async def card(self, engine: AsyncEngine, tenant: str, card_hash: str) -> RateCard:
         """The card of this hash."""
         key = tenant, card_hash
         if key not in self._cards:
             if len(self._cards) >= CARDS:
                 self._cards.clear()
-            self._cards[key] = await finops.store.card(conn, tenant, card_hash)
+            async with transaction(engine, tenant) as conn:
+                self._cards[key] = await finops.store.card(conn, tenant, card_hash)
         return self._cards[key]

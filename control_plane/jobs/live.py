@@ -146,8 +146,8 @@ class Live:
                 by_tenant[tenant].append(job_id)
             for tenant, job_ids in by_tenant.items():
                 with contextlib.suppress(Exception):  # the database is away: waiters wait on, readiness says so
-                    async with self._plane.transaction(tenant) as conn:
-                        for job_id, seq, state in await store.glances(conn, job_ids):
-                            for watch in self._watches.get((tenant, job_id), ()):
-                                watch.tell((seq, state))
+                    (rows,) = await self._plane.read(tenant, store.glances(job_ids))
+                    for row in rows:
+                        for watch in self._watches.get((tenant, row["job_id"]), ()):
+                            watch.tell((row["seq"], row["shown"]))
             await asyncio.sleep(BREATH_S)

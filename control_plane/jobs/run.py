@@ -21,22 +21,20 @@ import contextlib
 import datetime as dt
 import logging
 import secrets
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-import ledger.store
 from control_plane import telemetry
 from control_plane.context import Plane
-from control_plane.db import closing
 from control_plane.errors import Refused
 from control_plane.jobs import evidence, gate, settle, store, transition
 from control_plane.jobs import spec as specs
 from control_plane.jobs.spec import JobSpec
 from control_plane.jobs.state import ACTIVE, State
-from control_plane.jobs.transition import MovedOn
+from control_plane.jobs.transition import CancelCame, MovedOn
 from control_plane.policy.decision import PolicyUnavailable
 from finops.errors import FinopsError
 from hal_drivers.base import (
@@ -77,56 +75,72 @@ class Claimed(msgspec.Struct, frozen=True):
 
 async def claim(plane: Plane, worker: str, at_most: int) -> list[Claimed]:
     """Step 1: lease jobs, and tell it; lost workers' jobs are recovered or put back on the way."""
+    by_tenant: dict[str, list[str]] = defaultdict(list)
+    for tenant, job_id in await store.claim(plane.engine, worker, plane.settings.lease_s, at_most):
+        by_tenant[tenant].append(job_id)
     claimed = []
-    async with plane.transaction(None) as conn:
-        for tenant, job_id in await store.claim(conn, worker, plane.settings.lease_s, at_most):
-            await store.serve(conn, tenant)
-            row = await store.lock(conn, job_id)
-            if row is not None and (found := await _take(plane, conn, dict(row), worker)) is not None:
-                claimed.append(found)
+    for tenant, job_ids in by_tenant.items():
+        await plane.vault.ready(plane.engine, tenant)
+        (rows,) = await plane.read(tenant, store.taken(job_ids))
+        for row in rows:
+            with contextlib.suppress(MovedOn):
+                if (found := await _take(plane, row, worker)) is not None:
+                    claimed.append(found)
     return claimed
 
 
-async def _take(plane: Plane, conn: AsyncConnection, job: dict[str, Any], worker: str) -> Claimed | None:
+async def _take(plane: Plane, job: dict[str, Any], worker: str) -> Claimed | None:
     """What a worker does with a job that it has just leased; None where there is nothing to run now."""
+    if job["state"] not in ACTIVE | {"QUEUED"}:  # held or cancelled since it was leased
+        return None
     if job["state"] in ACTIVE and job["token"] is None:
-        await transition.requeue(plane, conn, job, "lost_worker")
+        await transition.write(plane, job, transition.requeue(job, "lost_worker", plane.now()))
         return None
     try:
-        submitted = await settle.read_submitted(plane, conn, job)
+        submitted = settle.read_submitted(plane, job)
         spec = specs.from_canonical(submitted.spec)
     except (Refused, LedgerError, msgspec.MsgspecError) as error:
         # Without its spec a job can be neither run nor ended with evidence: passed over and told, time and again.
         log.warning("job %s can't be read: %s", job["job_id"], error)
-        await store.postpone(conn, job["job_id"], plane.now() + dt.timedelta(seconds=UNREADABLE_S))
+        await _postpone(plane, job, UNREADABLE_S)
         return None
     if job["state"] in ACTIVE:
         return Claimed(job, spec, submitted, None)
+    end: settle.End | None = None
     if job["cancel_requested"]:
-        told = await settle.settle(plane, conn, job, spec, submitted, settle.Cancellation())
-        await ledger.store.append(conn, [told])
-        return None
-    if job["attempt"] >= MAX_ATTEMPTS:
-        lost = settle.Failure("job_lost", f"{MAX_ATTEMPTS} attempts ended without an outcome")
-        await ledger.store.append(conn, [await settle.settle(plane, conn, job, spec, submitted, lost)])
-        return None
-    try:
-        route = await gate.choose(plane, conn, job, spec)
-    except BackendUnavailable:
-        await store.postpone(conn, job["job_id"], plane.now() + dt.timedelta(seconds=BACKEND_WAIT_S))
-        return None
-    except FinopsError as error:  # its rate card is gone or was changed: it can't be priced, and so not run
-        failed = settle.Failure(error.code, error.detail)
-        await ledger.store.append(conn, [await settle.settle(plane, conn, job, spec, submitted, failed)])
-        return None
-    job["attempt"] += 1
+        end = settle.Cancellation()
+    elif job["attempt"] >= MAX_ATTEMPTS:
+        end = settle.Failure("job_lost", f"{MAX_ATTEMPTS} attempts ended without an outcome")
+    else:
+        try:
+            return await _start(plane, job, spec, submitted, worker)
+        except BackendUnavailable:
+            await _postpone(plane, job, BACKEND_WAIT_S)
+            return None
+        except FinopsError as error:  # its rate card is gone or was changed: it can't be priced, and so not run
+            end = settle.Failure(error.code, error.detail)
+    await transition.write(plane, job, await settle.settle(plane, job, spec, submitted, end))
+    return None
+
+
+async def _start(
+    plane: Plane, job: dict[str, Any], spec: JobSpec, submitted: evidence.Submitted, worker: str
+) -> Claimed:
+    route = await gate.choose(plane, job, spec)
     started = {
         "worker": worker,
-        "attempt": job["attempt"],
+        "attempt": job["attempt"] + 1,
         "route": msgspec.to_builtins(list(route.considered)),
     }
-    await transition.move(plane, conn, job, ("COMPILING",), "job:attempt:started", **started)
+    await transition.write(
+        plane, job, transition.move(job, ("COMPILING",), "job:attempt:started", plane.now(), **started)
+    )
     return Claimed(job, spec, submitted, route)
+
+
+async def _postpone(plane: Plane, job: Mapping[str, Any], seconds: float) -> None:
+    async with plane.transaction(job["tenant"]) as conn:
+        await store.postpone(conn, job["job_id"], plane.now() + dt.timedelta(seconds=seconds))
 
 
 class Run:
@@ -227,16 +241,11 @@ class Run:
             "compiled": settle.artefact_hash(compiled),
         }
         steps: tuple[State, ...] = ("RESERVING", "EXECUTING")
-        async with self._transaction() as conn:
-            try:
-                await transition.move(
-                    self.plane, conn, job, steps, "job:dispatch:intended", told=told, unless_canceled=True, **handed
-                )
-            except MovedOn:
-                row = await store.lock(conn, job["job_id"])
-                if row is None or row["seq"] != job["seq"] or not row["cancel_requested"]:
-                    raise
-                return False
+        change = transition.move(job, steps, "job:dispatch:intended", self.plane.now(), told=told, **handed)
+        try:
+            await transition.write(self.plane, job, msgspec.structs.replace(change, unless_canceled=True))
+        except CancelCame:
+            return False
         return True
 
     @telemetry.traced("driver.run")
@@ -245,7 +254,7 @@ class Run:
         job = self.job
         telemetry.note(backend=job["backend"])
         if (await self._capabilities(driver)).handle_scope == "anywhere":  # another's handle dies with its process
-            async with self._transaction() as conn:
+            async with self.plane.transaction(job["tenant"]) as conn:
                 await store.keep_handle(conn, job["job_id"], job["attempt"], dict(handle))
         stop = asyncio.create_task(self._canceled.wait())
         try:
@@ -321,18 +330,12 @@ class Run:
         await self._end(settle.Uncertainty(detail))
 
     async def _put_back(self, cause: str) -> None:
-        async with self._transaction() as conn:
-            await transition.requeue(self.plane, conn, self.job, cause)
+        await transition.write(self.plane, self.job, transition.requeue(self.job, cause, self.plane.now()))
 
     @telemetry.traced("job.settle")
     async def _end(self, end: settle.End) -> None:
-        """Step 7, in one transaction; raises MovedOn where another worker has written meanwhile."""
+        """Step 7, in one call; raises MovedOn where another worker has written meanwhile."""
         if self._lost:
             raise MovedOn
-        async with self._transaction() as conn:
-            told = await settle.settle(self.plane, conn, self.job, self.spec, self.claimed.submitted, end)
-            async with closing(conn):
-                await ledger.store.append(conn, [told])
-
-    def _transaction(self) -> Any:
-        return self.plane.transaction(self.job["tenant"])
+        change = await settle.settle(self.plane, self.job, self.spec, self.claimed.submitted, end)
+        await transition.write(self.plane, self.job, change)

@@ -15,19 +15,24 @@ from typing import Any, Literal, TypeAlias, assert_never
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 import finops.store
 from control_plane import environment, telemetry
 from control_plane.context import Plane
+from control_plane.errors import Refused
 from control_plane.jobs import evidence, store
 from control_plane.jobs.evidence import Content, Submitted
 from control_plane.jobs.spec import JobSpec
 from control_plane.jobs.state import moves
-from control_plane.jobs.transition import MovedOn
+from control_plane.jobs.store import Change
+from control_plane.jobs.vault import Sealed
+from finops.books import Share
+from finops.budget import settlement
 from finops.facts import Fact, fact
+from finops.holds import Parked, Settled
 from finops.rates import Charge, RateCard, charge
 from hal_drivers.base import Calibration, Compiled, Outcome
+from ledger.blob import SealedBlob
 from ledger.canonical import dumps, sha256, timestamp
 from ledger.chain import Evidence, Pending
 from ledger.predicate import Cost, CostLine, ExecutionMetadata, Fault, Gap, Predicate, statement_bytes
@@ -59,6 +64,7 @@ class Uncertainty(Struct, frozen=True):
 
 
 End: TypeAlias = Success | Failure | Cancellation | Uncertainty
+Level: TypeAlias = Literal["full", "standard", "sealed"]
 Final: TypeAlias = Literal["COMPLETED", "FAILED", "CANCELED", "UNCERTAIN"]
 
 
@@ -67,107 +73,89 @@ def artefact_hash(compiled: Compiled) -> str:
     return sha256(compiled.artefact)
 
 
-async def read_submitted(plane: Plane, conn: AsyncConnection, job: Mapping[str, Any]) -> Submitted:
-    """Open a job's two blobs; raises Refused `content_erased` where they are gone."""
-    spec, judged = await plane.vault.read_all(conn, job["tenant"], (job["spec_blob"], job["input_blob"]))
-    return Submitted(spec.content, judged.content)
+def read_submitted(plane: Plane, job: Mapping[str, Any]) -> Submitted:
+    """Open the two blobs of a `store.taken` row; raises Refused `content_erased` where they are gone."""
+    sealed = store.submitted(job)
+    if sealed is None:
+        raise Refused("content_erased", "the content was erased; its commitment stays in the ledger")
+    spec, judged = (plane.vault.open(blob).content for blob in sealed)
+    return Submitted(spec, judged)
 
 
-async def settle(
-    plane: Plane, conn: AsyncConnection, job: dict[str, Any], spec: JobSpec, submitted: Submitted, end: End
-) -> tuple[Pending, Evidence]:
-    """Write the end of a job; the caller MUST append the entry in the same transaction, at once.
-
-    Raises MovedOn where the row has moved on. The job's row is locked before its budgets, as everywhere.
-    """
-    match end:
-        case Success():
-            final: Final = "COMPLETED"
-        case Failure():
-            final = "FAILED"
-        case Cancellation():
-            final = "CANCELED"
-        case Uncertainty():
-            final = "UNCERTAIN"
-        case _:
-            assert_never(end)
+async def settle(plane: Plane, job: Mapping[str, Any], spec: JobSpec, submitted: Submitted, end: End) -> Change:
+    """The change that ends a job: outcome, money, evidence and its move to SEALING, to be written in one call."""
+    await plane.vault.ready(plane.engine, job["tenant"])
+    final = _final(end)
     now = plane.now()
     events = moves(job["state"], job["seq"], ("SEALING",), timestamp(now))
     history = [*job["history"], *msgspec.to_builtins(list(events))]
-    job |= {
-        "bundle_id": str(uuid.uuid4()),
-        "outcome_entry": str(uuid.uuid4()),
-        "final": final,
-    }
+    ids = {"bundle_id": str(uuid.uuid4()), "outcome_entry": str(uuid.uuid4()), "final": final}
     contents = [evidence.spec_content(submitted.spec), evidence.input_content(submitted.decision_input)]
-    level: Literal["full", "standard", "sealed"] = job["level"] if job["token"] is not None else "sealed"
+    level: Level = job["level"] if job["token"] is not None else "sealed"
+    charged = None
     if isinstance(end, Success):
-        card = await plane.known.card(conn, job["tenant"], job["rate_card"])
-        backend = await plane.known.backend(conn, job["backend"])
+        card = await plane.known.card(plane.engine, job["tenant"], job["rate_card"])
+        backend = await plane.known.backend(plane.engine, job["backend"])
         charged = charge(card, backend["provider"], facts(job, end), device=job["backend"])
         contents += _outcome_contents(job, end, card)
         ended = _success(job, end, charged, level, contents, backend)
-        job["partial"] = end.outcome.partial
     else:
-        charged = None
         ended = _without_result(job, end, final, level)
-        job["error"] = {"code": ended.error.code, "detail": ended.error.detail} if ended.error else None
-    record = evidence.predicate(plane, job, spec, ended, contents, history)
-    artefacts, proof = await _keep(plane, conn, job, contents, record, level)
-    job["cost_amount"] = charged.amount if charged else Decimal(0)
-    columns = (
-        "bundle_id",
-        "outcome_entry",
-        "final",
-        "statement_blob",
-        "result_blob",
-        "artefacts",
-        "cost_amount",
-        "partial",
-        "error",
-    )
-    moved = await store.advance(
-        conn,
-        job["job_id"],
-        seq=job["seq"],
-        events=events,
-        **{name: job[name] for name in columns},
-    )
-    if not moved:
-        raise MovedOn
-    # The budgets are locked from here to the commit, so this comes late (decision 6).
-    settled = await _money(conn, job, charged, parked=isinstance(end, Uncertainty))
+    record = evidence.predicate(plane, {**job, **ids}, spec, ended, contents, history)
+    kept = _keep(plane, job, contents, record)
+    money = _money(job, charged, parked=isinstance(end, Uncertainty))
+    cost = charged.amount if charged else Decimal(0)
+    columns = ids | {
+        "statement_blob": kept.statement.commitment,
+        "result_blob": kept.commitments.get("result"),
+        "artefacts": kept.commitments,
+        "cost_amount": cost,
+        "partial": ended.partial,
+        "error": {"code": ended.error.code, "detail": ended.error.detail} if ended.error else job["error"],
+    }
     body: dict[str, Any] = {
         "job_id": job["job_id"],
         "attempt": job["attempt"],
         "events": msgspec.to_builtins(list(events)),
         "final": final,
-        "bundle_id": job["bundle_id"],
+        "bundle_id": ids["bundle_id"],
         "backend": job["backend"],
-        "error": job["error"]["code"] if job["error"] else None,
-        "cost": {
-            "amount": store.numeric(job["cost_amount"]),
-            "currency": job["currency"],
-        },
+        "error": ended.error.code if ended.error else None,
+        "cost": {"amount": store.numeric(cost), "currency": job["currency"]},
         "rate_card": job["rate_card"],
-        "settle": settled,
+        "settle": money.body(),
         "facts": [one.record() for one in facts(job, end)] if isinstance(end, Success) else [],
         "output_hash": ended.output_hash,
     }
     pending = Pending(
-        entry_id=job["outcome_entry"],
+        entry_id=ids["outcome_entry"],
         tenant=job["tenant"],
         kind=f"job:outcome:{final.lower()}",
         actor=job["pseudonym"],
         time=now,
         body=body,
-        commitments=artefacts | {"statement": job["statement_blob"]},
+        commitments=kept.commitments | {"statement": kept.statement.commitment},
         traceparent=telemetry.traceparent(),
     )
-    telemetry.count("qcos.jobs.ended", state=final, code=job["error"]["code"] if job["error"] else None)
+    telemetry.count("qcos.jobs.ended", state=final, code=ended.error.code if ended.error else None)
     telemetry.measure("qcos.job.duration", (now - job["submitted_at"]).total_seconds(), state=final)
-    job.update(state="SEALING", seq=events[-1].seq, history=history)
-    return pending, proof
+    proof = Evidence(bundle_id=record.bundle_id, level=level, statement=kept.bytes, salt=kept.statement.salt)
+    written = {"parked": True} if isinstance(money, Parked) else finops.store.settling(money)
+    return Change(job["job_id"], job["seq"], events, columns, ((pending, proof),), kept.blobs, written)
+
+
+def _final(end: End) -> Final:
+    match end:
+        case Success():
+            return "COMPLETED"
+        case Failure():
+            return "FAILED"
+        case Cancellation():
+            return "CANCELED"
+        case Uncertainty():
+            return "UNCERTAIN"
+        case _:
+            assert_never(end)
 
 
 def facts(job: Mapping[str, Any], end: Success) -> list[Fact]:
@@ -247,10 +235,10 @@ def _outcome_contents(job: Mapping[str, Any], end: Success, card: RateCard) -> l
 
 
 def _success(
-    job: dict[str, Any],
+    job: Mapping[str, Any],
     end: Success,
     charged: Charge,
-    level: Literal["full", "standard", "sealed"],
+    level: Level,
     contents: list[Content],
     backend: evidence.Row,
 ) -> evidence.End:
@@ -295,10 +283,10 @@ def _cost(charged: Charge) -> Cost:
 
 
 def _without_result(
-    job: dict[str, Any],
+    job: Mapping[str, Any],
     end: Failure | Cancellation | Uncertainty,
     final: Final,
-    level: Literal["full", "standard", "sealed"],
+    level: Level,
 ) -> evidence.End:
     match end:
         case Failure(code=code, detail=detail):
@@ -328,35 +316,30 @@ def _without_result(
     )
 
 
-async def _money(
-    conn: AsyncConnection,
-    job: Mapping[str, Any],
-    charged: Charge | None,
-    *,
-    parked: bool,
-) -> dict[str, Any]:
+def _money(job: Mapping[str, Any], charged: Charge | None, *, parked: bool) -> Settled | Parked:
+    """How the job's hold ends; the write finds it so or nothing is written (I3)."""
+    held = job["hold"]
+    shares = tuple(Share(*pair) for pair in zip(held["budgets"], held["windows"], strict=True))
+    amount = Decimal(str(held["amount"]))
     if parked:
-        return (await finops.store.park(conn, job["tenant"], job["job_id"])).body()
-    amount = charged.amount if charged is not None else Decimal(0)
-    return (await finops.store.settle(conn, job["tenant"], job["job_id"], amount)).body()
+        return Parked(job["job_id"], amount, held["currency"], shares)
+    ended = settlement(amount, charged.amount if charged is not None else Decimal(0))
+    return Settled(job["job_id"], ended.captured, ended.released, ended.overrun, held["currency"], shares)
 
 
-async def _keep(
-    plane: Plane,
-    conn: AsyncConnection,
-    job: dict[str, Any],
-    contents: list[Content],
-    record: Predicate,
-    level: Literal["full", "standard", "sealed"],
-) -> tuple[dict[str, str], Evidence]:
-    """Store what isn't stored yet, the Statement too; name → commitment of each artefact, and what is to be signed."""
+class _Kept(Struct, frozen=True):
+    """What is stored with the end: blobs, the commitment to each artefact, and the Statement that is signed."""
+
+    blobs: tuple[SealedBlob, ...]
+    commitments: dict[str, str]
+    statement: Sealed
+    bytes: bytes
+
+
+def _keep(plane: Plane, job: Mapping[str, Any], contents: list[Content], record: Predicate) -> _Kept:
     fresh = [content for content in contents if content.name not in ("spec", "decision_input", "rate_card")]
     statement = statement_bytes(record)
-    written = await plane.vault.write(conn, job["tenant"], [*(content.data for content in fresh), statement])
-    kept = {"spec": job["spec_blob"], "decision_input": job["input_blob"]}
-    kept |= {content.name: blob.commitment for content, blob in zip(fresh, written, strict=False)}
-    job["artefacts"] = kept
-    job["result_blob"] = kept.get("result")
-    job["statement_blob"] = written[-1].commitment
-    proof = Evidence(bundle_id=record.bundle_id, level=level, statement=statement, salt=written[-1].salt)
-    return kept, proof
+    sealed = plane.vault.seal(job["tenant"], [*(content.data for content in fresh), statement])
+    commitments = {"spec": job["spec_blob"], "decision_input": job["input_blob"]}
+    commitments |= {content.name: one.commitment for content, one in zip(fresh, sealed, strict=False)}
+    return _Kept(tuple(one.blob for one in sealed), commitments, sealed[-1], statement)

@@ -9,15 +9,16 @@ a worker that lost its lease changes nothing (N9, N10).
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal, TypeAlias, cast
 
-from msgspec import Struct, to_builtins
+import msgspec
+import psycopg
+from msgspec import Struct
 from sqlalchemy import (
     Boolean,
     Column,
-    ColumnElement,
     DateTime,
     Integer,
     MetaData,
@@ -27,7 +28,6 @@ from sqlalchemy import (
     Text,
     Uuid,
     and_,
-    bindparam,
     case,
     func,
     select,
@@ -35,9 +35,14 @@ from sqlalchemy import (
     tuple_,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from control_plane.jobs.state import Event
+import ledger.store
+from control_plane.db import Query, call
+from control_plane.jobs.state import ACTIVE, Event
+from finops.errors import CurrencyMismatch
+from ledger.blob import SealedBlob
+from ledger.chain import Evidence, Pending
 
 metadata = MetaData()
 
@@ -72,14 +77,6 @@ job = Table(
     schema="jobs",
 )
 
-idempotency = Table(
-    "idempotency",
-    metadata,
-    *(Column(name, Text) for name in ("tenant", "subject", "key", "body_sha256", "job_id")),
-    Column("created_at", DateTime(timezone=True)),
-    schema="jobs",
-)
-
 backend = Table(
     "backend",
     metadata,
@@ -94,7 +91,6 @@ backend = Table(
 )
 
 BACKEND_STALE_S = 15.0
-_KEPT: ColumnElement[bool] = idempotency.c.created_at > func.clock_timestamp() - text("interval '24 hours'")
 SETTLED_AT_ONCE = 256
 _READY = func.jobs.evidence_ready(func.coalesce(job.c.outcome_entry, job.c.admission_entry)).label("ready")
 _SHOWN = case(
@@ -114,75 +110,128 @@ class Usage(Struct, frozen=True):
     running_jobs: int
 
 
-async def add(conn: AsyncConnection, row: dict[str, Any]) -> bool:
-    """Insert a job's row; False where the tenant already has a job of that id."""
-    statement = insert(job).values(**row).on_conflict_do_nothing().returning(job.c.job_id)
-    return (await conn.execute(statement)).first() is not None
+Items: TypeAlias = tuple[tuple[Pending, Evidence | None], ...]
 
 
-async def refuse(conn: AsyncConnection, row: dict[str, Any]) -> None:
-    """Turn a row that this transaction has added into that of a denied job."""
-    changed = {name: value for name, value in row.items() if name not in ("tenant", "job_id")}
-    await conn.execute(job.update().where(job.c.job_id == row["job_id"]).values(**changed))
+class NewJob(Struct, frozen=True):
+    """An admission or a denial: all that one call writes. `key` is (subject, key, hash of the body)."""
+
+    row: dict[str, Any]
+    items: Items
+    blobs: tuple[SealedBlob, ...]
+    key: tuple[str, str, str] | None = None
+    hold: dict[str, Any] | None = None
 
 
-async def find(conn: AsyncConnection, job_id: str) -> RowMapping | None:
-    """The job's row with `ready` (evidence may be handed out), or None; other tenants' jobs don't exist here (I7)."""
-    return (await conn.execute(select(job, _READY).where(job.c.job_id == job_id))).mappings().first()
+class Change(Struct, frozen=True):
+    """One change of one job whose last number is `seq`: all that one call writes.
+
+    `sealed` asks that its admission is (I1), `unless_canceled` that no cancel was asked for. `events` is never empty.
+    """
+
+    job_id: str
+    seq: int
+    events: tuple[Event, ...]
+    columns: dict[str, Any] = {}
+    items: Items = ()
+    blobs: tuple[SealedBlob, ...] = ()
+    money: dict[str, Any] | None = None
+    sealed: bool = False
+    unless_canceled: bool = False
 
 
-async def lock(conn: AsyncConnection, job_id: str) -> RowMapping | None:
-    """The job's row, locked until the transaction ends."""
-    return (await conn.execute(select(job).where(job.c.job_id == job_id).with_for_update())).mappings().first()
+Admitted: TypeAlias = Literal["admitted", "repeated", "duplicate", "exceeded", "missing"]
+Moved: TypeAlias = Literal["moved", "moved_on", "canceled", "unsealed"]
+
+_ADMIT = "SELECT jobs.admit(%s, %s::jsonb, %b::bytea[], %b::bytea[])"
+_ADVANCE = "SELECT jobs.advance(%s, %s::jsonb, %b::bytea[], %b::bytea[])"
 
 
-async def glances(conn: AsyncConnection, job_ids: Sequence[str]) -> list[tuple[str, int, str]]:
-    """(job id, last number, shown state) of each job that exists."""
-    query = select(job.c.job_id, job.c.seq, _SHOWN.label("shown")).where(job.c.job_id.in_(job_ids))
-    return [(row.job_id, row.seq, row.shown) for row in await conn.execute(query)]
+async def admit(engine: AsyncEngine, tenant: str, new: NewJob) -> Admitted:
+    """Write a new job with its hold, blobs and entries, or nothing; says why not (I3). Durable once this returns.
+
+    Raises FinopsError where a budget has another currency than the hold.
+    """
+    admitted = new.row["state"] != "DENIED"
+    write = {
+        "job": _BLANK | new.row,
+        "key": new.key and dict(zip(("subject", "key", "body_sha256"), new.key, strict=True)),
+        "hold": new.hold,
+        "scopes": usage_scopes(new.row["team"], new.row["project"]) if admitted else (),
+        "day": new.row["submitted_at"].astimezone(dt.UTC).date(),
+    }
+    try:
+        outcome = await _write(engine, _ADMIT, tenant, write, new.items, new.blobs)
+    except psycopg.errors.UniqueViolation:  # another of this id or key came at the same moment: now it is there
+        outcome = await _write(engine, _ADMIT, tenant, write, new.items, new.blobs)
+    if outcome == "currency":
+        raise CurrencyMismatch("a budget of this job is in another currency", field="currency")
+    return cast("Admitted", outcome)
 
 
-async def advance(
-    conn: AsyncConnection,
-    job_id: str,
-    *,
-    seq: int,
-    events: Sequence[Event],
-    unless_canceled: bool = False,
-    **columns: Any,
-) -> bool:
-    """Apply `events` to a row whose last number is `seq`; False where it has moved on without the caller.
-
-    With `unless_canceled` it is False too where a cancel has been asked for.
+async def advance(engine: AsyncEngine, tenant: str, change: Change) -> Moved:
+    """Change a job, or nothing where it has moved on without the caller. Durable once this returns.
 
     Each attempt begins with an event, so a worker that lost its lease finds another number here.
     """
-    told = bindparam("told", to_builtins(list(events)), JSONB)
-    changes = columns | {
-        "state": events[-1].state,
-        "seq": events[-1].seq,
-        "history": job.c.history.op("||")(told),
+    write = {
+        "job_id": change.job_id,
+        "seq": change.seq,
+        "events": change.events,
+        "set": change.columns,
+        "money": change.money,
+        "sealed": change.sealed,
+        "unless_canceled": change.unless_canceled,
     }
-    where = [job.c.job_id == job_id, job.c.seq == seq]
-    if unless_canceled:
-        where.append(job.c.cancel_requested.is_(False))
-    statement = job.update().where(and_(*where)).values(**changes).returning(job.c.job_id)
-    return (await conn.execute(statement)).first() is not None
+    outcome: Moved = await _write(engine, _ADVANCE, tenant, write, change.items, change.blobs)
+    return outcome
 
 
-async def serve(conn: AsyncConnection, tenant: str) -> None:
-    """From here on this transaction sees `tenant`'s rows: a worker's, after a claim."""
-    await conn.execute(text("SELECT set_config('qcos.tenant', :tenant, true)"), {"tenant": tenant})
+async def _write(
+    engine: AsyncEngine, statement: str, tenant: str, write: dict[str, Any], items: Items, blobs: Sequence[SealedBlob]
+) -> Any:
+    packed = ledger.store.parcel(items, blobs)
+    document = msgspec.json.encode(write | packed.names).decode()
+    return await call(engine, statement, tenant, document, packed.blobs, packed.entries)
+
+
+# What a row has before anything happened to it.
+_BLANK: dict[str, Any] = {"attempt": 0, "allowed": (), "route": (), "artefacts": {}, "cancel_requested": False}
+
+
+_FIND = """
+    SELECT j.*, jobs.evidence_ready(coalesce(j.outcome_entry, j.admission_entry)) AS ready
+    FROM jobs.job j WHERE j.job_id = %(job)s
+"""
+
+
+def find(job_id: str) -> Query:
+    """The query for a job's row with `ready` (evidence may be handed out); other tenants' jobs don't exist (I7)."""
+    return _FIND, {"job": job_id}
+
+
+_GLANCES = """
+    SELECT job_id, seq, CASE WHEN state = 'SEALING' AND jobs.evidence_ready(outcome_entry) THEN final ELSE state END
+        AS shown
+    FROM jobs.job WHERE job_id = ANY (%(jobs)s::text[])
+"""
+
+
+def glances(job_ids: Sequence[str]) -> Query:
+    """The query for job id, last number and shown state of each job that exists."""
+    return _GLANCES, {"jobs": list(job_ids)}
+
+
+async def request_cancel(conn: AsyncConnection, job_id: str) -> bool:
+    """Leave word for the worker that runs the job; False where none does any more."""
+    running = and_(job.c.job_id == job_id, job.c.state.in_(ACTIVE))
+    asked = job.update().where(running).values(cancel_requested=True).returning(job.c.job_id)
+    return (await conn.execute(asked)).first() is not None
 
 
 async def postpone(conn: AsyncConnection, job_id: str, until: dt.datetime) -> None:
     """Leave a claimed job where it is, to be claimed again after `until`; nothing has happened that an entry tells."""
-    await conn.execute(job.update().where(job.c.job_id == job_id).values(worker=None, lease_until=until))
-
-
-async def request_cancel(conn: AsyncConnection, job_id: str) -> None:
-    """Ask the worker that holds the job to stop it; its next heartbeat reads this."""
-    await conn.execute(job.update().where(job.c.job_id == job_id).values(cancel_requested=True))
+    await conn.execute(job.update().where(job.c.job_id == job_id).values(lease_until=until, worker=None))
 
 
 async def keep_handle(conn: AsyncConnection, job_id: str, attempt: int, handle: dict[str, Any]) -> None:
@@ -223,18 +272,13 @@ async def page(
     return (await conn.execute(query)).mappings().all()
 
 
-_USAGE = text("""
-    SELECT coalesce((SELECT executions FROM jobs.usage WHERE scope = :team AND day = :day), 0) AS team,
-           coalesce((SELECT executions FROM jobs.usage WHERE scope = :project_scope AND day = :day), 0) AS project,
-           (SELECT count(*) FROM jobs.job WHERE project = :project
+_USAGE = """
+    SELECT coalesce((SELECT executions FROM jobs.usage WHERE scope = %(team)s AND day = %(day)s), 0)::bigint AS team,
+           coalesce((SELECT executions FROM jobs.usage WHERE scope = %(scope)s AND day = %(day)s), 0)::bigint
+               AS project,
+           (SELECT count(*) FROM jobs.job WHERE project = %(project)s
             AND state IN ('QUEUED', 'HELD', 'COMPILING', 'RESERVING', 'EXECUTING')) AS running
-""")
-# The rows are locked in one order, whoever counts.
-_COUNT = text("""
-    INSERT INTO jobs.usage AS u (tenant, scope, day, executions)
-    SELECT :tenant, scope, CAST(:day AS date), :executions FROM unnest(CAST(:scopes AS text[])) AS scope ORDER BY scope
-    ON CONFLICT (tenant, scope, day) DO UPDATE SET executions = u.executions + EXCLUDED.executions
-""")
+"""
 
 
 def usage_scopes(team: str | None, project: str) -> tuple[str, ...]:
@@ -242,27 +286,22 @@ def usage_scopes(team: str | None, project: str) -> tuple[str, ...]:
     return (f"project:{project}",) if team is None else (f"project:{project}", f"team:{team}")
 
 
-async def usage(conn: AsyncConnection, *, team: str | None, project: str, at: dt.datetime) -> Usage:
-    """Executions of the team and project since midnight UTC, and jobs of the project that haven't ended."""
-    values = {
+def usage(*, team: str | None, project: str, at: dt.datetime) -> Query:
+    """The query for executions of team and project since midnight UTC, and jobs of the project that haven't ended.
+
+    Its one row is a `Usage` by `used`.
+    """
+    return _USAGE, {
         "team": f"team:{team}" if team is not None else None,
-        "project_scope": f"project:{project}",
+        "scope": f"project:{project}",
         "project": project,
         "day": at.astimezone(dt.UTC).date(),
     }
-    row = (await conn.execute(_USAGE, values)).one()
-    return Usage(int(row.team), int(row.project), int(row.running))
 
 
-async def count_usage(conn: AsyncConnection, row: dict[str, Any]) -> None:
-    """Count an admitted job's executions; comes last in its transaction, for many count in the same rows."""
-    values = {
-        "tenant": row["tenant"],
-        "scopes": list(usage_scopes(row["team"], row["project"])),
-        "day": row["submitted_at"].astimezone(dt.UTC).date(),
-        "executions": row["executions"],
-    }
-    await conn.execute(_COUNT, values)
+def used(row: Mapping[str, Any]) -> Usage:
+    """The figures of `usage`'s row."""
+    return Usage(row["team"], row["project"], row["running"])
 
 
 async def counted(conn: AsyncConnection) -> dict[tuple[str, str, str], int]:
@@ -271,27 +310,15 @@ async def counted(conn: AsyncConnection) -> dict[tuple[str, str, str], int]:
     return {(row.tenant, row.scope, row.day): row.executions for row in rows}
 
 
-async def remember_key(
-    conn: AsyncConnection, tenant: str, subject: str, key: str, body_sha256: str, job_id: str
-) -> RowMapping | None:
-    """Bind an idempotency key to this body and job; returns what it is bound to already, if it is (for 24 hours)."""
-    values = {"tenant": tenant, "subject": subject, "key": key, "body_sha256": body_sha256, "job_id": job_id}
-    fresh = {"body_sha256": body_sha256, "job_id": job_id, "created_at": func.clock_timestamp()}
-    statement = (
-        insert(idempotency)
-        .values(**values)
-        .on_conflict_do_update(index_elements=["tenant", "subject", "key"], set_=fresh, where=~_KEPT)
-        .returning(idempotency.c.key)
-    )
-    if (await conn.execute(statement)).first() is not None:
-        return None
-    return await known_key(conn, subject, key)
+_KEY = """
+    SELECT body_sha256, job_id FROM jobs.idempotency
+    WHERE subject = %(subject)s AND key = %(key)s AND created_at > clock_timestamp() - interval '24 hours'
+"""
 
 
-async def known_key(conn: AsyncConnection, subject: str, key: str) -> RowMapping | None:
-    """What this principal's key is bound to, or None."""
-    query = select(idempotency).where(and_(idempotency.c.subject == subject, idempotency.c.key == key, _KEPT))
-    return (await conn.execute(query)).mappings().first()
+def known_key(subject: str, key: str | None) -> Query:
+    """The query for what this principal's key is bound to: no row, or one."""
+    return _KEY, {"subject": subject, "key": key}
 
 
 async def forget_keys(conn: AsyncConnection) -> None:
@@ -299,13 +326,42 @@ async def forget_keys(conn: AsyncConnection) -> None:
     await conn.execute(text("SELECT jobs.forget_keys()"))
 
 
-async def claim(conn: AsyncConnection, worker: str, lease_s: float, at_most: int) -> list[tuple[str, str]]:
-    """Lease up to `at_most` jobs whose admission is sealed, or whose worker was lost; (tenant, job id) of each."""
-    rows = await conn.execute(
-        text("SELECT tenant, job_id FROM jobs.claim(:worker, :lease, :most)"),
-        {"worker": worker, "lease": lease_s, "most": at_most},
+async def claim(engine: AsyncEngine, worker: str, lease_s: float, at_most: int) -> list[tuple[str, str]]:
+    """Lease up to `at_most` jobs that wait, or whose worker was lost; (tenant, job id) of each."""
+    found = await call(engine, _CLAIM, worker, lease_s, at_most)
+    return [(tenant, job_id) for tenant, job_id in found or ()]
+
+
+_CLAIM = "SELECT jsonb_agg(jsonb_build_array(tenant, job_id)) FROM jobs.claim(%s, %s, %s)"
+_TAKEN = """
+    SELECT j.*, jobs.evidence_ready(coalesce(j.outcome_entry, j.admission_entry)) AS ready,
+           CASE WHEN h.job_id IS NOT NULL THEN jsonb_build_object('amount', h.amount::text, 'currency', h.currency,
+               'budgets', h.budgets, 'windows', h.windows) END AS hold,
+           s.nonce AS spec_nonce, s.wrapped_key AS spec_key, s.ciphertext AS spec_ciphertext,
+           i.nonce AS input_nonce, i.wrapped_key AS input_key, i.ciphertext AS input_ciphertext
+    FROM jobs.job j
+    LEFT JOIN finops.hold h ON h.tenant = j.tenant AND h.job_id = j.job_id
+    LEFT JOIN ledger.blob s ON s.tenant = j.tenant AND s.commitment = j.spec_blob AND s.wrapped_key IS NOT NULL
+    LEFT JOIN ledger.blob i ON i.tenant = j.tenant AND i.commitment = j.input_blob AND i.wrapped_key IS NOT NULL
+    WHERE j.job_id = ANY (%(jobs)s::text[])
+"""
+
+
+def taken(job_ids: Sequence[str]) -> Query:
+    """The query for all that is needed to work on jobs: their rows, holds, and what was submitted and judged."""
+    return _TAKEN, {"jobs": list(job_ids)}
+
+
+def submitted(row: Mapping[str, Any]) -> tuple[SealedBlob, SealedBlob] | None:
+    """Spec and decision input, as `taken`'s row holds them; None where their content was erased."""
+    if row["spec_key"] is None or row["input_key"] is None:
+        return None
+    parts = ("nonce", "key", "ciphertext")
+    spec, judged = (
+        SealedBlob(row["tenant"], row[f"{name}_blob"], *(row[f"{name}_{part}"] for part in parts))
+        for name in ("spec", "input")
     )
-    return [(row.tenant, row.job_id) for row in rows]
+    return spec, judged
 
 
 async def heartbeat(

@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One move of one job: the row and the entry that tells of it, in the caller's transaction (S3, S4)."""
+"""One move of one job: the change of its row and the entry that tells of it, written in one call (S3, S4)."""
 
 from __future__ import annotations
 
 import datetime as dt
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-import ledger.store
 from control_plane import telemetry
 from control_plane.context import Plane
 from control_plane.jobs import store
 from control_plane.jobs.state import State, moves
+from control_plane.jobs.store import Change
 from ledger.canonical import timestamp
 from ledger.chain import Pending
 
@@ -22,34 +22,51 @@ LONGEST_BREATH_S = 60  # before a job that was put back may be claimed again; ea
 
 
 class MovedOn(Exception):
-    """The job has moved on without the caller; nothing of what it meant to write may stand."""
+    """The job has moved on without the caller; nothing of what it meant to write stands."""
 
 
-async def move(
-    plane: Plane,
-    conn: AsyncConnection,
-    job: dict[str, Any],
+class CancelCame(Exception):
+    """A cancel was asked for before the move that was to happen unless one was; nothing was written."""
+
+
+class NotSealed(Exception):
+    """The job's admission isn't sealed yet (I1); nothing was written."""
+
+
+async def write(plane: Plane, job: dict[str, Any], change: Change) -> None:
+    """Write a change; `job` follows. Raises MovedOn, CancelCame or NotSealed, and then nothing has changed."""
+    match await store.advance(plane.engine, job["tenant"], change):
+        case "moved":
+            job.update(change.columns)
+            job.update(
+                state=change.events[-1].state,
+                seq=change.events[-1].seq,
+                history=[*job["history"], *msgspec.to_builtins(list(change.events))],
+            )
+        case "moved_on":
+            raise MovedOn
+        case "canceled":
+            raise CancelCame
+        case "unsealed":
+            raise NotSealed
+
+
+def move(
+    job: Mapping[str, Any],
     targets: tuple[State, ...],
     kind: str,
+    now: dt.datetime,
     *,
     actor: str | None = None,
-    told: dict[str, Any] | None = None,
-    unless_canceled: bool = False,
+    told: Mapping[str, Any] | None = None,
     **columns: Any,
-) -> None:
-    """Lead a job through `targets` and tell it; `job` follows. Raises MovedOn, or TransitionRefused by the ruleset."""
-    now = plane.now()
+) -> Change:
+    """The change that leads a job through `targets` and tells it; raises TransitionRefused by the ruleset."""
     events = moves(job["state"], job["seq"], targets, timestamp(now))
-    if not await store.advance(
-        conn, job["job_id"], seq=job["seq"], events=events, unless_canceled=unless_canceled, **columns
-    ):
-        raise MovedOn
-    job.update(columns)
-    told_events = msgspec.to_builtins(list(events))
     body = {
         "job_id": job["job_id"],
-        "attempt": job["attempt"],
-        "events": told_events,
+        "attempt": columns.get("attempt", job["attempt"]),
+        "events": msgspec.to_builtins(list(events)),
         **(told or {}),
     }
     pending = Pending(
@@ -61,30 +78,22 @@ async def move(
         body=body,
         traceparent=telemetry.traceparent(),
     )
-    await ledger.store.append(conn, [(pending, None)])
-    job.update(
-        state=events[-1].state,
-        seq=events[-1].seq,
-        history=[*job["history"], *told_events],
-    )
+    return Change(job["job_id"], job["seq"], events, columns, ((pending, None),))
 
 
-async def requeue(
-    plane: Plane, conn: AsyncConnection, job: dict[str, Any], cause: str, *, breath_s: float | None = None
-) -> None:
+def requeue(job: Mapping[str, Any], cause: str, now: dt.datetime, *, breath_s: float | None = None) -> Change:
     """Back to QUEUED, to be claimed after a breath, which grows with the attempts unless it is given."""
     telemetry.count("qcos.job.retries", cause=cause)
     if breath_s is None:
         breath_s = min(LONGEST_BREATH_S, 2 ** min(job["attempt"], 6) / 2)
-    await move(
-        plane,
-        conn,
+    return move(
         job,
         ("QUEUED",),
         "job:attempt:abandoned",
+        now,
         told={"cause": cause},
         worker=None,
         token=None,
         handle=None,
-        lease_until=plane.now() + dt.timedelta(seconds=breath_s),
+        lease_until=now + dt.timedelta(seconds=breath_s),
     )

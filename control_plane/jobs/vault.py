@@ -10,18 +10,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msgspec import Struct
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 import ledger.store
+from control_plane.db import transaction
 from control_plane.errors import Refused
-from ledger.blob import BlobKeys, fresh, open_blob
+from ledger.blob import BlobKeys, SealedBlob, fresh, open_blob
 
 
-class Written(Struct, frozen=True):
-    """A stored blob: what an entry commits to, and the salt in it."""
+class Sealed(Struct, frozen=True):
+    """A blob to be stored, and the salt in it; its commitment is what an entry commits to."""
 
-    commitment: str
+    blob: SealedBlob
     salt: bytes
+
+    @property
+    def commitment(self) -> str:
+        """SHA-256(salt ‖ content)."""
+        return self.blob.commitment
 
 
 class Opened(Struct, frozen=True):
@@ -54,12 +60,20 @@ class Vault:
             known = self._tenants[tenant] = self._keys.tenant_key(wrapped)
         return known
 
-    async def write(self, conn: AsyncConnection, tenant: str, contents: Sequence[bytes]) -> list[Written]:
-        """Encrypt each content under a fresh key, salt and nonce, and store it; where each went, in order."""
-        tenant_key = await self.unlock(conn, tenant)
-        made = [fresh(content, tenant=tenant, tenant_key=tenant_key) for content in contents]
-        await ledger.store.put_blobs(conn, tenant, [blob for blob, _ in made])
-        return [Written(blob.commitment, salt) for blob, salt in made]
+    async def ready(self, engine: AsyncEngine, tenant: str) -> None:
+        """Make sure that `seal` can be called for this tenant."""
+        while tenant not in self._tenants:
+            async with transaction(engine, tenant) as conn:
+                await self.unlock(conn, tenant)
+
+    def seal(self, tenant: str, contents: Sequence[bytes]) -> list[Sealed]:
+        """Encrypt each content under a fresh key, salt and nonce, in order; the tenant MUST be `ready`."""
+        tenant_key = self._tenants[tenant]
+        return [Sealed(*fresh(content, tenant=tenant, tenant_key=tenant_key)) for content in contents]
+
+    def open(self, sealed: SealedBlob) -> Opened:
+        """Open a stored blob of a tenant that is `ready`."""
+        return Opened(*open_blob(sealed, self._tenants[sealed.tenant]))
 
     async def read(self, conn: AsyncConnection, tenant: str, commitment: str) -> Opened:
         """Open a blob; raises Refused `content_erased` where its key or row is gone."""

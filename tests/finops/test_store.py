@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -234,17 +235,21 @@ async def test_a_rolling_budget_forgets_old_captures_but_no_open_hold(conn: Asyn
     )
 
 
+async def applicable(conn: AsyncConnection, **names: Any) -> list[BudgetView]:
+    """What a job with these names touches."""
+    rows = await conn.exec_driver_sql(*store.applicable("demo", **names, at=AT))
+    return store.views(rows.mappings())
+
+
 async def test_the_budgets_that_apply_are_those_of_the_jobs_names(conn: AsyncConnection) -> None:
     """G7: tenant, project, cost centre, user and provider; no one else's."""
     scopes = ["tenant:demo", "project:p", "cost_center:CC", "user:u", "provider:aer"]
     for scope in [*scopes, "project:q", "user:p"]:
         await budget(conn, scope=scope)
     await budget(conn, period="total")
-    views: list[BudgetView] = await store.applicable(
-        conn, "demo", project="p", cost_center="CC", user="u", provider="aer", at=AT
-    )
+    views = await applicable(conn, project="p", cost_center="CC", user="u", provider="aer")
     assert sorted(view.scope for view in views) == sorted([*scopes, "project:p"])
-    alone = await store.applicable(conn, "demo", project="r", cost_center=None, user=None, provider=None, at=AT)
+    alone = await applicable(conn, project="r", cost_center=None, user=None, provider=None)
     assert [view.scope for view in alone] == ["tenant:demo"]
 
 

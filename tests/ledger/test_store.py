@@ -15,7 +15,7 @@ from ledger import export, store
 from ledger.blob import BlobKeys, fresh, open_blob
 from ledger.chain import Evidence
 from ledger.errors import EvidenceUnbound, LeafInvalid, NotInLog
-from tests.ledger.support import engine, pending, write
+from tests.ledger.support import engine, pending
 from tests.postgres import TestDatabase
 
 
@@ -52,7 +52,11 @@ async def test_an_ill_formed_item_writes_nothing_of_its_call(database: TestDatab
 async def test_nobody_writes_for_another_tenant(database: TestDatabase) -> None:
     """I7: row-level security, not our care, refuses it."""
     with pytest.raises(ProgrammingError, match="row-level security"):
-        await write(database, pending("demo"), pending("other"))
+        async with transaction(engine(database.app), "demo") as conn:
+            await store.append(conn, [(pending("other"), None)])
+    with pytest.raises(LeafInvalid, match="several tenants"):
+        async with transaction(engine(database.app), "demo") as conn:
+            await store.append(conn, [(pending("demo"), None), (pending("other"), None)])
 
 
 @pytest.mark.parametrize("table", ["inbox", "entry", "tile", "checkpoint", "signature", "token", "key", "blob"])
@@ -77,7 +81,7 @@ async def test_blobs_are_the_tenants_own(database: TestDatabase) -> None:
         wrapped = await store.tenant_key(conn, "demo")
         assert wrapped is not None
         blob, salt = fresh(b"content", tenant="demo", tenant_key=keys.tenant_key(wrapped))
-        await store.put_blobs(conn, "demo", [blob])
+        await store.append(conn, [(pending(), None)], [blob])
         found = await store.blob(conn, "demo", blob.commitment)
         assert found is not None
         assert open_blob(found, keys.tenant_key(wrapped)) == (salt, b"content")
@@ -86,7 +90,7 @@ async def test_blobs_are_the_tenants_own(database: TestDatabase) -> None:
         assert await store.tenant_key(conn, "demo") is None
     with pytest.raises(IntegrityError):
         async with transaction(engine(database.app), "demo") as conn:
-            await store.put_blobs(conn, "demo", [blob])
+            await store.append(conn, [(pending(), None)], [blob])
 
 
 async def test_an_empty_log_has_no_head_and_no_proofs(database: TestDatabase) -> None:

@@ -116,9 +116,7 @@ class Desk:
 
     async def row(self, job_id: str, tenant: str = "demo") -> Row:
         """The job's row as the API reads it."""
-        async with self.plane.transaction(tenant) as conn:
-            found = await store.find(conn, job_id)
-        assert found is not None
+        ((found,),) = await self.plane.read(tenant, store.find(job_id))
         return found
 
     async def state(self, job_id: str) -> str:

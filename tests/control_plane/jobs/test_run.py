@@ -12,8 +12,6 @@ from typing import Any, Literal
 import pytest
 from msgspec.structs import replace
 
-import finops.store
-import ledger.store
 from control_plane.errors import QcosError, Refused
 from control_plane.jobs import control, evidence, settle, store, transition
 from control_plane.jobs.live import Bell
@@ -168,10 +166,10 @@ async def test_settling_twice_is_refused_and_charges_once(desk: Desk, driver: Fa
     paid, before = await desk.money(), desk.counts()
     for job in (stale, dict(await desk.row(job_id))):
         with pytest.raises((MovedOn, QcosError, FinopsError)):
-            async with desk.plane.transaction("demo") as conn:
-                await settle.settle(
-                    desk.plane, conn, job, run.spec, run.claimed.submitted, settle.Failure("backend_failed", "again")
-                )
+            change = await settle.settle(
+                desk.plane, job, run.spec, run.claimed.submitted, settle.Failure("backend_failed", "again")
+            )
+            await transition.write(desk.plane, dict(job), change)
     assert await desk.money() == paid
     assert desk.counts() == before
     assert await finish(desk, job_id) == "COMPLETED"
@@ -371,12 +369,10 @@ async def test_a_worker_takes_jobs_as_they_come_and_survives_one_that_breaks_it(
 
 
 STEPS: dict[str, tuple[Any, str]] = {
-    "intended": (transition, "move"),
+    "intended": (store, "advance"),
     "handle kept": (store, "keep_handle"),
-    "settled: money": (finops.store, "settle"),
-    "settled: evidence": (ledger.store, "put_blobs"),
-    "settled: row": (store, "advance"),
-    "settled: entry": (ledger.store, "append"),
+    "settled: evidence": (evidence, "predicate"),
+    "settled: written": (settle, "settle"),
 }
 DRIVER_STEPS = ("compile", "submit", "submitted", "poll", "result")
 
@@ -392,7 +388,7 @@ async def test_a_worker_killed_at_any_step_leaves_a_job_that_ends_once(
         if step in STEPS:
             module, name = STEPS[step]
 
-            async def dies(*_: Any, **__: Any) -> Any:
+            def dies(*_: Any, **__: Any) -> Any:
                 raise Dead
 
             patched.setattr(module, name, dies)
@@ -410,6 +406,45 @@ async def test_a_worker_killed_at_any_step_leaves_a_job_that_ends_once(
     row = await desk.row(job_id)
     assert await desk.money() == (Decimal(0), row["cost_amount"])
     assert desk.kinds().count("job:outcome:completed") == 1
+
+
+@pytest.mark.parametrize("write", ["intended", "settled"])
+async def test_a_worker_killed_before_it_hears_of_its_write_leaves_a_job_that_ends_once(
+    desk: Desk, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch, write: str
+) -> None:
+    """I3: the write is durable, its answer is lost."""
+    job_id = await desk.admitted()
+    run = await desk.attempt(driver)
+    real, left = store.advance, iter(range(("intended", "settled").index(write)))
+
+    async def unheard(*given: Any) -> Any:
+        moved = await real(*given)
+        if next(left, None) is None:
+            raise Dead
+        return moved
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "advance", unheard)
+        with pytest.raises(Dead):
+            await run.advance()
+    for turn in range(4):
+        desk.lose_lease()
+        await desk.seal()
+        for claimed in await desk.claim(f"w{turn}"):
+            await Run(desk.plane, {"fake": driver}, claimed).advance()
+    assert await finish(desk, job_id) == "COMPLETED"
+    assert desk.kinds().count("job:outcome:completed") == 1
+
+
+async def test_a_write_sent_again_answers_as_it_did_and_writes_once(desk: Desk, driver: FakeDriver) -> None:
+    """N10: a connection that broke in the middle is no reason to lose or double a move."""
+    await desk.admitted()
+    run = await desk.attempt(driver)
+    change = transition.move(run.job, ("SEALING",), "job:test", desk.plane.now())
+    assert await store.advance(desk.plane.engine, "demo", change) == "moved"
+    before = desk.counts()
+    assert await store.advance(desk.plane.engine, "demo", change) == "moved"
+    assert desk.counts() == before
 
 
 async def test_a_worker_that_dies_once_the_outcome_is_durable_loses_nothing(desk: Desk, driver: FakeDriver) -> None:

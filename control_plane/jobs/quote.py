@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a submission is judged on: price, budgets, usage and backends as of one moment, and the policy input of them.
+
+Enters a principal and a parsed spec; leaves a `Snapshot`, read in one round trip. The decision judges this snapshot;
+the hold, placed later, is the authority. Nothing is written here.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+import finops.store
+from control_plane import telemetry
+from control_plane.auth.principal import Principal
+from control_plane.context import Plane
+from control_plane.jobs import store
+from control_plane.jobs.routing import Candidate, eligible
+from control_plane.jobs.spec import BackendConstraints, Circuit, JobSpec
+from finops.budget import BudgetView
+from finops.errors import FinopsError
+from finops.rates import RateCard, upper_bound
+from ledger.canonical import timestamp
+
+NO_CONSTRAINTS = BackendConstraints()
+
+
+class Asked(Struct, frozen=True):
+    """A submission as it came in: who asks for what, and when."""
+
+    principal: Principal
+    spec: JobSpec
+    circuit: Circuit
+    qubits: int
+    at: dt.datetime
+
+
+class Snapshot(Struct, frozen=True):
+    """What price and policy are judged on; `bound` is what the idempotency key is bound to already."""
+
+    card: RateCard
+    budgets: tuple[BudgetView, ...]
+    document: dict[str, Any]
+    price: Decimal
+    bound: Mapping[str, Any] | None
+
+
+@telemetry.traced("job.price")
+async def look(plane: Plane, asked: Asked, key: str | None) -> Snapshot:
+    """The snapshot; raises UnknownPrice where no rate card is in force."""
+    principal, spec = asked.principal, asked.spec
+    constraints, governance = spec.execution.backend_constraints, spec.governance
+    rows = await plane.known.backends(plane.engine)
+    card = await plane.known.current_card(plane.engine, principal.tenant, asked.at)
+    candidates = priced(rows, card, spec.executions, plane.settings.job_deadline_s)
+    # Policy sees every backend that could take the work, so that a denial can name what would pass; price and budgets
+    # are those of the backends that the spec's constraints leave.
+    offered = eligible(candidates, NO_CONSTRAINTS, asked.circuit.format, 0)
+    left = eligible(candidates, constraints, asked.circuit.format, asked.qubits) or offered
+    providers = {candidate.provider for candidate in left}
+    bound, usage, budgets = await plane.read(
+        principal.tenant,
+        store.known_key(principal.subject, key),
+        store.usage(team=principal.team, project=governance.project, at=asked.at),
+        finops.store.applicable(
+            principal.tenant,
+            project=governance.project,
+            cost_center=governance.cost_center,
+            user=principal.name,
+            # Of several, which one is paid is known at routing; a hold in each would charge all of them.
+            provider=providers.pop() if len(providers) == 1 else None,
+            at=asked.at,
+        ),
+    )
+    views = finops.store.views(budgets)
+    price = max((candidate.price for candidate in left if candidate.price is not None), default=Decimal(0))
+    document = _document(asked) | {
+        "price": _price(price, card.currency) if offered else None,
+        "budgets": [_budget(budget) for budget in views],
+        "usage": msgspec.to_builtins(store.used(usage[0])),
+        "limits": plane.pdp.engine.policies.limits(governance.project, principal.team, principal.department),
+        "backends": [_backend(candidate) for candidate in offered],
+    }
+    return Snapshot(card, tuple(views), document, price, bound[0] if bound else None)
+
+
+def priced(rows: Sequence[Any], card: RateCard, executions: int, deadline_s: float) -> tuple[Candidate, ...]:
+    """The registry's rows as candidates, each with its upper-bound price; None where the card has no price."""
+    return tuple(_candidate(row, card, executions, deadline_s) for row in rows)
+
+
+def _candidate(row: Any, card: RateCard, executions: int, deadline_s: float) -> Candidate:
+    try:
+        price = upper_bound(card, row["provider"], row["id"], executions, deadline_s).amount
+    except FinopsError:
+        price = None
+    return Candidate(
+        id=row["id"],
+        provider=row["provider"],
+        qubits=row["qubits"],
+        formats=tuple(row["formats"]),
+        state=row["state"] if row["fresh"] else "offline",
+        reason=row["reason"] if row["fresh"] else "no worker has reported it lately",
+        region=row["region"],
+        compliance_zone=row["compliance_zone"],
+        sovereign=row["sovereign"],
+        price=price,
+        currency=card.currency,
+    )
+
+
+def micros(amount: Decimal) -> int:
+    """Integer micro-units, rounded up: what policy compares."""
+    return int((amount * 1_000_000).to_integral_value(rounding="ROUND_CEILING"))
+
+
+def _document(asked: Asked) -> dict[str, Any]:
+    principal, spec = asked.principal, asked.spec
+    constraints, governance = spec.execution.backend_constraints, spec.governance
+    return {
+        "action": "job:submit",
+        "principal": {
+            "subject": principal.subject,
+            "name": principal.name,
+            "domain": principal.domain,
+            "tenant": principal.tenant,
+            "roles": list(principal.roles_in(governance.project)),
+            "team": principal.team,
+            "department": principal.department,
+            "kind": principal.kind,
+        },
+        "job": {
+            "project": governance.project,
+            "cost_center": governance.cost_center,
+            "classification": governance.classification,
+            "purpose": governance.purpose,
+            "justification": governance.justification,
+            "format": asked.circuit.format,
+            "shots": spec.shots,
+            "executions": spec.executions,
+            "qubits": max(asked.qubits, constraints.min_qubits or 0),
+            "max_depth": constraints.max_depth,
+            "evidence_level": spec.evidence_requirements.level,
+            "retention_days": spec.evidence_requirements.retention_days,
+            "allowed_providers": list(constraints.allowed_providers) if constraints.allowed_providers else None,
+            "backend": constraints.backend,
+        },
+        "time": {"now": timestamp(asked.at), "date": f"{asked.at:%Y-%m-%d}"},
+    }
+
+
+def _price(amount: Decimal, currency: str) -> dict[str, Any]:
+    return {
+        "amount": format(amount, "f"),
+        "currency": currency,
+        "micros": micros(amount),
+    }
+
+
+def _budget(view: BudgetView) -> dict[str, Any]:
+    return {
+        "scope": view.scope,
+        "period": view.period,
+        "limit": format(view.limit, "f"),
+        "held": format(view.held, "f"),
+        "captured": format(view.captured, "f"),
+        "available": format(view.available, "f"),
+        "currency": view.currency,
+        "available_micros": -micros(-view.available),
+    }
+
+
+def _backend(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "id": candidate.id,
+        "provider": candidate.provider,
+        "qubits": candidate.qubits,
+        "region": candidate.region,
+        "compliance_zone": candidate.compliance_zone,
+        "sovereign": candidate.sovereign,
+        "price_micros": micros(candidate.price or Decimal(0)),
+    }
