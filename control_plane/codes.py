@@ -303,6 +303,30 @@ CODES: dict[str, Meaning] = {
         "The database is behind the head kept outside it.",
         "Restore the database; never delete the head file.",
     ),
+    "clock_stepped_back": Meaning(
+        503,
+        "The clock was set back",
+        "The plane's clock lies before what it has sealed, so nothing is sealed or admitted.",
+        "Wait until the clock has caught up, or mend it; see docs/operations.md.",
+    ),
+    "clock_skewed": Meaning(
+        503,
+        "The clocks differ",
+        "This process's clock and the database's differ by more than is tolerated, so nothing is admitted.",
+        "Have both machines' clocks synchronised.",
+    ),
+    "head_unwritable": Meaning(
+        503,
+        "The log's head can't be kept",
+        "The file that keeps the log's head outside the database can't be written, so nothing is sealed or admitted.",
+        "Free space, or mend the folder's mode.",
+    ),
+    "storage_full": Meaning(
+        503,
+        "The database's disk is full",
+        "The database has no space left; nothing was stored.",
+        "Free space; the plane goes on by itself.",
+    ),
     "not_durable": Meaning(
         503,
         "Writes aren't durable",

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple, cast, get_args
 
 from msgspec import Struct
@@ -31,6 +32,7 @@ from ledger.chain import (
     parse_pending,
     place,
 )
+from ledger.checkpoint import note_hash
 from ledger.errors import EvidenceUnbound, LeafInvalid, LedgerError
 from ledger.predicate import Profile, Scope, parse_statement
 
@@ -77,10 +79,16 @@ class Placed(Struct, frozen=True):
 class LogState:
     """The log's right edge, its newest checkpoint, and where each tenant's chain stands."""
 
-    def __init__(self, edge: merkle.Edge, note_hash: str | None) -> None:
+    def __init__(self, edge: merkle.Edge, hash_of_note: str | None) -> None:
         self.edge = edge
-        self.note_hash = note_hash
+        self.note_hash = hash_of_note
+        self.note: bytes | None = None
+        self.sealed_at: datetime | None = None  # the clock that sealed it; None for what older versions sealed
         self.tenants: dict[str, tuple[int, str | None]] = {}  # tenant -> next tenant_index, tenant_prev
+
+    def follow(self, note: bytes, sealed_at: datetime | None) -> None:
+        """Another checkpoint is the newest now."""
+        self.note, self.note_hash, self.sealed_at = note, note_hash(note), sealed_at
 
     @property
     def size(self) -> int:

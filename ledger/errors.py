@@ -15,12 +15,17 @@ LedgerError                      ledger_error
 ├── NotInLog                     not_in_log            an index, size or tile that the log does not have
 ├── LedgerRollback               ledger_rollback       the database is behind, or beside, the head kept outside it
 ├── NotDurable                   not_durable           the database may lose commits that it acknowledged
+├── ClockSteppedBack             clock_stepped_back    the sealer's clock lies before what it has sealed
+├── HeadUnwritable               head_unwritable       the head outside the database can't be kept
 └── UsageError                   unusable_input        input that a verifier cannot judge at all
 
 A proof or signature that fails is the broken case and raises; verifiers return None, never True.
 """
 
 from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
 
 
 class LedgerError(Exception):
@@ -120,6 +125,29 @@ class NotDurable(LedgerError):
         super().__init__(f"PostgreSQL runs with {setting} = {value}; the ledger needs it on")
         self.setting = setting
         self.value = value
+
+
+class ClockSteppedBack(LedgerError):
+    """The clock of a sealer lies before the time of the newest checkpoint, by more than is tolerated."""
+
+    code = "clock_stepped_back"
+
+    def __init__(self, *, clock: datetime, sealed_at: datetime) -> None:
+        behind_s = (sealed_at - clock).total_seconds()
+        super().__init__(f"the clock lies {behind_s:.1f} s before the newest checkpoint, sealed {sealed_at:%FT%TZ}")
+        self.clock = clock
+        self.sealed_at = sealed_at
+
+
+class HeadUnwritable(LedgerError):
+    """The file outside the database that keeps the log's head can't be written: a rollback would go unseen."""
+
+    code = "head_unwritable"
+
+    def __init__(self, path: Path, cause: Exception) -> None:
+        said = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
+        super().__init__(f"{path} can't be written: {said}")
+        self.path = path
 
 
 class UsageError(LedgerError):

@@ -3,18 +3,25 @@
 
 It is what a restored or rolled-back database is compared with. Replaced whole (write, fsync, rename, fsync of
 the folder), by a thread and at most 20 times a second: it trails the commit a little and never holds the log
-up. A note that was superseded meanwhile is skipped. It MUST only ever receive notes whose commit is certain.
+up. A note that was superseded meanwhile is skipped. It MUST only ever receive notes whose commit is certain, and
+it never goes back: a sealer that stood still and wakes up finds the head of the one that took over. While it can't be
+written, `HeadKeeper.fault` says why, and whoever seals MUST stop: what is sealed meanwhile could be taken back unseen.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
 from pathlib import Path
 
+from ledger import checkpoint
+from ledger.errors import HeadUnwritable, LedgerError
 from ledger.keys import sync_folder
 
 PAUSE_S = 0.05  # between two writes: each costs two fsyncs, on the disk that commits may wait for
+AGAIN_S = 0.5  # before a head that can't be written is tried again
 
 
 def read_head(path: Path) -> bytes | None:
@@ -26,15 +33,26 @@ def read_head(path: Path) -> bytes | None:
 
 
 def write_head(path: Path, note: bytes) -> None:
-    """Replace the kept note, durably."""
+    """Replace the kept note, durably, unless the kept one is of the same log and no smaller."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    with part.open("wb") as file:
-        file.write(note)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    sync_folder(path.parent)
+    with path.with_name(f".{path.name}.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _grows(read_head(path), note):
+            return
+        part = path.with_name(f".{path.name}.{os.getpid()}")
+        with part.open("wb") as file:
+            file.write(note)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+        sync_folder(path.parent)
+
+
+def _grows(kept: bytes | None, note: bytes) -> bool:
+    if kept is None:
+        return True
+    was, will = checkpoint.parse(kept), checkpoint.parse(note)
+    return was.origin != will.origin or was.size < will.size
 
 
 class HeadKeeper:
@@ -44,6 +62,7 @@ class HeadKeeper:
         self._path = path
         self._newest: bytes | None = None
         self._wanted = asyncio.Event()
+        self.fault: HeadUnwritable | None = None
 
     def keep(self, note: bytes) -> None:
         """Ask for this note to be kept instead of earlier ones; returns at once."""
@@ -56,9 +75,19 @@ class HeadKeeper:
             while True:
                 await self._wanted.wait()
                 self._wanted.clear()
-                if (note := self._newest) is not None:
-                    await asyncio.to_thread(write_head, self._path, note)
+                try:
+                    await asyncio.to_thread(self._write)
+                except (OSError, LedgerError) as error:
+                    self.fault = HeadUnwritable(self._path, error)
+                    self._wanted.set()
+                    await asyncio.sleep(AGAIN_S)
+                else:
+                    self.fault = None
                     await asyncio.sleep(PAUSE_S)
         finally:
-            if self._newest is not None:
-                write_head(self._path, self._newest)
+            with contextlib.suppress(OSError, LedgerError):
+                self._write()
+
+    def _write(self) -> None:
+        if self._newest is not None:
+            write_head(self._path, self._newest)

@@ -5,11 +5,13 @@ One transaction a batch: (1) take the transaction's advisory lock and look at th
 inbox rows in their order; (3) place and hash them; (4) write entries, tiles and signatures while the
 checkpoint is being signed; (5) write the checkpoint, notify, commit; (6) only then let the checkpoint out
 (head file, stamps).
-The fence is the primary keys on index and size, with that lock; the session lock only
-says who need not stand by. After any error the connection is dropped and the log's state read again, after
-the lock: so an unclear commit is re-read and never signed anew. No cursor over inbox ids: they become visible
-out of order. A sealer whose database is behind the head file, or may lose commits, refuses (LedgerRollback,
-NotDurable). Time-stamps are fetched outside every transaction (`_stamp`), for ever, while sealing goes on.
+Before each batch the leader's clock and head file are looked at: while either is at fault nothing is sealed, and
+an alarm stands (`ledger.alarm`) until it goes on. The fence is the primary keys on index and size, with that lock;
+the session lock only says who need not stand by. After any error the connection is dropped and the log's state
+read again, after the lock: so an unclear commit is re-read and never signed anew. No cursor over inbox ids: they
+become visible out of order. A sealer whose database is behind the head file, or may lose commits, refuses
+(LedgerRollback, NotDurable). Time-stamps are fetched outside every transaction (`_stamp`), for ever, while sealing
+goes on.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ import psycopg
 from msgspec import Struct
 from psycopg.rows import TupleRow
 
-from ledger import checkpoint, merkle
+from ledger import alarm, checkpoint, merkle
+from ledger.alarm import TOLERANCE_S, Alarm
 from ledger.batch import Alarms, Item, Known, Laid, LogState, Plane, Row, arrange, lay
 from ledger.canonical import sha256, timestamp
 from ledger.chain import PLANE, leaf_hash_text
@@ -54,6 +57,9 @@ STAMP_ROWS = 256
 STAMP_ROWS_OUTSIDE = 16  # so few that a slow authority answers them all in the time that it has
 STAMP_CHECKPOINT_S = 60.0  # how often a checkpoint is stamped that no evidence rests on
 RETRY_S = (0.2, 5.0)
+STUCK_S = 10.0  # a server that says nothing for so long is away, whatever its connection says
+STUCK_STAMP_S = 60.0  # beyond what each authority may take for a round
+AWAY = (psycopg.Error, TimeoutError)
 
 NOTIFY_BYTES = 7_000  # below PostgreSQL's 8,000; a listener looks by itself where more was to say
 
@@ -80,7 +86,14 @@ class Watching(Protocol):
         """Tokens over these imprints have been stored."""
 
     def failed(self, what: str, error: Exception) -> None:
-        """`database` or `timestamps`: something is tried again."""
+        """`database` or `timestamps`: something is tried again. `sealing`: it has stopped, see `ledger.alarm`."""
+
+
+class Clock(Protocol):
+    """Tells the time; the system's where none is given."""
+
+    def __call__(self) -> datetime:
+        """The time, aware UTC."""
 
 
 class SealerConfig(Struct, frozen=True, kw_only=True):
@@ -93,9 +106,15 @@ class SealerConfig(Struct, frozen=True, kw_only=True):
     plane: Plane
     authorities: tuple[Authority, ...] = ()
     watching: Watching | None = None
+    clock: Clock | None = None
     busy_poll_s: float = 0.002
     idle_poll_s: float = 0.05
     takeover_s: float = 3.0
+    clock_tolerance_s: float = TOLERANCE_S
+
+    def now(self) -> datetime:
+        """What the sealer's clock says."""
+        return self.clock() if self.clock is not None else datetime.now(UTC)
 
 
 async def run(config: SealerConfig, stop: asyncio.Event, ready: Callable[[], None] = lambda: None) -> None:
@@ -111,19 +130,40 @@ async def run(config: SealerConfig, stop: asyncio.Event, ready: Callable[[], Non
         began = time.monotonic()
         try:
             async with await _connect(config.conninfo) as conn:
-                await check_durable(conn)
-                await _check_head(conn, config.head)
-                if not await _claim(conn):
-                    ready()
-                    await _stand_by(conn, config, stop)
-                if not stop.is_set():
-                    await _lead(conn, config, keys, stop, ready)
-        except psycopg.Error as error:
+                try:
+                    await _serve(conn, config, keys, stop, ready)
+                except LedgerError as error:
+                    await _refuse(conn, error)
+                    raise
+        except AWAY as error:
             wait_s = RETRY_S[0] if time.monotonic() - began > RETRY_S[1] else min(wait_s * 2, RETRY_S[1])
             log.warning("sealer: database: %s; again in %.1f s", _said(error), wait_s)
             if config.watching is not None:
                 config.watching.failed("database", error)
             await _pause(stop, wait_s)
+
+
+async def _serve(
+    conn: Connection, config: SealerConfig, keys: SealerKeys, stop: asyncio.Event, ready: Callable[[], None]
+) -> None:
+    async with asyncio.timeout(STUCK_S):
+        await check_durable(conn)
+        await _check_head(conn, config.head)
+        leads = await _claim(conn)
+    if not leads:
+        ready()
+        await _stand_by(conn, config, stop)
+    if not stop.is_set():
+        await _lead(conn, config, keys, stop, ready)
+
+
+async def _refuse(conn: Connection, error: LedgerError) -> None:
+    """The database can't be sealed in: an alarm stands, unless another sealer leads and so may seal."""
+    log.error("sealer: %s: %s", error.code, error)
+    async with asyncio.timeout(STUCK_S):
+        await conn.execute("ROLLBACK")
+        if await _claim(conn):
+            await alarm.sound(conn, error)
 
 
 async def check_durable(conn: Connection) -> None:
@@ -158,16 +198,17 @@ async def _stand_by(conn: Connection, config: SealerConfig, stop: asyncio.Event)
     """Return once this session leads: its leader is gone, or was ended because it left rows unsealed."""
     head, since = -1, time.monotonic()
     log.info("sealer: standing by")
-    while not await _claim(conn):
-        if stop.is_set():
-            return
-        now_head = await _one(conn, "SELECT coalesce(max(size), 0) FROM ledger.checkpoint")
-        if now_head != head or not await _one(conn, "SELECT EXISTS (SELECT 1 FROM ledger.inbox)"):
-            head, since = now_head, time.monotonic()
-        elif time.monotonic() - since >= config.takeover_s:
-            ended = await end_holders(conn)
-            log.warning("sealer: no checkpoint for %.0f s, ended %d sessions", config.takeover_s, ended)
-            since = time.monotonic()
+    while not stop.is_set():
+        async with asyncio.timeout(STUCK_S):
+            if await _claim(conn):
+                return
+            now_head = await _one(conn, _HEAD)
+            if now_head != head or not await _one(conn, _WAITING):
+                head, since = now_head, time.monotonic()
+            elif time.monotonic() - since >= config.takeover_s:
+                ended = await end_holders(conn)
+                log.warning("sealer: no checkpoint for %.0f s, ended %d sessions", config.takeover_s, ended)
+                since = time.monotonic()
         await _pause(stop, config.idle_poll_s * 4)
 
 
@@ -222,6 +263,8 @@ class _Leader:
         self._due = due
         self._pool = pool
         self._state = LogState(merkle.Edge(), None)
+        self._alarm: Alarm | None = None
+        self._told: Alarm | None = None  # an alarm that is over, and that no entry tells of yet
         self._unclear = False
         self._stamped_at = float("-inf")
         self._refused_since: float | None = None
@@ -231,46 +274,90 @@ class _Leader:
     async def start(self, stop: asyncio.Event) -> None:
         """Read the log's state; publish our keys that it does not know yet with the first batch."""
         self._state = await load_state(self._conn)
-        new = await _new_keys(self._conn, published(self._keys), datetime.now(UTC))
-        while new and not await self.batch(new):
+        if self._state.note is not None:
+            self._keeper.keep(self._state.note)
+        self._alarm = await alarm.current(self._conn)
+        new = await _new_keys(self._conn, published(self._keys), self._config.now())
+        while new and not stop.is_set() and (await self._held_up(stop) or not await self.batch(new)):
             await _pause(stop, self._config.idle_poll_s)
 
     async def loop(self, stop: asyncio.Event) -> None:
         """Seal what comes until stopped, then what was durable by then: its writers have ended before."""
         busy_until = 0.0
         while not stop.is_set():
+            if await self._held_up(stop):
+                continue
             if await self.batch():
                 busy_until = time.monotonic() + BUSY_S
                 continue
             busy = time.monotonic() < busy_until
             await asyncio.sleep(self._config.busy_poll_s if busy else self._config.idle_poll_s)
-            while not stop.is_set() and not await _one(self._conn, _WAITING):
+            while not (stop.is_set() or self._fault() or await self._waiting()):
                 busy = time.monotonic() < busy_until
                 await asyncio.sleep(self._config.busy_poll_s if busy else self._config.idle_poll_s)
         until = time.monotonic() + FINISH_S
-        while time.monotonic() < until and await self.batch():
+        while time.monotonic() < until and not self._fault() and await self.batch():
             pass
+
+    def _fault(self) -> LedgerError | None:
+        """Why nothing may be sealed now."""
+        config = self._config
+        return self._keeper.fault or alarm.check_clock(self._state.sealed_at, config.now(), config.clock_tolerance_s)
+
+    async def _held_up(self, stop: asyncio.Event) -> bool:
+        """Whether nothing may be sealed now; says so once, and once more when that is over."""
+        fault = self._fault()
+        if fault is None and self._alarm is None:
+            return False
+        async with asyncio.timeout(STUCK_S):
+            if fault is None:
+                await alarm.end(self._conn)
+                log.warning("sealer: sealing goes on")
+                self._alarm, self._told = None, self._alarm
+                return False
+            if self._alarm is None or self._alarm.code != fault.code:
+                await alarm.sound(self._conn, fault)
+                self._alarm = await alarm.current(self._conn)
+                log.error("sealer: nothing is sealed: %s: %s", fault.code, fault)
+                if self._config.watching is not None:
+                    self._config.watching.failed("sealing", fault)
+            # Whether this session still leads is seen by asking; a leader that was ended must not wait for ever.
+            await _one(self._conn, _WAITING)
+        await _pause(stop, self._config.idle_poll_s)
+        return True
+
+    async def _waiting(self) -> bool:
+        async with asyncio.timeout(STUCK_S):
+            return bool(await _one(self._conn, _WAITING))
 
     async def batch(self, new_keys: Sequence[_NewKey] = ()) -> int:
         """Seal one batch; how many entries it had. Any error leaves the state to be read again."""
+        async with asyncio.timeout(STUCK_S):
+            return await self._batch(new_keys)
+
+    async def _batch(self, new_keys: Sequence[_NewKey]) -> int:
         rows = await self._take()
         if rows is None or not (rows or new_keys):
             await self._conn.execute("ROLLBACK")
             return 0
-        began_ns, now = time.time_ns(), datetime.now(UTC)
+        if (now := await self._clock()) is None:
+            return 0
+        began_ns = time.time_ns()
         alarms = Alarms(lambda: str(uuid.uuid4()), timestamp(now))
-        items = [alarms.entry(PLANE, "ledger:key:created", key.body()) for key in new_keys]
-        items += arrange(rows, self._config.plane, alarms)
+        own = [alarms.entry(PLANE, "ledger:key:created", key.body()) for key in new_keys]
+        if self._told is not None:
+            own.append(alarms.entry(PLANE, alarm.STOPPED, self._told.body(now)))
+        items = own + arrange(rows, self._config.plane, alarms)
         if self._repeats:
             known = await self._known(items)
-            items = items[: len(new_keys)] + arrange(rows, self._config.plane, alarms, known)
+            items = own + arrange(rows, self._config.plane, alarms, known)
         if not items:  # every row was a repetition
             await self._conn.execute("COMMIT")
             return len(rows)
         await self._learn_chains(items)
         laid = lay(items, self._state)
         try:
-            note, signed = await self._write(laid, new_keys)
+            note, signed = await self._write(laid, new_keys, now)
         except psycopg.errors.UniqueViolation:
             # An id that the log has (a writer that tried twice), or another sealer without the lock: look, then again.
             if self._repeats:
@@ -280,7 +367,8 @@ class _Leader:
             return 0
         self._repeats = False
         self._state.edge, self._state.tenants = laid.edge, laid.tenants
-        self._state.note_hash = checkpoint.note_hash(note)
+        self._state.follow(note, now)
+        self._told = None
         self._keeper.keep(note)
         if self._config.watching is not None:
             self._config.watching.sealed(rows, laid, signed, began_ns)
@@ -299,9 +387,19 @@ class _Leader:
             await self._another_writes()
             return None
         self._refused_since = None
+        if size < self._state.size:  # what this session has committed is gone
+            raise LedgerRollback(kept_size=self._state.size, stored_size=size, reason="its newest entries are gone")
         if size != self._state.size:  # another sealer was here; its lock is free now, so its commit is decided
             self._state = await load_state(self._conn)
         return sorted(Row(*row) for row in await taken.fetchall())
+
+    async def _clock(self) -> datetime | None:
+        """The time of this batch; None, and nothing begun, where another's checkpoint lies after it."""
+        now = self._config.now()
+        if alarm.check_clock(self._state.sealed_at, now, self._config.clock_tolerance_s) is None:
+            return now
+        await self._conn.execute("ROLLBACK")
+        return None
 
     async def _another_writes(self) -> None:
         now = time.monotonic()
@@ -330,7 +428,7 @@ class _Leader:
             bundles=frozenset(row[0] for row in await signed.fetchall()),
         )
 
-    async def _write(self, laid: Laid, new_keys: Sequence[_NewKey]) -> tuple[bytes, list[Signed]]:
+    async def _write(self, laid: Laid, new_keys: Sequence[_NewKey], now: datetime) -> tuple[bytes, list[Signed]]:
         """Write and commit the batch; its note, which nobody has seen before, and what it signed."""
         loop = asyncio.get_running_loop()
         signing = loop.run_in_executor(self._pool, self._sign_head, laid.size, laid.root)
@@ -343,7 +441,7 @@ class _Leader:
         note = await signing
         stamps = self._stamps(signed, note)
         async with self._conn.pipeline():
-            await self._conn.execute(_CHECKPOINT, (laid.size, laid.root, note), binary=True)
+            await self._conn.execute(_CHECKPOINT, (laid.size, laid.root, note, now), binary=True)
             await self._insert(_STAMP, stamps)
             await self._conn.execute(_NOTIFY, (_told(laid),))
             await self._conn.execute("COMMIT")
@@ -399,7 +497,7 @@ async def load_state(conn: Connection) -> LogState:
     row = await (await conn.execute(_NEWEST)).fetchone()
     if row is None:
         return LogState(merkle.Edge(), None)
-    size, root, note = row
+    size, root, note, sealed_at = row
     wanted = merkle.tiles_of_edge(size)
     cursor = await conn.cursor(binary=True).execute(
         _TILES, ([level for level, _ in wanted], [index for _, index in wanted])
@@ -408,7 +506,9 @@ async def load_state(conn: Connection) -> LogState:
     edge = merkle.read_edge(size, merkle.tile_reader(lambda level, index: tiles.get((level, index), b"")))
     if edge.root() != root or checkpoint.parse(note).root != root:
         raise LedgerRollback(kept_size=size, stored_size=size, reason="the stored tiles do not give its root")
-    return LogState(edge, checkpoint.note_hash(note))
+    state = LogState(edge, None)
+    state.follow(note, sealed_at)
+    return state
 
 
 async def _new_keys(conn: Connection, ours: Sequence[Published], now: datetime) -> list[_NewKey]:
@@ -434,12 +534,13 @@ async def _stamp(config: SealerConfig, due: asyncio.Event) -> None:
                 await conn.execute(_DUE, ([authority.operator for authority in config.authorities],))
                 while True:
                     due.clear()
-                    left = sum([await _stamp_round(conn, one, config.watching) for one in config.authorities])
+                    async with asyncio.timeout(STUCK_STAMP_S):
+                        left = sum([await _stamp_round(conn, one, config.watching) for one in config.authorities])
                     wait_s = RETRY_S[0]
                     if not left:
                         with contextlib.suppress(TimeoutError):
                             await asyncio.wait_for(due.wait(), STAMP_CHECKPOINT_S)
-        except (psycopg.Error, LedgerError) as error:
+        except (*AWAY, LedgerError) as error:
             wait_s = min(wait_s * 2, RETRY_S[1])
             log.warning("sealer: time-stamps wait: %s; again in %.1f s", _said(error), wait_s)
             if config.watching is not None:
@@ -514,7 +615,7 @@ def _said(error: Exception) -> str:
 
 _WAITING = "SELECT 1 FROM ledger.inbox LIMIT 1"
 _HEAD = "SELECT coalesce(max(size), 0) FROM ledger.checkpoint"
-_NEWEST = "SELECT size, root, note FROM ledger.checkpoint ORDER BY size DESC LIMIT 1"
+_NEWEST = "SELECT size, root, note, sealed_at FROM ledger.checkpoint ORDER BY size DESC LIMIT 1"
 # A setting of the transaction, so that the statement that takes rows can ask for it in the same round trip.
 _LOCK = "SELECT set_config('qcos.sealing', pg_try_advisory_xact_lock(%s, %s)::text, true)"
 _TAKE = """
@@ -544,7 +645,7 @@ _SIGNATURE = """
         (bundle_id, tenant, entry_id, "index", level, pae_mu, mldsa65, pae_sha256, p256)
     SELECT * FROM unnest(%t::uuid[], %t::text[], %t::uuid[], %b::bigint[], %t::text[],
                          %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[])"""
-_CHECKPOINT = "INSERT INTO ledger.checkpoint (size, root, note) VALUES (%s, %b, %b)"
+_CHECKPOINT = "INSERT INTO ledger.checkpoint (size, root, note, sealed_at) VALUES (%s, %b, %b, %t)"
 _STAMP = "INSERT INTO ledger.unstamped (imprint, operator) SELECT * FROM unnest(%b::bytea[], %t::text[])"
 _NOTIFY = "SELECT pg_notify('qcos_sealed', %s)"
 _AWAITED = "SELECT imprint FROM ledger.unstamped WHERE operator = %s ORDER BY since LIMIT %s"
