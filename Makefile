@@ -1,6 +1,6 @@
 # The project's commands. Needs Linux, make and Python 3.11 or newer; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all faults soak bench bench-quick bench-keep bench-governed bench-memory check format generate tools skipped
+.PHONY: help setup demo test test-all faults fuzz-http soak bench bench-quick bench-keep bench-governed bench-memory check format generate tools skipped
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -61,6 +61,9 @@ test-all: $(VENV)/dev.stamp ## all tests, every tool required: what would be ski
 
 faults: $(VENV)/dev.stamp ## kill each part of a running plane, then verify ledger and budgets
 	@$(PY) -m pytest -q -m faults
+
+fuzz-http: $(VENV)/dev.stamp ## the OpenAPI document against a plane, by schemathesis, two minutes a role
+	@QCOS_FUZZ_S=$${QCOS_FUZZ_S:-120} $(PY) -m pytest -q -n 2 tests/e2e/test_document.py
 
 soak: $(VENV)/dev.stamp ## a thousand jobs from ten users under a budget for half of them
 	@$(PY) -m tests.soak

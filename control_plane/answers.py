@@ -11,6 +11,8 @@ import msgspec
 import psycopg
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
+from litestar.response.base import ASGIResponse
+from litestar.types import ASGIApp, Receive, Scope, Send
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -18,6 +20,23 @@ from control_plane.errors import Refused, code_of, problem
 
 log = logging.getLogger("qcos.api")
 PROBLEM = "application/problem+json"
+
+
+def methods_told(app: ASGIApp) -> ASGIApp:
+    """ASGI middleware: OPTIONS names every method of the address.
+
+    Litestar's own answer is made with the address's first handler and leaves out those that joined it later.
+    """
+
+    async def enter(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("method") != "OPTIONS":
+            await app(scope, receive, send)
+            return
+        known = (route for route in scope["litestar_app"].routes if route.path == scope["path_template"])
+        allow = ", ".join(sorted({str(method) for route in known for method in getattr(route, "methods", ())}))
+        await ASGIResponse(status_code=204, headers={"Allow": allow})(scope, receive, send)
+
+    return enter
 
 
 def answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:

@@ -13,12 +13,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import msgspec
 from litestar import Litestar, Request, Response, Router, get
 from litestar.di import Provide
 from litestar.openapi.config import OpenAPIConfig
 
-from control_plane.answers import answer
+from control_plane.answers import answer, methods_told
 from control_plane.api import budgets as budget_routes
 from control_plane.api import issuer as issuer_routes
 from control_plane.api import jobs as job_routes
@@ -32,8 +31,8 @@ from control_plane.context import Plane, open_plane
 from control_plane.db import Database
 from control_plane.door import Door
 from control_plane.environment import qcos_version
-from control_plane.jobs import spec
 from control_plane.jobs.live import Live
+from control_plane.openapi import document_of
 from control_plane.settings import Settings
 
 PREFIX = "/api/v1"
@@ -85,7 +84,7 @@ def assemble(settings: Settings, door: Any, parts: dict[str, Any], lifespan: lis
         route_handlers=routes,
         dependencies=dependencies,
         guards=[guard],
-        middleware=[door.middleware] if door is not None else [],
+        middleware=[door.middleware, methods_told] if door is not None else [],
         exception_handlers={Exception: answer},
         request_max_body_size=settings.max_body_bytes,
         # Litestar mounts its own pages beside the document; they are as public as it is, and out of the schema.
@@ -136,19 +135,6 @@ def running(plane: Plane, live: Live, door: Door) -> Any:
 async def openapi_document(request: Request[Any, Any, Any]) -> Response[bytes]:
     """The same bytes as docs/openapi.json."""
     return Response(document_of(request.app), media_type="application/json")
-
-
-def document_of(app: Litestar) -> bytes:
-    """The OpenAPI document, with the job spec's schemas made from the structs."""
-    document = app.openapi_schema.to_schema()
-    schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    (_,), components = msgspec.json.schema_components([spec.JobSpec], ref_template="#/components/schemas/{name}")
-    schemas.update(components)
-    document["components"]["securitySchemes"] = {
-        "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "RFC 9068"}
-    }
-    document["security"] = [{"bearer": []}]
-    return msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=1) + b"\n"
 
 
 def openapi() -> bytes:

@@ -4,32 +4,41 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response, get, put
 from litestar.di import NamedDependency
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 import finops.store
 import ledger.store
+from control_plane.api.shapes import Answers, Budget
 from control_plane.auth.access import may, require
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.jobs.store import numeric
 from control_plane.strict import decode, want_json
 from finops import money
-from finops.budget import parse_scope
+from finops.budget import SCOPES, parse_scope
 from ledger.chain import Pending
+
+
+def _pattern(pattern: str) -> dict[str, str]:
+    """For the schema alone: `finops` judges, with its own codes."""
+    return {"pattern": pattern}
+
+
+_PERIOD = "^(monthly|quarterly|total|rolling:([1-9][0-9]{0,2}|[12][0-9]{3}|3([0-5][0-9]{2}|6([0-5][0-9]|60))))$"
 
 
 class BudgetRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """What a budget shall be; the amount is a decimal string."""
 
-    scope: str
-    amount: str
-    currency: str
-    period: str = "monthly"
+    scope: Annotated[str, Meta(extra_json_schema=_pattern(rf"^({'|'.join(SCOPES)}):[!-~]([ -~]{{0,126}}[!-~])?$"))]
+    amount: Annotated[str, Meta(extra_json_schema=_pattern(r"^(0|[1-9][0-9]{0,14})(\.[0-9]{1,12})?$"))]
+    currency: Annotated[str, Meta(extra_json_schema=_pattern("^[A-Z]{3}$"))]
+    period: Annotated[str, Meta(extra_json_schema=_pattern(_PERIOD))] = "monthly"
 
 
 _decoder = msgspec.json.Decoder(BudgetRequest)
@@ -37,7 +46,7 @@ _decoder = msgspec.json.Decoder(BudgetRequest)
 
 @get(
     "/budgets",
-    opt={"action": "budget:read"},
+    opt={"action": "budget:read", "answers": Answers({200: tuple[Budget, ...]})},
     summary="Budgets with what is held and captured",
 )
 async def show_budgets(request: Request[Principal, Any, Any], plane: NamedDependency[Plane]) -> Response[Any]:
@@ -47,7 +56,18 @@ async def show_budgets(request: Request[Principal, Any, Any], plane: NamedDepend
     return Response([_shown(view) for view in views if _visible(request.user, view.scope)])
 
 
-@put("/budgets", opt={"action": "budget:set"}, summary="Set a budget")
+@put(
+    "/budgets",
+    opt={
+        "action": "budget:set",
+        "answers": Answers(
+            {200: tuple[Budget, ...]},
+            refusals=("amount_invalid", "budget_invalid", "currency_mismatch"),
+            body=BudgetRequest,
+        ),
+    },
+    summary="Set a budget",
+)
 async def set_budget(request: Request[Principal, Any, Any], plane: NamedDependency[Plane]) -> Response[Any]:
     """Set a budget's limit; below its spend is allowed and stops new holds."""
     want_json(request.headers.get("content-type", ""))

@@ -4,21 +4,19 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import datetime as dt
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response, WebSocket, get, post, websocket
 from litestar.di import NamedDependency
 from litestar.exceptions import WebSocketDisconnect
-from litestar.openapi.spec import OpenAPIMediaType, Operation, Reference, RequestBody
+from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, HeaderParameter, QueryParameter
 
+from control_plane.api.shapes import Answers, Bytes, JobListed, JobShown, Result, Submitted
 from control_plane.aside import aside
 from control_plane.auth.access import may, require, visible
 from control_plane.auth.principal import Principal
@@ -36,25 +34,39 @@ from ledger.canonical import timestamp
 
 MAX_KEY = 200
 PAGE = 100
+# The last job of a page: when it was submitted, in microseconds, and its id.
+CURSOR = r"^[0-9]{16}\.[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+_EPOCH, _TICK = dt.datetime(1970, 1, 1, tzinfo=dt.UTC), dt.timedelta(microseconds=1)
 SEAL_LOOK_S = 0.02
 
 
-@dataclass
-class SubmitOperation(Operation):
-    """OpenAPI of a submission: the body is the job spec's schema, though the handler parses the bytes itself."""
-
-    def __post_init__(self) -> None:
-        """Name the schema that `app.openapi` adds to the components."""
-        reference = Reference(ref="#/components/schemas/JobSpec")
-        self.request_body = RequestBody(
-            content={"application/json": OpenAPIMediaType(schema=reference)},
-            required=True,
-        )
-
-
+_ADMISSION = (
+    "spec_invalid",
+    "circuit_invalid",
+    "circuit_too_complex",
+    "program_unsupported",
+    "format_disabled",
+    "policy_denied",
+    "budget_exceeded",
+    "budget_missing",
+    "unknown_price",
+    "duplicate_job_id",
+    "idempotency_conflict",
+    "policy_unavailable",
+)
+_LINKS = ("get job", "result", "evidence", "cancel", "hold", "resume")
+_BUNDLE = Bytes(
+    "application/json",
+    {
+        "type": "object",
+        "description": "docs/evidence-format.md has every member.",
+        "required": ["bundle_id", "job_id", "input_hash", "execution_metadata", "governance_record", "signatures"],
+    },
+)
+# Not `| None`: the text `null` would be read as one.
 Wait = Annotated[
-    float | None,
-    QueryParameter(name="wait", ge=0, le=300, description="Seconds to wait for the end."),
+    float,
+    QueryParameter(name="wait", ge=0, le=300, description="Seconds to wait for the end.", schema_extra={"minimum": 0}),
 ]
 IdempotencyKey = Annotated[
     str | None,
@@ -65,8 +77,16 @@ IdempotencyKey = Annotated[
 @post(
     ["/jobs", "/circuits/submit"],
     status_code=202,
-    opt={"action": "job:submit", "query": ("dry_run", "wait")},
-    operation_class=SubmitOperation,
+    opt={
+        "action": "job:submit",
+        "query": ("dry_run", "wait"),
+        "answers": Answers(
+            {200: [JobShown, Submitted], 202: [Submitted, JobShown]},
+            refusals=_ADMISSION,
+            body=specs.JobSpec,
+            links=_LINKS,
+        ),
+    },
     summary="Submit a job spec",
 )
 async def submit(
@@ -75,7 +95,7 @@ async def submit(
     live: NamedDependency[Live],
     idempotency_key: IdempotencyKey = None,
     dry_run: Annotated[bool, QueryParameter(description="Price and decide; write nothing.")] = False,
-    wait: Wait = None,
+    wait: Wait = 0,
 ) -> Response[Any]:
     """Admit a job: 202 with its id; 403 with the reasons of a denial."""
     want_json(request.headers.get("content-type", ""))
@@ -91,10 +111,10 @@ async def submit(
     if admission.advisory:
         return Response(view.submitted(admission), status_code=200)
     if admission.problem is not None:
-        raise await _denial(plane, request.user, admission, wait or 0)
+        raise await _denial(plane, request.user, admission, wait)
     if not wait and not admission.repeated:
         return Response(view.submitted(admission), status_code=202)
-    row = await _await_end(plane, live, request.user, admission.job_id, wait or 0)
+    row = await _await_end(plane, live, request.user, admission.job_id, wait)
     return Response(view.shown(row), status_code=200 if shown_state(row) in view.ENDED else 202)
 
 
@@ -137,7 +157,13 @@ def _why(reason: Mapping[str, Any]) -> str:
 
 @get(
     "/jobs",
-    opt={"action": "job:read", "query": ("cursor", "limit", "project", "state")},
+    opt={
+        "action": "job:read",
+        "query": ("cursor", "limit", "project", "state"),
+        "answers": Answers(
+            {200: tuple[JobListed, ...]}, headers={"X-Next-Cursor": "The next page's `cursor`, where there is one."}
+        ),
+    },
     summary="List jobs, newest first",
 )
 async def list_jobs(
@@ -146,9 +172,13 @@ async def list_jobs(
     in_state: Annotated[State | None, QueryParameter(name="state")] = None,
     project: Annotated[str | None, QueryParameter(max_length=128, pattern=r"^[^\x00]*$")] = None,
     limit: Annotated[int, QueryParameter(ge=1, le=1000)] = PAGE,
-    cursor: Annotated[str | None, QueryParameter(max_length=400)] = None,
+    cursor: Annotated[
+        str | None, QueryParameter(max_length=400, pattern=CURSOR, description="Of the page before.")
+    ] = None,
 ) -> Response[Any]:
     """A page of the jobs that the caller may see; `Link`'s cursor leads to the next."""
+    if in_state is None and "state" in request.query_params:
+        raise Refused("request_invalid", "state: null", errors=({"field": "state", "message": "null"},))
     projects = visible(request.user, "job:read")
     async with plane.transaction(request.user.tenant) as conn:
         rows = await store.page(
@@ -167,41 +197,40 @@ async def list_jobs(
 
 
 def _to_cursor(row: evidence.Row) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode([row["submitted_at"], row["job_id"]])).decode()
+    return f"{(row['submitted_at'] - _EPOCH) // _TICK:016}.{row['job_id']}"
 
 
 def _from_cursor(cursor: str | None) -> tuple[dt.datetime, str] | None:
+    """The place that a cursor names; what its pattern let through is one."""
     if cursor is None:
         return None
-    try:
-        at, job_id = msgspec.json.decode(base64.urlsafe_b64decode(cursor), type=tuple[dt.datetime, str])
-        if at.tzinfo is None or "\x00" in job_id:
-            raise ValueError("naive time or NUL")
-    except (binascii.Error, ValueError, msgspec.MsgspecError):
-        raise Refused(
-            "request_invalid",
-            "cursor: not one of ours",
-            errors=({"field": "cursor", "message": "not one of ours"},),
-        ) from None
-    return at, job_id
+    ticks, _, job_id = cursor.partition(".")
+    return _EPOCH + int(ticks) * _TICK, job_id
 
 
-@get("/jobs/{job_id:str}", opt={"action": "job:read", "query": ("wait",)}, summary="Show a job")
+@get(
+    "/jobs/{job_id:str}",
+    opt={"action": "job:read", "query": ("wait",), "answers": Answers({200: JobShown})},
+    summary="Show a job",
+)
 async def show(
     request: Request[Principal, Any, Any],
     plane: NamedDependency[Plane],
     live: NamedDependency[Live],
     job_id: FromPath[str],
-    wait: Wait = None,
+    wait: Wait = 0,
 ) -> Response[Any]:
     """The job with its decision, history, route and cost; `wait` returns when it has ended, or the time is over."""
-    row = await _await_end(plane, live, request.user, job_id, wait or 0)
+    row = await _await_end(plane, live, request.user, job_id, wait)
     return Response(view.shown(row))
 
 
 @get(
     "/jobs/{job_id:str}/result",
-    opt={"action": "result:read"},
+    opt={
+        "action": "result:read",
+        "answers": Answers({200: Result}, refusals=("evidence_pending", "no_result", "content_erased")),
+    },
     summary="The result of a completed job",
 )
 async def result(
@@ -237,7 +266,10 @@ def quantum_result(job_id: str, raw: Mapping[str, Any]) -> dict[str, Any]:
 
 @get(
     "/jobs/{job_id:str}/evidence",
-    opt={"action": "evidence:read"},
+    opt={
+        "action": "evidence:read",
+        "answers": Answers({200: _BUNDLE}, refusals=("evidence_pending", "content_erased", "not_in_log")),
+    },
     media_type="application/json",
     summary="The signed evidence bundle",
 )
@@ -251,36 +283,33 @@ async def bundle(
     return Response(data, media_type="application/json")
 
 
-@post(
-    "/jobs/{job_id:str}/{what:str}",
-    status_code=202,
-    opt={"action": "job:read"},
-    summary="Cancel, hold or resume a job",
-)
-async def control(
-    request: Request[Principal, Any, Any],
-    plane: NamedDependency[Plane],
-    live: NamedDependency[Live],
-    job_id: FromPath[str],
-    what: FromPath[str],
-) -> Response[Any]:
-    """Apply a control signal; the answer shows the job as it is then."""
-    signals: dict[str, tuple[Signal, str]] = {
-        "cancel": ("cancel", "job:cancel"),
-        "hold": ("hold", "job:hold"),
-        "resume": ("resume", "job:hold"),
-    }
-    if what not in signals:
-        raise Refused("not_found", "cancel, hold and resume are what a job takes")
-    sent, action = signals[what]
-    row = await _find(plane, request.user, job_id, "job:read")
-    require(request.user, action, row["project"])
-    await signal(plane, request.user, sent, job_id)
-    live.ring()
-    return Response(
-        view.shown(await _find(plane, request.user, job_id, "job:read")),
+def _control(sent: Signal, action: str, summary: str) -> HTTPRouteHandler:
+    @post(
+        f"/jobs/{{job_id:str}}/{sent}",
         status_code=202,
+        opt={
+            "action": "job:read",
+            "answers": Answers({202: JobShown}, refusals=("too_late", "transition_refused", "content_erased")),
+        },
+        summary=summary,
     )
+    async def control(
+        request: Request[Principal, Any, Any],
+        plane: NamedDependency[Plane],
+        live: NamedDependency[Live],
+        job_id: FromPath[str],
+    ) -> Response[Any]:
+        """Apply the signal; the answer shows the job as it is then."""
+        row = await _find(plane, request.user, job_id, "job:read")
+        require(request.user, action, row["project"])
+        await signal(plane, request.user, sent, job_id)
+        live.ring()
+        return Response(
+            view.shown(await _find(plane, request.user, job_id, "job:read")),
+            status_code=202,
+        )
+
+    return control
 
 
 @websocket("/jobs/{job_id:str}/events", opt={"action": "job:read"})
@@ -341,4 +370,14 @@ async def _await_end(plane: Plane, live: Live, principal: Principal, job_id: str
     return await _find(plane, principal, job_id, "job:read")
 
 
-HANDLERS = (submit, list_jobs, show, result, bundle, control, events)
+HANDLERS = (
+    submit,
+    list_jobs,
+    show,
+    result,
+    bundle,
+    _control("cancel", "job:cancel", "Cancel a job"),
+    _control("hold", "job:hold", "Hold a queued job"),
+    _control("resume", "job:hold", "Let a held job go on"),
+    events,
+)

@@ -13,6 +13,7 @@ from litestar.params import FromPath
 
 import ledger.store
 from control_plane import trust
+from control_plane.api.shapes import Answers, Bytes
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.errors import Refused
@@ -23,11 +24,19 @@ _TILE = re.compile(
     r"(?P<level>[0-9]|[1-5][0-9]|6[0-3])/(?P<index>(x[0-9]{3}/){0,5}[0-9]{3})(\.p/(?P<width>[1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-5]))?"
 )
 TEXT = "text/plain"
+BINARY = "application/octet-stream"
+_FILE = Bytes(
+    "application/json",
+    {"type": "object", "required": ["version", "issued_at", "expires", "scope", "log", "evidence", "tsa"]},
+)
 
 
 @get(
     "/ledger/checkpoint",
-    opt={"action": "ledger:checkpoint"},
+    opt={
+        "action": "ledger:checkpoint",
+        "answers": Answers({200: Bytes(TEXT, {"type": "string"})}, refusals=("not_in_log",)),
+    },
     media_type=TEXT,
     summary="The newest checkpoint",
 )
@@ -42,8 +51,8 @@ async def checkpoint(request: Request[Principal, Any, Any], plane: NamedDependen
 
 @get(
     "/ledger/tile/{path:path}",
-    opt={"action": "ledger:checkpoint"},
-    media_type="application/octet-stream",
+    opt={"action": "ledger:checkpoint", "answers": Answers({200: Bytes(BINARY, {})}, refusals=("not_in_log",))},
+    media_type=BINARY,
     summary="A tile of the log's hashes",
 )
 async def tile(
@@ -65,14 +74,14 @@ async def tile(
     cache = "public, max-age=31536000, immutable" if width == FULL else "no-store"
     return Response(
         hashes[: width * HASH],
-        media_type="application/octet-stream",
+        media_type=BINARY,
         headers={"Cache-Control": cache},
     )
 
 
 @get(
     "/trust",
-    opt={"action": "trust:read"},
+    opt={"action": "trust:read", "answers": Answers({200: _FILE})},
     media_type="application/json",
     summary="The plane's public keys",
 )

@@ -10,6 +10,7 @@ from litestar import Request, Response, get
 from litestar.di import NamedDependency
 
 import ledger.store
+from control_plane.api.shapes import Alive, Answers, Backend, Bytes, Caller, Readiness, Root
 from control_plane.auth import store as accounts
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
@@ -20,7 +21,7 @@ from control_plane.policy.decision import PolicyUnavailable
 STAMP_LATE_S = 10.0  # a token that waits longer means that `full` evidence is held up
 
 
-@get("/", opt={"action": "public"}, summary="What this is")
+@get("/", opt={"action": "public", "answers": Answers({200: Root})}, summary="What this is")
 async def root() -> dict[str, str]:
     """Name, version and where to go."""
     return {
@@ -31,13 +32,17 @@ async def root() -> dict[str, str]:
     }
 
 
-@get("/health", opt={"action": "public"}, summary="Alive")
+@get("/health", opt={"action": "public", "answers": Answers({200: Alive})}, summary="Alive")
 async def health() -> dict[str, str]:
     """The process answers; nothing is said of what it depends on."""
     return {"status": "alive"}
 
 
-@get("/ready", opt={"action": "public"}, summary="Ready, dependency by dependency")
+@get(
+    "/ready",
+    opt={"action": "public", "answers": Answers({200: Readiness, 503: Readiness})},
+    summary="Ready, dependency by dependency",
+)
 async def ready(plane: NamedDependency[Plane]) -> Response[Any]:
     """200 if a job could be admitted, run, sealed and stamped now; else 503 with what is missing."""
     checks = {**await _database(plane), "policy": await _policy(plane)}
@@ -78,7 +83,7 @@ async def _policy(plane: Plane) -> dict[str, Any]:
     return _check(ok=True, detail=f"{plane.pdp.engine.name} {plane.pdp.revision}")
 
 
-@get("/whoami", opt={"action": "whoami"}, summary="The caller's identity and rights")
+@get("/whoami", opt={"action": "whoami", "answers": Answers({200: Caller})}, summary="The caller's identity and rights")
 async def whoami(request: Request[Principal, Any, Any], plane: NamedDependency[Plane]) -> dict[str, Any]:
     """Subject, tenant, roles, and the projects of the tenant in which the caller has a role."""
     principal = request.user
@@ -98,7 +103,7 @@ async def whoami(request: Request[Principal, Any, Any], plane: NamedDependency[P
 
 @get(
     "/backends",
-    opt={"action": "backend:read"},
+    opt={"action": "backend:read", "answers": Answers({200: tuple[Backend, ...]})},
     summary="Backends and why each is up or down",
 )
 async def backends(request: Request[Principal, Any, Any], plane: NamedDependency[Plane]) -> list[dict[str, Any]]:
@@ -123,7 +128,7 @@ async def backends(request: Request[Principal, Any, Any], plane: NamedDependency
 
 @get(
     "/schemas/job-spec.json",
-    opt={"action": "public"},
+    opt={"action": "public", "answers": Answers({200: Bytes("application/json", {"type": "object"})})},
     summary="JSON Schema of the job spec",
 )
 async def job_schema() -> dict[str, Any]:

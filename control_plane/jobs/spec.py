@@ -40,9 +40,18 @@ JobId = Annotated[
         description="Unique in its tenant. Made by the plane when absent.",
     ),
 ]
-Text = Annotated[str, Meta(max_length=2000)]
+# What `_faults` refuses, said in the schema too: control characters, and base64 that isn't canonical.
+_SPOKEN = {"pattern": r"^([^\u0000-\u0008\u000b-\u001f]*[^\u0000-\u0008\u000a-\u001f])?$"}
+_BASE64 = {
+    "contentEncoding": "base64",
+    "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=|[A-Za-z0-9+/][AQgw]==)$",
+}
+Text = Annotated[str, Meta(max_length=2000, extra_json_schema=_SPOKEN)]
 Shots = Annotated[int, Meta(ge=1, le=MAX_SHOTS, description="Executions of each circuit.")]
-ParameterValues = dict[Annotated[str, Meta(min_length=1, max_length=128)], float]
+ParameterName = Annotated[
+    str, Meta(min_length=1, max_length=128, extra_json_schema={"pattern": r"^[^\u0000-\u001f]+$"})
+]
+ParameterValues = dict[ParameterName, float]
 
 
 class SpecInvalid(Invalid):
@@ -74,9 +83,12 @@ class Circuit(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             min_length=1,
             description="The circuit's bytes in base64 (RFC 4648 section 4).",
+            extra_json_schema=_BASE64,
         ),
     ]
-    compiler_version: Annotated[str, Meta(max_length=128, description="Provenance: recorded.")] | None = None
+    compiler_version: (
+        Annotated[str, Meta(max_length=128, description="Provenance: recorded.", extra_json_schema=_SPOKEN)] | None
+    ) = None
     parameters: ParameterValues = {}
 
 
@@ -87,7 +99,7 @@ class Program(Struct, frozen=True, forbid_unknown_fields=True):
     circuits: Annotated[tuple[Circuit, ...], Meta(min_length=1, max_length=1000)]
     parameters: Annotated[tuple[ParameterValues, ...], Meta(max_length=10_000)] = ()
     observables: Annotated[
-        tuple[Annotated[str, Meta(min_length=1, max_length=2000)], ...],
+        tuple[Annotated[str, Meta(min_length=1, max_length=2000, extra_json_schema=_SPOKEN)], ...],
         Meta(max_length=1000),
     ] = ()
     precision: Annotated[float, Meta(gt=0, le=1)] | None = None
@@ -223,11 +235,36 @@ def from_canonical(data: bytes) -> JobSpec:
 def schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of the job spec, made from the structs."""
     document = msgspec.json.schema(JobSpec)
+    document["$defs"]["JobSpec"] = closed(document["$defs"]["JobSpec"])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "QCOS job spec",
         **document,
     }
+
+
+def closed(document: dict[str, Any]) -> dict[str, Any]:
+    """The spec's schema with the either-or of `_faults`: one circuit or a program, shots or a precision."""
+    null = {"type": "null"}
+    shots = {"required": ["shots"], "properties": {"shots": {"type": "integer"}}}
+    precise = {"required": ["precision"], "properties": {"precision": {"type": "number"}}}
+    short = {
+        "required": ["circuit"],
+        "properties": {"circuit": {"type": "object"}, "program": null, "execution": shots},
+    }
+    program = {
+        "required": ["program"],
+        "properties": {"circuit": null, "program": {"type": "object", "not": precise}, "execution": shots},
+    }
+    exact = {
+        "required": ["program"],
+        "properties": {
+            "circuit": null,
+            "program": {"type": "object", **precise},
+            "execution": {"properties": {"shots": null}},
+        },
+    }
+    return document | {"oneOf": [short, program, exact]}
 
 
 def _faults(spec: JobSpec) -> Any:

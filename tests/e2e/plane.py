@@ -24,6 +24,8 @@ from urllib.parse import urlencode, urlsplit
 
 from msgspec import Struct
 
+from tests.e2e import promised
+
 USERS = ("engineer", "user", "admin", "auditor", "finops", "outsider")
 ENDED = frozenset({"COMPLETED", "FAILED", "CANCELED", "DENIED", "UNCERTAIN"})
 LIMIT_S = 60.0
@@ -148,9 +150,11 @@ class Plane:
             connection.request(method, path, body, sent | dict(headers or {}))
             response = connection.getresponse()
             found = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, found, response.read())
+            answer = Answer(response.status, found, response.read())
         finally:
             connection.close()
+        promised.hold(method, path, answer.status, answer.headers, answer.body)
+        return answer
 
     def connection(self, *, unix: bool = False) -> HTTPConnection:
         """A connection to the API, over TCP or the Unix socket."""

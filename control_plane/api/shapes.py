@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What answers look like: the structs that the OpenAPI document is made from, and what each operation may answer.
+
+Handlers build plain dicts (`jobs.view`), which older sealed decisions fit too; a test holds every answer of the e2e
+suite against the document, in both directions. Members may be added, none taken away. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from control_plane.jobs.state import State
+
+Amount = Annotated[str, Meta(description="A plain decimal.", pattern=r"^-?[0-9]+(\.[0-9]+)?$")]
+Currency = Annotated[str, Meta(description="ISO 4217.", pattern=r"^[A-Z]{3}$")]
+Instant = Annotated[
+    str, Meta(description="UTC, to the millisecond.", pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}(\.[0-9]{3})?Z$")
+]
+Hash = Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
+class Bytes(Struct, frozen=True):
+    """An answer that isn't JSON of ours to describe: its media type, and the JSON Schema where it is JSON after all."""
+
+    media_type: str
+    schema: dict[str, Any]
+
+
+class Answers(Struct, frozen=True):
+    """What one operation answers: a shape a status (a list where it is one of several), the refusals beyond those of
+    the door, the body it takes, headers of a good answer, and which operations it leads to.
+    """
+
+    good: dict[int, Any]
+    refusals: tuple[str, ...] = ()
+    body: Any = None
+    headers: dict[str, str] = {}
+    links: tuple[str, ...] = ()
+
+
+class FieldError(Struct, frozen=True):
+    """A field at fault, as a dotted path from the document's root, or the parameter's name."""
+
+    field: str
+    message: str
+
+
+class Problem(Struct, frozen=True):
+    """Any refusal (RFC 9457). `code` is stable and decides what a program does; texts are for people."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    errors: tuple[FieldError, ...]
+    request_id: str
+    next_step: str | None = None
+
+
+class Check(Struct, frozen=True):
+    """One required check of the policies."""
+
+    name: str
+    result: Literal["pass", "fail"]
+    because: str
+    rule: str
+
+
+class Reason(Struct, frozen=True):
+    """One thing that spoke against the request; the last three where the rule's own metadata gives them."""
+
+    code: str
+    level: Literal["hard", "soft"]
+    message: str
+    rule: str
+    want: str | None = None
+    have: str | None = None
+    fix: str | None = None
+
+
+class Decision(Struct, frozen=True):
+    """What the policies said, and under which revision."""
+
+    id: str
+    allow: bool
+    checks: tuple[Check, ...]
+    reasons: tuple[Reason, ...]
+    policy_revision: Hash
+
+
+class Cost(Struct, frozen=True):
+    """What the job costs, and what sort of amount that is."""
+
+    amount: Amount | None
+    currency: Currency | None
+    rate_card: str | None
+    basis: Literal["upper_bound", "held", "charged", "refused"]
+    held: Amount | None = None
+
+
+class EvidenceState(Struct, frozen=True):
+    """Which evidence a job has, and whether it can be had."""
+
+    bundle_id: str | None
+    level: Literal["full", "standard", "sealed"]
+    state: Literal["sealed", "waiting"]
+
+
+class Submitted(Struct, frozen=True):
+    """A submission that was admitted, or with `dry_run` what would become of it."""
+
+    job_id: str | None
+    state: State
+    decision: Decision | None
+    cost: Cost
+    evidence: None
+    advisory: bool = False
+
+
+class Move(Struct, frozen=True):
+    """A state and when it was reached."""
+
+    state: State
+    at: Instant
+
+
+class Route(Struct, frozen=True):
+    """A backend that was considered."""
+
+    backend: str
+    verdict: Literal["chosen", "not_chosen", "excluded"]
+    reason: str
+    price: Amount | None
+    queue_s: float | None
+
+
+class Failure(Struct, frozen=True):
+    """Why a job has no result."""
+
+    code: str
+    detail: str
+
+
+class JobShown(Struct, frozen=True):
+    """Everything of a job that its owner may see."""
+
+    job_id: str
+    state: State
+    decision: Decision
+    cost: Cost
+    evidence: EvidenceState
+    attempt: int
+    backend: str | None
+    history: tuple[Move, ...]
+    route: tuple[Route, ...]
+    error: Failure | None
+    partial: str | None
+    project: str
+    submitted_at: Instant
+
+
+class JobListed(Struct, frozen=True):
+    """One line of a list of jobs."""
+
+    job_id: str
+    state: State
+    submitted_at: Instant
+    project: str
+    backend: str | None
+
+
+class Denial(Problem, frozen=True):
+    """A refusal that has a job, a decision and evidence."""
+
+    job_id: str | None = None
+    state: Literal["DENIED"] | None = None
+    decision_id: str | None = None
+    decision: Decision | None = None
+    reasons: tuple[Reason, ...] | None = None
+
+
+class BasisState(Struct, frozen=True):
+    """A measured outcome, bits in Qiskit's order (last classical bit left)."""
+
+    state: str
+    count: int
+
+
+class QuantumResult(Struct, frozen=True):
+    """What was measured."""
+
+    counts: dict[str, int]
+    shots: int
+    measured_probabilities: dict[str, float]
+    top_basis_states: tuple[BasisState, ...]
+
+
+class Result(Struct, frozen=True):
+    """The result of a completed job (N15)."""
+
+    job_id: str
+    quantum_result: QuantumResult
+    fragment_results: tuple[Any, ...]
+
+
+class Budget(Struct, frozen=True):
+    """A budget in its present window."""
+
+    scope: str
+    period: str
+    limit: Amount
+    held: Amount
+    captured: Amount
+    available: Amount
+    currency: Currency
+
+
+class Backend(Struct, frozen=True):
+    """A backend, and why it is up or down."""
+
+    id: str
+    provider: str
+    state: str
+    qubits: int | None
+    formats: tuple[str, ...]
+    region: str | None
+    compliance_zone: str | None
+    sovereign: bool
+    reason: str | None
+
+
+class Caller(Struct, frozen=True):
+    """Who the caller is here, and what they may do where."""
+
+    subject: str
+    actor: str
+    tenant: str
+    roles: tuple[str, ...]
+    project_roles: dict[str, tuple[str, ...]]
+    projects: tuple[str, ...]
+    team: str | None
+    department: str | None
+
+
+class Dependency(Struct, frozen=True):
+    """One thing that a job needs."""
+
+    ok: bool
+    detail: str
+
+
+class Readiness(Struct, frozen=True):
+    """Whether a job could be admitted, run, sealed and stamped now."""
+
+    ready: bool
+    checks: dict[str, Dependency]
+
+
+class Alive(Struct, frozen=True):
+    """The process answers."""
+
+    status: Literal["alive"]
+
+
+class Root(Struct, frozen=True):
+    """Name, version and where to go."""
+
+    name: str
+    version: str
+    api: str
+    openapi: str

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The OpenAPI document: Litestar's paths and parameters, and of our own what each operation answers and takes.
+
+Enters the app; leaves the bytes of `docs/openapi.json`, which `/api/v1/openapi.json` serves. Each route names its
+answers in `opt["answers"]`; what the door may refuse on any route is added here, from the same table of codes that
+makes the problems, so that a status, a media type or a code that isn't in the document is a fault that a test finds.
+Out of it on purpose: the development issuer (`/issuer`), which no other profile has; the document itself; and the
+WebSocket of a job's events, which OpenAPI can't say and the description names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from litestar import Litestar
+from litestar.routes import HTTPRoute
+
+from control_plane.answers import PROBLEM
+from control_plane.api import shapes
+from control_plane.api.shapes import Answers, Bytes
+from control_plane.codes import CODES
+from control_plane.jobs import spec
+
+REFERENCE = "#/components/schemas/{name}"
+JSON = "application/json"
+# What is refused before a route's handler is reached, on every route and on those that want somebody signed in.
+ANYWHERE = ("request_invalid", "internal", "database_unusable")
+SIGNED_IN = (
+    "token_missing",
+    "token_invalid",
+    "token_expired",
+    "forbidden",
+    "tenant_unknown",
+    "tenant_closed",
+    "rate_limited",
+    "identity_unavailable",
+)
+WITH_BODY = ("body_too_large", "unsupported_media_type", "malformed_json")
+# A refusal that comes from a decision carries it.
+DENIALS = frozenset({"policy_denied", "budget_exceeded", "budget_missing", "unknown_price"})
+DESCRIPTION = (
+    "Every quantum execution as a governed transaction. Errors are problem documents (RFC 9457) with a stable `code`. "
+    "Beside these requests the WebSocket /api/v1/jobs/{job_id}/events sends each move of a job as {seq, state, at}."
+)
+# A body that is taken as it stands on a new plane of profile `dev`.
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "JobSpec": {
+        "circuit": {
+            "format": "QASM3",
+            "source": "T1BFTlFBU00gMy4wOwppbmNsdWRlICJzdGRnYXRlcy5pbmMiOwpiaXRbMl0gYzsKcXViaXRbMl0gcTsKaCBxWzBdOwpj"
+            "eCBxWzBdLCBxWzFdOwpjID0gbWVhc3VyZSBxOwo=",
+        },
+        "execution": {"shots": 1000},
+        "governance": {"project": "demo", "classification": "internal", "purpose": "benchmark"},
+    },
+    "BudgetRequest": {"scope": "project:demo", "amount": "1000.00", "currency": "USD", "period": "monthly"},
+}
+HEADERS: dict[int, dict[str, Any]] = {
+    401: {"WWW-Authenticate": {"description": "RFC 6750.", "required": True, "schema": {"type": "string"}}},
+    429: {
+        "Retry-After": {
+            "description": "Seconds to wait.",
+            "required": True,
+            "schema": {"type": "integer", "minimum": 1},
+        }
+    },
+}
+
+
+def document_of(app: Litestar) -> bytes:
+    """The whole document, its members sorted, so that it is the same bytes wherever it is made."""
+    document = app.openapi_schema.to_schema()
+    document["info"]["description"] = DESCRIPTION
+    operations = list(_operations(app))
+    shown = _shapes(operations)
+    _, components = msgspec.json.schema_components(shown, ref_template=REFERENCE)
+    document["components"] = {
+        "schemas": components | {"JobSpec": spec.closed(components["JobSpec"])},
+        "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "RFC 9068"}},
+    }
+    document["components"]["responses"] = {
+        f"Refused{status}": response for status, response in _refusals({*ANYWHERE, *SIGNED_IN}).items()
+    }
+    document["security"] = [{"bearer": []}]
+    names = {
+        _name(path, method): str(document["paths"][path][method]["operationId"]) for path, method, _, _ in operations
+    }
+    for path, method, opt, media_type in operations:
+        operation = document["paths"][path][method]
+        _complete(operation, opt, media_type, path, names)
+    return msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=1) + b"\n"
+
+
+def _operations(app: Litestar) -> Iterator[tuple[str, str, dict[str, Any], str]]:
+    for route in app.routes:
+        if not isinstance(route, HTTPRoute):
+            continue
+        for handler in route.route_handlers:
+            if "answers" in handler.opt:
+                media_type = str(getattr(handler.media_type, "value", None) or handler.media_type or JSON)
+                for method in sorted(handler.http_methods - {"OPTIONS", "HEAD"}):
+                    yield route.path_format, method.lower(), handler.opt, media_type
+
+
+def _shapes(operations: list[tuple[str, str, dict[str, Any], str]]) -> list[Any]:
+    found: dict[str, Any] = {"Problem": shapes.Problem, "Denial": shapes.Denial}
+    for _, _, opt, _ in operations:
+        answers: Answers = opt["answers"]
+        for given in (*answers.good.values(), answers.body):
+            for shape in given if isinstance(given, list) else [given]:
+                if shape is not None and not isinstance(shape, Bytes):
+                    found[str(shape)] = shape
+    return list(found.values())
+
+
+def _complete(operation: dict[str, Any], opt: dict[str, Any], media: str, path: str, names: dict[str, str]) -> None:
+    """The operation's responses, body, and security; and its parameters without the null that a URL can't say."""
+    answers: Answers = opt["answers"]
+    operation["parameters"] = [_without_null(parameter) for parameter in operation.get("parameters", [])]
+    if answers.body is not None:
+        example = {answers.body.__name__: {"value": EXAMPLES[answers.body.__name__]}}
+        operation["requestBody"] = {
+            "required": True,
+            "content": {JSON: {"schema": _schema(answers.body), "examples": example}},
+        }
+    public = opt.get("action") == "public"
+    if public:
+        operation["security"] = []
+    codes = {*ANYWHERE, *answers.refusals}
+    codes |= set() if public else set(SIGNED_IN)
+    codes |= set(WITH_BODY) if answers.body is not None else set()
+    codes |= {"not_found"} if "{" in path else set()
+    common = _refusals({*ANYWHERE, *SIGNED_IN})
+    responses = {
+        status: {"$ref": f"#/components/responses/Refused{status}"} if common.get(status) == response else response
+        for status, response in _refusals(codes).items()
+    }
+    for status, shape in answers.good.items():
+        good = _good(shape, media, answers, names)
+        good["content"] |= responses.get(str(status), {"content": {}})["content"]
+        responses[str(status)] = good
+    operation["responses"] = responses
+
+
+def _good(shape: Any, media: str, answers: Answers, names: dict[str, str]) -> dict[str, Any]:
+    if isinstance(shape, Bytes):
+        media, schema = shape.media_type, shape.schema
+    else:
+        schema = _schema(shape)
+    response: dict[str, Any] = {"description": "As asked.", "content": {media: {"schema": schema}}}
+    if answers.headers:
+        response["headers"] = {
+            name: {"description": text, "schema": {"type": "string"}} for name, text in answers.headers.items()
+        }
+    if answers.links:
+        response["links"] = {
+            name: {"operationId": names[name], "parameters": {"job_id": "$response.body#/job_id"}}
+            for name in answers.links
+        }
+    return response
+
+
+def _refusals(codes: set[str]) -> dict[str, Any]:
+    """A response for each status; its codes are an enum, and each is explained."""
+    by_status: dict[int, list[str]] = {}
+    for code in sorted(codes):
+        by_status.setdefault(CODES[code].status, []).append(code)
+    return {str(status): _problem(status, codes) for status, codes in by_status.items()}
+
+
+def _problem(status: int, codes: list[str]) -> dict[str, Any]:
+    shape = shapes.Denial if DENIALS.intersection(codes) else shapes.Problem
+    response: dict[str, Any] = {
+        "description": " ".join(f"`{code}`: {CODES[code].sentence}" for code in codes),
+        "content": {
+            PROBLEM: {"schema": {"allOf": [_schema(shape), {"properties": {"code": {"enum": codes}}}]}},
+        },
+    }
+    if status in HEADERS:
+        response["headers"] = HEADERS[status]
+    return response
+
+
+def _schema(shape: Any) -> dict[str, Any]:
+    if isinstance(shape, list):
+        return {"anyOf": [_schema(one) for one in shape]}
+    ((schema,), _) = msgspec.json.schema_components([shape], ref_template=REFERENCE)
+    return schema
+
+
+def _without_null(parameter: dict[str, Any]) -> dict[str, Any]:
+    """A parameter that may be left out isn't one that may be null: an address has no such value."""
+    schema = dict(parameter["schema"])
+    for choice in schema.pop("oneOf", []):
+        if choice.get("type") != "null":
+            schema |= choice
+    if isinstance(schema.get("type"), list):
+        (schema["type"],) = (kind for kind in schema["type"] if kind != "null")
+    if "enum" in schema:
+        schema["enum"] = [value for value in schema["enum"] if value is not None]
+    return {name: value for name, value in parameter.items() if value is not False} | {"schema": schema}
+
+
+def _name(path: str, method: str) -> str:
+    """What a link calls an operation: the last word of its path, `job` for the job itself."""
+    last = path.rpartition("/")[2]
+    return f"{method} job" if last == "{job_id}" else last
