@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(1_200 if SECONDS else 180)
 @pytest.fixture(scope="module")
 def own() -> Iterator[Plane]:
     """A plane of its own: requests made from the document set budgets that other tests' jobs would meet."""
-    plane = Plane(QCOS_WORKERS="1", QCOS_RATE_BURST="100000", QCOS_RATE_REQUESTS_PER_S="10000")
+    plane = Plane(QCOS_WORKERS="1", QCOS_WAIT_LIMIT_S="1", QCOS_RATE_BURST="100000", QCOS_RATE_REQUESTS_PER_S="10000")
     plane.start()
     yield plane
     plane.stop()
