@@ -160,6 +160,7 @@ def _entries() -> dict[str, Field]:
         "rate_bytes_per_s": whole(1024, 1 << 40),
         "clock_skew_s": number(0, 300),
         "start_limit_s": number(1, 600),
+        "crash_at": ("a crash point, see below", _text),
         "stop_limit_s": number(0, 600),
     }
     return {name: Field("QCOS_" + name.upper(), wanted, read) for name, (wanted, read) in table.items()}

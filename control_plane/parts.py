@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from control_plane import authorities
+from control_plane import authorities, crash
 from control_plane.db import Database, conninfo
 from control_plane.settings import Settings
 
@@ -58,6 +58,7 @@ async def sealer(settings: Settings, stop: asyncio.Event, ready: Callable[[], No
         origin=origin(settings),
         plane=Plane(profile=cast("Profile", settings.profile), name=settings.plane),
         authorities=tuple(stamping),
+        at=crash.point,
     )
     await run(config, stop, ready)
 

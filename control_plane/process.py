@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from control_plane import crash
 from control_plane.privilege import die_with_parent
 from control_plane.settings import Settings, from_json
 
@@ -38,6 +39,7 @@ def main() -> None:
         sys.exit("up has ended before this process began")
     name = sys.argv[1]
     settings = from_json(os.environ.pop("QCOS_SETTINGS").encode())
+    crash.watch(settings.home, settings.crash_at)
     part = _PARTS[name.rpartition("-")[0] or name]
     part(settings, name)
 

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
+from control_plane import crash
 from control_plane.errors import SettingInvalid
 from control_plane.fields import FIELDS, LOOPBACK
 
@@ -80,6 +81,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     rate_bytes_per_s: int = 64 * 1024 * 1024
     clock_skew_s: float = 30.0
     start_limit_s: float = 60.0
+    crash_at: str | None = None
     stop_limit_s: float = 10.0
     oidc: tuple[OidcIssuer, ...] = ()
     backend: tuple[BackendFacts, ...] = ()
@@ -194,6 +196,7 @@ def _refuse_what_the_profile_forbids(s: Settings) -> None:
     if s.opa_url and s.policy_engine == "embedded":
         raise SettingInvalid("policy_engine", s.policy_engine, "opa or auto, since opa_url is set")
     _check_authority(s)
+    _check_crash_point(s)
     if s.profile == "dev":
         if s.http_host not in LOOPBACK:
             raise SettingInvalid("http_host", s.http_host, "a loopback address in profile dev: " + ", ".join(LOOPBACK))
@@ -228,6 +231,16 @@ def _check_authority(s: Settings) -> None:
     from control_plane.authorities import read_chain  # brings cryptography, which few starts need this early
 
     read_chain(Path(s.tsa_certificates))
+
+
+def _check_crash_point(s: Settings) -> None:
+    if s.crash_at is None:
+        return
+    if s.profile != "dev":
+        raise SettingInvalid("QCOS_CRASH_AT", s.crash_at, f"nothing in profile {s.profile}: crash points are for dev")
+    if not crash.known(s.crash_at):
+        wanted = f"{crash.ARMED}, or one of {', '.join(crash.POINTS)}, with :N for the Nth time"
+        raise SettingInvalid("QCOS_CRASH_AT", s.crash_at, wanted)
 
 
 def to_json(settings: Settings) -> bytes:

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import make_url
 
-from control_plane import authorities, home, parts, store
+from control_plane import authorities, crash, home, parts, store
 from control_plane.db import Database, conninfo, engine, transaction
 from control_plane.errors import SettingInvalid, StartFailed
 from control_plane.listening import Listening, answers
@@ -59,6 +59,7 @@ class Plane:
             self.settings.opa_url,
         )
         policies = revision.load()
+        crash.arm(self.settings.home, self.settings.crash_at)
         database = await self._start_database()
         await self._start_policy(chosen, policies)
         parts.make_keys(self.settings)

@@ -48,6 +48,8 @@ from ledger.tsa_client import UNIX, stamp
 log = logging.getLogger("qcos.sealer")
 Connection: TypeAlias = psycopg.AsyncConnection[TupleRow]
 
+Told: TypeAlias = Callable[[str], None]
+
 BATCH_ROWS = 256
 LOCKS = 0x71636F73  # "qcos": first half of both advisory locks of a database
 LEADING, SEALING = 1, 2  # second half: a session's claim to lead; a transaction's right to write
@@ -62,6 +64,10 @@ STUCK_STAMP_S = 60.0  # beyond what each authority may take for a round
 AWAY = (psycopg.Error, TimeoutError)
 
 NOTIFY_BYTES = 7_000  # below PostgreSQL's 8,000; a listener looks by itself where more was to say
+
+
+def _unheard(_: str) -> None:
+    """Nobody is told of the steps."""
 
 
 class Authority(Struct, frozen=True):
@@ -109,6 +115,7 @@ class SealerConfig(Struct, frozen=True, kw_only=True):
     clock: Clock | None = None
     busy_poll_s: float = 0.002
     idle_poll_s: float = 0.05
+    at: Told | None = None  # hears the name of each step as it is reached; the process may be ended there
     takeover_s: float = 3.0
     clock_tolerance_s: float = TOLERANCE_S
 
@@ -257,6 +264,7 @@ class _Leader:
     ) -> None:
         self._conn = conn
         self._config = config
+        self._at = config.at or _unheard
         self._keys = keys
         self._signer = Signer(keys)
         self._keeper = keeper
@@ -343,6 +351,7 @@ class _Leader:
         if (now := await self._clock()) is None:
             return 0
         began_ns = time.time_ns()
+        self._at("seal.taken")
         alarms = Alarms(lambda: str(uuid.uuid4()), timestamp(now))
         own = [alarms.entry(PLANE, "ledger:key:created", key.body()) for key in new_keys]
         if self._told is not None:
@@ -356,6 +365,7 @@ class _Leader:
             return len(rows)
         await self._learn_chains(items)
         laid = lay(items, self._state)
+        self._at("seal.placed")
         try:
             note, signed = await self._write(laid, new_keys, now)
         except psycopg.errors.UniqueViolation:
@@ -370,6 +380,7 @@ class _Leader:
         self._state.follow(note, now)
         self._told = None
         self._keeper.keep(note)
+        self._at("seal.kept")
         if self._config.watching is not None:
             self._config.watching.sealed(rows, laid, signed, began_ns)
         return len(laid.placed)
@@ -438,13 +449,17 @@ class _Leader:
             await self._insert(_TILE, laid.tiles)
             await self._insert(_KEY, [key.row() for key in new_keys])
             await self._insert(_SIGNATURE, [_signature(one) for one in signed])
+        self._at("seal.written")
         note = await signing
+        self._at("seal.signed")
         stamps = self._stamps(signed, note)
         async with self._conn.pipeline():
             await self._conn.execute(_CHECKPOINT, (laid.size, laid.root, note, now), binary=True)
             await self._insert(_STAMP, stamps)
             await self._conn.execute(_NOTIFY, (_told(laid),))
+            self._at("seal.checkpointed")
             await self._conn.execute("COMMIT")
+        self._at("seal.committed")
         if self._unclear:
             raise psycopg.OperationalError("the wait for a synchronous standby was cancelled")
         if stamps:
@@ -526,6 +541,7 @@ async def _new_keys(conn: Connection, ours: Sequence[Published], now: datetime) 
 
 async def _stamp(config: SealerConfig, due: asyncio.Event) -> None:
     """Fetch the tokens that are awaited, for ever: at once when told, after a pause when one failed."""
+    at = config.at or _unheard
     wait_s = RETRY_S[0]
     while True:
         try:
@@ -535,7 +551,7 @@ async def _stamp(config: SealerConfig, due: asyncio.Event) -> None:
                 while True:
                     due.clear()
                     async with asyncio.timeout(STUCK_STAMP_S):
-                        left = sum([await _stamp_round(conn, one, config.watching) for one in config.authorities])
+                        left = sum([await _stamp_round(conn, one, config.watching, at) for one in config.authorities])
                     wait_s = RETRY_S[0]
                     if not left:
                         with contextlib.suppress(TimeoutError):
@@ -548,7 +564,9 @@ async def _stamp(config: SealerConfig, due: asyncio.Event) -> None:
             await asyncio.sleep(wait_s)
 
 
-async def _stamp_round(conn: Connection, authority: Authority, watching: Watching | None = None) -> int:
+async def _stamp_round(
+    conn: Connection, authority: Authority, watching: Watching | None = None, at: Told = _unheard
+) -> int:
     """Fetch some tokens of one authority, outside any transaction, then store them; how many."""
     rows = STAMP_ROWS if authority.target.startswith(UNIX) else STAMP_ROWS_OUTSIDE
     cursor = await conn.execute(_AWAITED, (authority.operator, rows))
@@ -560,12 +578,15 @@ async def _stamp_round(conn: Connection, authority: Authority, watching: Watchin
             pinned = PinnedAuthority(authority.operator, authority.target, authority.certificates)
             for token, imprint in zip(tokens, imprints, strict=True):
                 pinned.check(parse(token), imprint)
+        at("stamp.fetched")
         async with conn.pipeline():
             await conn.execute("BEGIN")
             await conn.execute(_TOKENS, (authority.operator, imprints, tokens), binary=True)
             await conn.execute(_STAMPED, (authority.operator, imprints), binary=True)
             await conn.execute(_NOTIFY, ("tokens",))
+            at("stamp.stored")
             await conn.execute("COMMIT")
+        at("stamp.committed")
         if watching is not None:
             watching.stamped(authority.operator, imprints, began_ns)
     return len(imprints)

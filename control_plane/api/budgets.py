@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 
 import finops.store
 import ledger.store
+from control_plane import crash
 from control_plane.api.shapes import Answers, Budget
 from control_plane.auth.access import may, require
 from control_plane.auth.principal import Principal
@@ -84,6 +85,7 @@ async def set_budget(request: Request[Principal, Any, Any], plane: NamedDependen
             money.parse(asked.amount, "amount"),
             asked.currency,
         )
+        crash.point("budget.changed")
         entry = Pending(
             entry_id=str(uuid.uuid4()),
             tenant=request.user.tenant,
@@ -93,7 +95,9 @@ async def set_budget(request: Request[Principal, Any, Any], plane: NamedDependen
             body=msgspec.to_builtins(changed),
         )
         await ledger.store.append(conn, [(entry, None)])
+        crash.point("budget.told")
         views = await finops.store.show(conn, request.user.tenant, now)
+    crash.point("budget.done")
     return Response([_shown(view) for view in views if view.scope == asked.scope])
 
 

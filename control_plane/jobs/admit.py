@@ -6,6 +6,8 @@
     3 decided      by policy, on that snapshot
     4 recorded     hold, job row, blobs and both entries: one write
 
+Each step is a crash point (`control_plane.crash`), the last one also before its write.
+
 Enters an envelope with a submit; leaves an `Admission` value. A denial is a value with reasons, recorded before it is
 answered. The decision judges a snapshot; the hold is the authority: refused there, the job is DENIED
 `budget_exceeded` and the decision stays as made. Nothing is stored where no decision could be had (I5).
@@ -24,7 +26,7 @@ import msgspec
 from msgspec import Struct
 
 import finops.store
-from control_plane import telemetry
+from control_plane import crash, telemetry
 from control_plane.aside import aside
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
@@ -74,10 +76,13 @@ async def admit(plane: Plane, envelope: Envelope, submit: Submit) -> Admission:
     principal, spec, at = envelope.principal, submit.spec, envelope.received_at
     circuit = specs.single_sampler(spec)
     asked = Asked(principal, spec, circuit, await _scan(plane, circuit), at)
+    crash.point("admit.scanned")
     snapshot = await quote.look(plane, asked, submit.idempotency_key)
+    crash.point("admit.looked")
     if snapshot.bound is not None and not submit.dry_run:
         return await _repeat(plane, principal, snapshot.bound, submit)
     decision = await plane.pdp.decide(snapshot.document, str(uuid.uuid4()), at)
+    crash.point("admit.decided")
     if submit.dry_run:
         return _advice(spec.job_id or "", decision, snapshot)
     await plane.vault.ready(plane.engine, principal.tenant)
@@ -85,8 +90,10 @@ async def admit(plane: Plane, envelope: Envelope, submit: Submit) -> Admission:
     problem = None if decision.allow else problem_code(decision)
     while True:
         made = draft.write(problem)
+        crash.point("admit.recording")
         match await store.admit(plane.engine, principal.tenant, made):
             case "admitted":
+                crash.point("admit.recorded")
                 return _answer(made.row["job_id"], made.row["state"], decision, snapshot, problem)
             case "repeated":
                 rows, *_ = await plane.read(
@@ -99,6 +106,7 @@ async def admit(plane: Plane, envelope: Envelope, submit: Submit) -> Admission:
                 problem = "budget_exceeded"
             case "missing":
                 problem = "budget_missing"
+        crash.point("admit.refused")
 
 
 def duplicate(job_id: str) -> Refused:

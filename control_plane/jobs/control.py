@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+from control_plane import crash
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.errors import Refused
@@ -37,6 +38,7 @@ async def signal(plane: Plane, principal: Principal, what: Signal, job_id: str) 
                     await _shift(plane, rows[0], principal, "QUEUED", "HELD", "job:control:held")
                 case "resume":
                     await _shift(plane, rows[0], principal, "HELD", "QUEUED", "job:control:resumed")
+            crash.point("control.done")
             return
     raise Refused("transition_refused", "the job moves too fast to be caught; ask again")
 
@@ -50,10 +52,12 @@ async def _cancel(plane: Plane, job: dict[str, Any]) -> None:
         async with plane.transaction(job["tenant"]) as conn:
             if not await store.request_cancel(conn, job["job_id"]):
                 raise MovedOn
+            crash.point("control.requested")
     else:
         submitted = settle.read_submitted(plane, job)
         spec = specs.from_canonical(submitted.spec)
         change = await settle.settle(plane, job, spec, submitted, settle.Cancellation())
+        crash.point("control.canceling")
         await transition.write(plane, job, change)
 
 
@@ -68,4 +72,5 @@ async def _shift(
             f"the job is {job['final'] or job['state']}, not {source}",
         )
     change = transition.move(job, (target,), kind, plane.now(), actor=principal.pseudonym, lease_until=None)
+    crash.point("control.shifting")
     await transition.write(plane, job, change)

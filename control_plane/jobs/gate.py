@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 import ledger.store
-from control_plane import telemetry
+from control_plane import crash, telemetry
 from control_plane.context import Plane
 from control_plane.jobs import spec as specs
 from control_plane.jobs.admit import decision_entry
@@ -100,6 +100,7 @@ async def _decide_again(plane: Plane, job: Mapping[str, Any], compiled: Compiled
     # The job's own hold is part of what its budgets have held since: judged as if it weren't there yet, it is the
     # figure of admission, which the recorded input has.
     decision = await plane.pdp.decide(document, str(uuid.uuid4()), now)
+    crash.point("gate.decided")
     (judged,) = plane.vault.seal(job["tenant"], (dumps(document),))
     async with plane.transaction(job["tenant"]) as conn:
         entry = decision_entry(
@@ -111,6 +112,8 @@ async def _decide_again(plane: Plane, job: Mapping[str, Any], compiled: Compiled
             now,
         )
         await ledger.store.append(conn, [(entry, None)], [judged.blob])
+        crash.point("gate.told")
+    crash.point("gate.recorded")
     if not decision.allow or compiled.backend not in decision.backends:
         reasons = "; ".join(reason.message for reason in decision.reasons)
         raise Stopped(

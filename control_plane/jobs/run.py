@@ -9,6 +9,8 @@
     6 measured     the outcome is there; nothing durable
     7 settled      outcome, capture, release, evidence and SEALING in one transaction
 
+Before and after each durable write stands a crash point (`control_plane.crash`).
+
 A worker that lost its lease changes nothing: each write is conditional on the job's number and `attempt`. What a lost
 worker left is recovered by whoever claims it next: before step 4 the job returns to QUEUED; after it the driver is
 asked to `find` the token, and where it can't tell, the job is UNCERTAIN with its hold parked, never resubmitted.
@@ -27,7 +29,7 @@ from typing import Any
 
 import msgspec
 
-from control_plane import telemetry
+from control_plane import crash, telemetry
 from control_plane.context import Plane
 from control_plane.errors import Refused
 from control_plane.jobs import evidence, gate, settle, store, transition
@@ -78,6 +80,7 @@ async def claim(plane: Plane, worker: str, at_most: int) -> list[Claimed]:
     by_tenant: dict[str, list[str]] = defaultdict(list)
     for tenant, job_id in await store.claim(plane.engine, worker, plane.settings.lease_s, at_most):
         by_tenant[tenant].append(job_id)
+        crash.point("run.leased")
     claimed = []
     for tenant, job_ids in by_tenant.items():
         await plane.vault.ready(plane.engine, tenant)
@@ -94,7 +97,9 @@ async def _take(plane: Plane, job: dict[str, Any], worker: str) -> Claimed | Non
     if job["state"] not in ACTIVE | {"QUEUED"}:  # held or cancelled since it was leased
         return None
     if job["state"] in ACTIVE and job["token"] is None:
+        crash.point("run.requeuing")
         await transition.write(plane, job, transition.requeue(job, "lost_worker", plane.now()))
+        crash.point("run.requeued")
         return None
     try:
         submitted = settle.read_submitted(plane, job)
@@ -132,9 +137,11 @@ async def _start(
         "attempt": job["attempt"] + 1,
         "route": msgspec.to_builtins(list(route.considered)),
     }
+    crash.point("run.starting")
     await transition.write(
         plane, job, transition.move(job, ("COMPILING",), "job:attempt:started", plane.now(), **started)
     )
+    crash.point("run.claimed")
     return Claimed(job, spec, submitted, route)
 
 
@@ -187,7 +194,9 @@ class Run:
         try:
             driver = self.drivers[route.chosen.id]
             compiled = await self._compile(driver, route.chosen.id)
+            crash.point("run.compiled")
             await gate.judge(self.plane, job, self.spec, compiled, self.claimed.submitted, route)
+            crash.point("run.judged")
         except BackendUnavailable:
             raise  # nothing is handed over yet: back to the queue
         except (DriverError, gate.Stopped) as error:
@@ -199,6 +208,7 @@ class Run:
         if not await self._intend(route, compiled):
             await self._end(settle.Cancellation())
             return
+        crash.point("run.intended")
         task = Task(
             token=job["token"],
             shots=self.spec.shots,
@@ -215,6 +225,7 @@ class Run:
         except DriverError as error:
             await self._end(settle.Failure(error.code, error.detail))
             return
+        crash.point("run.submitted")
         await self._watch(driver, handle, compiled)
 
     @telemetry.traced("driver.compile")
@@ -242,6 +253,7 @@ class Run:
         }
         steps: tuple[State, ...] = ("RESERVING", "EXECUTING")
         change = transition.move(job, steps, "job:dispatch:intended", self.plane.now(), told=told, **handed)
+        crash.point("run.intending")
         try:
             await transition.write(self.plane, job, msgspec.structs.replace(change, unless_canceled=True))
         except CancelCame:
@@ -256,6 +268,7 @@ class Run:
         if (await self._capabilities(driver)).handle_scope == "anywhere":  # another's handle dies with its process
             async with self.plane.transaction(job["tenant"]) as conn:
                 await store.keep_handle(conn, job["job_id"], job["attempt"], dict(handle))
+        crash.point("run.kept")
         stop = asyncio.create_task(self._canceled.wait())
         try:
             while True:
@@ -304,6 +317,7 @@ class Run:
         if compiled is None:  # found again after a crash: the artefact is compiled anew, which is deterministic
             compiled = await self._compile(driver, self.job["backend"])
         calibration = await driver.calibration(self.job["backend"])
+        crash.point("run.measured")
         await self._end(settle.Success(compiled, outcome, calibration))
         with contextlib.suppress(DriverError):  # the outcome is durable; what the driver keeps is its own affair
             await driver.forget(handle)
@@ -315,6 +329,7 @@ class Run:
         if driver is None:
             raise BackendUnavailable(f"no driver here for {job['backend']}")
         handle = await driver.find(job["token"])
+        crash.point("run.found")
         if handle is not None:
             await self._watch(driver, handle, None)
             return
@@ -338,4 +353,6 @@ class Run:
         if self._lost:
             raise MovedOn
         change = await settle.settle(self.plane, self.job, self.spec, self.claimed.submitted, end)
+        crash.point("run.settling")
         await transition.write(self.plane, self.job, change)
+        crash.point("run.settled")

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 import finops.store
-from control_plane import environment, telemetry
+from control_plane import crash, environment, telemetry
 from control_plane.context import Plane
 from control_plane.errors import Refused
 from control_plane.jobs import evidence, store
@@ -101,8 +101,10 @@ async def settle(plane: Plane, job: Mapping[str, Any], spec: JobSpec, submitted:
         ended = _success(job, end, charged, level, contents, backend)
     else:
         ended = _without_result(job, end, final, level)
+    crash.point("settle.charged")
     record = evidence.predicate(plane, {**job, **ids}, spec, ended, contents, history)
     kept = _keep(plane, job, contents, record)
+    crash.point("settle.proven")
     money = _money(job, charged, parked=isinstance(end, Uncertainty))
     cost = charged.amount if charged else Decimal(0)
     columns = ids | {

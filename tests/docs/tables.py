@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench import report
+from control_plane import crash
 from control_plane.app import openapi
 from control_plane.cli import build
 from control_plane.codes import CODES
@@ -51,6 +52,7 @@ MEANS = {
     "rate_bytes_per_s": "bytes of one principal; four seconds' worth at once",
     "clock_skew_s": "how far issuers' clocks may be off",
     "start_limit_s": "how long each part may take to start",
+    "crash_at": "in `dev`: where a process is to end, see below",
     "stop_limit_s": "how long requests and jobs in flight may take once a stop was asked for",
 }
 
@@ -69,6 +71,11 @@ def codes() -> str:
     """Code, HTTP status, sentence, next step."""
     rows = [f"| `{code}` | {m.status} | {m.sentence} | {m.next_step} |" for code, m in sorted(CODES.items())]
     return _table("| code | status | means | next step |", rows)
+
+
+def crash_points() -> str:
+    """Each point and what is so when a process ends there."""
+    return _table("| crash point | when |", [f"| `{name}` | {what} |" for name, what in crash.POINTS.items()])
 
 
 def routes() -> str:
@@ -124,7 +131,7 @@ def measured() -> dict[str, Callable[[], str]]:
 
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "performance.md": measured(),
-    "operations.md": {"settings": settings},
+    "operations.md": {"settings": settings, "crash points": crash_points},
     "api.md": {"codes": codes, "routes": routes},
     "cli.md": {"commands": commands},
 }
