@@ -327,6 +327,12 @@ CODES: dict[str, Meaning] = {
         "The database has no space left; nothing was stored.",
         "Free space; the plane goes on by itself.",
     ),
+    "log_foreign": Meaning(
+        503,
+        "Another plane's log",
+        "The database holds the log of a plane of another profile or name.",
+        "Start the plane under the profile and name that its log has.",
+    ),
     "not_durable": Meaning(
         503,
         "Writes aren't durable",

@@ -14,13 +14,16 @@ from ledger.canonical import timestamp
 from ledger.keys import EVIDENCE, LOG
 from ledger.predicate import Profile
 from ledger.store import StoredKey
+from ledger.succession import Succession
 from ledger.trust import Algorithm, TrustedAuthority, TrustedKey, TrustScope, trust_file
 from ledger.tsa import load_chain, start_of
 
 VALID_DAYS = 365
 
 
-def build(settings: Settings, plane: str, keys: Sequence[StoredKey], now: dt.datetime) -> bytes:
+def build(
+    settings: Settings, plane: str, keys: Sequence[StoredKey], successions: Sequence[Succession], now: dt.datetime
+) -> bytes:
     """A trust file as of now, good for a year; reads the authorities' certificates from the home folder."""
     chain = load_chain(settings.home / "keys" / "tsa")
     profile = cast("Profile", settings.profile)
@@ -29,7 +32,8 @@ def build(settings: Settings, plane: str, keys: Sequence[StoredKey], now: dt.dat
         issued_at=now,
         expires=now + dt.timedelta(days=VALID_DAYS),
         scope=TrustScope(profile=profile, plane=plane, tenants=None),
-        origin=origin(settings),
+        origin=successions[-1].origin if successions else origin(settings),
+        earlier=[log.previous.origin for log in successions],
         log=[_key(key) for key in keys if key.purpose == LOG],
         evidence=[_key(key) for key in keys if key.purpose == EVIDENCE],
         tsa=[

@@ -6,7 +6,8 @@ batch's first entry and on no other; each stored tile hash; the root and both si
 that each entry which names evidence has its signature row, that the row names the same bundle, level, tenant
 and entry, and that its signatures are good over the hashes kept beside them (the statement itself is the
 tenant's, encrypted: that those are its hashes is for `ledger.verify`, with the bundle); that a leaf without our
-header is a well-formed Rekor body under no tenant; that each public key has its entry; the head kept outside.
+header is a well-formed Rekor body under no tenant; that each public key has its entry; that a log which goes on under
+another origin says so in its first entry (`ledger.succession`); the head kept outside.
 Not checked: time-stamp tokens and blobs, which belong to bundles.
 Leaves and tiles are two witnesses of one hash: the signed root decides which of them was changed, so that a
 change names its entry and nothing unchanged is reported. A page at a time: memory is bounded by page and
@@ -29,6 +30,7 @@ from ledger.keys import LOG
 from ledger.rekor import parse_hashedrekord
 from ledger.signed import EvidenceKeys
 from ledger.store import StoredCheckpoint, StoredEntry, StoredKey, StoredSignature
+from ledger.succession import Head, begins, check_succession, head_of, origin_of, parse_succession
 
 PAGE = 8 * merkle.TILE_WIDTH  # a multiple of a tile, so that no tile is read twice
 UNKNOWN = "unknown"  # no note hash looks like it
@@ -64,7 +66,7 @@ async def verify_log(
     newest = await store.checkpoint(conn, size)
     keys = await store.keys(conn)
     trusted = tuple(log_keys) or tuple(key.public for key in keys if key.purpose == LOG)
-    audit = _Audit(newest, trusted, EvidenceKeys(key.public for key in keys))
+    audit = _Audit(trusted, EvidenceKeys(key.public for key in keys))
     for start in range(0, size, PAGE):
         end = min(start + PAGE, size)
         audit.page(
@@ -116,7 +118,7 @@ async def _check_head(conn: AsyncConnection, audit: _Audit, head: bytes | None, 
     if head is None:
         return
     try:
-        kept = checkpoint.verify(head, audit.verifiers)
+        kept = checkpoint.verify(head, audit.verifiers())
     except CheckpointInvalid as error:
         audit.fail(None, f"the head kept outside the database: {error}")
         return
@@ -130,10 +132,13 @@ async def _check_head(conn: AsyncConnection, audit: _Audit, head: bytes | None, 
 class _Audit:
     """The state of a walk through the log, and what was found."""
 
-    def __init__(self, newest: StoredCheckpoint | None, log_keys: Sequence[bytes], evidence: EvidenceKeys) -> None:
+    def __init__(self, log_keys: Sequence[bytes], evidence: EvidenceKeys) -> None:
         self.failures: list[Failure] = []
         self.checked = 0
-        self.verifiers = checkpoint.verifiers(_origin(newest), log_keys)
+        self._log_keys = log_keys
+        self._by_origin: dict[str, tuple[checkpoint.Verifier, ...]] = {}
+        self._origin = ""  # of the log here; empty before its first checkpoint
+        self._before: Head | None = None  # the checkpoint before this batch
         self._evidence = evidence
         self._edge = merkle.Edge()  # as the leaves say
         self._tiled: merkle.Edge | None = None  # as the tiles say, where that differs since the last checkpoint
@@ -150,6 +155,10 @@ class _Audit:
     def fail(self, index: int | None, reason: str) -> None:
         """Note a failure."""
         self.failures.append(Failure(index, reason))
+
+    def verifiers(self) -> tuple[checkpoint.Verifier, ...]:
+        """The log's keys under each of its origins so far."""
+        return tuple(verifier for known in self._by_origin.values() for verifier in known)
 
     def keys(self, keys: Sequence[StoredKey]) -> None:
         """Each stored key is one that the log published, and each published one is stored."""
@@ -184,6 +193,8 @@ class _Audit:
                 if computed == tiles.get((0, index)):  # otherwise it is reported, and its links say nothing
                     self._places(index, record, f"sha256:{computed.hex()}")
                 self._evidence_of(index, record, signed.pop(index, None))
+                if begins(record):
+                    self._begin(index, record)
             self._first = self._first and record is None and row is not None  # before the first `entry`
             if index + 1 in heads:
                 self._checkpoint(heads[index + 1])
@@ -255,6 +266,16 @@ class _Audit:
         elif self._note_hash not in {UNKNOWN, record.prev_checkpoint}:
             self.fail(index, "prev_checkpoint is not the hash of the checkpoint before")
 
+    def _begin(self, index: int, record: LeafRecord) -> None:
+        """From this batch's checkpoint on the log has the name that its first entry gives it."""
+        try:
+            found = parse_succession(record.body)
+            check_succession(found, before=self._before, first=self._first, origins=frozenset(self._by_origin))
+        except LedgerError as error:
+            self.fail(index, str(error))
+        else:
+            self._origin = found.origin
+
     def _evidence_of(self, index: int, record: LeafRecord, signed: StoredSignature | None) -> None:
         if record.kind == "evidence:refused":
             self._unsigned.pop(str(body_of(record).get("entry_id")), None)
@@ -292,8 +313,13 @@ class _Audit:
         self._unsigned.clear()
         self._first, self._note_hash = True, checkpoint.note_hash(head.note)
         root: bytes | None = None
+        self._origin = self._origin or origin_of(head.note)
+        if self._origin not in self._by_origin:
+            self._by_origin[self._origin] = checkpoint.verifiers(self._origin, self._log_keys)
+        self._before = None
         try:
-            signed = checkpoint.verify(head.note, self.verifiers)
+            signed = checkpoint.verify(head.note, self._by_origin[self._origin])
+            self._before = head_of(head.note)
         except CheckpointInvalid as error:
             self.fail(last, f"checkpoint {head.size}: {error}")
             self._note_hash = UNKNOWN
@@ -320,12 +346,3 @@ class _Audit:
                 self.fail(start, f"the root of checkpoint {last + 1} is not that of the log: {named} changed")
         for index in differ:
             self.fail(index, what)
-
-
-def _origin(newest: StoredCheckpoint | None) -> str:
-    if newest is None:
-        return ""
-    try:
-        return checkpoint.parse(newest.note).origin
-    except CheckpointInvalid:
-        return ""

@@ -77,12 +77,13 @@ class Placed(Struct, frozen=True):
 
 
 class LogState:
-    """The log's right edge, its newest checkpoint, and where each tenant's chain stands."""
+    """The log's right edge, its newest checkpoint, its name, and where each tenant's chain stands."""
 
     def __init__(self, edge: merkle.Edge, hash_of_note: str | None) -> None:
         self.edge = edge
         self.note_hash = hash_of_note
         self.note: bytes | None = None
+        self.origin: str | None = None  # the log's name; None before the first checkpoint
         self.sealed_at: datetime | None = None  # the clock that sealed it; None for what older versions sealed
         self.tenants: dict[str, tuple[int, str | None]] = {}  # tenant -> next tenant_index, tenant_prev
 

@@ -14,6 +14,7 @@ LedgerError                      ledger_error
 ├── BlobInvalid                  blob_invalid          a blob that does not open, or not to its commitment
 ├── NotInLog                     not_in_log            an index, size or tile that the log does not have
 ├── LedgerRollback               ledger_rollback       the database is behind, or beside, the head kept outside it
+├── LogForeign                   log_foreign           the stored log has another plane's name
 ├── NotDurable                   not_durable           the database may lose commits that it acknowledged
 ├── ClockSteppedBack             clock_stepped_back    the sealer's clock lies before what it has sealed
 ├── HeadUnwritable               head_unwritable       the head outside the database can't be kept
@@ -114,6 +115,15 @@ class LedgerRollback(LedgerError):
         super().__init__(f"head kept outside has {kept_size} entries, the database {stored_size}: {reason}")
         self.kept_size = kept_size
         self.stored_size = stored_size
+
+
+class LogForeign(LedgerError):
+    """The newest checkpoint is of a log that this plane would not have signed."""
+
+    code = "log_foreign"
+
+    def __init__(self, stored: str, ours: str) -> None:
+        super().__init__(f"the database holds the log {stored}, this plane's is {ours}; a plane keeps profile and name")
 
 
 class NotDurable(LedgerError):

@@ -37,10 +37,11 @@ from ledger.alarm import TOLERANCE_S, Alarm
 from ledger.batch import Alarms, Item, Known, Laid, LogState, Plane, Row, arrange, lay
 from ledger.canonical import sha256, timestamp
 from ledger.chain import PLANE, leaf_hash_text
-from ledger.errors import LedgerError, LedgerRollback, NotDurable
+from ledger.errors import LedgerError, LedgerRollback, LogForeign, NotDurable
 from ledger.head import HeadKeeper, read_head
 from ledger.keys import Published, SealerKeys, load_sealer_keys, published
 from ledger.signed import Signed, Signer
+from ledger.succession import KIND, Succession
 from ledger.timestamp import Authority as PinnedAuthority
 from ledger.timestamp import Operator, parse
 from ledger.tsa_client import UNIX, stamp
@@ -108,7 +109,7 @@ class SealerConfig(Struct, frozen=True, kw_only=True):
     conninfo: str
     keys: Path  # folder of the four key files
     head: Path  # the file that `ledger.head` keeps
-    origin: str  # the log's name, first line of each checkpoint
+    origin: str  # the log's first name, first line of each checkpoint; a successor's begins with it and a slash
     plane: Plane
     authorities: tuple[Authority, ...] = ()
     watching: Watching | None = None
@@ -128,8 +129,8 @@ async def run(config: SealerConfig, stop: asyncio.Event, ready: Callable[[], Non
     """Seal until `stop` is set. `ready` is called once the checks have passed and this sealer leads or stands
     by.
 
-    Raises LedgerRollback, NotDurable or KeyInvalid, at start or when the database came back otherwise; waits
-    for a database that is away.
+    Raises LedgerRollback, LogForeign, NotDurable or KeyInvalid, at start or when the database came back otherwise;
+    waits for a database that is away.
     """
     keys = load_sealer_keys(config.keys)
     wait_s = RETRY_S[0]
@@ -171,6 +172,18 @@ async def _refuse(conn: Connection, error: LedgerError) -> None:
         await conn.execute("ROLLBACK")
         if await _claim(conn):
             await alarm.sound(conn, error)
+
+
+async def begin(config: SealerConfig, log: Succession) -> bytes:
+    """Begin a log of another origin on the entries that are stored; its first checkpoint, committed and not yet kept.
+
+    For a restore, before any sealer runs on the database.
+    """
+    async with await _connect(config.conninfo) as conn:
+        await check_durable(conn)
+        with ThreadPoolExecutor(2, "sign") as pool:
+            keys = load_sealer_keys(config.keys)
+            return await _Leader(conn, config, keys, HeadKeeper(config.head), asyncio.Event(), pool).begin(log)
 
 
 async def check_durable(conn: Connection) -> None:
@@ -282,12 +295,30 @@ class _Leader:
     async def start(self, stop: asyncio.Event) -> None:
         """Read the log's state; publish our keys that it does not know yet with the first batch."""
         self._state = await load_state(self._conn)
+        named, ours = self._state.origin or self._config.origin, self._config.origin
+        if named != ours and not named.startswith(f"{ours}/"):
+            raise LogForeign(named, ours)
         if self._state.note is not None:
             self._keeper.keep(self._state.note)
         self._alarm = await alarm.current(self._conn)
         new = await _new_keys(self._conn, published(self._keys), self._config.now())
         while new and not stop.is_set() and (await self._held_up(stop) or not await self.batch(new)):
             await _pause(stop, self._config.idle_poll_s)
+
+    async def begin(self, log: Succession) -> bytes:
+        """Seal the entry with which `log` begins, under its first checkpoint: that note, after the commit."""
+        now = self._config.now()
+        await self._conn.execute("BEGIN")
+        locked = await (await self._conn.execute(_LOCK, (LOCKS, SEALING))).fetchone()
+        self._state = await load_state(self._conn)
+        if locked != ("true",) or (self._state.size, self._state.note_hash) != (log.kept.size, log.kept.checkpoint):
+            raise LedgerError("another sealer works on this log, or it is not the one that was kept")
+        self._state.origin = log.origin
+        alarms = Alarms(lambda: str(uuid.uuid4()), timestamp(now))
+        items = [alarms.entry(PLANE, KIND, log.body())]
+        await self._learn_chains(items)
+        note, _ = await self._write(lay(items, self._state), (), now)
+        return note
 
     async def loop(self, stop: asyncio.Event) -> None:
         """Seal what comes until stopped, then what was durable by then: its writers have ended before."""
@@ -472,7 +503,8 @@ class _Leader:
 
     def _sign_head(self, size: int, root: bytes) -> bytes:
         keys = self._keys
-        return checkpoint.sign(self._config.origin, size, root, ed25519=keys.log_ed25519, mldsa65=keys.log_mldsa65)
+        origin = self._state.origin or self._config.origin
+        return checkpoint.sign(origin, size, root, ed25519=keys.log_ed25519, mldsa65=keys.log_mldsa65)
 
     def _stamps(self, signed: Sequence[Signed], note: bytes) -> list[tuple[bytes, str]]:
         """(imprint, operator) of each token due: over a `full` bundle's signatures, else its checkpoint."""
@@ -523,6 +555,7 @@ async def load_state(conn: Connection) -> LogState:
         raise LedgerRollback(kept_size=size, stored_size=size, reason="the stored tiles do not give its root")
     state = LogState(edge, None)
     state.follow(note, sealed_at)
+    state.origin = checkpoint.parse(note).origin
     return state
 
 

@@ -18,8 +18,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ledger.blob import SealedBlob
-from ledger.chain import Draft, Evidence, Level, Pending, bind, parse_pending, pending_bytes
+from ledger.chain import PLANE, Draft, Evidence, Level, Pending, bind, parse_pending, pending_bytes, scan_leaf
 from ledger.errors import LeafInvalid
+from ledger.succession import KIND, Succession, parse_succession
 
 SEALED_CHANNEL = "qcos_sealed"  # NOTIFY once a batch and once a round of tokens, never by writers
 _PAGE = 2000  # entries a round trip when reading the whole log
@@ -209,6 +210,16 @@ async def unstamped(conn: AsyncConnection) -> tuple[int, float]:
 
 
 _LATEST = text("SELECT size, root, note FROM ledger.checkpoint ORDER BY size DESC LIMIT 1")
+_SUCCESSIONS = text("""
+    SELECT leaf FROM ledger.entry WHERE tenant = :plane AND kind = :kind ORDER BY tenant_index""")
+
+
+async def successions(conn: AsyncConnection) -> list[Succession]:
+    """How the log came to its name, oldest first; seen by the plane's own tenant and by those who see all."""
+    rows = await conn.execute(_SUCCESSIONS, {"plane": PLANE, "kind": KIND})
+    return [parse_succession(scan_leaf(bytes(leaf)).body) for leaf in rows.scalars()]
+
+
 _OVER = text("SELECT size, root, note FROM ledger.checkpoint WHERE size > :index ORDER BY size LIMIT 1")
 _CHECKPOINT = text("SELECT size, root, note FROM ledger.checkpoint WHERE size = :size")
 

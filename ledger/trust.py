@@ -27,7 +27,9 @@ from ledger.predicate import Closed, Count, Profile, Text, Time, decode
 from ledger.timestamp import Authority, Operator
 
 MAX_TRUST_BYTES = 1024 * 1024
-TYPE: Literal["urn:qcos:trust:v1"] = "urn:qcos:trust:v1"
+Type = Literal["urn:qcos:trust:v1", "urn:qcos:trust:v2"]
+TYPE: Type = "urn:qcos:trust:v1"
+SUCCESSOR: Type = "urn:qcos:trust:v2"  # the log has earlier origins
 Algorithm = Literal["ed25519", "ml-dsa-65", "ecdsa-p256"]
 _KINDS: dict[str, type] = {
     "ed25519": Ed25519PublicKey,
@@ -54,11 +56,16 @@ class TrustedKey(Closed, frozen=True):
     valid_until: Time | None
 
 
-class TrustedLog(Closed, frozen=True):
-    """The transparency log: its origin line and the keys of its checkpoints."""
+class TrustedLog(Closed, frozen=True, omit_defaults=True):
+    """The transparency log: its origin line and the keys of its checkpoints.
+
+    `earlier`, in version 2 alone: the origins under which the same keys signed before it (`ledger.succession`), first
+    one first. What they signed then stays as good as it was.
+    """
 
     origin: Text
     keys: tuple[TrustedKey, ...]
+    earlier: tuple[Text, ...] = ()
 
 
 class TrustedAuthority(Closed, frozen=True):
@@ -86,7 +93,7 @@ class Revocation(Closed, frozen=True):
 class TrustFile(Closed, frozen=True):
     """The file's members."""
 
-    type: Literal["urn:qcos:trust:v1"]
+    type: Type
     version: Count
     issued_at: Time
     expires: Time
@@ -147,15 +154,16 @@ def trust_file(
     evidence: Sequence[TrustedKey],
     tsa: Sequence[TrustedAuthority],
     revoked: Sequence[Revocation] = (),
+    earlier: Sequence[str] = (),
 ) -> bytes:
     """The bytes of a trust file; UsageError if `parse_trust` would not read them back."""
     file = TrustFile(
-        type=TYPE,
+        type=SUCCESSOR if earlier else TYPE,
         version=version,
         issued_at=canonical.timestamp(issued_at),
         expires=canonical.timestamp(expires),
         scope=scope,
-        log=TrustedLog(origin=origin, keys=tuple(log)),
+        log=TrustedLog(origin=origin, keys=tuple(log), earlier=tuple(earlier)),
         evidence=tuple(evidence),
         tsa=tuple(tsa),
         revoked=tuple(revoked),
@@ -176,12 +184,14 @@ def parse_trust(data: bytes) -> Trust:
             raise EvidenceInvalid("trust file: not in canonical form (RFC 8785)")
         canonical.parse_time(file.issued_at)
         canonical.parse_time(file.expires)
+        if (file.type == SUCCESSOR) != bool(file.log.earlier):
+            raise EvidenceInvalid("trust file: earlier origins are of version 2, and of no other")
         names = [key.id for key in (*file.log.keys, *file.evidence)] + [tsa.name for tsa in file.tsa]
         if len(names) != len(set(names)):
             raise EvidenceInvalid("trust file: an id or name that stands for two")
         return Trust(
             file=file,
-            log=tuple(_log_key(file.log.origin, key) for key in file.log.keys),
+            log=tuple(_log_key(name, key) for name in (file.log.origin, *file.log.earlier) for key in file.log.keys),
             evidence=tuple(_load(key) for key in file.evidence),
             authorities=tuple(
                 LoadedAuthority(Authority(tsa.operator, tsa.name, tsa.certificates), _window(tsa)) for tsa in file.tsa

@@ -17,6 +17,7 @@ from control_plane.api.shapes import Answers, Bytes
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.errors import Refused
+from ledger.chain import PLANE
 
 FULL, HASH = 256, 32
 # C2SP tlog-tiles: <level>/<index in groups of three, all but the last with an x>[.p/<width>]
@@ -89,7 +90,9 @@ async def trust_file(request: Request[Principal, Any, Any], plane: NamedDependen
     """A trust file; deliver it apart from the evidence that it judges."""
     async with plane.transaction(request.user.tenant) as conn:
         keys = await ledger.store.keys(conn)
-    data = await asyncio.to_thread(trust.build, plane.settings, plane.name, keys, plane.now())
+    async with plane.transaction(PLANE) as conn:
+        successions = await ledger.store.successions(conn)
+    data = await asyncio.to_thread(trust.build, plane.settings, plane.name, keys, successions, plane.now())
     return Response(data, media_type="application/json")
 
 
