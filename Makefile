@@ -1,6 +1,6 @@
 # The project's commands. Needs Linux, make and Python 3.11 or newer; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all faults fuzz-http soak bench bench-quick bench-keep bench-governed bench-memory check format generate tools skipped
+.PHONY: help setup demo test test-all faults fuzz-http soak bench bench-quick bench-keep bench-governed bench-memory bench-policy check format generate tools skipped
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -82,6 +82,9 @@ bench-governed: $(VENV)/runtime.stamp ## what governing a job costs, beside bare
 
 bench-memory: $(VENV)/runtime.stamp ## what each process holds, idle and under load
 	@$(PY) -m bench memory
+
+bench-policy: $(VENV)/runtime.stamp ## what a policy decision costs, in OPA and in its caller
+	@$(PY) -m bench policy
 
 check: $(VENV)/dev.stamp ## format, lint, types, policies, imports, generated files
 	@$(PY) -m ruff format --check .

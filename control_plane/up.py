@@ -26,7 +26,7 @@ from control_plane.db import Database, conninfo, engine, transaction
 from control_plane.errors import SettingInvalid, StartFailed
 from control_plane.listening import Listening, answers
 from control_plane.policy import choice, revision
-from control_plane.policy.opa import opa_command
+from control_plane.policy.opa import OPA_ENVIRONMENT, opa_command
 from control_plane.postgres import DATABASE, SUPERUSER, Cluster, cluster
 from control_plane.process import GIVING_BACK_S
 from control_plane.provision import migrate, provision
@@ -168,7 +168,8 @@ class Plane:
                         "opa",
                         command,
                         log=self._log("opa"),
-                        environment={"PATH": os.environ.get("PATH", ""), "HOME": str(self.settings.home)},
+                        environment=OPA_ENVIRONMENT
+                        | {"PATH": os.environ.get("PATH", ""), "HOME": str(self.settings.home)},
                         probe=lambda: _is_ready(probing),
                         before=lambda: (folder / "opa.sock").unlink(missing_ok=True),
                     )

@@ -39,6 +39,7 @@ BUILTINS = frozenset(
         "object.keys",
         "object.union",
         "regex.match",
+        "set",  # the empty set: written as a call, though it is none
         "sort",
         "startswith",
     }

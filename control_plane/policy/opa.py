@@ -26,6 +26,10 @@ from control_plane.policy.revision import ENTRYPOINT, PolicySet
 LIMIT_S = 0.25
 """A decision that takes longer is none: its goal is p99 <= 5 ms."""
 
+OPA_ENVIRONMENT = {"GOGC": "400"}
+"""What OPA's process is given besides the caller's needs: a decision leaves 190 KB behind on a heap of some 15 MB, so
+that Go's collector, left alone, takes a fifth of its time. The heap stays under 100 MB."""
+
 _READY_LIMIT_S = 2.0
 _LARGEST_ANSWER = 8 * 1024 * 1024
 

@@ -15,7 +15,7 @@ default allow := false
 # title: The principal may submit this job
 # entrypoint: true
 allow if {
-	count(deny) == 0
+	deny == set()
 	known_action
 	member
 	may_submit
@@ -120,7 +120,7 @@ deny contains reason if {
 
 known_action if input.action == "job:submit"
 
-member if count(roles) > 0
+member if roles != set()
 
 may_submit if {
 	some role in roles

@@ -14,7 +14,7 @@ default allow := false
 # title: The principal's attributes allow this job
 # entrypoint: true
 allow if {
-	count(deny) == 0
+	deny == set()
 	purpose_allowed
 }
 

@@ -16,7 +16,7 @@ default allow := false
 # title: The price fits every budget
 # entrypoint: true
 allow if {
-	count(deny) == 0
+	deny == set()
 	priced
 	covered
 	every budget in input.budgets {

@@ -16,9 +16,9 @@ default allow := false
 # title: A backend is left in a zone that the classification allows
 # entrypoint: true
 allow if {
-	count(deny) == 0
+	deny == set()
 	known
-	count(usable) > 0
+	usable != set()
 }
 
 # METADATA
@@ -64,7 +64,7 @@ known if is_object(level)
 # title: What the job's classification demands
 level := vocabulary.classifications[input.job.classification] if values.name(input.job.classification)
 
-some_usable if count(usable) > 0
+some_usable if usable != set()
 
 # METADATA
 # title: Ids of the backends that policy allows

@@ -14,12 +14,12 @@ default allow := false
 # title: The job keeps the limits and some backend can take it
 # entrypoint: true
 allow if {
-	count(deny) == 0
+	deny == set()
 	qubits_within
 	shots_within
 	depth_within
 	distinct
-	count(matching) > 0
+	matching != set()
 }
 
 # METADATA
@@ -59,7 +59,7 @@ deny contains reason if {
 
 backend_left if {
 	distinct
-	count(matching) > 0
+	matching != set()
 }
 
 _within(limit, asked) if {

@@ -28,19 +28,9 @@ decision := {
 		quota.check,
 		budget.check,
 	],
-	"reasons": [reason | some reason in reasons],
+	"reasons": [reason | some reason in denials],
 	"backends": [backend | some backend in classification.usable],
 	"obligations": [],
 }
 
-reasons contains reason if some reason in access.deny
-
-reasons contains reason if some reason in attributes.deny
-
-reasons contains reason if some reason in constraints.deny
-
-reasons contains reason if some reason in classification.deny
-
-reasons contains reason if some reason in quota.deny
-
-reasons contains reason if some reason in budget.deny
+denials := ((((access.deny | attributes.deny) | constraints.deny) | classification.deny) | quota.deny) | budget.deny

@@ -17,10 +17,8 @@ default allow := false
 # title: The job keeps the day's quotas
 # entrypoint: true
 allow if {
-	count(deny) == 0
-	every quota in allowances {
-		_keeps(quota)
-	}
+	deny == set()
+	kept == _quotas
 }
 
 # METADATA
@@ -28,8 +26,9 @@ allow if {
 # custom:
 #   code: quota_exceeded
 deny contains reason if {
-	some quota in allowances
-	not _keeps(quota)
+	some name in _quotas
+	not name in kept
+	quota := allowances[name]
 	limit := values.shown(quota.limit)
 	used := values.shown(quota.used)
 	asked := values.shown(quota.asked)
@@ -44,37 +43,48 @@ deny contains reason if {
 	}
 }
 
+_quotas := {"jobs", "project", "team"}
+
 # METADATA
-# title: The quotas that this job touches
-allowances := [
-	{
+# title: The quotas that leave room for this job
+# scope: document
+kept contains "team" if _fits(team_limit, input.usage.team_shots_today, constraints.shots)
+
+kept contains "project" if _fits(input.limits.project_shots_per_day, input.usage.project_shots_today, constraints.shots)
+
+kept contains "jobs" if _fits(input.limits.max_running_jobs, input.usage.running_jobs, 1)
+
+_fits(limit, used, asked) if {
+	values.natural(limit)
+	values.natural(used)
+	values.natural(asked)
+	used + asked <= limit
+}
+
+# METADATA
+# title: The quotas in words, asked for only where one is not kept
+allowances := {
+	"team": {
 		"of": who,
 		"unit": "shots today",
 		"limit": team_limit,
 		"used": object.get(input, ["usage", "team_shots_today"], ""),
 		"asked": constraints.shots,
 	},
-	{
+	"project": {
 		"of": concat("", ["project ", project]),
 		"unit": "shots today",
 		"limit": object.get(input, ["limits", "project_shots_per_day"], ""),
 		"used": object.get(input, ["usage", "project_shots_today"], ""),
 		"asked": constraints.shots,
 	},
-	{
+	"jobs": {
 		"of": concat("", ["project ", project]),
 		"unit": "unfinished jobs",
 		"limit": object.get(input, ["limits", "max_running_jobs"], ""),
 		"used": object.get(input, ["usage", "running_jobs"], ""),
 		"asked": 1,
 	},
-]
-
-_keeps(quota) if {
-	values.natural(quota.limit)
-	values.natural(quota.used)
-	values.natural(quota.asked)
-	quota.used + quota.asked <= quota.limit
 }
 
 default _fix(_) := "try again when the quota allows it, or ask an administrator for more"

@@ -4,29 +4,28 @@
 #   Strict readings of values that may be anything. Rego orders values of all types, so that "many" >= 5 holds;
 #   a number is compared only after these. Each is undefined for what isn't what it names.
 #   Texts are joined by concat: the embedded engine's sprintf puts quotes around what another built-in made.
+#   A number here is at most 2^53 - 1, the largest integer that JSON readers agree on. These are called some thirty
+#   times a decision, so each reads its value in one body and calls no other.
 # scope: package
 package qcos.values
 
 # METADATA
-# title: The largest integer that JSON readers agree on
-# description: 2^53 - 1
-largest := 9007199254740991
-
-# METADATA
 # title: Natural
-# description: A whole number from 0 to `largest`.
+# description: A whole number that isn't negative.
 natural(x) if {
-	whole(x)
+	is_number(x)
 	x >= 0
+	x <= 9007199254740991
+	x == floor(x)
 }
 
 # METADATA
 # title: Whole
-# description: A whole number between -`largest` and `largest`.
+# description: A whole number, which may be negative.
 whole(x) if {
 	is_number(x)
-	x <= largest
-	x >= 0 - largest
+	x >= -9007199254740991
+	x <= 9007199254740991
 	x == floor(x)
 }
 
@@ -62,7 +61,10 @@ begins(x, prefix) if {
 # scope: document
 default shown(_) := "nothing usable"
 
-shown(x) := x if name(x)
+shown(x) := x if {
+	is_string(x)
+	x != ""
+}
 
 shown(x) := format_int(x, 10) if whole(x)
 
