@@ -1,6 +1,6 @@
 # The project's commands. Needs Linux, make and Python 3.11 or newer; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all faults fuzz-http soak bench bench-quick bench-keep bench-governed bench-memory bench-policy check format generate tools skipped
+.PHONY: help setup demo test test-all faults fuzz-http soak bench bench-quick bench-keep bench-governed bench-memory bench-policy check format generate tools skipped bench-growth
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -85,6 +85,9 @@ bench-memory: $(VENV)/runtime.stamp ## what each process holds, idle and under l
 
 bench-policy: $(VENV)/runtime.stamp ## what a policy decision costs, in OPA and in its caller
 	@$(PY) -m bench policy
+
+bench-growth: $(VENV)/runtime.stamp ## what a log of a million entries costs beside one of a thousand; wants 14 GB of disk
+	@$(PY) -m bench growth
 
 check: $(VENV)/dev.stamp ## format, lint, types, policies, imports, generated files
 	@$(PY) -m ruff format --check .

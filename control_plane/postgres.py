@@ -40,6 +40,7 @@ fsync = on
 full_page_writes = on
 synchronous_commit = on
 shared_buffers = '128MB'
+autovacuum_naptime = '5s'
 max_wal_size = '1GB'
 log_destination = 'stderr'
 logging_collector = off

@@ -647,6 +647,8 @@ async def _connect(conninfo: str) -> Connection:
     )
     try:
         await conn.execute("SET idle_in_transaction_session_timeout = '2s'")
+        # Statistics find queues empty, and a plan made then reads the whole table at each look, its dead rows too.
+        await conn.execute("SET enable_seqscan = off")
     except BaseException:
         await conn.close()
         raise
@@ -667,7 +669,7 @@ def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
-_WAITING = "SELECT 1 FROM ledger.inbox LIMIT 1"
+_WAITING = "SELECT 1 FROM ledger.inbox ORDER BY id LIMIT 1"
 _HEAD = "SELECT coalesce(max(size), 0) FROM ledger.checkpoint"
 _NEWEST = "SELECT size, root, note, sealed_at FROM ledger.checkpoint ORDER BY size DESC LIMIT 1"
 # A setting of the transaction, so that the statement that takes rows can ask for it in the same round trip.

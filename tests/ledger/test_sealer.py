@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from control_plane.db import transaction
-from ledger import checkpoint, export, store
+from ledger import checkpoint, export, sealer, store
 from ledger.audit import Verification
 from ledger.chain import Evidence, parse_leaf, pending_bytes
 from ledger.errors import LedgerRollback, NotDurable, TimeUnavailable
@@ -332,3 +332,12 @@ async def test_a_session_that_breaks_at_any_step_is_followed_by_one_that_goes_on
         await until_sealed(database, ids)
     assert len(broken) == 2
     assert (await verify(database)).failures == ()
+
+
+async def test_a_look_for_work_reads_no_dead_row_of_the_queue(database: TestDatabase) -> None:
+    """N18: the sealer's statements keep to their indexes, though statistics say that the inbox is empty."""
+    superuser(database, "ANALYZE ledger.inbox")
+    for statement in ("SELECT 1", sealer._WAITING, sealer._TAKE.replace("%s", "256"), sealer._HEAD):
+        async with await sealer._connect(database.conninfo("sealer")) as conn:
+            rows = await (await conn.execute(f"EXPLAIN {statement}")).fetchall()
+            assert "Seq Scan" not in str(rows), rows
