@@ -100,6 +100,7 @@ def engine(url: str, *, connections: int = 10, name: str = "qcos") -> AsyncEngin
         pool_size=connections,
         max_overflow=0,
         pool_timeout=_CONNECT_S,
+        hide_parameters=True,  # what a statement carries stands in no error and so in no log (I10)
         connect_args={"application_name": name, "connect_timeout": _CONNECT_S},
         json_deserializer=msgspec.json.decode,
     )

@@ -162,6 +162,8 @@ def _entries() -> dict[str, Field]:
         "start_limit_s": number(1, 600),
         "crash_at": ("a crash point, see below", _text),
         "stop_limit_s": number(0, 600),
+        "log_level": one_of("debug", "info", "warning", "error"),
+        "log_file_mb": whole(1, 1024),
     }
     return {name: Field("QCOS_" + name.upper(), wanted, read) for name, (wanted, read) in table.items()}
 

@@ -12,12 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from control_plane import authorities, crash
+from control_plane import authorities, crash, telemetry
 from control_plane.db import Database, conninfo
 from control_plane.settings import Settings
 
 if TYPE_CHECKING:
     from ledger.predicate import Profile
+    from ledger.sealer import Watching
 
 
 def make_keys(settings: Settings) -> None:
@@ -59,8 +60,17 @@ async def sealer(settings: Settings, stop: asyncio.Event, ready: Callable[[], No
         plane=Plane(profile=cast("Profile", settings.profile), name=settings.plane),
         authorities=tuple(stamping),
         at=crash.point,
+        watching=_watching(),
     )
     await run(config, stop, ready)
+
+
+def _watching() -> Watching | None:
+    if telemetry.current() is None:
+        return None
+    from control_plane.telemetry.seals import Seals
+
+    return Seals()
 
 
 def origin(settings: Settings) -> str:

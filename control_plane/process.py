@@ -15,12 +15,16 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from control_plane import crash
+from control_plane import crash, logs
 from control_plane.privilege import die_with_parent
 from control_plane.settings import Settings, from_json
 
+if TYPE_CHECKING:
+    from control_plane.telemetry.export import Running
+
+_exporting: Running | None = None
 GIVING_BACK_S = 5.0  # what a part may take after `stop_limit_s`, to give back what it could not finish
 
 
@@ -40,14 +44,38 @@ def main() -> None:
     name = sys.argv[1]
     settings = from_json(os.environ.pop("QCOS_SETTINGS").encode())
     crash.watch(settings.home, settings.crash_at)
+    logs.begin(name, settings.home / "log", level=settings.log_level, largest=settings.log_file_mb << 20)
     part = _PARTS[name.rpartition("-")[0] or name]
-    part(settings, name)
+    global _exporting  # noqa: PLW0603 - one a process
+    _exporting = _telemetry(settings, name)
+    try:
+        part(settings, name)
+    finally:
+        if _exporting is not None:
+            _exporting.close()
+
+
+def _gauges(settings: Settings, _: str) -> None:
+    from control_plane.telemetry import gauges
+
+    assert _exporting is not None  # `up` starts this process where telemetry is on
+    meter = _exporting.meter
+    _run_until_stopped(lambda stop: gauges.run(settings, meter, ready, stop), GIVING_BACK_S)
+
+
+def _telemetry(settings: Settings, name: str) -> Running | None:
+    if not settings.telemetry.on:
+        return None
+    from control_plane.telemetry.export import start
+
+    return start(settings, name)
 
 
 def _api(settings: Settings, name: str) -> None:
     import uvicorn
 
     from control_plane.app import create_app
+    from control_plane.requests import watched
 
     class Announced(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -62,12 +90,12 @@ def _api(settings: Settings, name: str) -> None:
     app = create_app(settings, name)
     sockets = [socket.socket(fileno=int(number)) for number in os.environ["QCOS_LISTEN_FDS"].split(",")]
     config = uvicorn.Config(
-        app,
+        watched(app),
         loop="uvloop",
         http="httptools",
         ws="wsproto",
         lifespan="on",
-        log_level="warning",
+        log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
@@ -101,7 +129,7 @@ def _tsa(settings: Settings, _: str) -> None:
 
     settings.tsa_socket.unlink(missing_ok=True)
     config = uvicorn.Config(
-        tsa_app(settings), uds=str(settings.tsa_socket), lifespan="off", log_level="warning", access_log=False
+        tsa_app(settings), uds=str(settings.tsa_socket), lifespan="off", log_config=None, access_log=False
     )
     Announced(config).run()
 
@@ -135,6 +163,7 @@ _PARTS: dict[str, Callable[[Settings, str], None]] = {
     "worker": _worker,
     "sealer": _sealer,
     "tsa": _tsa,
+    "telemetry": _gauges,
 }
 
 if __name__ == "__main__":

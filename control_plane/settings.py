@@ -24,6 +24,7 @@ from msgspec import Struct
 from control_plane import crash
 from control_plane.errors import SettingInvalid
 from control_plane.fields import FIELDS, LOOPBACK
+from control_plane.telemetry import config as telemetry
 
 PROFILES = ("dev", "saas", "dedicated", "onprem", "airgapped")
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/._-]+")  # libpq splits at a comma, URLs change blanks and %
@@ -83,8 +84,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     start_limit_s: float = 60.0
     crash_at: str | None = None
     stop_limit_s: float = 10.0
+    log_level: str = "info"
+    log_file_mb: int = 16
     oidc: tuple[OidcIssuer, ...] = ()
     backend: tuple[BackendFacts, ...] = ()
+    telemetry: telemetry.Telemetry = telemetry.Telemetry()
 
     @property
     def qpy_enabled(self) -> bool:
@@ -134,6 +138,7 @@ def located(flags: Mapping[str, Any] | None = None, environment: Mapping[str, st
         if name in given:
             values[name] = field.parse("--" + name.replace("_", "-"), given[name])
     _default_of_profile(values)
+    values["telemetry"] = telemetry.read(values.get("telemetry", {}), env)
     if values.get("tsa_certificates"):
         values["tsa_certificates"] = str(Path(values["tsa_certificates"]).expanduser().absolute())
     settings = Settings(**values)
@@ -165,8 +170,12 @@ def _from_file(path: Path | None) -> dict[str, Any]:
             values[key] = _tables(key, value, OidcIssuer)
         elif key == "backend":
             values[key] = _tables(key, value, BackendFacts)
+        elif key == "telemetry":
+            values[key] = value
         else:
-            raise SettingInvalid(key, value, "one of the known keys: " + ", ".join([*FIELDS, "oidc", "backend"]))
+            raise SettingInvalid(
+                key, value, "one of the known keys: " + ", ".join([*FIELDS, "oidc", "backend", "telemetry"])
+            )
     return values
 
 
@@ -244,8 +253,9 @@ def _check_crash_point(s: Settings) -> None:
 
 
 def to_json(settings: Settings) -> bytes:
-    """The settings for a child process, without the administrator's database URL, which only `up` may use."""
-    return msgspec.json.encode(msgspec.structs.replace(settings, database_url=None), enc_hook=str)
+    """The settings for a child process, without secrets: the administrator's database URL, headers of telemetry."""
+    bare = msgspec.structs.replace(settings.telemetry, headers={})
+    return msgspec.json.encode(msgspec.structs.replace(settings, database_url=None, telemetry=bare), enc_hook=str)
 
 
 def from_json(data: bytes) -> Settings:

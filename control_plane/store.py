@@ -3,8 +3,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ledger.canonical import parse_time
+from ledger.chain import parse_pending
 
 _SETTINGS = ("fsync", "full_page_writes", "synchronous_commit")
 
@@ -40,3 +45,44 @@ async def backends(conn: AsyncConnection) -> dict[str, dict[str, str]]:
     """Backend id → the walls around its untrusted work, as its worker reported them last."""
     rows = await conn.execute(text("SELECT id, capability -> 'walls' AS walls FROM jobs.backend ORDER BY id"))
     return {row.id: row.walls or {} for row in rows}
+
+
+_GAUGES = text("""
+    SELECT 'qcos.jobs' AS metric, state AS label, count(*)::double precision AS value FROM jobs.job
+        WHERE state IN ('QUEUED', 'HELD', 'COMPILING', 'RESERVING', 'EXECUTING', 'SEALING') GROUP BY state
+    UNION ALL SELECT 'qcos.queue.age', NULL, coalesce(extract(epoch FROM clock_timestamp() - min(submitted_at)), 0)
+        FROM jobs.job WHERE state = 'QUEUED'
+    UNION ALL SELECT 'qcos.inbox.entries', NULL, count(*) FROM ledger.inbox
+    UNION ALL SELECT 'qcos.log.entries', NULL, coalesce(max(size), 0) FROM ledger.checkpoint
+    UNION ALL SELECT 'qcos.stamps.awaited', operator, count(*) FROM ledger.unstamped GROUP BY operator
+    UNION ALL SELECT 'qcos.stamps.age', operator, extract(epoch FROM clock_timestamp() - min(since))
+        FROM ledger.unstamped GROUP BY operator
+    UNION ALL SELECT 'qcos.holds', 'held', count(*) FROM jobs.job
+        WHERE state IN ('QUEUED', 'HELD', 'COMPILING', 'RESERVING', 'EXECUTING')
+    UNION ALL SELECT 'qcos.hold.age', 'held', coalesce(extract(epoch FROM clock_timestamp() - min(submitted_at)), 0)
+        FROM jobs.job WHERE state IN ('QUEUED', 'HELD', 'COMPILING', 'RESERVING', 'EXECUTING')
+    UNION ALL SELECT 'qcos.holds', 'parked', count(*) FROM jobs.job WHERE final = 'UNCERTAIN'
+    UNION ALL SELECT 'qcos.hold.age', 'parked', coalesce(extract(epoch FROM clock_timestamp() - min(submitted_at)), 0)
+        FROM jobs.job WHERE final = 'UNCERTAIN'
+    UNION ALL SELECT 'qcos.backends', CASE WHEN seen_at > clock_timestamp() - interval '15 seconds' THEN state
+        ELSE 'offline' END, count(*) FROM jobs.backend GROUP BY 2
+""")
+GAUGE_LABELS = {"qcos.stamps.awaited": "operator", "qcos.stamps.age": "operator"}  # of others: state
+
+
+async def gauges(conn: AsyncConnection) -> list[tuple[str, dict[str, str], float]]:
+    """(metric, labels, value) of what only the whole plane knows; each part is an index's or a small table's."""
+    rows = (await conn.execute(_GAUGES)).all()
+    found = [
+        (row.metric, {} if row.label is None else {GAUGE_LABELS.get(row.metric, "state"): row.label}, float(row.value))
+        for row in rows
+    ]
+    waiting = await oldest_unsealed(conn)
+    return [*found, ("qcos.sealed.age", {}, age_s(waiting))]
+
+
+def age_s(waiting: bytes | None) -> float:
+    """How long ago an entry of the inbox was written; 0 for none."""
+    if waiting is None:
+        return 0.0
+    return max(0.0, (datetime.now(UTC) - parse_time(parse_pending(waiting).time)).total_seconds())

@@ -32,6 +32,7 @@ from control_plane.process import GIVING_BACK_S
 from control_plane.provision import migrate, provision
 from control_plane.settings import Settings, to_json
 from control_plane.supervisor import Child
+from control_plane.telemetry import config as telemetry
 from control_plane.telling import Teller
 
 
@@ -63,9 +64,11 @@ class Plane:
         database = await self._start_database()
         await self._start_policy(chosen, policies)
         parts.make_keys(self.settings)
+        telemetry.keep_headers(self.settings.telemetry, self.settings.home)
         await self._seed()
         await self._start_sealer(database)
         await self._start_services()
+        await self._start_telemetry()
         self._is_ready = True
         self._write()
 
@@ -160,7 +163,9 @@ class Plane:
             folder = self.settings.runtime / "opa"
             home.make_folder(folder)
             url = f"unix://{folder / 'opa.sock'}"
-            command = opa_command(chosen.opa_bin, url, policies.folder)
+            command = opa_command(
+                chosen.opa_bin, url, policies.folder, traces_to=self.settings.telemetry.opa_address, service=self._opa()
+            )
             probing = choice.open_engine("opa", policies, url)
             try:
                 await self._run(
@@ -236,6 +241,14 @@ class Plane:
             f"api ×{s.api_processes} · worker ×{s.workers} · tsa ({time_of})", "", time.monotonic() - begun
         )
 
+    async def _start_telemetry(self) -> None:
+        found = self.settings.telemetry
+        if not found.on:
+            return
+        await self._run(self._python("telemetry"))
+        signals = " ".join(signal for signal in telemetry.SIGNALS if getattr(found, signal))
+        self._teller.true("telemetry", f"{signals} by {found.protocol} to {found.endpoint}")
+
     async def _until(self, probe: Any, what: str) -> None:
         until = time.monotonic() + self.settings.start_limit_s
         while not await probe():
@@ -246,7 +259,11 @@ class Plane:
             await asyncio.sleep(0.02)
 
     def _python(self, name: str, *, environment: dict[str, str] | None = None, **rest: Any) -> Child:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("QCOS_")}
+        kept = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith("QCOS_") and not telemetry.is_secret(key)
+        }
         own = {"QCOS_SETTINGS": to_json(self.settings).decode(), "PYTHONUNBUFFERED": "1"}
         return Child(
             name,
@@ -257,6 +274,9 @@ class Plane:
             stop_limit_s=self.settings.stop_limit_s + GIVING_BACK_S + 2.0,
             **rest,
         )
+
+    def _opa(self) -> str:
+        return f"{self.settings.telemetry.service}-opa"
 
     def _log(self, name: str) -> Any:
         folder = self.settings.home / "log"

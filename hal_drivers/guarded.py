@@ -44,6 +44,17 @@ class Spent(Struct, frozen=True):
     peak_memory_bytes: int
 
 
+class Told(Struct, frozen=True):
+    """One call of a child, told when it is over: `operation` is compile | run, `ending` is ok or why it was lost."""
+
+    operation: str
+    pid: int
+    ending: str
+    wall_s: float
+    cpu_s: float | None = None
+    peak_memory_bytes: int | None = None
+
+
 class ChildLost(Exception):
     """The child ended before it answered: ``reason`` is canceled | cpu | wall | crashed."""
 

@@ -100,7 +100,14 @@ class _Client(AsyncOpaClient):  # type: ignore[misc]  # the library is untyped
             raise PolicyUnavailable(f"OPA can't be reached: {type(fault).__name__}") from fault
 
 
-def opa_command(opa_bin: str | Path, address: str, policy_dir: str | Path) -> list[str]:
+def opa_command(
+    opa_bin: str | Path,
+    address: str,
+    policy_dir: str | Path,
+    *,
+    traces_to: str | None = None,
+    service: str = "qcos-opa",
+) -> list[str]:
     """The command line that serves the policies below `policy_dir` at `unix:///path` or `http://127.0.0.1:PORT`.
 
     Loopback or a socket of mode 0700 only; no version check, which is OPA's telemetry. Raises
@@ -115,6 +122,9 @@ def opa_command(opa_bin: str | Path, address: str, policy_dir: str | Path) -> li
         raise PolicyUnavailable(f"OPA is served at unix:///path or http://127.0.0.1:PORT, not at {address!r}")
     server = ["run", "--server", "--addr", bound, "--unix-socket-perm", "700", "--skip-version-check"]
     quiet = ["--log-level", "error", "--shutdown-grace-period", "1"]
+    if traces_to is not None:  # it goes on with the traceparent of each request, and records what that says
+        tracing = {"type": "grpc", "address": traces_to, "service_name": service, "sample_percentage": "100"}
+        quiet += [word for key, value in tracing.items() for word in ("--set", f"distributed_tracing.{key}={value}")]
     ignored = ["--ignore", "*_test.rego", "--ignore", "schemas"]
     return [str(opa_bin), *server, *quiet, *ignored, str(policy_dir)]
 

@@ -15,7 +15,21 @@ from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar
 
-__all__ = ["Recorder", "Value", "begin", "bind", "count", "ids", "measure", "note", "span", "traced", "traceparent"]
+__all__ = [
+    "Recorder",
+    "Value",
+    "begin",
+    "bind",
+    "count",
+    "current",
+    "ids",
+    "measure",
+    "note",
+    "span",
+    "traced",
+    "traceparent",
+    "unbind",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -52,6 +66,11 @@ def begin(recorder: Recorder | None) -> None:
     """Put a recorder behind the calls of this process, or none."""
     global _recorder  # noqa: PLW0603 - telemetry is a process's own, like its log
     _recorder = recorder
+
+
+def current() -> Recorder | None:
+    """What stands behind the calls of this process."""
+    return _recorder
 
 
 def span(name: str, parent: str | None = None, **attributes: Value) -> AbstractContextManager[object, bool | None]:
@@ -106,6 +125,11 @@ def traceparent() -> str | None:
 def bind(**named: str | None) -> None:
     """Ids that each log line of this task carries from here on, and that its spans are found by."""
     _IDS.set({**_IDS.get(), **{name: value for name, value in named.items() if value is not None}})
+
+
+def unbind() -> None:
+    """Forget the ids of this task."""
+    _IDS.set({})
 
 
 def ids() -> Mapping[str, str]:

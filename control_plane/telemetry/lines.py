@@ -21,7 +21,7 @@ _ELSEWHERE = frozenset({"time", "level", "process", "message", "trace_id", "span
 
 
 class Exported(logging.Handler):
-    """Hands each record to OpenTelemetry. What the exporters themselves say stays in the file, or it would feed them."""
+    """Hands each record to OpenTelemetry. What exporters say stays in the file: it would feed them."""
 
     def __init__(self, logger: Logger) -> None:
         """Emit through this logger."""

@@ -38,6 +38,7 @@ class Sampler(SamplerProtocol):
         trace_state: TraceState | None = None,
     ) -> SamplingResult:
         """A server span begins a trace here, whoever may have begun it elsewhere; others follow their parent."""
+        del attributes, links, trace_state
         parent = trace.get_current_span(parent_context).get_span_context()
         if parent.is_valid and (kind is not SpanKind.SERVER or not parent.trace_flags.sampled):
             return _SAMPLED if parent.trace_flags.sampled else _DROPPED

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.trace import SpanContext
 
+from control_plane import telemetry
+from control_plane.telemetry import Value
 from control_plane.telemetry.recorder import Recorder
 from control_plane.telemetry.traceparent import from_text
 from ledger.canonical import parse_time
@@ -31,8 +33,10 @@ KEPT = 4096
 class Seals:
     """Hears the sealer (`ledger.sealer.Watching`)."""
 
-    def __init__(self, recorder: Recorder) -> None:
-        """Tell this recorder."""
+    def __init__(self) -> None:
+        """Tell this process's recorder, which is there."""
+        recorder = telemetry.current()
+        assert isinstance(recorder, Recorder)
         self._recorder = recorder
         self._awaited: OrderedDict[bytes, SpanContext] = OrderedDict()
 
@@ -60,7 +64,7 @@ class Seals:
     def _sealed(self, rows: Sequence[Row], laid: Laid, signed: Sequence[Signed], began_ns: int) -> None:
         ended_ns = time.time_ns()
         parents = _recorded(rows)
-        attributes = {"entries": len(laid.placed), "size": laid.size}
+        attributes: dict[str, Value] = {"entries": len(laid.placed), "size": laid.size}
         self._recorder.past("ledger.batch", began_ns, ended_ns, attributes, links=list(parents.values()))
         self._recorder.measure("qcos.seal.batch", len(laid.placed), {})
         spans = {
@@ -83,7 +87,7 @@ class Seals:
         ended_ns = time.time_ns()
         # Two authorities may stamp one signature: what is known of it stays until newer ones push it out.
         parents = {parent.span_id: parent for one in imprints if (parent := self._awaited.get(one)) is not None}
-        attributes = {"operator": operator, "tokens": len(imprints)}
+        attributes: dict[str, Value] = {"operator": operator, "tokens": len(imprints)}
         self._recorder.past("ledger.stamps", began_ns, ended_ns, attributes, links=list(parents.values()))
         for parent in parents.values():
             self._recorder.past("ledger.stamp", began_ns, ended_ns, {"operator": operator}, parent=parent)

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""W3C traceparent: version 00 and, as its rule for later ones says, their first four fields. `tracestate` and `baggage` are neither read nor sent."""
+"""W3C traceparent: version 00 and, as its rule for later ones says, their first four fields.
+
+`tracestate` and `baggage` are neither read nor sent.
+"""
 
 from __future__ import annotations
 

@@ -54,6 +54,8 @@ MEANS = {
     "start_limit_s": "how long each part may take to start",
     "crash_at": "in `dev`: where a process is to end, see below",
     "stop_limit_s": "how long requests and jobs in flight may take once a stop was asked for",
+    "log_level": "what goes into log files, and out by OTLP",
+    "log_file_mb": "a log file of this size is turned over; four older ones are kept",
 }
 
 
