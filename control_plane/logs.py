@@ -31,7 +31,7 @@ LONGEST = 4000
 FRAMES = 12
 REPEATS_S = 20.0  # alike warnings a second; the rest is counted on the next that is let through
 _LOOK_EVERY = 100  # lines between two looks at the file's size
-_OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 # A JWT, a bearer or basic credential, a password in a URL, a private key.
 _CREDENTIAL = re.compile(

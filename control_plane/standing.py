@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -13,8 +12,6 @@ from control_plane import store
 from control_plane.db import FAULTS, Database, engine, transaction
 from control_plane.home import is_alive, running_record
 from control_plane.settings import Settings
-from ledger.canonical import parse_time
-from ledger.chain import parse_pending
 
 
 def status(settings: Settings) -> dict[str, Any]:
@@ -53,7 +50,4 @@ async def _from_database(settings: Settings) -> dict[str, Any]:
 
 
 def _age_ms(waiting: bytes | None) -> int:
-    if waiting is None:
-        return 0
-    age = datetime.now(UTC) - parse_time(parse_pending(waiting).time)
-    return max(0, round(age.total_seconds() * 1000))
+    return round(store.age_s(waiting) * 1000)

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,6 +30,7 @@ from control_plane.jobs.transition import MovedOn
 from control_plane.settings import Settings
 from hal_drivers.base import Driver
 from hal_drivers.errors import DriverError
+from hal_drivers.guarded import Told
 from hal_drivers.prescan import Limits
 from hal_drivers.table import BackendConfig, DriversConfig, open_drivers, running
 
@@ -50,7 +52,7 @@ async def run(settings: Settings, name: str, ready: Callable[[], None], stop: as
         connections=settings.simulators + AHEAD + 3,
         name=f"qcos-{name}",
     )
-    drivers = open_drivers(drivers_config(settings))
+    drivers = open_drivers(msgspec.structs.replace(drivers_config(settings), heard=_heard()))
     bell = Bell(database.app, lambda kinds: not kinds.isdisjoint(CLAIMABLE))
     try:
         async with running(drivers):
@@ -86,6 +88,14 @@ def drivers_config(settings: Settings) -> DriversConfig:
         require_walls=settings.profile != "dev",
         limits=Limits(qpy=settings.qpy_enabled),
     )
+
+
+def _heard() -> Callable[[Told], None] | None:
+    if telemetry.current() is None:
+        return None
+    from control_plane.telemetry.children import heard
+
+    return heard
 
 
 class Worker:
@@ -177,6 +187,9 @@ class Worker:
         self._runs[run.key] = run
         job = claimed.row
         telemetry.bind(job_id=run.key[1], decision_id=job["decision_id"])
+        began = time.monotonic()
+        if job["attempt"] == 1:
+            telemetry.measure("qcos.job.queued", (self.plane.now() - job["submitted_at"]).total_seconds())
         try:
             with telemetry.span("job.attempt", job["traceparent"], job_id=run.key[1], attempt=job["attempt"]):
                 await run.advance()
@@ -186,6 +199,8 @@ class Worker:
             # The worker loop is the one place that outlives any fault: the lease ends and the job is recovered.
             log.exception("job %s: attempt failed", run.key[1])
         finally:
+            facts = {"state": job["state"], "attempt": job["attempt"], "backend": job["backend"]}
+            log.info("attempt", extra=facts | {"duration_ms": round((time.monotonic() - began) * 1000, 1)})
             del self._runs[run.key]
             self._freed.set()
 

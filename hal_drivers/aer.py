@@ -96,13 +96,14 @@ class AerDriver:
         self._limits = config.limits
         self._children = config.children
         self._require_walls = config.require_walls
+        self._heard = config.heard
         self._pool: Pool | None = None
         self._records: dict[str, _Record] = {}
         self._process = secrets.token_hex(8)
         self._since = datetime.now(UTC)
 
     async def __aenter__(self) -> Self:
-        self._pool = await Pool(self._children, require_walls=self._require_walls).__aenter__()
+        self._pool = await Pool(self._children, require_walls=self._require_walls, heard=self._heard).__aenter__()
         return self
 
     async def __aexit__(

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable, Coroutine
 from typing import Self
 
 from hal_drivers import sandbox
 from hal_drivers.errors import BackendUnavailable, WallsMissing
 from hal_drivers.frames import REQUEST_BYTES, CompileCall, Ready, Reply, Request, frame
-from hal_drivers.guarded import Bounds, Child, ChildLost, Spent
+from hal_drivers.guarded import Bounds, Child, ChildLost, Spent, Told
 from hal_drivers.zygote import Zygote
 
 
@@ -29,8 +30,10 @@ class Pool:
     Compilations have a lane of their own: they last milliseconds and must not stand behind a run of minutes.
     """
 
-    def __init__(self, children: int, *, require_walls: bool) -> None:
+    def __init__(self, children: int, *, require_walls: bool, heard: Callable[[Told], None] | None = None) -> None:
+        """`heard` is told of each call once it is over, in the context of its caller; it MUST NOT raise."""
         self._children = children
+        self._heard = heard
         self._require_walls = require_walls
         self._zygote = Zygote()
         self._runs = asyncio.Semaphore(children)
@@ -92,7 +95,8 @@ class Pool:
     ) -> tuple[Reply, Spent]:
         """Raises ChildLost, or BackendUnavailable if there is no child. ``started`` gets it, to kill it."""
         data = frame(request, REQUEST_BYTES)
-        lane = self._compiles if isinstance(request, CompileCall) else self._runs
+        operation = "compile" if isinstance(request, CompileCall) else "run"
+        lane = self._compiles if operation == "compile" else self._runs
         self.waiting += 1
         try:
             await lane.acquire()
@@ -102,21 +106,31 @@ class Pool:
             child = await self._take()
             if started is not None:
                 started(child)
-            return await self._serve(child, data, bounds)
+            return await self._serve(child, data, bounds, operation)
         finally:
             lane.release()
 
-    async def _serve(self, child: Child, data: bytes, bounds: Bounds) -> tuple[Reply, Spent]:
+    async def _serve(self, child: Child, data: bytes, bounds: Bounds, operation: str) -> tuple[Reply, Spent]:
+        began = time.monotonic()
         try:
-            return await child.call(data, bounds)
+            reply, spent = await child.call(data, bounds)
+            self._tell(Told(operation, child.pid, "ok", spent.wall_s, spent.cpu_s, spent.peak_memory_bytes))
+            return reply, spent
         except EOFError:
-            raise await self._mourn(child) from None
+            lost = await self._mourn(child)
+            self._tell(Told(operation, child.pid, lost.reason, time.monotonic() - began))
+            raise lost from None
         except asyncio.CancelledError:
+            self._tell(Told(operation, child.pid, "canceled", time.monotonic() - began))
             child.kill("canceled")
             self._later(self._reap(child))
             raise
         finally:
             self._give_back(child)
+
+    def _tell(self, told: Told) -> None:
+        if self._heard is not None:
+            self._heard(told)
 
     async def _take(self) -> Child:
         async with self._arrived:

@@ -9,13 +9,14 @@ others.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from msgspec import Struct
 
 from hal_drivers.base import Driver
 from hal_drivers.errors import BackendUnknown
+from hal_drivers.guarded import Told
 from hal_drivers.prescan import Limits
 
 PROVIDERS = ("aer",)
@@ -43,6 +44,8 @@ class DriversConfig(Struct, frozen=True, forbid_unknown_fields=True):
     require_walls: bool = False
     """True outside profile ``dev``: refuse to start where the kernel grants no wall."""
     limits: Limits = Limits()
+    heard: Callable[[Told], None] | None = None
+    """Told of each call of a guarded child once it is over, for traces; MUST NOT raise."""
 
 
 def open_drivers(config: DriversConfig) -> dict[str, Driver]:

@@ -16,6 +16,7 @@ from litestar.exceptions import WebSocketDisconnect
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, HeaderParameter, QueryParameter
 
+from control_plane import telemetry
 from control_plane.api.shapes import Answers, Bytes, JobListed, JobShown, Result, Submitted
 from control_plane.aside import aside
 from control_plane.auth.access import may, require, visible
@@ -108,6 +109,8 @@ async def submit(
     )
     envelope = Envelope(request.user, payload, plane.now(), request.state.request_id)
     admission = await admit(plane, envelope, payload)
+    decided = admission.decision
+    telemetry.bind(job_id=admission.job_id or None, decision_id=decided.id if decided is not None else None)
     if admission.advisory:
         return Response(view.submitted(admission), status_code=200)
     if admission.problem is not None:
@@ -351,6 +354,7 @@ async def _find(plane: Plane, principal: Principal, job_id: str, action: str) ->
     (rows,) = await plane.read(principal.tenant, store.find(job_id)) if "\x00" not in job_id else ([],)
     if not rows or not may(principal, action, rows[0]["project"]):
         raise Refused("not_found", f"no job {job_id}")
+    telemetry.about(rows[0])
     return rows[0]
 
 

@@ -18,6 +18,7 @@ from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar
 __all__ = [
     "Recorder",
     "Value",
+    "about",
     "begin",
     "bind",
     "count",
@@ -52,6 +53,9 @@ class Recorder(Protocol):
 
     def measure(self, metric: str, value: float, attributes: Mapping[str, Value]) -> None:
         """Record a value in a histogram."""
+
+    def link(self, traceparent: str) -> None:
+        """The innermost span belongs to another trace too."""
 
     def traceparent(self) -> str | None:
         """The innermost span as a W3C traceparent."""
@@ -103,6 +107,13 @@ def note(**attributes: Value) -> None:
     """Say more of the innermost span."""
     if _recorder is not None:
         _recorder.note(attributes)
+
+
+def about(job: Mapping[str, Any]) -> None:
+    """Say that this task serves a job: its ids for logs and spans, and a link to the trace that made it."""
+    bind(job_id=job["job_id"], decision_id=job["decision_id"])
+    if _recorder is not None and job["traceparent"] is not None:
+        _recorder.link(job["traceparent"])
 
 
 def count(metric: str, number: int = 1, **attributes: Value) -> None:

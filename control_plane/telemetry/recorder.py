@@ -21,7 +21,7 @@ from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanK
 from control_plane import telemetry
 from control_plane.errors import code_of
 from control_plane.telemetry.names import METRICS, SPANS, labels_of
-from control_plane.telemetry.traceparent import from_text, to_text
+from control_plane.telemetry.w3c import from_text, to_text
 
 LONGEST = 256
 MOST_VALUES = 200
@@ -69,6 +69,12 @@ class Recorder:
     def measure(self, metric: str, value: float, attributes: Mapping[str, telemetry.Value]) -> None:
         """Record in a histogram of the table."""
         self._histograms[metric].record(value, self.labels(metric, attributes))
+
+    def link(self, traceparent: str) -> None:
+        """The innermost span belongs to another trace too; one of that trace itself needs no link."""
+        span, other = trace.get_current_span(), from_text(traceparent)
+        if span.is_recording() and other is not None and other.trace_id != span.get_span_context().trace_id:
+            span.add_link(other)
 
     def traceparent(self) -> str | None:
         """The current span, for another process; an unsampled one too, so that all decide alike."""

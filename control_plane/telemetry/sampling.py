@@ -38,13 +38,14 @@ class Sampler(SamplerProtocol):
         trace_state: TraceState | None = None,
     ) -> SamplingResult:
         """A server span begins a trace here, whoever may have begun it elsewhere; others follow their parent."""
-        del attributes, links, trace_state
+        del links, trace_state
         parent = trace.get_current_span(parent_context).get_span_context()
         if parent.is_valid and (kind is not SpanKind.SERVER or not parent.trace_flags.sampled):
-            return _SAMPLED if parent.trace_flags.sampled else _DROPPED
-        if self._ratio.should_sample(None, trace_id, name).decision is not Decision.RECORD_AND_SAMPLE:
-            return _DROPPED
-        return _SAMPLED if self._granted() else _DROPPED
+            recorded = bool(parent.trace_flags.sampled)
+        else:
+            share = self._ratio.should_sample(None, trace_id, name).decision
+            recorded = share is Decision.RECORD_AND_SAMPLE and self._granted()
+        return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes) if recorded else _DROPPED
 
     def get_description(self) -> str:
         """In words, for the SDK's logs."""
@@ -62,5 +63,4 @@ class Sampler(SamplerProtocol):
         return True
 
 
-_SAMPLED = SamplingResult(Decision.RECORD_AND_SAMPLE)
 _DROPPED = SamplingResult(Decision.DROP)

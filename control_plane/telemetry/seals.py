@@ -19,7 +19,7 @@ from opentelemetry.trace import SpanContext
 from control_plane import telemetry
 from control_plane.telemetry import Value
 from control_plane.telemetry.recorder import Recorder
-from control_plane.telemetry.traceparent import from_text
+from control_plane.telemetry.w3c import from_text
 from ledger.canonical import parse_time
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanKind, Status, StatusCode
 from control_plane import telemetry
 from control_plane.requests import GONE, App, Seen
 from control_plane.telemetry.recorder import shown
-from control_plane.telemetry.traceparent import from_text
+from control_plane.telemetry.w3c import from_text
 
 DURATION = "http.server.request.duration"
 
