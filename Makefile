@@ -1,6 +1,6 @@
 # The project's commands. Needs Linux, make and Python 3.11 or newer; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all faults fuzz-http soak bench bench-quick bench-keep bench-governed bench-memory bench-policy check format generate tools skipped bench-growth
+.PHONY: help setup demo test test-all faults fuzz-http soak bench bench-quick bench-keep bench-governed bench-memory bench-policy check format generate tools skipped bench-growth bench-flame
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -88,6 +88,9 @@ bench-policy: $(VENV)/runtime.stamp ## what a policy decision costs, in OPA and 
 
 bench-growth: $(VENV)/runtime.stamp ## what a log of a million entries costs beside one of a thousand; wants 14 GB of disk
 	@$(PY) -m bench growth
+
+bench-flame: $(VENV)/runtime.stamp ## flame graphs of API, worker and sealer under load, where py-spy is
+	@$(PY) -m bench flame
 
 check: $(VENV)/dev.stamp ## format, lint, types, policies, imports, generated files
 	@$(PY) -m ruff format --check .
