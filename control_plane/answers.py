@@ -79,11 +79,17 @@ def _from_litestar(error: Exception) -> Exception:
         case HTTPException(status_code=status) if status < 500:
             return Refused("request_invalid", error.detail)
         case psycopg.OperationalError() | OperationalError() | InterfaceError() | PoolTimeout():
-            return Refused(
-                "database_unusable", "the database does not answer; an Idempotency-Key makes it safe to ask again"
-            )
+            return _of_database(error)
         case _:
             return error
+
+
+def _of_database(error: Exception) -> Refused:
+    """The database is away, or has no room. Whether what was asked is done isn't always known."""
+    full = isinstance(getattr(error, "orig", error), psycopg.errors.DiskFull)
+    said = "the database's disk is full" if full else "the database does not answer"
+    code = "storage_full" if full else "database_unusable"
+    return Refused(code, f"{said}; an Idempotency-Key makes it safe to ask again")
 
 
 def _parameter(row: dict[str, Any]) -> str:

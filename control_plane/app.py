@@ -28,7 +28,7 @@ from control_plane.auth.issuer import LocalIssuer
 from control_plane.auth.keys import pseudonym_key
 from control_plane.auth.oidc import Authenticator
 from control_plane.context import Plane, open_plane
-from control_plane.db import Database
+from control_plane.db import FAULTS, Database
 from control_plane.door import Door
 from control_plane.environment import qcos_version
 from control_plane.jobs.live import Live
@@ -112,13 +112,15 @@ def running(plane: Plane, live: Live, door: Door) -> Any:
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        listening = asyncio.create_task(live.serve())
+        with contextlib.suppress(*FAULTS):
+            await plane.sealing.look(plane)
+        beside = [asyncio.create_task(live.serve()), asyncio.create_task(plane.sealing.serve(plane))]
         try:
             yield
         finally:
-            listening.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await listening
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
             await door.authenticator.close()
             await plane.pdp.close()
             await plane.engine.dispose()

@@ -303,6 +303,12 @@ CODES: dict[str, Meaning] = {
         "The database is behind the head kept outside it.",
         "Restore the database; never delete the head file.",
     ),
+    "sealing_stalled": Meaning(
+        503,
+        "Nothing is being sealed",
+        "Entries wait for their seal, and no sealer says why.",
+        "Look whether the sealer runs; a stopped one holds everything up until it goes on or is killed.",
+    ),
     "clock_stepped_back": Meaning(
         503,
         "The clock was set back",

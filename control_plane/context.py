@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -17,13 +15,9 @@ from control_plane.jobs.vault import Vault
 from control_plane.policy.choice import Setting, choose_engine, open_engine
 from control_plane.policy.pdp import Pdp
 from control_plane.policy.revision import load
+from control_plane.sealing import Sealing, SteadyClock
 from control_plane.settings import Settings
 from ledger.blob import BlobKeys
-
-
-def utc_now() -> dt.datetime:
-    """The plane's clock: asserted time, never called trusted."""
-    return dt.datetime.now(dt.UTC)
 
 
 @dataclass(frozen=True)
@@ -36,15 +30,18 @@ class Plane:
     pdp: Pdp
     vault: Vault
     known: Known = field(default_factory=Known)
-    now: Callable[[], dt.datetime] = utc_now
+    now: SteadyClock = field(default_factory=SteadyClock)
+    sealing: Sealing = field(default_factory=Sealing)
 
     async def read(self, tenant: str | None, *queries: Query) -> list[list[dict[str, Any]]]:
         """The rows of each query, in one transaction that sees this tenant alone and one round trip."""
         return await read(self.engine, tenant, *queries)
 
-    def transaction(self, tenant: str | None) -> AbstractAsyncContextManager[AsyncConnection]:
-        """A transaction that sees this tenant alone."""
-        return transaction(self.engine, tenant)
+    def transaction(
+        self, tenant: str | None, *, limit_s: float | None = None
+    ) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A transaction that sees this tenant alone; `limit_s` replaces the setting `database_limit_s`."""
+        return transaction(self.engine, tenant, limit_s=limit_s)
 
 
 def open_plane(settings: Settings, database: Database, *, connections: int, name: str) -> Plane:
@@ -58,7 +55,8 @@ def open_plane(settings: Settings, database: Database, *, connections: int, name
     return Plane(
         settings=settings,
         name=settings.plane,
-        engine=engine(database.app, connections=connections, name=name),
+        engine=engine(database.app, connections=connections, name=name, limit_s=settings.database_limit_s),
         pdp=Pdp(open_engine(choice.engine, load(), choice.opa_url)),
         vault=Vault(BlobKeys.load(settings.home / "keys" / "blob" / "root")),
+        sealing=Sealing(settings.clock_tolerance_s),
     )

@@ -8,6 +8,7 @@ of any table is here: each package has its own `store.py`.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import re
@@ -27,6 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import QueuePool
 
 from control_plane.errors import DatabaseUnusable
+from control_plane.patience import Patience
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -36,6 +38,7 @@ LOGINS = ("migrator", "app", "sealer", "audit")
 FAULTS = (SQLAlchemyError, psycopg.Error, OSError)
 _PLAIN_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 _CONNECT_S = 10
+_LIMIT = "qcos_limit_s"  # an execution option of an engine: how long one transaction may last
 T = TypeVar("T")
 Query: TypeAlias = tuple[str, Mapping[str, object]]
 """A statement with `%(name)s` in it, and the values by name."""
@@ -89,8 +92,10 @@ def conninfo(url: str) -> str:
     return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
-def engine(url: str, *, connections: int = 10, name: str = "qcos") -> AsyncEngine:
+def engine(url: str, *, connections: int = 10, name: str = "qcos", limit_s: float | None = None) -> AsyncEngine:
     """An engine with at most `connections` connections. psycopg prepares what it sees often, by itself.
+
+    With `limit_s` a transaction that lasts longer is cut off: its server is taken to be away (`patience`).
 
     Transactions begin and end in `transaction` and `snapshot` alone: the driver itself begins none.
     """
@@ -103,6 +108,7 @@ def engine(url: str, *, connections: int = 10, name: str = "qcos") -> AsyncEngin
         hide_parameters=True,  # what a statement carries stands in no error and so in no log (I10)
         connect_args={"application_name": name, "connect_timeout": _CONNECT_S},
         json_deserializer=msgspec.json.decode,
+        execution_options={_LIMIT: limit_s},
     )
     event.listen(made.sync_engine, "connect", _ids_are_text)
     return made
@@ -114,9 +120,15 @@ def _ids_are_text(connection: Any, _: object) -> None:
 
 
 @asynccontextmanager
-async def transaction(engine: AsyncEngine, tenant: str | None) -> AsyncIterator[AsyncConnection]:
-    """One transaction that sees `tenant`'s rows; with None it sees no tenant's. Durable once this has left."""
-    async with _running(engine, f"BEGIN; SELECT set_config('qcos.tenant', '{_plain(tenant or '')}', true)") as conn:
+async def transaction(
+    engine: AsyncEngine, tenant: str | None, *, limit_s: float | None = None
+) -> AsyncIterator[AsyncConnection]:
+    """One transaction that sees `tenant`'s rows; with None it sees no tenant's. Durable once this has left.
+
+    `limit_s` replaces the engine's.
+    """
+    begin = f"BEGIN; SELECT set_config('qcos.tenant', '{_plain(tenant or '')}', true)"
+    async with _running(engine, begin, limit_s) as conn:
         yield conn
 
 
@@ -160,15 +172,17 @@ async def _rows(
 
 async def _repeated(engine: AsyncEngine, what: Callable[[psycopg.AsyncConnection[Any]], Awaitable[T]]) -> T:
     """Do it on a kept connection; where that broke, again on the next, the last one new (as in `_begin`)."""
+    patience = _patience(engine)
     for tries_left in range(_kept(engine), -1, -1):
-        conn = await engine.connect()
+        conn = await _connected(engine, patience)
         try:
-            return await what(_driver(conn))
+            with patience.within(_driver(conn)):
+                return await what(_driver(conn))
         except psycopg.OperationalError:
             if not _driver(conn).closed:
                 raise  # an answer of the server: a statement's time limit, a full disk
             await conn.invalidate()
-            if not tries_left:
+            if not tries_left or patience.over:
                 raise
         finally:
             await conn.close()
@@ -183,11 +197,13 @@ async def snapshot(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
 
 @asynccontextmanager
-async def _running(engine: AsyncEngine, begin: str) -> AsyncIterator[AsyncConnection]:
-    conn, driver = await _begin(engine, begin)
+async def _running(engine: AsyncEngine, begin: str, limit_s: float | None = None) -> AsyncIterator[AsyncConnection]:
+    patience = _patience(engine, limit_s)
+    conn, driver = await _begin(engine, begin, patience)
     try:
-        yield conn
-        await _send(driver, "COMMIT")
+        with patience.within(driver):
+            yield conn
+            await _send(driver, "COMMIT")
     except BaseException:
         # What the server has already ended, or a connection that is gone, can't be rolled back again.
         with contextlib.suppress(DBAPIError, psycopg.Error):
@@ -197,19 +213,22 @@ async def _running(engine: AsyncEngine, begin: str) -> AsyncIterator[AsyncConnec
         await conn.close()
 
 
-async def _begin(engine: AsyncEngine, begin: str) -> tuple[AsyncConnection, psycopg.AsyncConnection[Any]]:
+async def _begin(
+    engine: AsyncEngine, begin: str, patience: Patience
+) -> tuple[AsyncConnection, psycopg.AsyncConnection[Any]]:
     # A restarted server shows at the first statement of a kept connection, before anything was done on it; that
     # statement is safe to repeat. Every kept connection may be dead, and each try discards one; a server that is away
     # fails in `connect`. This replaces a ping before each transaction, which costs a round trip.
     for tries_left in range(_kept(engine), -1, -1):
-        conn = await engine.connect()
+        conn = await _connected(engine, patience)
         driver = _driver(conn)
         try:
-            await _send(driver, begin)
+            with patience.within(driver):
+                await _send(driver, begin)
         except psycopg.OperationalError:
             await conn.invalidate()
             await conn.close()
-            if not tries_left:
+            if not tries_left or patience.over:
                 raise
         except BaseException:
             await conn.close()
@@ -217,6 +236,20 @@ async def _begin(engine: AsyncEngine, begin: str) -> tuple[AsyncConnection, psyc
         else:
             return conn, driver
     raise AssertionError  # the loop returns or raises
+
+
+async def _connected(engine: AsyncEngine, patience: Patience) -> AsyncConnection:
+    """A connection of the pool; a server that takes one and then says nothing is away as well."""
+    try:
+        async with asyncio.timeout(patience.left_s):
+            return await engine.connect()
+    except TimeoutError as error:
+        raise psycopg.OperationalError("no connection to the database in time") from error
+
+
+def _patience(engine: AsyncEngine, limit_s: float | None = None) -> Patience:
+    own: float | None = engine.get_execution_options().get(_LIMIT)
+    return Patience(own if limit_s is None else limit_s)
 
 
 def _kept(engine: AsyncEngine) -> int:

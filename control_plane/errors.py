@@ -12,7 +12,8 @@
     │   │   └── MigrationFailed     migration_failed     the schema stays as it was
     │   ├── AlreadyRunning      already_running      another `up` holds this home
     │   ├── PortInUse           port_in_use
-    │   └── StartFailed         start_failed         a child never became ready
+    │   ├── StartFailed         start_failed         a child never became ready
+    │   └── SealingStopped      any code of the ledger's that stops sealing
     ├── MigrationRefused    migration_refused    a way down that would lose what can't be rebuilt
     ├── Unreachable         plane_unreachable    no plane answers (CLI)
     ├── NotSignedIn         not_signed_in        no usable credentials (CLI)
@@ -135,6 +136,14 @@ class StartFailed(Unusable):
     """A child process of the plane did not become ready."""
 
     code = "start_failed"
+
+
+class SealingStopped(Unusable):
+    """The sealer refuses, by an alarm of its own; the code is that of `ledger.errors`."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
 
 
 class Unreachable(QcosError):

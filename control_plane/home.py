@@ -158,6 +158,15 @@ def is_alive(pid: int, started: int) -> bool:
     return started != 0 and started_at(pid) == started
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether the process stands still by a signal (SIGSTOP): it lives and does nothing."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] == "T"
+
+
 def end_leftovers(home: Path) -> None:
     """End what a killed `up` may have left; its children were told by the kernel, so mostly this only waits."""
     record = read_record(home)

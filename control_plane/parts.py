@@ -61,6 +61,7 @@ async def sealer(settings: Settings, stop: asyncio.Event, ready: Callable[[], No
         authorities=tuple(stamping),
         at=crash.point,
         watching=_watching(),
+        clock_tolerance_s=settings.clock_tolerance_s,
     )
     await run(config, stop, ready)
 

@@ -20,9 +20,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 import finops.store
 import ledger.store
 from control_plane.auth import store as accounts
-from control_plane.context import utc_now
 from control_plane.db import Database, engine, transaction
 from control_plane.jobs.vault import Vault
+from control_plane.sealing import utc_now
 from control_plane.settings import Settings
 from finops.errors import UnknownPrice
 from ledger.blob import BlobKeys

@@ -81,6 +81,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     rate_burst: int = 2000
     rate_bytes_per_s: int = 64 * 1024 * 1024
     clock_skew_s: float = 30.0
+    clock_tolerance_s: float = 5.0
+    database_limit_s: float = 10.0
+    sealers: int = 1
     start_limit_s: float = 60.0
     crash_at: str | None = None
     stop_limit_s: float = 10.0

@@ -3,13 +3,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ledger.canonical import parse_time
-from ledger.chain import parse_pending
+from ledger.canonical import timestamp
 
 _SETTINGS = ("fsync", "full_page_writes", "synchronous_commit")
 
@@ -19,10 +16,17 @@ async def entries(conn: AsyncConnection) -> int:
     return int(await conn.scalar(text("SELECT coalesce(max(size), 0) FROM ledger.checkpoint")) or 0)
 
 
-async def oldest_unsealed(conn: AsyncConnection) -> bytes | None:
-    """The bytes of the entry that waits longest for its seal; None when all is sealed."""
-    row = await conn.scalar(text("SELECT pending FROM ledger.inbox ORDER BY id LIMIT 1"))
-    return None if row is None else bytes(row)
+async def alarm(conn: AsyncConnection) -> dict[str, str] | None:
+    """What stops sealing, since when; None while nothing does."""
+    row = (await conn.execute(text("SELECT code, detail, at FROM ledger.alarm ORDER BY id DESC LIMIT 1"))).one_or_none()
+    if row is None or row.code is None:
+        return None
+    return {"code": row.code, "detail": row.detail, "since": timestamp(row.at)}
+
+
+async def waited_s(conn: AsyncConnection) -> float:
+    """For how many seconds the oldest entry has waited for its seal, by the database's clock."""
+    return float(await conn.scalar(text("SELECT ledger.waited_s()")) or 0.0)
 
 
 async def unstamped_outside(conn: AsyncConnection) -> int:
@@ -52,6 +56,8 @@ _GAUGES = text("""
         WHERE state IN ('QUEUED', 'HELD', 'COMPILING', 'RESERVING', 'EXECUTING', 'SEALING') GROUP BY state
     UNION ALL SELECT 'qcos.queue.age', NULL, coalesce(extract(epoch FROM clock_timestamp() - min(submitted_at)), 0)
         FROM jobs.job WHERE state = 'QUEUED'
+    UNION ALL SELECT 'qcos.seal.alarm', code, 1 FROM ledger.alarm
+        WHERE code IS NOT NULL AND id = (SELECT max(id) FROM ledger.alarm)
     UNION ALL SELECT 'qcos.inbox.entries', NULL, count(*) FROM ledger.inbox
     UNION ALL SELECT 'qcos.log.entries', NULL, coalesce(max(size), 0) FROM ledger.checkpoint
     UNION ALL SELECT 'qcos.stamps.awaited', operator, count(*) FROM ledger.unstamped GROUP BY operator
@@ -67,7 +73,8 @@ _GAUGES = text("""
     UNION ALL SELECT 'qcos.backends', CASE WHEN seen_at > clock_timestamp() - interval '15 seconds' THEN state
         ELSE 'offline' END, count(*) FROM jobs.backend GROUP BY 2
 """)
-GAUGE_LABELS = {"qcos.stamps.awaited": "operator", "qcos.stamps.age": "operator"}  # of others: state
+# The labels that aren't a state.
+GAUGE_LABELS = {"qcos.stamps.awaited": "operator", "qcos.stamps.age": "operator", "qcos.seal.alarm": "code"}
 
 
 async def gauges(conn: AsyncConnection) -> list[tuple[str, dict[str, str], float]]:
@@ -77,12 +84,4 @@ async def gauges(conn: AsyncConnection) -> list[tuple[str, dict[str, str], float
         (row.metric, {} if row.label is None else {GAUGE_LABELS.get(row.metric, "state"): row.label}, float(row.value))
         for row in rows
     ]
-    waiting = await oldest_unsealed(conn)
-    return [*found, ("qcos.sealed.age", {}, age_s(waiting))]
-
-
-def age_s(waiting: bytes | None) -> float:
-    """How long ago an entry of the inbox was written; 0 for none."""
-    if waiting is None:
-        return 0.0
-    return max(0.0, (datetime.now(UTC) - parse_time(parse_pending(waiting).time)).total_seconds())
+    return [*found, ("qcos.sealed.age", {}, await waited_s(conn))]

@@ -3,7 +3,7 @@
 
 Enters: a `Child` a process (command, environment, probe). Leaves: processes that end with this one, whatever ends it:
 each asks the kernel for a signal at its parent's death. A child that dies is started again, later each time it dies
-soon after. Not here: which children a plane has (`up`).
+soon after; one that is stopped by a signal is told of. Not here: which children a plane has (`up`).
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from control_plane.errors import StartFailed, Unusable
-from control_plane.home import ProcessRecord, started_at
+from control_plane.home import ProcessRecord, is_stopped, started_at
 from control_plane.privilege import die_with_parent
 
 _BACKOFF_S = (0.05, 0.2, 1.0, 3.0, 10.0)
 _STEADY_S = 30.0
 _POLL_S = 0.01
+_LOOK_S = 1.0
 
 Probe = Callable[[], Awaitable[bool]]
 
@@ -179,7 +180,7 @@ class Child:
         while True:
             begun = asyncio.get_running_loop().time()
             assert self._process is not None
-            code = await self._process.wait()
+            code = await self._ended(self._process)
             self.ready = False
             self.changed()
             lived_s = asyncio.get_running_loop().time() - begun
@@ -194,6 +195,19 @@ class Child:
             except Exception as error:  # noqa: BLE001 - a keeper that ends would keep nothing alive any more
                 note(f"{self.name} did not come back: {str(error) or type(error).__name__}")
                 self._end_unready()
+
+    async def _ended(self, process: asyncio.subprocess.Process) -> int:
+        """Wait for its end, and tell of one that was stopped; it isn't killed, for whoever stopped it may go on."""
+        ended, stopped = asyncio.ensure_future(process.wait()), False
+        try:
+            while not (await asyncio.wait({ended}, timeout=_LOOK_S))[0]:
+                if is_stopped(process.pid) != stopped:
+                    stopped = not stopped
+                    told = "is stopped and does nothing; kill -CONT lets it go on, kill -9 has it started anew"
+                    note(f"{self.name} (pid {process.pid}) {told if stopped else 'goes on'}")
+            return ended.result()
+        finally:
+            ended.cancel()
 
     def _end_unready(self) -> None:
         if self._process is not None and self._process.returncode is None:

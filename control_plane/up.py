@@ -23,7 +23,7 @@ from sqlalchemy import make_url
 
 from control_plane import authorities, crash, home, parts, store
 from control_plane.db import Database, conninfo, engine, transaction
-from control_plane.errors import SettingInvalid, StartFailed
+from control_plane.errors import SealingStopped, SettingInvalid, StartFailed
 from control_plane.listening import Listening, answers
 from control_plane.policy import choice, revision
 from control_plane.policy.opa import OPA_ENVIRONMENT, opa_command
@@ -199,13 +199,19 @@ class Plane:
 
         async def caught_up() -> bool:
             async with transaction(pool, None) as conn:
-                return await store.oldest_unsealed(conn) is None
+                if (alarm := await store.alarm(conn)) is not None:
+                    raise SealingStopped(alarm["code"], alarm["detail"])
+                return await store.waited_s(conn) == 0.0
 
         try:
             async with transaction(pool, None) as conn:
                 awaited = await store.unstamped_outside(conn)
             authorities.change(self.settings, datetime.now(UTC), awaited)
-            await self._run(self._python("sealer"))
+            try:
+                await _all([asyncio.ensure_future(self._run(child)) for child in self._sealers()])
+            except StartFailed:
+                await caught_up()  # a sealer that refuses has said why, in the database
+                raise
             # Asked once, here: a sealer that is started again under load never finds the inbox empty.
             await self._until(caught_up, "the seal of what waits")
             async with transaction(pool, None) as conn:
@@ -214,6 +220,10 @@ class Plane:
             await pool.dispose()
         said = f"checkpoint signed over {size:,} entries" if size else "nothing to sign yet"
         self._teller.true("sealer", f"log {parts.origin(self.settings)}, {said}")
+
+    def _sealers(self) -> list[Child]:
+        """One seals; each further one stands by and takes over where that one stands still."""
+        return [self._python("sealer" if n == 1 else f"sealer-{n}") for n in range(1, self.settings.sealers + 1)]
 
     async def _seed(self) -> None:
         from control_plane.seed import seed  # after migrations: its tables are theirs

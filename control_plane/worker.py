@@ -124,6 +124,7 @@ class Worker:
     async def serve(self, stop: asyncio.Event) -> None:
         """Claim and run until told to stop, then finish or give back what is held."""
         beside = [asyncio.create_task(loop()) for loop in (self._heartbeats, self._reports, self.bell.listen)]
+        beside.append(asyncio.create_task(self.plane.sealing.serve(self.plane)))
         try:
             async with asyncio.TaskGroup() as jobs:
                 while not stop.is_set():
@@ -159,7 +160,7 @@ class Worker:
 
     async def _claim(self) -> list[Claimed]:
         free = self.slots - len(self._runs)
-        if free <= 0:
+        if free <= 0 or self.plane.sealing.stopped:
             return []
         try:
             return await claim(self.plane, self.name, free)

@@ -20,6 +20,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import os
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -304,6 +305,7 @@ class _Leader:
         new = await _new_keys(self._conn, published(self._keys), self._config.now())
         while new and not stop.is_set() and (await self._held_up(stop) or not await self.batch(new)):
             await _pause(stop, self._config.idle_poll_s)
+        await self._held_up(stop)  # what an earlier session has said is true still, or over
 
     async def begin(self, log: Succession) -> bytes:
         """Seal the entry with which `log` begins, under its first checkpoint: that note, after the commit."""
@@ -642,8 +644,9 @@ def _signature(one: Signed) -> tuple[Any, ...]:
 
 
 async def _connect(conninfo: str) -> Connection:
+    name = f"qcos-sealer-{os.getpid()}"  # pg_stat_activity tells whose session leads
     conn = await psycopg.AsyncConnection.connect(
-        conninfo, autocommit=True, prepare_threshold=0, application_name="qcos-sealer", connect_timeout=10
+        conninfo, autocommit=True, prepare_threshold=0, application_name=name, connect_timeout=10
     )
     try:
         await conn.execute("SET idle_in_transaction_session_timeout = '2s'")

@@ -209,6 +209,40 @@ async def unstamped(conn: AsyncConnection) -> tuple[int, float]:
     return count, age_s or 0.0
 
 
+_STANDING = text("""
+    SELECT alarm.code, alarm.detail, alarm.at, ledger.waited_s() AS waited_s, clock_timestamp() AS now,
+           head.size, head.sealed_at
+    FROM (SELECT 1) AS one
+    LEFT JOIN (SELECT code, detail, at FROM ledger.alarm ORDER BY id DESC LIMIT 1) AS alarm ON true
+    LEFT JOIN (SELECT size, sealed_at FROM ledger.checkpoint ORDER BY size DESC LIMIT 1) AS head ON true""")
+
+
+class Standing(Struct, frozen=True):
+    """How sealing stands: the alarm that stops it, how long the oldest entry waits, and the database's clock."""
+
+    alarm: str | None
+    detail: str
+    since: datetime | None
+    waited_s: float
+    now: datetime
+    size: int
+    sealed_at: datetime | None
+
+
+async def standing(conn: AsyncConnection) -> Standing:
+    """What the sealer says of itself, and what shows of it when it says nothing."""
+    row = (await conn.execute(_STANDING)).one()
+    return Standing(
+        row.code,
+        row.detail or "",
+        row.at if row.code else None,
+        row.waited_s or 0.0,
+        row.now,
+        row.size or 0,
+        row.sealed_at,
+    )
+
+
 _LATEST = text("SELECT size, root, note FROM ledger.checkpoint ORDER BY size DESC LIMIT 1")
 _SUCCESSIONS = text("""
     SELECT leaf FROM ledger.entry WHERE tenant = :plane AND kind = :kind ORDER BY tenant_index""")

@@ -115,6 +115,21 @@ class OwnPlane:
         finally:
             connection.close()
 
+    def status(self) -> dict[str, Any]:
+        """What `qcos status` says, ready or not."""
+        return dict(json.loads(self.run("status", "--json").stdout))
+
+    @contextlib.contextmanager
+    def superuser(self) -> Iterator[psycopg.Connection[Any]]:
+        """A session of the one who may do anything in the plane's own PostgreSQL (`dev` only)."""
+        admin = self.record.database_admin
+        assert admin is not None
+        password = Path(admin["password_file"]).read_text().strip()
+        with psycopg.connect(
+            host=admin["socket_folder"], user="postgres", password=password, dbname="qcos", autocommit=True
+        ) as conn:
+            yield conn
+
     def kill(self, name: str) -> int:
         """SIGKILL one process of the plane; its pid."""
         pid = self.pid(name)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from litestar import Request, Response, get
@@ -15,8 +14,11 @@ from control_plane.auth import store as accounts
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.environment import qcos_version
+from control_plane.errors import Refused
 from control_plane.jobs import spec, store
 from control_plane.policy.decision import PolicyUnavailable
+from control_plane.sealing import LOOK_LIMIT_S, STALLED_S
+from ledger.canonical import timestamp
 
 STAMP_LATE_S = 10.0  # a token that waits longer means that `full` evidence is held up
 
@@ -53,8 +55,8 @@ async def ready(plane: NamedDependency[Plane]) -> Response[Any]:
 async def _database(plane: Plane) -> dict[str, dict[str, Any]]:
     """The database, and what it tells of sealer, time-stamps and workers."""
     try:
-        async with asyncio.timeout(2), plane.transaction(None) as conn:
-            sealed = await ledger.store.latest_checkpoint(conn)
+        standing = await plane.sealing.look(plane)
+        async with plane.transaction(None, limit_s=LOOK_LIMIT_S) as conn:
             awaited, oldest_s = await ledger.store.unstamped(conn)
             backends = await store.backends(conn, store.BACKEND_STALE_S)
     except Exception as error:  # noqa: BLE001 - whatever keeps the database from answering is the answer
@@ -63,16 +65,37 @@ async def _database(plane: Plane) -> dict[str, dict[str, Any]]:
     waiting = f"{awaited} awaited, the oldest for {oldest_s:.0f} s" if awaited else "none awaited"
     return {
         "database": _check(ok=True, detail="answers"),
-        "sealer": _check(
-            ok=sealed is not None, detail=f"sealed {sealed.size} entries" if sealed else "no checkpoint yet"
-        ),
+        "sealer": _sealer(standing),
+        "clock": _clock(plane),
         "timestamps": _check(ok=oldest_s < STAMP_LATE_S, detail=waiting),
         "backends": _check(ok=bool(online), detail=", ".join(online) or "none is online"),
     }
 
 
-def _check(*, ok: bool, detail: str) -> dict[str, Any]:
-    return {"ok": ok, "detail": detail}
+def _sealer(standing: ledger.store.Standing) -> dict[str, Any]:
+    """Whether it seals: an alarm is its own word; an entry that waits long speaks of one that says nothing."""
+    if standing.alarm is not None and standing.since is not None:
+        since = timestamp(standing.since)
+        return _check(ok=False, code=standing.alarm, detail=f"nothing is sealed since {since}: {standing.detail}")
+    if standing.waited_s >= STALLED_S:
+        detail = f"the oldest entry has waited {standing.waited_s:.0f} s for its seal"
+        return _check(ok=False, code="sealing_stalled", detail=detail)
+    return _check(
+        ok=standing.size > 0, detail=f"sealed {standing.size} entries" if standing.size else "no checkpoint yet"
+    )
+
+
+def _clock(plane: Plane) -> dict[str, Any]:
+    try:
+        plane.sealing.refuse()
+    except Refused as stopped:
+        if stopped.code in ("clock_skewed", "clock_stepped_back"):
+            return _check(ok=False, code=stopped.code, detail=stopped.detail)
+    return _check(ok=True, detail="agrees with the database's")
+
+
+def _check(*, ok: bool, detail: str, code: str | None = None) -> dict[str, Any]:
+    return {"ok": ok, "detail": detail} | ({"code": code} if code else {})
 
 
 async def _policy(plane: Plane) -> dict[str, Any]:

@@ -74,6 +74,8 @@ def _told_of(admission: Admission) -> dict[str, telemetry.Value]:
 async def admit(plane: Plane, envelope: Envelope, submit: Submit) -> Admission:
     """Admit or deny one job; raises Refused, DriverError or PolicyUnavailable where nothing was stored."""
     principal, spec, at = envelope.principal, submit.spec, envelope.received_at
+    if not submit.dry_run:
+        plane.sealing.refuse()
     circuit = specs.single_sampler(spec)
     asked = Asked(principal, spec, circuit, await _scan(plane, circuit), at)
     crash.point("admit.scanned")

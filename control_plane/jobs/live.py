@@ -20,6 +20,7 @@ from control_plane.context import Plane
 from control_plane.jobs import store
 
 IDLE_S = 0.5
+SILENT_S = 20.0  # a listener that heard nothing for so long asks whether anybody is there
 BREATH_S = 0.002  # notifications of one moment are answered by one query
 CHANNEL = "qcos_sealed"
 
@@ -78,12 +79,17 @@ class Bell:
     async def listen(self) -> None:
         """Listen until cancelled, through any loss of the connection."""
         while True:
-            with contextlib.suppress(psycopg.Error, OSError):
-                async with await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True) as conn:
+            with contextlib.suppress(psycopg.Error, OSError, TimeoutError):
+                async with await psycopg.AsyncConnection.connect(
+                    self._conninfo, autocommit=True, connect_timeout=10
+                ) as conn:
                     await conn.execute(f"LISTEN {CHANNEL}")
-                    async for notice in conn.notifies():
-                        if self._wanted(frozenset(notice.payload.split())):
-                            self.rung.set()
+                    while True:
+                        async for notice in conn.notifies(timeout=SILENT_S):
+                            if self._wanted(frozenset(notice.payload.split())):
+                                self.rung.set()
+                        async with asyncio.timeout(IDLE_S * 4):
+                            await conn.execute("SELECT 1")
             await asyncio.sleep(IDLE_S)
 
 

@@ -83,6 +83,7 @@ METRICS: dict[str, Metric] = {
     "qcos.jobs": Metric("gauge", "{job}", ("state",), "jobs that haven't ended"),
     "qcos.queue.age": Metric("gauge", "s", (), "how long the oldest queued job has waited"),
     "qcos.sealed.age": Metric("gauge", "s", (), "how long the oldest entry has waited for its seal"),
+    "qcos.seal.alarm": Metric("gauge", "{alarm}", ("code",), "1 while this alarm stops sealing"),
     "qcos.inbox.entries": Metric("gauge", "{entry}", (), "entries that are durable and not sealed"),
     "qcos.log.entries": Metric("gauge", "{entry}", (), "entries that the newest checkpoint covers"),
     "qcos.stamps.awaited": Metric("gauge", "{token}", ("operator",), "time-stamp tokens awaited"),

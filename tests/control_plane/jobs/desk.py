@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import finops.store
 from control_plane import db, seed
 from control_plane.auth.principal import Principal
-from control_plane.context import Plane, utc_now
+from control_plane.context import Plane
 from control_plane.jobs import admit, store, view
 from control_plane.jobs import run as runs
 from control_plane.jobs import spec as specs
@@ -30,6 +30,7 @@ from control_plane.jobs.refold import Replayed, replay
 from control_plane.jobs.run import Claimed, Run
 from control_plane.jobs.vault import Vault
 from control_plane.policy.pdp import Pdp
+from control_plane.sealing import utc_now
 from control_plane.settings import Settings
 from hal_drivers.base import Driver
 from ledger import keys
