@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from alembic import op
 
-revision = "0009_lists"
-down_revision = "0008_queues"
+revision = "0010_lists"
+down_revision = "0009_uncertain"
 branch_labels = None
 depends_on = None
 
