@@ -16,7 +16,7 @@ import sys
 import traceback
 from typing import Any
 
-from control_plane import home
+from control_plane import home, logs
 from control_plane.settings import Settings
 
 
@@ -70,6 +70,7 @@ def _guarded(settings: Settings, *, as_json: bool, ready: int) -> int:
             os.dup2(log, descriptor)
         os.close(log)
         os.close(ready)
+        logs.begin("up", settings.home / "log", level=settings.log_level, largest=settings.log_file_mb << 20)
 
     try:
         hold = home.Hold(settings)

@@ -9,13 +9,14 @@ struck out, whoever wrote it. A warning that repeats without end is thinned and 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
+import shutil
 import sys
 import time
 import traceback
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -40,6 +41,7 @@ _CREDENTIAL = re.compile(
     r"|(?<=://)[^\s:/@]*:[^\s@/]+(?=@)"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)"
 )
+_begun = False
 STRUCK = "[struck out]"
 
 
@@ -152,11 +154,15 @@ class Thinning:
 
 def turn_over(file: Path) -> None:
     """FILE becomes FILE.1, that FILE.2, and so on; the oldest goes."""
+    _make_room(file)
+    file.replace(file.with_name(f"{file.name}.1"))
+
+
+def _make_room(file: Path) -> None:
     for number in range(KEPT - 1, 0, -1):
         older = file.with_name(f"{file.name}.{number}")
         if older.exists():
             older.replace(file.with_name(f"{file.name}.{number + 1}"))
-    file.replace(file.with_name(f"{file.name}.1"))
 
 
 def bound(file: Path, largest: int) -> None:
@@ -164,25 +170,25 @@ def bound(file: Path, largest: int) -> None:
 
     What is written between the two steps is lost; a program that keeps its descriptor leaves no other way.
     """
-    try:
+    with contextlib.suppress(OSError):
         if file.stat().st_size < largest:
             return
-        data = file.read_bytes()
+        _make_room(file)
+        aside = file.with_name(f"{file.name}.1")
+        shutil.copyfile(file, aside)
+        aside.chmod(0o600)
         os.truncate(file, 0)
-    except OSError:
-        return
-    aside = file.with_name(f"{file.name}.0")
-    aside.write_bytes(data)
-    aside.chmod(0o600)
-    turn_over(aside.rename(file.with_name(f"{file.name}.aside")))
-    for number in range(1, KEPT + 1):
-        moved = file.with_name(f"{file.name}.aside.{number}")
-        if moved.exists():
-            moved.replace(file.with_name(f"{file.name}.{number}"))
+
+
+def begun() -> bool:
+    """Whether this process writes JSON lines; before, and on a terminal, people read what it says."""
+    return _begun
 
 
 def begin(process: str, folder: Path, *, level: str, largest: int) -> None:
     """Every logger of this process, its warnings and its last words as JSON lines."""
+    global _begun  # noqa: PLW0603 - standard error is a process's own
+    _begun = True
     root = logging.getLogger()
     root.handlers[:] = [Lines(process, folder / f"{process}.log", largest)]
     root.setLevel(_LEVELS[level])
@@ -192,15 +198,18 @@ def begin(process: str, folder: Path, *, level: str, largest: int) -> None:
     sys.excepthook = _last_words
 
 
+def message_of(line: str) -> str:
+    """What a JSON line says; a line of another program is given back as it is."""
+    try:
+        return msgspec.json.decode(line, type=_Said).message
+    except msgspec.DecodeError:
+        return line.strip()
+
+
+class _Said(msgspec.Struct):
+    message: str
+
+
 def _last_words(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     del kind, trace
     logging.getLogger("qcos").critical("%s", text_of(error), exc_info=error)
-
-
-def readable(line: str) -> str:
-    """The message of a JSON line, or the line itself where it is none."""
-    try:
-        told = msgspec.json.decode(line, type=Mapping[str, Any])
-    except msgspec.DecodeError:
-        return line
-    return str(told.get("message", line))

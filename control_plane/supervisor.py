@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
+from control_plane import logs
 from control_plane.errors import StartFailed, Unusable
 from control_plane.home import ProcessRecord, is_stopped, started_at
 from control_plane.privilege import die_with_parent
 
+log = logging.getLogger("qcos.up")
 _BACKOFF_S = (0.05, 0.2, 1.0, 3.0, 10.0)
 _STEADY_S = 30.0
 _POLL_S = 0.01
@@ -173,7 +176,7 @@ class Child:
             lines = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
         except OSError:
             return ""
-        return f" ({lines[-1].strip()[:300]})" if lines else ""
+        return f" ({logs.message_of(lines[-1])[:300]})" if lines else ""
 
     async def _keep(self, limit_s: float) -> None:
         soon = 0
@@ -216,7 +219,10 @@ class Child:
 
 
 def note(text: str) -> None:
-    """A line for whoever watches `up`: on standard error, so that `--json` stays one document."""
+    """A line for whoever watches `up`: on standard error, so that `--json` stays one document; JSON in `up.log`."""
+    if logs.begun():
+        log.warning("%s", text)
+        return
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.write(f"qcos: {text}\n")
         sys.stderr.flush()

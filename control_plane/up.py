@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import make_url
 
-from control_plane import authorities, crash, home, parts, store
+from control_plane import authorities, crash, home, logs, parts, store
 from control_plane.db import Database, conninfo, engine, transaction
 from control_plane.errors import SealingStopped, SettingInvalid, StartFailed
 from control_plane.listening import Listening, answers
@@ -35,6 +35,8 @@ from control_plane.supervisor import Child
 from control_plane.telemetry import config as telemetry
 from control_plane.telling import Teller
 
+_BOUND_S = 30.0
+
 
 class Plane:
     """The plane of this `up`: its children in starting order and the record that others read."""
@@ -46,6 +48,7 @@ class Plane:
         self._cluster: Cluster | None = None
         self._listening: Listening | None = None
         self._is_ready = False
+        self._bounding: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Start everything; raises an Unusable error, and what was started is then stopped by `stop`."""
@@ -69,6 +72,7 @@ class Plane:
         await self._start_sealer(database)
         await self._start_services()
         await self._start_telemetry()
+        self._bounding = asyncio.create_task(self._bound_logs(), name="bound logs")
         self._is_ready = True
         self._write()
 
@@ -78,6 +82,8 @@ class Plane:
         API and workers finish what they hold within `stop_limit_s`, or give it back; then the sealer seals what waits.
         """
         self._is_ready = False
+        if self._bounding is not None:
+            self._bounding.cancel()
         if self._listening is not None:
             self._listening.close()
         users = [c for c in self._children if c.name.startswith(("api", "worker"))]
@@ -258,6 +264,13 @@ class Plane:
         await self._run(self._python("telemetry"))
         signals = " ".join(signal for signal in telemetry.SIGNALS if getattr(found, signal))
         self._teller.true("telemetry", f"{signals} by {found.protocol} to {found.endpoint}")
+
+    async def _bound_logs(self) -> None:
+        # Processes of ours turn their own files over.
+        while True:
+            await asyncio.sleep(_BOUND_S)
+            for name in ("postgres", "opa"):
+                await asyncio.to_thread(logs.bound, self._log(name), self.settings.log_file_mb << 20)
 
     async def _until(self, probe: Any, what: str) -> None:
         until = time.monotonic() + self.settings.start_limit_s

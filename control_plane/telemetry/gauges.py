@@ -25,6 +25,7 @@ OF_DATABASE = (
     "qcos.jobs",
     "qcos.queue.age",
     "qcos.sealed.age",
+    "qcos.seal.alarm",
     "qcos.inbox.entries",
     "qcos.log.entries",
     "qcos.stamps.awaited",
