@@ -23,6 +23,7 @@ from bench.machine import ROOT
 from bench.processes import TICKS
 from bench.record import Figures, Run, main, table
 from bench.spread import in_ms
+from control_plane.policy import bundle
 from control_plane.policy.choice import find_opa
 from control_plane.policy.decision import PolicyUnavailable
 from control_plane.policy.opa import OPA_ENVIRONMENT, OpaEngine, opa_command
@@ -57,7 +58,7 @@ def _built() -> str | None:
 def _serving(opa_bin: Path, policies: PolicySet) -> Iterator[tuple[str, int]]:
     with tempfile.TemporaryDirectory(prefix="qb") as folder:
         address = f"unix://{folder}/opa"
-        command = opa_command(opa_bin, address, policies.folder)
+        command = opa_command(opa_bin, address, bundle.write(policies, Path(folder) / "bundle"))
         opa = subprocess.Popen(command, env=OPA_ENVIRONMENT, stderr=subprocess.DEVNULL)
         try:
             yield address, opa.pid

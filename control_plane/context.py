@@ -56,7 +56,7 @@ def open_plane(settings: Settings, database: Database, *, connections: int, name
         settings=settings,
         name=settings.plane,
         engine=engine(database.app, connections=connections, name=name, limit_s=settings.database_limit_s),
-        pdp=Pdp(open_engine(choice.engine, load(), choice.opa_url)),
+        pdp=Pdp(open_engine(choice.engine, load(), choice.opa_url, settings.policy_limit_s)),
         vault=Vault(BlobKeys.load(settings.home / "keys" / "blob" / "root")),
         sealing=Sealing(settings.clock_tolerance_s),
     )

@@ -140,6 +140,7 @@ def _entries() -> dict[str, Field]:
         "policy_engine": one_of("auto", "opa", "embedded"),
         "opa_bin": ("the path of an opa binary", _text),
         "opa_url": ("an http, https or unix URL", _url("http", "https", "unix")),
+        "policy_limit_s": number(0.05, 10),
         "http_host": ("an address to listen on", _text),
         "http_port": whole(0, 65535),
         "url": ("an http, https or unix URL", _url("http", "https", "unix")),

@@ -62,6 +62,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     policy_engine: str = "auto"
     opa_bin: str | None = None
     opa_url: str | None = None
+    policy_limit_s: float = 1.0
     http_host: str = "127.0.0.1"
     http_port: int = 8470
     url: str | None = None

@@ -25,7 +25,7 @@ from control_plane import authorities, crash, home, logs, parts, store
 from control_plane.db import Database, conninfo, engine, transaction
 from control_plane.errors import SealingStopped, SettingInvalid, StartFailed
 from control_plane.listening import Listening, answers
-from control_plane.policy import choice, revision
+from control_plane.policy import bundle, choice, revision
 from control_plane.policy.opa import OPA_ENVIRONMENT, opa_command
 from control_plane.postgres import DATABASE, SUPERUSER, Cluster, cluster
 from control_plane.process import GIVING_BACK_S
@@ -169,8 +169,9 @@ class Plane:
             folder = self.settings.runtime / "opa"
             home.make_folder(folder)
             url = f"unix://{folder / 'opa.sock'}"
+            served = bundle.write(policies, folder / "bundle")
             command = opa_command(
-                chosen.opa_bin, url, policies.folder, traces_to=self.settings.telemetry.opa_address, service=self._opa()
+                chosen.opa_bin, url, served, traces_to=self.settings.telemetry.opa_address, service=self._opa()
             )
             probing = choice.open_engine("opa", policies, url)
             try:

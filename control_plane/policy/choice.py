@@ -62,15 +62,17 @@ def choose_engine(setting: Setting, profile: str, opa_bin: str | None, opa_url: 
     return Choice(engine="embedded", opa_bin=None, opa_url=None, why=f"{why} (dev only)")
 
 
-def open_engine(kind: Literal["opa", "embedded"], policies: PolicySet, opa_url: str | None = None) -> Engine:
-    """The engine of a running plane; `opa` needs the URL at which it is served."""
+def open_engine(
+    kind: Literal["opa", "embedded"], policies: PolicySet, opa_url: str | None = None, limit_s: float | None = None
+) -> Engine:
+    """The engine of a running plane; `opa` needs the URL at which it is served, and gives up after `limit_s`."""
     match kind:
         case "opa":
-            from control_plane.policy.opa import OpaEngine  # aiohttp is slow to import
+            from control_plane.policy.opa import LIMIT_S, OpaEngine  # aiohttp is slow to import
 
             if not opa_url:
                 raise SettingInvalid("QCOS_OPA_URL", opa_url, "the address of the OPA sidecar")
-            return OpaEngine(policies, opa_url)
+            return OpaEngine(policies, opa_url, limit_s or LIMIT_S)
         case "embedded":
             from control_plane.policy.embedded import EmbeddedEngine
 

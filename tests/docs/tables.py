@@ -32,6 +32,7 @@ MEANS = {
     "policy_engine": "see below",
     "opa_bin": "the binary that `up` starts",
     "opa_url": "an OPA sidecar instead",
+    "policy_limit_s": "how long one decision of OPA may take; after that 503 `policy_unavailable`",
     "http_host": "where the API listens",
     "http_port": "0 takes a free one",
     "url": "for commands: the plane to speak to (environment only)",

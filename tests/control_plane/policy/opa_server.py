@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from control_plane.policy import bundle
 from control_plane.policy.choice import find_opa
 from control_plane.policy.opa import opa_command
+from control_plane.policy.revision import load
 
 OPA = find_opa(None)
 needs_opa = pytest.mark.skipif(OPA is None, reason="opa not found (`make tools` gets it)")
@@ -25,7 +27,8 @@ def opa_server(policies: Path) -> Iterator[str]:
     assert OPA is not None
     with tempfile.TemporaryDirectory(prefix="qp") as folder:
         socket = Path(folder) / "o"
-        server = subprocess.Popen(opa_command(OPA, f"unix://{socket}", policies), stderr=subprocess.DEVNULL)
+        served = bundle.write(load(policies), Path(folder) / "bundle")
+        server = subprocess.Popen(opa_command(OPA, f"unix://{socket}", served), stderr=subprocess.DEVNULL)
         try:
             for _ in range(1000):
                 if socket.exists() or server.poll() is not None:

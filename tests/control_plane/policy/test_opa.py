@@ -10,7 +10,9 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlsplit
 
+import aiohttp
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -86,6 +88,35 @@ async def test_opa_with_one_changed_file_is_not_ready(tmp_path: Path) -> None:
         with pytest.raises(PolicyUnavailable, match="other policies"):
             await engine.ready()
         await engine.close()
+
+
+WRITES = [
+    ("PUT", "/v1/policies/more", b"package qcos.main\n\nimport rego.v1\n\ndecision := {}"),
+    ("PUT", "/v1/policies/elsewhere", b"package elsewhere\n\nx := 1"),
+    ("PUT", "/v1/data/data/vocabulary/submit_roles", b'["auditor"]'),
+    ("PUT", "/v1/data/elsewhere", b"1"),
+    ("PATCH", "/v1/data", b'[{"op": "add", "path": "/elsewhere", "value": 1}]'),
+    ("PATCH", "/v1/data/data", b'[{"op": "remove", "path": "/vocabulary"}]'),
+    ("DELETE", "/v1/data/data", None),
+    ("PUT", "/v1/data/system/bundles/bundle/manifest/revision", b'"sha256:other"'),
+    ("PUT", "/v1/policies/authz", b"package system.authz\n\nallow := true"),
+]
+
+
+async def test_what_reaches_opa_cannot_change_what_it_decides(opa: OpaEngine, url: str) -> None:
+    """I5, S6: the bundle owns all paths; every write of policy or data is refused, and the answers stay."""
+    row = GOLDEN[0]
+    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(path=urlsplit(url).path)) as session:
+        for method, path, body in WRITES:
+            async with session.request(method, f"http://opa{path}", data=body) as answer:
+                assert answer.status in {400, 403, 404}, (method, path, await answer.text())
+        async with session.get("http://opa/v1/policies") as answer:
+            held = [policy["id"] for policy in (await answer.json())["result"]]
+        for policy in held:
+            async with session.delete(f"http://opa/v1/policies/{quote(policy, safe='')}") as answer:
+                assert answer.status in {400, 403, 404}, policy
+    await opa.ready()
+    assert ordered(await opa.evaluate(encoded(row["input"]))) == row["answer"]
 
 
 async def test_an_error_in_a_built_in_is_no_dropped_rule(tmp_path: Path) -> None:
