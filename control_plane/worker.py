@@ -24,7 +24,7 @@ from control_plane.db import FAULTS, Database
 from control_plane.errors import QcosError
 from control_plane.jobs import store
 from control_plane.jobs.giveback import give_back
-from control_plane.jobs.live import Bell
+from control_plane.jobs.live import ADMITTED, Bell
 from control_plane.jobs.run import Claimed, Run, claim
 from control_plane.jobs.transition import MovedOn
 from control_plane.settings import Settings
@@ -37,8 +37,9 @@ from hal_drivers.table import BackendConfig, DriversConfig, open_drivers, runnin
 log = logging.getLogger("qcos.worker")
 HEARTBEAT_S = 0.3
 REPORT_S = 5.0
-# What makes a job claimable, once it is sealed. (A job put back waits a while; the next look finds it.)
-CLAIMABLE = frozenset({"job:admission:allowed", "job:control:resumed"})
+# What makes a job claimable once it is sealed, beside an admission, which is told by itself. (A job put back waits a
+# while; the next look finds it.)
+CLAIMABLE = frozenset({"job:control:resumed"})
 LETTING_GO_S = 2.0  # what an attempt may take to end once it was told that it can't finish
 AHEAD = 1  # jobs held beyond the simulators that can run: one compiles while another runs
 
@@ -53,7 +54,7 @@ async def run(settings: Settings, name: str, ready: Callable[[], None], stop: as
         name=f"qcos-{name}",
     )
     drivers = open_drivers(msgspec.structs.replace(drivers_config(settings), heard=_heard()))
-    bell = Bell(database.app, lambda kinds: not kinds.isdisjoint(CLAIMABLE))
+    bell = Bell(database.app, lambda kinds: not kinds.isdisjoint(CLAIMABLE), ADMITTED)
     try:
         async with running(drivers):
             worker = Worker(
@@ -202,7 +203,8 @@ class Worker:
         finally:
             facts = {"state": job["state"], "attempt": job["attempt"], "backend": job["backend"]}
             log.info("attempt", extra=facts | {"duration_ms": round((time.monotonic() - began) * 1000, 1)})
-            del self._runs[run.key]
+            if self._runs.get(run.key) is run:  # not where this process lost the job and has it again
+                del self._runs[run.key]
             self._freed.set()
 
     async def _hand_in(self) -> None:
@@ -235,12 +237,11 @@ class Worker:
                     held = await store.heartbeat(conn, self.name, self.plane.settings.lease_s, list(runs))
                 self._heed(runs, held)
 
-    def _heed(self, runs: Mapping[tuple[str, str], Run], held: Mapping[tuple[str, str], tuple[int, bool]]) -> None:
+    def _heed(self, runs: Mapping[tuple[str, str], Run], held: Mapping[tuple[str, str], bool]) -> None:
         for key, run in runs.items():
-            attempt, cancel = held.get(key, (None, False))
-            if attempt != run.job["attempt"]:
+            if key not in held:
                 run.lose()
-            elif cancel:
+            elif held[key]:
                 run.cancel()
 
     async def _reports(self) -> None:

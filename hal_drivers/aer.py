@@ -13,6 +13,7 @@ outcomes are bit strings of the compiled width and add up to the shots asked for
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import importlib.metadata
 import math
@@ -136,7 +137,7 @@ class AerDriver:
         config = self._configured(backend)
         facts = {
             "simulator": "qiskit-aer",
-            "version": importlib.metadata.version("qiskit-aer"),
+            "version": _version(),
             "precision": "double",
             "noise_model": "none",
             "backend": config.id,
@@ -412,3 +413,8 @@ def _lost_while_running(lost: ChildLost) -> tuple[str, str]:
             return CircuitTooComplex.code, "the run needs more memory than this backend grants"
         case _:
             return BackendFailed.code, "the simulator ended before it answered"
+
+
+@functools.cache
+def _version() -> str:
+    return importlib.metadata.version("qiskit-aer")

@@ -37,6 +37,9 @@ from ledger.errors import EvidenceUnbound, LeafInvalid, LedgerError
 from ledger.predicate import Profile, Scope, parse_statement
 
 SEALER = "sealer"  # the actor of the sealer's own entries
+# NOTIFY once a batch, with the kinds in it, and once a round of tokens. A kind ends so where evidence awaits tokens.
+SEALED_CHANNEL = "qcos_sealed"
+UNSTAMPED = "?"
 KEPT_BYTES = 4096  # how much of an unreadable row its alarm entry keeps; the rest is under its hash
 
 

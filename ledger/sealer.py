@@ -35,7 +35,7 @@ from psycopg.rows import TupleRow
 
 from ledger import alarm, checkpoint, merkle
 from ledger.alarm import TOLERANCE_S, Alarm
-from ledger.batch import Alarms, Item, Known, Laid, LogState, Plane, Row, arrange, lay
+from ledger.batch import SEALED_CHANNEL, UNSTAMPED, Alarms, Item, Known, Laid, LogState, Plane, Row, arrange, lay
 from ledger.canonical import sha256, timestamp
 from ledger.chain import PLANE, leaf_hash_text
 from ledger.errors import LedgerError, LedgerRollback, LogForeign, NotDurable
@@ -629,7 +629,12 @@ async def _stamp_round(
 
 def _told(laid: Laid) -> str:
     """What a batch's notification says: the kinds in it, so that nobody wakes for what isn't theirs."""
-    return " ".join(sorted({placed.item.draft.kind for placed in laid.placed}))[:NOTIFY_BYTES]
+    return " ".join(sorted({_kind(placed.item) for placed in laid.placed}))[:NOTIFY_BYTES]
+
+
+def _kind(item: Item) -> str:
+    stamped = item.evidence is not None and item.evidence.level == "full"
+    return item.draft.kind + UNSTAMPED if stamped else item.draft.kind
 
 
 def _columns(item: Item) -> tuple[str, str, str]:
@@ -706,7 +711,7 @@ _SIGNATURE = """
                          %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[])"""
 _CHECKPOINT = "INSERT INTO ledger.checkpoint (size, root, note, sealed_at) VALUES (%s, %b, %b, %t)"
 _STAMP = "INSERT INTO ledger.unstamped (imprint, operator) SELECT * FROM unnest(%b::bytea[], %t::text[])"
-_NOTIFY = "SELECT pg_notify('qcos_sealed', %s)"
+_NOTIFY = f"SELECT pg_notify('{SEALED_CHANNEL}', %s)"
 _AWAITED = "SELECT imprint FROM ledger.unstamped WHERE operator = %s ORDER BY since LIMIT %s"
 _TOKENS = """
     INSERT INTO ledger.token (operator, imprint, der) SELECT %t, * FROM unnest(%b::bytea[], %b::bytea[])

@@ -22,7 +22,6 @@ from ledger.chain import PLANE, Draft, Evidence, Level, Pending, bind, parse_pen
 from ledger.errors import LeafInvalid
 from ledger.succession import KIND, Succession, parse_succession
 
-SEALED_CHANNEL = "qcos_sealed"  # NOTIFY once a batch and once a round of tokens, never by writers
 _PAGE = 2000  # entries a round trip when reading the whole log
 
 

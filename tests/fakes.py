@@ -40,7 +40,8 @@ class FakeDriver:
     """A backend that answers every circuit with half zeros, half ones, and can be held, broken or made forgetful.
 
     `tasks` outlives a worker, as a vendor's does: two workers that share one see the same tasks. While `gate` is clear
-    a task runs on; `breaks` raises at the named call; `remembers` False makes `find` answer None.
+    a task runs on, while `compiling` is, a compilation; `breaks` raises at the named call; `remembers` False makes
+    `find` answer None.
     """
 
     def __init__(self, backend: str = "fake", *, find_authoritative: bool = True, wall_s: float = 0.01) -> None:
@@ -57,10 +58,12 @@ class FakeDriver:
         self.failed: dict[str, Failed] = {}
         self.gate = asyncio.Event()
         self.gate.set()
+        self.compiling = asyncio.Event()
+        self.compiling.set()
         self.breaks: dict[str, BaseException] = {}
         self.remembers = True
         self.depth = 2
-        self.submissions = 0
+        self.submissions = self.compilations = 0
 
     async def devices(self) -> tuple[Device, ...]:
         return (
@@ -86,7 +89,9 @@ class FakeDriver:
         return Calibration("ideal", BEGAN, b"ideal")
 
     async def compile(self, request: CompileRequest) -> Compiled:
+        await self.compiling.wait()
         self._may("compile")
+        self.compilations += 1
         self._know(request.backend)
         facts = CompiledFacts(
             qubits=2,

@@ -362,6 +362,11 @@ async def _await_end(plane: Plane, live: Live, principal: Principal, job_id: str
     row = await _find(plane, principal, job_id, "job:read")
     if not wait_s or shown_state(row) in view.ENDED:
         return row
+    return await _ended(plane, live, principal, job_id, wait_s)
+
+
+async def _ended(plane: Plane, live: Live, principal: Principal, job_id: str, wait_s: float) -> evidence.Row:
+    """The job once it has ended, or the time is over; the caller has seen to it that the principal may see it."""
     try:
         async with (
             asyncio.timeout(min(wait_s, plane.settings.wait_limit_s)),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What becomes of a job that a worker holds and can't finish before it stops: the next worker goes on at once (N10).
 
+    leased, nothing told      claimable at once
     not handed over           back to QUEUED
     handed to this process    stopped, and back to QUEUED: nothing of it runs on, and no shot of it was kept
     handed to a vendor        left as it is; the lease ends now, so that the next worker asks for its token
@@ -24,9 +25,13 @@ async def give_back(plane: Plane, drivers: Mapping[str, Driver], key: tuple[str,
     """Give one job back; its attempt MUST have ended in this process."""
     tenant, job_id = key
     (rows,) = await plane.read(tenant, store.find(job_id))
-    if not rows or rows[0]["worker"] != worker or rows[0]["state"] not in ACTIVE:
+    if not rows or rows[0]["worker"] != worker or rows[0]["state"] not in ACTIVE | {"QUEUED"}:
         return
     job = rows[0]
+    if job["state"] == "QUEUED":
+        async with plane.transaction(tenant) as conn:
+            await store.postpone(conn, job_id, plane.now())
+        return
     driver = drivers.get(job["backend"] or "")
     if job["token"] is None or (driver is not None and await _stopped(driver, job["backend"], job["token"])):
         await transition.write(plane, job, transition.requeue(job, CAUSE, plane.now(), breath_s=0.0))

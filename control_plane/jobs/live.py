@@ -18,11 +18,12 @@ from sqlalchemy import make_url
 
 from control_plane.context import Plane
 from control_plane.jobs import store
+from ledger.batch import SEALED_CHANNEL, UNSTAMPED
 
 IDLE_S = 0.5
 SILENT_S = 20.0  # a listener that heard nothing for so long asks whether anybody is there
 BREATH_S = 0.002  # notifications of one moment are answered by one query
-CHANNEL = "qcos_sealed"
+ADMITTED = "qcos_admitted"
 
 Key = tuple[str, str]
 Glance = tuple[int, str]
@@ -70,10 +71,11 @@ class Bell:
     `tokens` for time-stamps that came in.
     """
 
-    def __init__(self, url: str, wanted: Callable[[frozenset[str]], bool]) -> None:
-        """`url` is the app role's; the listener has a connection of its own."""
+    def __init__(self, url: str, wanted: Callable[[frozenset[str]], bool], *channels: str) -> None:
+        """`url` is the app role's; the listener has a connection of its own. Any word on `channels` rings too."""
         self._conninfo = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
         self._wanted = wanted
+        self._channels = (SEALED_CHANNEL, *channels)
         self.rung = asyncio.Event()
 
     async def listen(self) -> None:
@@ -83,10 +85,11 @@ class Bell:
                 async with await psycopg.AsyncConnection.connect(
                     self._conninfo, autocommit=True, connect_timeout=10
                 ) as conn:
-                    await conn.execute(f"LISTEN {CHANNEL}")
+                    for channel in self._channels:
+                        await conn.execute(f"LISTEN {channel}")
                     while True:
                         async for notice in conn.notifies(timeout=SILENT_S):
-                            if self._wanted(frozenset(notice.payload.split())):
+                            if notice.channel != SEALED_CHANNEL or self._wanted(frozenset(notice.payload.split())):
                                 self.rung.set()
                         async with asyncio.timeout(IDLE_S * 4):
                             await conn.execute("SELECT 1")
@@ -122,8 +125,10 @@ class Live:
                 del self._watches[key]
 
     def _concerns(self, kinds: frozenset[str]) -> bool:
-        prefix = "job:" if self._each_move else "job:outcome:"
-        return "tokens" in kinds or any(kind.startswith(prefix) for kind in kinds)
+        """Whether a batch brings news: what waits for its tokens is no end yet."""
+        if self._each_move:
+            return "tokens" in kinds or any(kind.startswith("job:") for kind in kinds)
+        return "tokens" in kinds or any(kind.startswith("job:outcome:") and kind[-1] != UNSTAMPED for kind in kinds)
 
     def leave(self) -> None:
         """The process stops: who waits, and who will, is sent away at once."""

@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """One job from claim to settled outcome (design path steps 4–8), as straight numbered steps.
 
-    1 claimed      COMPILING, attempt raised, told by an entry
-    2 compiled     in a guarded child; nothing durable
+    1 claimed      leased, while its admission may still be in the sealer's hands; nothing that an entry tells
+    2 compiled     in a guarded child: COMPILING, attempt raised; told with step 4, or at once where it takes long
     3 gate         compiled facts, price, and a new decision where the policy changed since admission
-    4 intended     RESERVING, EXECUTING and the client token committed before anything is handed over
+    4 intended     the admission is sealed (I1); RESERVING, EXECUTING and the client token are committed before
+                   anything is handed over
     5 submitted    the backend's handle is stored
     6 measured     the outcome is there; nothing durable
     7 settled      outcome, capture, release, evidence and SEALING in one transaction
 
 Before and after each durable write stands a crash point (`control_plane.crash`).
 
-A worker that lost its lease changes nothing: each write is conditional on the job's number and `attempt`. What a lost
-worker left is recovered by whoever claims it next: before step 4 the job returns to QUEUED; after it the driver is
-asked to `find` the token, and where it can't tell, the job is UNCERTAIN with its hold parked, never resubmitted.
+A worker that lost its lease changes nothing: each write is conditional on the job's number. What a lost worker left is
+recovered by whoever claims it next: before step 4 the job is QUEUED, or returns there; after it the driver is asked to
+`find` the token, and where it can't tell, the job is UNCERTAIN with its hold parked, never resubmitted.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ from control_plane.jobs import evidence, gate, settle, store, transition
 from control_plane.jobs import spec as specs
 from control_plane.jobs.spec import JobSpec
 from control_plane.jobs.state import ACTIVE, State
-from control_plane.jobs.transition import CancelCame, MovedOn
+from control_plane.jobs.store import Change
+from control_plane.jobs.transition import CancelCame, MovedOn, NotSealed
 from control_plane.policy.decision import PolicyUnavailable
 from finops.errors import FinopsError
 from hal_drivers.base import (
@@ -60,23 +62,27 @@ log = logging.getLogger("qcos.worker")
 POLL_S = 5.0
 BACKEND_WAIT_S = 1.0  # before a job whose backends are away is looked at again
 UNREADABLE_S = 60.0
+QUICK_S = 0.05  # a compilation longer than this is told by an entry of its own
+SEAL_LOOK_S = (0.002, 0.1)  # how often a compiled job looks whether its admission is sealed: at first, at last
 MAX_ATTEMPTS = 10  # a job that breaks each worker that takes it ends here
 
 
 class Claimed(msgspec.Struct, frozen=True):
     """A job that this worker holds: its row as of the claim, what was submitted, and where it will run.
 
-    `route` is None where a lost worker had committed its intent: the job is found again, not routed.
+    `route` is None where a lost worker had committed its intent: the job is found again, not routed. `begun` is the
+    move to COMPILING, which the row has followed and no entry tells of yet.
     """
 
     row: dict[str, Any]
     spec: JobSpec
     submitted: evidence.Submitted
     route: gate.Chosen | None
+    begun: Change | None = None
 
 
 async def claim(plane: Plane, worker: str, at_most: int) -> list[Claimed]:
-    """Step 1: lease jobs, and tell it; lost workers' jobs are recovered or put back on the way."""
+    """Step 1: lease jobs; lost workers' jobs are recovered or put back on the way."""
     by_tenant: dict[str, list[str]] = defaultdict(list)
     for tenant, job_id in await store.claim(plane.engine, worker, plane.settings.lease_s, at_most):
         by_tenant[tenant].append(job_id)
@@ -114,7 +120,7 @@ async def _take(plane: Plane, job: dict[str, Any], worker: str) -> Claimed | Non
     end: settle.End | None = None
     if job["cancel_requested"]:
         end = settle.Cancellation()
-    elif job["attempt"] >= MAX_ATTEMPTS:
+    elif job["attempt"] + job["losses"] >= MAX_ATTEMPTS:
         end = settle.Failure("job_lost", f"{MAX_ATTEMPTS} attempts ended without an outcome")
     else:
         try:
@@ -137,12 +143,9 @@ async def _start(
         "attempt": job["attempt"] + 1,
         "route": msgspec.to_builtins(list(route.considered)),
     }
-    crash.point("run.starting")
-    await transition.write(
-        plane, job, transition.move(job, ("COMPILING",), "job:attempt:started", plane.now(), **started)
-    )
-    crash.point("run.claimed")
-    return Claimed(job, spec, submitted, route)
+    begun = transition.move(job, ("COMPILING",), "job:attempt:started", plane.now(), **started)
+    transition.follow(job, begun)
+    return Claimed(job, spec, submitted, route, begun)
 
 
 async def _postpone(plane: Plane, job: Mapping[str, Any], seconds: float) -> None:
@@ -157,6 +160,7 @@ class Run:
         """Hold what the attempt needs; nothing starts here."""
         self.plane, self.drivers, self.claimed = plane, drivers, claimed
         self.job, self.spec = claimed.row, claimed.spec
+        self._untold = claimed.begun
         self._canceled = asyncio.Event()
         self._lost = False
 
@@ -193,7 +197,7 @@ class Run:
         job = self.job
         try:
             driver = self.drivers[route.chosen.id]
-            compiled = await self._compile(driver, route.chosen.id)
+            compiled = await self._compiled(driver, route.chosen.id)
             crash.point("run.compiled")
             await gate.judge(self.plane, job, self.spec, compiled, self.claimed.submitted, route)
             crash.point("run.judged")
@@ -228,6 +232,19 @@ class Run:
         crash.point("run.submitted")
         await self._watch(driver, handle, compiled)
 
+    async def _compiled(self, driver: Driver, backend: str) -> Compiled:
+        """Step 2; that it takes long is told while it does."""
+        compiling = asyncio.create_task(self._compile(driver, backend))
+        try:
+            await asyncio.wait({compiling}, timeout=QUICK_S)
+            if self._untold is not None and not compiling.done():
+                if await store.advance(self.plane.engine, self.job["tenant"], self._untold) != "moved":
+                    raise MovedOn
+                self._untold = None
+            return await compiling
+        finally:
+            compiling.cancel()
+
     @telemetry.traced("driver.compile")
     async def _compile(self, driver: Driver, backend: str) -> Compiled:
         circuit = specs.single_sampler(self.spec)
@@ -252,13 +269,20 @@ class Run:
             "compiled": settle.artefact_hash(compiled),
         }
         steps: tuple[State, ...] = ("RESERVING", "EXECUTING")
-        change = transition.move(job, steps, "job:dispatch:intended", self.plane.now(), told=told, **handed)
-        crash.point("run.intending")
-        try:
-            await transition.write(self.plane, job, msgspec.structs.replace(change, unless_canceled=True))
-        except CancelCame:
-            return False
-        return True
+        look_s, longest_s = SEAL_LOOK_S
+        while not self._canceled.is_set():
+            change = transition.move(job, steps, "job:dispatch:intended", self.plane.now(), told=told, **handed)
+            crash.point("run.intending")
+            try:
+                await self._write(msgspec.structs.replace(change, sealed=True, unless_canceled=True))
+            except CancelCame:
+                return False
+            except NotSealed:
+                await asyncio.sleep(look_s)
+                look_s = min(2 * look_s, longest_s)
+            else:
+                return True
+        return False
 
     @telemetry.traced("driver.run")
     async def _watch(self, driver: Driver, handle: Handle, compiled: Compiled | None) -> None:
@@ -345,7 +369,12 @@ class Run:
         await self._end(settle.Uncertainty(detail))
 
     async def _put_back(self, cause: str) -> None:
-        await transition.write(self.plane, self.job, transition.requeue(self.job, cause, self.plane.now()))
+        back = transition.requeue(self.job, cause, self.plane.now())
+        if self._untold is None:
+            await transition.write(self.plane, self.job, back)
+        else:  # nothing has happened that an entry tells
+            async with self.plane.transaction(self.job["tenant"]) as conn:
+                await store.postpone(conn, self.job["job_id"], back.columns["lease_until"])
 
     @telemetry.traced("job.settle")
     async def _end(self, end: settle.End) -> None:
@@ -354,5 +383,10 @@ class Run:
             raise MovedOn
         change = await settle.settle(self.plane, self.job, self.spec, self.claimed.submitted, end)
         crash.point("run.settling")
-        await transition.write(self.plane, self.job, change)
+        await self._write(change)
         crash.point("run.settled")
+
+    async def _write(self, change: Change) -> None:
+        mine = msgspec.structs.replace(change, worker=self.job["worker"])
+        await transition.write(self.plane, self.job, mine, after=self._untold)
+        self._untold = None

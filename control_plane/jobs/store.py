@@ -67,7 +67,7 @@ job = Table(
             "level",
         )
     ),
-    *(Column(name, Integer) for name in ("seq", "attempt", "executions")),
+    *(Column(name, Integer) for name in ("seq", "attempt", "executions", "losses")),
     *(Column(name, DateTime(timezone=True)) for name in ("submitted_at", "lease_until")),
     *(Column(name, JSONB) for name in ("history", "decision", "route", "artefacts", "error", "handle")),
     *(Column(name, Uuid(as_uuid=False)) for name in ("decision_id", "admission_entry", "outcome_entry", "bundle_id")),
@@ -129,7 +129,8 @@ class NewJob(Struct, frozen=True):
 class Change(Struct, frozen=True):
     """One change of one job whose last number is `seq`: all that one call writes.
 
-    `sealed` asks that its admission is (I1), `unless_canceled` that no cancel was asked for. `events` is never empty.
+    `worker` asks that this worker has the lease, `sealed` that its admission is sealed (I1), `unless_canceled` that no
+    cancel was asked for. `events` is never empty.
     """
 
     job_id: str
@@ -139,6 +140,7 @@ class Change(Struct, frozen=True):
     items: Items = ()
     blobs: tuple[SealedBlob, ...] = ()
     money: dict[str, Any] | None = None
+    worker: str | None = None
     sealed: bool = False
     unless_canceled: bool = False
 
@@ -183,6 +185,7 @@ async def advance(engine: AsyncEngine, tenant: str, change: Change) -> Moved:
         "events": change.events,
         "set": change.columns,
         "money": change.money,
+        "worker": change.worker,
         "sealed": change.sealed,
         "unless_canceled": change.unless_canceled,
     }
@@ -199,7 +202,14 @@ async def _write(
 
 
 # What a row has before anything happened to it.
-_BLANK: dict[str, Any] = {"attempt": 0, "allowed": (), "route": (), "artefacts": {}, "cancel_requested": False}
+_BLANK: dict[str, Any] = {
+    "attempt": 0,
+    "allowed": (),
+    "route": (),
+    "artefacts": {},
+    "cancel_requested": False,
+    "losses": 0,
+}
 
 
 _FIND = """
@@ -341,7 +351,10 @@ async def forget_keys(conn: AsyncConnection) -> None:
 
 
 async def claim(engine: AsyncEngine, worker: str, lease_s: float, at_most: int) -> list[tuple[str, str]]:
-    """Lease up to `at_most` jobs that wait, or whose worker was lost; (tenant, job id) of each."""
+    """Lease up to `at_most` jobs that wait, or whose worker was lost; (tenant, job id) of each.
+
+    A lease is all that this is: no entry tells of it, and the job's admission need not be sealed yet.
+    """
     found = await call(engine, _CLAIM, worker, lease_s, at_most)
     return [(tenant, job_id) for tenant, job_id in found or ()]
 
@@ -380,8 +393,8 @@ def submitted(row: Mapping[str, Any]) -> tuple[SealedBlob, SealedBlob] | None:
 
 async def heartbeat(
     conn: AsyncConnection, worker: str, lease_s: float, held: Sequence[tuple[str, str]]
-) -> dict[tuple[str, str], tuple[int, bool]]:
-    """Renew this worker's leases on the jobs that it works on; (tenant, job id) → (attempt, cancel requested).
+) -> dict[tuple[str, str], bool]:
+    """Renew this worker's leases on the jobs that it works on; (tenant, job id) → whether a cancel was asked for.
 
     What isn't in the answer has ended or is another's. A job that it doesn't name isn't renewed, whatever the rows
     say: an attempt that broke must lose its lease while its worker lives on.
@@ -395,7 +408,7 @@ async def heartbeat(
             "jobs": [job_id for _, job_id in held],
         },
     )
-    return {(row.tenant, row.job_id): (row.attempt, row.cancel_requested) for row in rows}
+    return {(row.tenant, row.job_id): row.cancel_requested for row in rows}
 
 
 async def settle_states(conn: AsyncConnection, at_most: int = SETTLED_AT_ONCE) -> int:

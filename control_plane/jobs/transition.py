@@ -33,22 +33,46 @@ class NotSealed(Exception):
     """The job's admission isn't sealed yet (I1); nothing was written."""
 
 
-async def write(plane: Plane, job: dict[str, Any], change: Change) -> None:
-    """Write a change; `job` follows. Raises MovedOn, CancelCame or NotSealed, and then nothing has changed."""
-    match await store.advance(plane.engine, job["tenant"], change):
+async def write(plane: Plane, job: dict[str, Any], change: Change, *, after: Change | None = None) -> None:
+    """Write a change; `job` follows. Raises MovedOn, CancelCame or NotSealed, and then nothing has changed.
+
+    `after` is a move that `job` has followed and no entry tells of yet: this change's entry tells of both.
+    """
+    match await store.advance(plane.engine, job["tenant"], _joined(after, change)):
         case "moved":
-            job.update(change.columns)
-            job.update(
-                state=change.events[-1].state,
-                seq=change.events[-1].seq,
-                history=[*job["history"], *msgspec.to_builtins(list(change.events))],
-            )
+            follow(job, change)
         case "moved_on":
             raise MovedOn
         case "canceled":
             raise CancelCame
         case "unsealed":
             raise NotSealed
+
+
+def follow(job: dict[str, Any], change: Change) -> None:
+    """The job as it is after the change."""
+    job.update(change.columns)
+    job.update(
+        state=change.events[-1].state,
+        seq=change.events[-1].seq,
+        history=[*job["history"], *msgspec.to_builtins(list(change.events))],
+    )
+
+
+def _joined(first: Change | None, then: Change) -> Change:
+    """Two moves as one change, told by the entry of the second."""
+    if first is None:
+        return then
+    events = (*first.events, *then.events)
+    (told, proof), *others = then.items
+    told = msgspec.structs.replace(told, body=told.body | {"events": msgspec.to_builtins(list(events))})
+    return msgspec.structs.replace(
+        then,
+        seq=first.seq,
+        events=events,
+        columns=first.columns | then.columns,
+        items=((told, proof), *others),
+    )
 
 
 def move(

@@ -110,11 +110,11 @@ CHANGING = (
     "statement_blob, result_blob, artefacts, cost_amount, partial, error, cancel_requested, worker, lease_until, handle"
 )
 
-# p_write: {"job_id", "seq", "events": [event], "set": {column: value}, "sealed": bool, "unless_canceled": bool,
-#           "money": {"capture", "released", "overrun", "budgets", "windows"} | {"parked": amount} | null}
-#           and what `take_in` wants.
-# Answers: moved | moved_on (another has written) | canceled (a cancel was asked for) | unsealed (its admission is not
-# sealed yet, I1). The job's row is locked before its budgets, as everywhere.
+# p_write: {"job_id", "seq", "events": [event], "set": {column: value}, "worker": name | null, "sealed": bool,
+#           "unless_canceled": bool, "money": {"capture", "released", "overrun", "budgets", "windows"}
+#           | {"parked": amount} | null} and what `take_in` wants.
+# Answers: moved | moved_on (another has written, or has the lease) | canceled (a cancel was asked for) | unsealed (its
+# admission is not sealed yet, I1). The job's row is locked before its budgets, as everywhere.
 ADVANCE = f"""
 CREATE FUNCTION jobs.advance(p_tenant text, p_write jsonb, p_blobs bytea[], p_entries bytea[]) RETURNS text
 LANGUAGE plpgsql AS $$
@@ -131,7 +131,7 @@ BEGIN
     IF v_row.seq = v_seq + jsonb_array_length(v_events) AND v_row.history @> v_events THEN
         RETURN 'moved';
     END IF;
-    IF v_row.seq IS DISTINCT FROM v_seq THEN
+    IF v_row.seq IS DISTINCT FROM v_seq OR v_row.worker IS DISTINCT FROM coalesce(p_write ->> 'worker', v_row.worker) THEN
         RETURN 'moved_on';
     END IF;
     IF (p_write ->> 'unless_canceled')::boolean AND v_row.cancel_requested THEN

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from decimal import Decimal
@@ -15,7 +16,7 @@ from msgspec.structs import replace
 from control_plane.errors import QcosError, Refused
 from control_plane.jobs import control, evidence, settle, store, transition
 from control_plane.jobs.live import Bell
-from control_plane.jobs.run import Run
+from control_plane.jobs.run import MAX_ATTEMPTS, Run
 from control_plane.jobs.transition import MovedOn
 from control_plane.policy.decision import PolicyUnavailable
 from control_plane.policy.pdp import Pdp
@@ -42,12 +43,42 @@ async def finish(desk: Desk, job_id: str) -> str:
     return await desk.state(job_id)
 
 
-async def test_no_job_is_claimed_before_its_admission_is_sealed(desk: Desk, driver: FakeDriver) -> None:
-    """I1: durable is not enough."""
+async def test_nothing_is_handed_over_before_the_admission_is_sealed(desk: Desk, driver: FakeDriver) -> None:
+    """I1: durable is not enough: the job is compiled, and waits with what it would hand over."""
     admission = await desk.submit()
-    assert await desk.claim() == []
+    running = asyncio.create_task((await desk.attempt(driver)).advance())
+    await soon(lambda: driver.compilations)
+    await asyncio.sleep(0.05)
+    assert (driver.submissions, await desk.state(admission.job_id)) == (0, "QUEUED")
+    assert "job:dispatch:intended" not in desk.kinds()
     await desk.seal()
-    assert [claimed.row["job_id"] for claimed in await desk.claim()] == [admission.job_id]
+    await running
+    assert driver.submissions == 1
+    assert await finish(desk, admission.job_id) == "COMPLETED"
+
+
+async def test_a_compilation_that_takes_long_is_told_while_it_does(desk: Desk, driver: FakeDriver) -> None:
+    """N9: COMPILING is seen, by an entry of its own; the intent then tells the rest."""
+    job_id = await desk.admitted()
+    driver.compiling.clear()
+    running = asyncio.create_task((await desk.attempt(driver)).advance())
+    await soon(lambda: desk.kinds()[-1] == "job:attempt:started")
+    assert await desk.state(job_id) == "COMPILING"
+    driver.compiling.set()
+    await running
+    assert desk.kinds()[-3:] == ["job:attempt:started", "job:dispatch:intended", "job:outcome:completed"]
+    assert await finish(desk, job_id) == "COMPLETED"
+
+
+async def test_a_job_whose_workers_are_lost_before_anything_is_told_ends(desk: Desk, driver: FakeDriver) -> None:
+    """N10: what breaks each worker that takes it doesn't go round for ever."""
+    job_id = await desk.admitted()
+    for turn in range(MAX_ATTEMPTS):
+        assert len(await desk.claim(f"w{turn}")) == 1
+        desk.lose_lease()
+    assert await desk.claim() == []
+    assert await finish(desk, job_id) == "FAILED"
+    assert (await desk.row(job_id))["error"]["code"] == "job_lost"
 
 
 async def test_a_job_runs_once_and_pays_what_it_used(desk: Desk, driver: FakeDriver) -> None:
@@ -59,7 +90,8 @@ async def test_a_job_runs_once_and_pays_what_it_used(desk: Desk, driver: FakeDri
     assert (row["state"], row["final"], row["attempt"], driver.submissions) == ("SEALING", "COMPLETED", 1, 1)
     assert await desk.money() == (Decimal(0), row["cost_amount"])
     assert Decimal(0) < row["cost_amount"] < held
-    assert desk.kinds()[-3:] == ["job:attempt:started", "job:dispatch:intended", "job:outcome:completed"]
+    assert desk.kinds()[-2:] == ["job:dispatch:intended", "job:outcome:completed"]
+    assert [event["state"] for event in row["history"]] == ["QUEUED", "COMPILING", "RESERVING", "EXECUTING", "SEALING"]
     assert await finish(desk, job_id) == "COMPLETED"
 
 
@@ -147,7 +179,7 @@ async def test_a_backend_that_is_away_before_the_intent_puts_the_job_back(desk: 
     desk.lose_lease()
     await (await desk.attempt(driver)).advance()
     assert await finish(desk, job_id) == "COMPLETED"
-    assert (await desk.row(job_id))["attempt"] == 2
+    assert "job:attempt:abandoned" not in desk.kinds()  # nothing was told that had to be taken back
 
 
 async def test_a_job_that_was_put_back_takes_a_breath(desk: Desk, driver: FakeDriver) -> None:
@@ -180,17 +212,15 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(desk: Desk, driver: F
     job_id = await desk.admitted()
     late = await desk.attempt(driver, "late")
     desk.lose_lease()
-    assert await desk.claim("w2") == []  # before its intent the job goes back to the queue
-    assert (await desk.row(job_id))["state"] == "QUEUED"
+    (claimed,) = await desk.claim("w2")
     before = desk.counts()
     with pytest.raises(MovedOn):
         await late.advance()
     assert desk.counts() == before
     assert driver.submissions == 0
-    desk.lose_lease()
-    await (await desk.attempt(driver, "w2")).advance()
+    await Run(desk.plane, {"fake": driver}, claimed).advance()
     row = await desk.row(job_id)
-    assert (row["final"], row["attempt"], driver.submissions) == ("COMPLETED", 2, 1)
+    assert (row["final"], row["attempt"], driver.submissions) == ("COMPLETED", 1, 1)
     assert await finish(desk, job_id) == "COMPLETED"
 
 
@@ -320,7 +350,7 @@ async def test_a_heartbeat_renews_only_what_is_worked_on(desk: Desk, driver: Fak
     desk.lose_lease()
     async with desk.plane.transaction(None) as conn:
         held = await store.heartbeat(conn, "w1", 10, [("demo", first)])
-    assert held == {("demo", first): (1, False)}
+    assert held == {("demo", first): False}
     over = desk.sql("SELECT job_id FROM jobs.job WHERE lease_until < now()")
     assert over == [(second,)]
 
@@ -439,8 +469,8 @@ async def test_a_worker_killed_before_it_hears_of_its_write_leaves_a_job_that_en
 async def test_a_write_sent_again_answers_as_it_did_and_writes_once(desk: Desk, driver: FakeDriver) -> None:
     """N10: a connection that broke in the middle is no reason to lose or double a move."""
     await desk.admitted()
-    run = await desk.attempt(driver)
-    change = transition.move(run.job, ("SEALING",), "job:test", desk.plane.now())
+    change = (await desk.attempt(driver)).claimed.begun
+    assert change is not None
     assert await store.advance(desk.plane.engine, "demo", change) == "moved"
     before = desk.counts()
     assert await store.advance(desk.plane.engine, "demo", change) == "moved"
@@ -478,7 +508,7 @@ async def test_a_running_job_is_stopped_and_costs_nothing(desk: Desk, driver: Fa
     await control.signal(desk.plane, person(), "cancel", job_id)
     async with desk.plane.transaction(None) as conn:
         held = await store.heartbeat(conn, "w1", 10, [("demo", job_id), ("demo", "no-such-job")])
-    assert held == {("demo", job_id): (1, True)}
+    assert held == {("demo", job_id): True}
     run.cancel()
     await going
     assert await finish(desk, job_id) == "CANCELED"
@@ -490,7 +520,8 @@ async def test_a_cancel_before_the_intent_keeps_the_backend_out_of_it(desk: Desk
     job_id = await desk.admitted()
     run = await desk.attempt(driver)
     await control.signal(desk.plane, person(), "cancel", job_id)
-    await run.advance()
+    with pytest.raises(MovedOn):
+        await run.advance()
     assert driver.submissions == 0
     assert await finish(desk, job_id) == "CANCELED"
 
@@ -554,7 +585,8 @@ async def test_signals_and_claims_at_once_leave_one_story(desk: Desk, driver: Fa
     outcomes = await asyncio.gather(*signals, *claims, return_exceptions=True)
     assert all(isinstance(o, Refused | list | type(None)) for o in outcomes), outcomes
     for claimed in [one for found in outcomes if isinstance(found, list) for one in found]:
-        await Run(desk.plane, {"fake": driver}, claimed).advance()
+        with contextlib.suppress(MovedOn):
+            await Run(desk.plane, {"fake": driver}, claimed).advance()
     await desk.seal()
     for job_id in job_ids:
         assert await finish(desk, job_id) == "CANCELED"
