@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, settings
 
 from tests.postgres import RunningCluster, TestDatabase, running_cluster
 
-
 # How fast a machine draws examples or runs one says nothing of the promise under test.
 settings.register_profile("qcos", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("qcos")

@@ -131,7 +131,8 @@ BEGIN
     IF v_row.seq = v_seq + jsonb_array_length(v_events) AND v_row.history @> v_events THEN
         RETURN 'moved';
     END IF;
-    IF v_row.seq IS DISTINCT FROM v_seq OR v_row.worker IS DISTINCT FROM coalesce(p_write ->> 'worker', v_row.worker) THEN
+    IF v_row.seq IS DISTINCT FROM v_seq
+        OR v_row.worker IS DISTINCT FROM coalesce(p_write ->> 'worker', v_row.worker) THEN
         RETURN 'moved_on';
     END IF;
     IF (p_write ->> 'unless_canceled')::boolean AND v_row.cancel_requested THEN

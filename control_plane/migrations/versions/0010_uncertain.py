@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from alembic import op
 
-revision = "0009_uncertain"
-down_revision = "0008_queues"
+revision = "0010_uncertain"
+down_revision = "0009_lists"
 branch_labels = None
 depends_on = None
 

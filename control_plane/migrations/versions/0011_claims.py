@@ -12,8 +12,8 @@ from alembic import op
 
 from control_plane.migrations.walls import roles
 
-revision = "0008_claims"
-down_revision = "0007_alarms"
+revision = "0011_claims"
+down_revision = "0010_uncertain"
 branch_labels = None
 depends_on = None
 
