@@ -13,7 +13,7 @@ from alembic import op
 from control_plane.migrations.walls import roles
 
 revision = "0011_claims"
-down_revision = "0010_uncertain"
+down_revision = "0010_lists"
 branch_labels = None
 depends_on = None
 

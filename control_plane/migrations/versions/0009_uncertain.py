@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from alembic import op
 
-revision = "0010_uncertain"
-down_revision = "0009_lists"
+revision = "0009_uncertain"
+down_revision = "0008_queues"
 branch_labels = None
 depends_on = None
 
