@@ -16,7 +16,7 @@ from qiskit.circuit import Qubit
 
 from hal_drivers.base import Format
 from hal_drivers.errors import CircuitInvalid, CircuitTooComplex
-from hal_drivers.prescan import Limits, Scan, prescan
+from hal_drivers.prescan import Limits, prescan
 
 CIRCUITS = Path(__file__).parent.parent / "vectors" / "circuits"
 LIMITS = Limits(qpy=True)
@@ -34,7 +34,8 @@ def test_good_circuits_pass(path: Path) -> None:
 
 def test_declared_sizes_are_summed() -> None:
     source = QASM3 + "qubit[3] a;\nqubit b;\n// qubit[900] no;\n/* qubit[900] no; */ bit[0x10] c;\n"
-    assert prescan("QASM3", source.encode(), LIMITS) == Scan(qubits_declared=4, clbits_declared=16)
+    scan = prescan("QASM3", source.encode(), LIMITS)
+    assert (scan.qubits_declared, scan.clbits_declared) == (4, 16)
 
 
 @pytest.mark.parametrize(
