@@ -25,6 +25,7 @@ from control_plane import crash
 from control_plane.errors import SettingInvalid
 from control_plane.fields import FIELDS, LOOPBACK
 from control_plane.telemetry import config as telemetry
+from hal_drivers.limits import Limits
 
 PROFILES = ("dev", "saas", "dedicated", "onprem", "airgapped")
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/._-]+")  # libpq splits at a comma, URLs change blanks and %
@@ -78,6 +79,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     lease_s: float = 10.0
     wait_limit_s: float = 60.0
     max_body_bytes: int = 2 * 1024 * 1024
+    circuit_bytes: int = Limits().source_bytes
+    circuit_qubits: int = Limits().qubits
+    circuit_clbits: int = Limits().clbits
+    circuit_operations: int = Limits().gates
+    circuit_loop: int = Limits().loop
+    circuit_nesting: int = Limits().nesting
     rate_requests_per_s: float = 500.0
     rate_burst: int = 2000
     rate_bytes_per_s: int = 64 * 1024 * 1024
@@ -98,6 +105,19 @@ class Settings(Struct, frozen=True, kw_only=True):
     def qpy_enabled(self) -> bool:
         """Whether QPY circuits are taken; off by default, for their parser is the widest attack surface."""
         return self.qpy
+
+    @property
+    def circuit_limits(self) -> Limits:
+        """What a circuit may ask for: pre-scan in the API and in the worker, and guarded child, judge by the same."""
+        return Limits(
+            source_bytes=self.circuit_bytes,
+            qubits=self.circuit_qubits,
+            clbits=self.circuit_clbits,
+            gates=self.circuit_operations,
+            loop=self.circuit_loop,
+            nesting=self.circuit_nesting,
+            qpy=self.qpy,
+        )
 
     @property
     def runtime(self) -> Path:

@@ -31,7 +31,6 @@ from control_plane.settings import Settings
 from hal_drivers.base import Driver
 from hal_drivers.errors import DriverError
 from hal_drivers.guarded import Told
-from hal_drivers.prescan import Limits
 from hal_drivers.table import BackendConfig, DriversConfig, open_drivers, running
 
 log = logging.getLogger("qcos.worker")
@@ -87,7 +86,7 @@ def drivers_config(settings: Settings) -> DriversConfig:
         backends=tuple(BackendConfig(**facts, memory_bytes=memory) for facts in given or [here]),
         children=settings.simulators,
         require_walls=settings.profile != "dev",
-        limits=Limits(qpy=settings.qpy_enabled),
+        limits=settings.circuit_limits,
     )
 
 

@@ -38,8 +38,8 @@ from qiskit_aer import AerSimulator
 from hal_drivers.base import CompiledFacts, Format
 from hal_drivers.errors import CircuitInvalid, CircuitTooComplex, DriverError, ProgramUnsupported
 from hal_drivers.frames import Artefact, CompileCall, Counts, RunCall
+from hal_drivers.limits import Limits
 from hal_drivers.openqasm import to_qasm3
-from hal_drivers.prescan import Limits
 
 if TYPE_CHECKING:
     from qiskit.transpiler import PassManager

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from hal_drivers.base import CompiledFacts, Format
-from hal_drivers.prescan import Limits
+from hal_drivers.limits import Limits
 
 REQUEST_BYTES = 8 << 20
 REPLY_BYTES = 32 << 20

@@ -17,7 +17,7 @@ from msgspec import Struct
 from hal_drivers.base import Driver
 from hal_drivers.errors import BackendUnknown
 from hal_drivers.guarded import Told
-from hal_drivers.prescan import Limits
+from hal_drivers.limits import Limits
 
 PROVIDERS = ("aer",)
 

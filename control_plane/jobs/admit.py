@@ -40,7 +40,7 @@ from control_plane.jobs.spec import Circuit
 from control_plane.jobs.state import State, moves
 from control_plane.policy.decision import Decision, problem_code
 from finops.holds import Held, shares
-from hal_drivers.prescan import Limits, prescan
+from hal_drivers.prescan import prescan
 from ledger.canonical import dumps, timestamp
 from ledger.chain import Pending
 
@@ -133,7 +133,7 @@ async def _scan(plane: Plane, circuit: Circuit) -> int:
             "QPY is switched off on this plane",
             errors=({"field": "circuit.format", "message": "QPY is switched off"},),
         )
-    source, limits = specs.source_bytes(circuit), Limits(qpy=plane.settings.qpy_enabled)
+    source, limits = specs.source_bytes(circuit), plane.settings.circuit_limits
     return (await aside(len(source), prescan, circuit.format, source, limits)).qubits_declared
 
 
