@@ -4,14 +4,23 @@
 from __future__ import annotations
 
 import gzip
+import ssl
 import threading
 from collections.abc import Iterator
 from concurrent import futures
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
@@ -154,20 +163,52 @@ def _service(receiver: Receiver, signal: str, service: str, kind: Any, answer: A
     return grpc.method_handlers_generic_handler(f"opentelemetry.proto.collector.{service}", {"Export": method})
 
 
+def _certificate() -> tuple[bytes, bytes]:
+    """A key and its own certificate for 127.0.0.1, PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "receiver")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    plain = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return plain, certificate.public_bytes(Encoding.PEM)
+
+
 @contextmanager
-def receiving() -> Iterator[Receiver]:
-    """A receiver until the block ends."""
+def receiving(tls: Path | None = None) -> Iterator[Receiver]:
+    """A receiver until the block ends; with `tls` it writes its certificate there and speaks TLS alone."""
     receiver = Receiver()
     web = ThreadingHTTPServer(("127.0.0.1", 0), _handler(receiver))
+    made = _certificate() if tls is not None else None
+    if tls is not None and made is not None:
+        tls.write_bytes(made[1])
+        tls.with_suffix(".key").write_bytes(made[0])
+        secure = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        secure.load_cert_chain(tls, tls.with_suffix(".key"))
+        web.socket = secure.wrap_socket(web.socket, server_side=True)
     thread = threading.Thread(target=web.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     server = grpc.server(futures.ThreadPoolExecutor(2))
     server.add_generic_rpc_handlers(
         tuple(_service(receiver, signal, service, kind, answer) for signal, _, service, kind, answer in _SIGNALS)
     )
-    port = server.add_insecure_port("127.0.0.1:0")
+    if made is None:
+        port = server.add_insecure_port("127.0.0.1:0")
+    else:
+        port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([made]))
     server.start()
-    receiver.http, receiver.grpc = f"http://127.0.0.1:{web.server_port}", f"http://127.0.0.1:{port}"
+    scheme = "http" if made is None else "https"
+    receiver.http, receiver.grpc = f"{scheme}://127.0.0.1:{web.server_port}", f"{scheme}://127.0.0.1:{port}"
     try:
         yield receiver
     finally:

@@ -32,6 +32,7 @@ class Batcher(Generic[T]):
         self._batch, self._interval_s = batch, interval_s
         self._wake = threading.Event()
         self._closing = False
+        self._under_way = 0
         self._thread = threading.Thread(target=self._run, name=f"telemetry {name}", daemon=True)
         self._thread.start()
 
@@ -53,7 +54,7 @@ class Batcher(Generic[T]):
         self._closing = True
         self._wake.set()
         self._thread.join(limit_s)
-        self.refused += len(self._waiting)
+        self.refused += len(self._waiting) + self._under_way
 
     def _run(self) -> None:
         while not self._closing:
@@ -70,7 +71,10 @@ class Batcher(Generic[T]):
                     items.append(self._waiting.popleft())
             except IndexError:
                 pass
-            if self._taken(items):
+            self._under_way = len(items)
+            taken = self._taken(items)
+            self._under_way = 0
+            if taken:
                 self.sent += len(items)
                 self.last_sent = time.monotonic()
             else:

@@ -192,20 +192,30 @@ class _Http:
             "client_key_file": found.client_key_file,
         }
 
+    def _options(self) -> dict[str, Any]:
+        """Each exporter has a thread, and so a session, of its own."""
+        import requests
+
+        # Left to itself, requests lets REQUESTS_CA_BUNDLE win over `ca_file` and ~/.netrc over the header that is set.
+        session = requests.Session()
+        session.trust_env = False
+        session.proxies = requests.utils.get_environ_proxies(self._found.endpoint or "")
+        return {**self._rest, "session": session}
+
     def spans(self) -> Any:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-        return OTLPSpanExporter(endpoint=self._found.url("traces"), **self._rest)
+        return OTLPSpanExporter(endpoint=self._found.url("traces"), **self._options())
 
     def metrics(self) -> Any:
         from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 
-        return OTLPMetricExporter(endpoint=self._found.url("metrics"), **self._rest)
+        return OTLPMetricExporter(endpoint=self._found.url("metrics"), **self._options())
 
     def logs(self) -> Any:
         from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 
-        return OTLPLogExporter(endpoint=self._found.url("logs"), **self._rest)
+        return OTLPLogExporter(endpoint=self._found.url("logs"), **self._options())
 
 
 class _Grpc:
