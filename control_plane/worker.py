@@ -63,7 +63,7 @@ async def run(settings: Settings, name: str, ready: Callable[[], None], stop: as
                 bell,
                 settings.simulators + AHEAD,
             )
-            await worker.report()
+            await worker.begin()
             ready()
             await worker.serve(stop)
     finally:
@@ -137,6 +137,17 @@ class Worker:
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
+
+    async def begin(self) -> None:
+        """Report for the first time, once the database answers: it may be starting again just as this worker does."""
+        while True:
+            try:
+                await self.report()
+            except FAULTS as error:
+                log.warning("the database is away: %s", type(error).__name__)
+                await asyncio.sleep(HEARTBEAT_S)
+            else:
+                return
 
     async def report(self) -> None:
         """Tell the registry what this worker's backends can do and whether they can now."""
