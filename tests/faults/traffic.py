@@ -33,16 +33,32 @@ LIMIT_S = 20.0
 WEIGHTS = {"run": 8, "standard": 4, "long": 4, "twice": 3, "cancel": 3, "hold": 2, "denied": 2, "broke": 2, "budget": 1}
 
 
-class Traffic:
-    """What the clients do, and what they were told."""
+class Heard:
+    """What clients of a plane were told, each of it a promise."""
 
-    def __init__(self, plane: OwnPlane, seed: int, *, clients: int = 4, pause_s: float = 0.3) -> None:
-        self.plane = plane
+    def __init__(self) -> None:
         self.jobs: dict[str, set[str]] = defaultdict(set)  # Idempotency-Key → job ids that it was answered with
-        self.states: dict[str, str] = {}  # denied jobs, as they were answered
-        self.canceled: set[str] = set()  # jobs whose cancel was acknowledged
+        self.denied: set[str] = set()
         self.heads: dict[int, bytes] = {}  # size → root of each checkpoint seen
-        self.results: dict[str, Any] = {}
+        self.results: dict[str, Any] = {}  # job id → counts
+
+    def head(self, note: bytes) -> None:
+        """A checkpoint was shown."""
+        found = checkpoint.parse(note)
+        assert self.heads.setdefault(found.size, found.root) == found.root, f"forked at {found.size}"
+
+    def job(self, key: str, document: dict[str, Any]) -> None:
+        """A submission was answered."""
+        self.jobs[key].add(document["job_id"])
+        if document["state"] == "DENIED":
+            self.denied.add(document["job_id"])
+
+
+class Traffic:
+    """What the clients do; `heard` is what they were told."""
+
+    def __init__(self, plane: OwnPlane, seed: int, *, clients: int = 4, pause_s: float = 0.5) -> None:
+        self.plane, self.heard = plane, Heard()
         self.answers: Counter[str] = Counter()
         self._chance = random.Random(seed)
         self._clients, self._pause_s = clients, pause_s
@@ -69,9 +85,7 @@ class Traffic:
                 return document if said.status in (200, 202, 403) else None
 
         document: dict[str, Any] = await self._until(once)
-        self.jobs[key].add(document["job_id"])
-        if document["state"] == "DENIED":
-            self.states[document["job_id"]] = "DENIED"
+        self.heard.job(key, document)
         return document
 
     @contextlib.asynccontextmanager
@@ -112,8 +126,7 @@ class Traffic:
                 await self._document(said)
                 return said.status if said.status in (202, 409) else None  # 409: too late, or it isn't held
 
-        if await self._until(once) == 202 and signal == "cancel":
-            self.canceled.add(job_id)
+        await self._until(once)
 
     async def _budget(self, session: aiohttp.ClientSession, scope: str, amount: str) -> None:
         asked = {"scope": scope, "amount": amount, "currency": "USD", "period": "monthly"}
@@ -134,7 +147,7 @@ class Traffic:
                 async with session.get(f"/api/v1/jobs/{job_id}/result") as said:
                     document = await self._document(said)
                     if said.status == 200:
-                        self.results[job_id] = document["quantum_result"]["counts"]
+                        self.heard.results[job_id] = document["quantum_result"]["counts"]
 
     async def _watch(self, session: aiohttp.ClientSession, stop: asyncio.Event) -> None:
         """Remember each checkpoint that the plane shows."""
@@ -143,8 +156,7 @@ class Traffic:
                 async with session.get("/api/v1/ledger/checkpoint") as said:
                     note = await said.read()
                     if said.status == 200:
-                        head = checkpoint.parse(note)
-                        assert self.heads.setdefault(head.size, head.root) == head.root, f"forked at {head.size}"
+                        self.heard.head(note)
             await asyncio.sleep(AGAIN_S)
 
     async def _until(self, once: Callable[[], Awaitable[Any]]) -> Any:
@@ -170,7 +182,7 @@ def spec(kind: str) -> dict[str, Any]:
     made: dict[str, Any] = {**BELL, "execution": {"shots": 100, "seed": 7}}
     if kind == "long":
         circuit = {"format": "QASM3", "source": base64.b64encode(LONG).decode()}
-        made |= {"circuit": circuit, "execution": {"shots": 200, "seed": 7}}
+        made |= {"circuit": circuit, "execution": {"shots": 100, "seed": 7}}
     if kind == "standard":
         made["evidence_requirements"] = {"level": "standard"}
     if kind == "denied":

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A walk over all crash points of a running plane: a process dies at each, and the promises hold (I1, I2, I3, I6, N10).
+
+One plane serves the whole walk. Each point is armed, reached by what a client does, and must fire; the supervisor
+starts the process again; then every job ends, a submission whose answer was lost is sent again under its key, and the
+plane is judged as after random kills.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from control_plane import crash
+from control_plane.jobs import known
+from tests.faults.judge import Judge
+from tests.faults.kills import short_home
+from tests.faults.traffic import Heard, spec
+from tests.own_plane import OwnPlane, until
+
+pytestmark = pytest.mark.faults
+
+# What must have happened before a point can be reached: an earlier crash.
+BEFORE = {"run.requeuing": "run.compiled", "run.requeued": "run.compiled", "run.found": "run.intended"}
+
+
+class Walk:
+    """The plane that is walked, and all that its clients were told."""
+
+    def __init__(self, plane: OwnPlane) -> None:
+        self.plane, self.heard, self.judge = plane, Heard(), Judge(plane)
+        self._tokens = {user: plane.ask("login", "--as", user)["access_token"] for user in ("admin", "engineer")}
+        self._armed = plane.home / "crash" / crash.ARMED
+        self._fired = plane.home / "crash" / "fired"
+
+    def arm(self, point: str) -> None:
+        partial = self._armed.with_suffix(".partial")
+        partial.write_text(point)
+        partial.rename(self._armed)
+
+    def fired(self, point: str) -> None:
+        until(lambda: not self._armed.exists(), f"{point} is reached")
+        assert self._fired.read_text() == point
+
+    def ask(
+        self, method: str, path: str, *wanted: int, body: Any = None, user: str = "engineer", **headers: str
+    ) -> Any:
+        """Ask until it is answered; a plane whose parts die may be away, and says nothing but 503 then."""
+        headers["Authorization"] = f"Bearer {self._tokens[user]}"
+        while True:
+            try:
+                status, document = self.plane.http(method, f"/api/v1{path}", body, **headers)
+            except OSError:
+                continue
+            if status in wanted:
+                return document
+            assert status == 503, document
+            time.sleep(0.05)
+
+    def submit(self, kind: str = "run", *, key: str | None = None, project: str | None = None) -> str:
+        key = key or uuid.uuid4().hex
+        asked = spec(kind)
+        if project is not None:
+            asked["governance"] = {**asked["governance"], "project": project}
+        for _ in range(2):  # the second time as a client that never saw the answer
+            named = {"Idempotency-Key": key}
+            self.heard.job(key, self.ask("POST", "/jobs", 200, 202, 403, body=asked, **named))
+        return next(iter(self.heard.jobs[key]))
+
+    def ended(self, job_id: str, *states: str) -> None:
+        def look() -> Any:
+            document = self.ask("GET", f"/jobs/{job_id}", 200)
+            return document["state"] in ("COMPLETED", "FAILED", "CANCELED", "DENIED", "UNCERTAIN") and document
+
+        document = until(look, f"{job_id} has ended")
+        assert document["state"] in states, document
+
+    def state(self, job_id: str) -> str:
+        return str(self.plane.query(f"SELECT state FROM jobs.job WHERE job_id = '{job_id}'")[0][0])
+
+    @contextlib.contextmanager
+    def idle_workers(self) -> Iterator[None]:
+        """Nobody claims: what is submitted stays QUEUED."""
+        pids = [process.pid for process in self.plane.record.processes if process.name.startswith("worker")]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
+    def judged_anew(self) -> str:
+        """A held job whose backend's facts have changed since it was admitted: its dispatch takes a new decision."""
+        before = self._region()
+        with self.idle_workers():
+            self._region("elsewhere")
+            time.sleep(known.FRESH_S)
+            job_id = self.submit()
+            self.ask("POST", f"/jobs/{job_id}/hold", 202)
+        until(lambda: self._region() == before, "a worker reports what its backend is")
+        return job_id
+
+    def _region(self, to: str | None = None) -> str:
+        admin = self.plane.record.database_admin
+        assert admin is not None
+        password = Path(admin["password_file"]).read_text().strip()
+        with psycopg.connect(
+            host=admin["socket_folder"], user="postgres", password=password, dbname="qcos", autocommit=True
+        ) as conn:
+            if to is not None:
+                conn.execute("UPDATE jobs.backend SET region = %s", (to,))
+            row = conn.execute("SELECT region FROM jobs.backend").fetchone()
+        assert row is not None
+        return str(row[0])
+
+
+@pytest.fixture(scope="module")
+def walk() -> Iterator[Walk]:
+    with short_home(QCOS_CRASH_AT=crash.ARMED) as plane:
+        yield Walk(plane)
+
+
+def a_job(walk: Walk, point: str) -> None:
+    walk.arm(point)
+    job_id = walk.submit()
+    walk.fired(point)
+    walk.ended(job_id, "COMPLETED")
+
+
+def a_lost_job(walk: Walk, point: str) -> None:
+    """The point lies on the way back from another crash."""
+    walk.arm(BEFORE[point])
+    job_id = walk.submit()
+    walk.fired(BEFORE[point])
+    walk.arm(point)
+    walk.fired(point)
+    walk.ended(job_id, "COMPLETED")
+
+
+def a_refused_hold(walk: Walk, point: str) -> None:
+    """Submissions at the same moment, a budget for one: those that policy let pass and the hold refuses."""
+    walk.arm(point)
+    price = Decimal(walk.ask("GET", f"/jobs/{walk.submit()}", 200)["cost"]["amount"])
+    while walk._armed.exists():
+        project = f"p-{uuid.uuid4().hex[:12]}"
+        budget = {"scope": f"project:{project}", "amount": f"{price * 3 / 2:.4f}", "currency": "USD"}
+        walk.ask("PUT", "/budgets", 200, body=budget, user="admin")
+        clients = [threading.Thread(target=walk.submit, kwargs={"project": project}) for _ in range(8)]
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join()
+    walk.fired(point)
+
+
+def a_new_decision(walk: Walk, point: str) -> None:
+    job_id = walk.judged_anew()
+    walk.arm(point)
+    walk.ask("POST", f"/jobs/{job_id}/resume", 202)
+    walk.fired(point)
+    walk.ended(job_id, "COMPLETED")
+
+
+def a_running_job_is_canceled(walk: Walk, point: str) -> None:
+    job_id = walk.submit("long")
+    until(lambda: walk.state(job_id) == "EXECUTING", "it runs")
+    walk.arm(point)
+    walk.ask("POST", f"/jobs/{job_id}/cancel", 202, 409)
+    walk.fired(point)
+    walk.ended(job_id, "CANCELED", "COMPLETED")
+
+
+def a_waiting_job_is_canceled(walk: Walk, point: str) -> None:
+    with walk.idle_workers():
+        job_id = walk.submit()
+        walk.arm(point)
+        walk.ask("POST", f"/jobs/{job_id}/cancel", 202)
+        walk.fired(point)
+    walk.ended(job_id, "CANCELED")
+
+
+def a_waiting_job_is_held(walk: Walk, point: str) -> None:
+    with walk.idle_workers():
+        job_id = walk.submit()
+        walk.arm(point)
+        walk.ask("POST", f"/jobs/{job_id}/hold", 202)
+        walk.fired(point)
+    assert walk.state(job_id) == "HELD"
+    walk.ask("POST", f"/jobs/{job_id}/resume", 202)
+    walk.ended(job_id, "COMPLETED")
+
+
+def a_budget_is_set(walk: Walk, point: str) -> None:
+    walk.arm(point)
+    amount = f"{9_000 + len(walk.heard.jobs)}"
+    budget = {"scope": "project:demo", "amount": amount, "currency": "USD"}
+    walk.ask("PUT", "/budgets", 200, body=budget, user="admin")
+    walk.fired(point)
+    shown = walk.ask("GET", "/budgets", 200, user="admin")
+    assert [one["limit"] for one in shown if one["scope"] == "project:demo"] == [amount]
+
+
+SCENES: dict[str, Callable[[Walk, str], None]] = {
+    "admit.refused": a_refused_hold,
+    "gate": a_new_decision,
+    "control.requested": a_running_job_is_canceled,
+    "control.canceling": a_waiting_job_is_canceled,
+    "control.shifting": a_waiting_job_is_held,
+    "control.done": a_waiting_job_is_held,
+    "budget": a_budget_is_set,
+    **dict.fromkeys(BEFORE, a_lost_job),
+}
+
+
+@pytest.mark.parametrize("point", crash.POINTS)
+def test_a_process_that_dies_there_breaks_no_promise(point: str, walk: Walk) -> None:
+    scene = SCENES.get(point) or SCENES.get(point.partition(".")[0]) or a_job
+    scene(walk, point)
+    until(lambda: all(process.ready for process in walk.plane.record.processes), "what died is started again")
+    walk.judge.judge(walk.heard)
+    walk.heard.head(_checkpoint(walk))
+
+
+def _checkpoint(walk: Walk) -> bytes:
+    note: bytes = walk.plane.query("SELECT note FROM ledger.checkpoint ORDER BY size DESC LIMIT 1")[0][0]
+    return note
