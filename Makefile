@@ -1,6 +1,6 @@
 # The project's commands. Needs Linux, make and Python 3.11 or newer; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all faults fuzz-http soak bench bench-quick bench-keep bench-governed bench-memory bench-policy check format generate tools skipped bench-growth bench-flame
+.PHONY: help setup demo test test-all faults kills fuzz-http soak bench bench-quick bench-keep bench-governed bench-memory bench-policy check format generate tools skipped bench-growth bench-flame
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -8,6 +8,8 @@ PIP := $(PY) -m pip --disable-pip-version-check --no-input install --quiet --roo
 TOOLS := $(CURDIR)/.tools/bin
 OPA_VERSION := v1.19.1
 REGAL_VERSION := v0.39.0
+KILLS := 1000
+SEED := 20260109
 SKIPPED := $(VENV)/skipped.txt
 export PATH := $(TOOLS):$(PATH)
 export PYTHONDONTWRITEBYTECODE :=
@@ -59,8 +61,11 @@ test: $(VENV)/dev.stamp ## what a bare machine can run; the last lines say what 
 test-all: $(VENV)/dev.stamp ## all tests, every tool required: what would be skipped fails
 	@QCOS_TEST_ALL=1 $(PY) -m pytest -q -n auto
 
-faults: $(VENV)/dev.stamp ## kill each part of a running plane, then verify ledger and budgets
-	@$(PY) -m pytest -q -m faults
+faults: $(VENV)/dev.stamp ## kill each part of a running plane, at each crash point and at random; then verify ledger and budgets
+	@$(PY) -m pytest -q -n 2 -m faults
+
+kills: $(VENV)/dev.stamp ## KILLS=1000 random kills under load, as docs/faults.md reports them; SEED=… for others
+	@$(PY) -m tests.faults.kills --kills $(KILLS) --seed $(SEED)
 
 fuzz-http: $(VENV)/dev.stamp ## the OpenAPI document against a plane, by schemathesis, two minutes a role
 	@QCOS_FUZZ_S=$${QCOS_FUZZ_S:-120} $(PY) -m pytest -q -n 2 tests/e2e/test_document.py

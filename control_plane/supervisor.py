@@ -111,7 +111,8 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(self._stop_signal)
         try:
-            await asyncio.wait_for(process.wait(), self._stop_limit_s)
+            async with asyncio.timeout(self._stop_limit_s):
+                await process.wait()
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()

@@ -590,7 +590,8 @@ async def _stamp(config: SealerConfig, due: asyncio.Event) -> None:
                     wait_s = RETRY_S[0]
                     if not left:
                         with contextlib.suppress(TimeoutError):
-                            await asyncio.wait_for(due.wait(), STAMP_CHECKPOINT_S)
+                            async with asyncio.timeout(STAMP_CHECKPOINT_S):
+                                await due.wait()
         except (*AWAY, LedgerError) as error:
             wait_s = min(wait_s * 2, RETRY_S[1])
             log.warning("sealer: time-stamps wait: %s; again in %.1f s", _said(error), wait_s)
@@ -670,7 +671,8 @@ async def _one(conn: Connection, statement: str, *values: object) -> Any:
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await stop.wait()
 
 
 def _said(error: Exception) -> str:

@@ -150,7 +150,8 @@ class Live:
     async def _answer(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._bell.rung.wait(), IDLE_S)
+                async with asyncio.timeout(IDLE_S):
+                    await self._bell.rung.wait()
             self._bell.rung.clear()
             by_tenant: dict[str, list[str]] = defaultdict(list)
             for tenant, job_id in self._watches:

@@ -72,7 +72,8 @@ class EmbeddedEngine:
         """The decision rule's value; PolicyUnavailable on any error, and after `limit_s` seconds."""
         try:
             work = asyncio.get_running_loop().run_in_executor(self._thread, self._evaluate, input_json)
-            return await asyncio.wait_for(work, self._limit_s)
+            async with asyncio.timeout(self._limit_s):
+                return await work
         except TimeoutError as fault:
             raise PolicyUnavailable(f"the embedded engine took longer than {self._limit_s} s") from fault
         except RuntimeError as fault:  # the executor is shut down

@@ -154,7 +154,7 @@ def run(kills: int, seed: int, *, every: int, mean_s: float, say: Any = lambda _
 
 
 def page(done: dict[str, Any]) -> str:
-    """The report's tables."""
+    """The report's tables, from its figures as JSON."""
     figures = done["figures"]
     total = sum(done["kills"].values())
     rows = [
