@@ -24,7 +24,7 @@ from control_plane.privilege import die_with_parent
 
 log = logging.getLogger("qcos.up")
 _BACKOFF_S = (0.05, 0.2, 1.0, 2.0, 5.0)
-_STEADY_S = 5.0  # a child that served this long before it died starts again at once
+_STEADY_S = 2.0  # a child that served this long before it died starts again at once
 _POLL_S = 0.01
 _LOOK_S = 1.0
 

@@ -48,7 +48,8 @@ async def run(settings: Settings, meter: Meter, ready: Callable[[], None], stop:
             gauges.now = [*await _of_database(pool), *of_processes(settings.home)]
             ready()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), settings.telemetry.metric_interval_s)
+                async with asyncio.timeout(settings.telemetry.metric_interval_s):
+                    await stop.wait()
     finally:
         await pool.dispose()
 

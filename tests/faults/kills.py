@@ -36,7 +36,8 @@ from tests.own_plane import OwnPlane
 ROOT = Path(__file__).parents[2]
 CONFIG = "lease_s = 2\nworkers = 2\n"
 BACKEND = "postgres backend"
-TARGETS = {"api-1": 6, "worker-1": 5, "worker-2": 5, "sealer": 6, "opa": 5, "tsa": 4, "postgres": 1, BACKEND: 2}
+TARGETS = {"api-1": 6, "worker-1": 5, "worker-2": 5, "sealer": 6, "opa": 5, "tsa": 4, "postgres": 2, BACKEND: 3}
+BURST = 6  # at the most that die at one moment
 STARTING = 0.1  # the share of kills that may hit a process before it serves
 
 
@@ -63,10 +64,11 @@ class Killer:
         self.counts: Counter[str] = Counter()
 
     async def kill(self, number: int, mean_s: float) -> None:
-        """So many kills, at random moments that are `mean_s` apart on average."""
+        """So many kills, in bursts of a few at random moments that are `mean_s` apart on average."""
         while number:
             await asyncio.sleep(self.chance.expovariate(1 / mean_s))
-            number -= self._killed()
+            for _ in range(min(number, self.chance.randint(1, BURST))):
+                number -= self._killed()
 
     def _killed(self) -> bool:
         """Kill one process of those that serve, seldom one that is just starting."""
@@ -190,7 +192,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=20260109)
     parser.add_argument("--every", type=int, default=200, help="kills between two judgements")
-    parser.add_argument("--mean", type=float, default=0.5, help="seconds between two kills, on average")
+    parser.add_argument("--mean", type=float, default=4.0, help="seconds between two bursts of kills, on average")
     parser.add_argument("--report", action="store_true", help="keep the figures in docs/")
     given = parser.parse_args()
 
