@@ -88,6 +88,12 @@ CODES: dict[str, Meaning] = {
         "Start it with qcos up, or set QCOS_URL.",
     ),
     "not_signed_in": Meaning(401, "Not signed in", "There are no usable credentials.", "qcos login"),
+    "backup_invalid": Meaning(
+        400,
+        "The backup isn't sound",
+        "The file isn't a whole backup, or what is in it doesn't verify; nothing was changed.",
+        "Restore another one.",
+    ),
     "usage": Meaning(400, "Wrong usage", "The command line isn't understood.", "qcos --help"),
     "unusable_input": Meaning(
         400,

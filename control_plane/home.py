@@ -2,8 +2,9 @@
 """The home folder: who may hold it, what its running plane says of itself, what a dead plane left behind.
 
 Enters: settings. Leaves: a `Hold` for as long as this `up` lives (a lock that the kernel frees with the process, so no
-stale pid file can fool it), and `run/plane.json`, rewritten whole at each change, which `status`, `down` and the client
-read. Modes are set on folders made here, and on nothing outside the home.
+stale pid file can fool it; it finishes a restore that was cut off as it switched), and `run/plane.json`, rewritten
+whole at each change, which `status`, `down` and the client read. Modes are set on folders made here, and on nothing
+outside the home.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from control_plane.backup import switch
 from control_plane.errors import AlreadyRunning, Unreachable, Unusable
 from control_plane.settings import Settings
 
@@ -67,6 +69,7 @@ class Hold:
             raise AlreadyRunning(_who_holds(settings.home))
         self._outside = None if settings.runtime.is_relative_to(settings.home) else settings.runtime
         make_runtime(settings.runtime)
+        switch.finish(settings.home)
 
     def release(self) -> None:
         """Remove the folder that isn't the home's, and let another `up` in."""

@@ -62,16 +62,15 @@ def migrate(database: Database, revision: str = "head", *, versions: Path | None
     All of it or nothing. A revision may be shortened while it stays one. Raises SchemaNewer, SchemaUnreleased or
     MigrationFailed, and on the way down MigrationRefused where something would be lost that can't be rebuilt.
     """
-    config = Config()
-    if versions is not None:
-        config.set_main_option("path_separator", "os")
-        config.set_main_option("version_locations", str(versions))
-    config.set_main_option("script_location", str(_SCRIPTS))
+    config = _config(versions)
     config.attributes["roles"] = database.roles
     config.attributes["url"] = database.migrator
-    known = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()][::-1]
+    known = _known(config)
     before = revision_of(database)
-    _refuse_unknown(database, before, known)
+    if before is not None:
+        _refuse_newer(before, known)
+    if before == "0004_jobs":
+        _refuse_unreleased(database)
     target = _target(revision, before, known)
     order = (None, *known)
     downwards = config.attributes["downwards"] = order.index(target) < order.index(before)
@@ -101,6 +100,13 @@ def revision_of(database: Database) -> str | None:
     return str(row[0]) if row else None
 
 
+def holds_plane(admin_url: str) -> bool:
+    """Whether the database that the URL names holds a plane's ledger."""
+    with _connect(admin_url) as conn:
+        row = conn.execute("SELECT to_regnamespace('ledger') IS NOT NULL").fetchone()
+    return row is not None and bool(row[0])
+
+
 def sessions(database: Database) -> int:
     """How many connections planes, of whatever home or machine, have to this database."""
     with psycopg.connect(conninfo(database.audit), connect_timeout=_CONNECT_S) as conn:
@@ -111,17 +117,44 @@ def sessions(database: Database) -> int:
     return int(row[0]) if row else 0
 
 
-def _refuse_unknown(database: Database, found: str | None, known: Sequence[str]) -> None:
-    if found is not None and found not in known:
+def refuse_newer(revision: str) -> None:
+    """Raise SchemaNewer where this program doesn't know the revision of something that was kept."""
+    _refuse_newer(revision, _known(_config(None)))
+
+
+def _config(versions: Path | None) -> Config:
+    config = Config()
+    if versions is not None:
+        config.set_main_option("path_separator", "os")
+        config.set_main_option("version_locations", str(versions))
+    config.set_main_option("script_location", str(_SCRIPTS))
+    return config
+
+
+def _known(config: Config) -> list[str]:
+    """Every revision of this program, oldest first."""
+    scripts = ScriptDirectory.from_config(config)
+    if len(heads := scripts.get_heads()) != 1:
+        raise MigrationFailed(
+            f"this program's revisions are no single line: {', '.join(sorted(heads))} are all the last"
+        )
+    return [script.revision for script in scripts.walk_revisions()][::-1]
+
+
+def _refuse_newer(found: str, known: Sequence[str]) -> None:
+    if found not in known:
         raise SchemaNewer(
             f"the database is at {found}, this program knows {known[-1]} at most: start the later program, or bring the"
             f" schema down with it first (qcos migrate --to {known[-1]})"
         )
-    if found == "0004_jobs":  # grew until it was released; what it grew by last tells the forms apart
-        with psycopg.connect(conninfo(database.migrator), connect_timeout=_CONNECT_S) as conn:
-            conn.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(database.roles.owner)))
-            if not _exists(conn, "jobs.usage"):
-                raise SchemaUnreleased("the database was made by an unreleased form of 0004_jobs; make a new home")
+
+
+def _refuse_unreleased(database: Database) -> None:
+    """0004 grew until it was released; what it grew by last tells its forms apart."""
+    with psycopg.connect(conninfo(database.migrator), connect_timeout=_CONNECT_S) as conn:
+        conn.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(database.roles.owner)))
+        if not _exists(conn, "jobs.usage"):
+            raise SchemaUnreleased("the database was made by an unreleased form of 0004_jobs; make a new home")
 
 
 def _exists(conn: psycopg.Connection[tuple[object, ...]], table: str) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ledger import checkpoint
 from ledger.canonical import timestamp
 
 _SETTINGS = ("fsync", "full_page_writes", "synchronous_commit")
@@ -27,6 +28,12 @@ async def alarm(conn: AsyncConnection) -> dict[str, str] | None:
 async def waited_s(conn: AsyncConnection) -> float:
     """For how many seconds the oldest entry has waited for its seal, by the database's clock."""
     return float(await conn.scalar(text("SELECT ledger.waited_s()")) or 0.0)
+
+
+async def log_origin(conn: AsyncConnection) -> str | None:
+    """The log's name as its newest checkpoint says it; None before the first."""
+    note = await conn.scalar(text("SELECT note FROM ledger.checkpoint ORDER BY size DESC LIMIT 1"))
+    return None if note is None else checkpoint.parse(bytes(note)).origin
 
 
 async def unstamped_outside(conn: AsyncConnection) -> int:

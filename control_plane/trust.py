@@ -33,7 +33,7 @@ def build(
         expires=now + dt.timedelta(days=VALID_DAYS),
         scope=TrustScope(profile=profile, plane=plane, tenants=None),
         origin=successions[-1].origin if successions else origin(settings),
-        earlier=[log.previous.origin for log in successions],
+        earlier=earlier_origins(successions),
         log=[_key(key) for key in keys if key.purpose == LOG],
         evidence=[_key(key) for key in keys if key.purpose == EVIDENCE],
         tsa=[
@@ -56,6 +56,12 @@ def build(
             ),
         ],
     )
+
+
+def earlier_origins(successions: Sequence[Succession]) -> list[str]:
+    """Under which names these keys signed before the present one, oldest first: also those of logs that were lost."""
+    named = [head.origin for log in successions for head in (log.kept, log.previous)]
+    return [name for name in dict.fromkeys(named) if name != successions[-1].origin]
 
 
 def _key(key: StoredKey) -> TrustedKey:

@@ -222,11 +222,11 @@ class Plane:
             # Asked once, here: a sealer that is started again under load never finds the inbox empty.
             await self._until(caught_up, "the seal of what waits")
             async with transaction(pool, None) as conn:
-                size = await store.entries(conn)
+                size, origin = await store.entries(conn), await store.log_origin(conn)
         finally:
             await pool.dispose()
         said = f"checkpoint signed over {size:,} entries" if size else "nothing to sign yet"
-        self._teller.true("sealer", f"log {parts.origin(self.settings)}, {said}")
+        self._teller.true("sealer", f"log {origin or parts.origin(self.settings)}, {said}")
 
     def _sealers(self) -> list[Child]:
         """One seals; each further one stands by and takes over where that one stands still."""

@@ -155,6 +155,11 @@ async def tenant_key(conn: AsyncConnection, tenant: str) -> bytes | None:
     return (await conn.execute(_TENANT_KEY, {"tenant": tenant})).scalar_one_or_none()
 
 
+async def tenant_keys(conn: AsyncConnection) -> list[bytes]:
+    """Every tenant's wrapped key; for the audit role."""
+    return [bytes(key) for key in (await conn.execute(text("SELECT wrapped FROM ledger.tenant_key"))).scalars()]
+
+
 async def put_tenant_key(conn: AsyncConnection, tenant: str, wrapped: bytes) -> None:
     """Store a tenant's wrapped key unless it has one: read it back, another process may have been first."""
     await conn.execute(_PUT_TENANT_KEY, {"tenant": tenant, "wrapped": wrapped})

@@ -85,7 +85,7 @@ def check_succession(found: Succession, *, before: Head | None, first: bool, ori
         raise LeafInvalid("a log begins inside a batch")
     if before is None or found.kept != before:
         raise LeafInvalid("what it says was kept is not the log before it")
-    if found.previous.origin != before.origin or found.previous.size < before.size:
-        raise LeafInvalid("the head that it names is not one that the log before it could have had")
+    if found.previous.origin == before.origin and found.previous.size < before.size:
+        raise LeafInvalid("the head that it names is behind what was kept of that log")
     if found.origin in origins:
         raise LeafInvalid("its origin was used before")

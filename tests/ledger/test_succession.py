@@ -105,7 +105,6 @@ def heads() -> tuple[Head, Succession]:
 WRONG = {
     "kept less": lambda log: replace(log, kept=replace(log.kept, size=6)),
     "kept another": lambda log: replace(log, kept=replace(log.kept, root="00" * 32)),
-    "lost of another log": lambda log: replace(log, previous=replace(log.previous, origin="qcos.else/log")),
     "lost nothing": lambda log: replace(log, previous=replace(log.previous, size=6)),
     "an origin of before": lambda log: replace(log, origin=ORIGIN),
 }

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from textwrap import dedent
 
@@ -17,6 +18,7 @@ from tests.fakes import FakeDriver
 from tests.postgres import relinked
 
 CHAIN = [path.stem for path in sorted(Path("control_plane/migrations/versions").glob("0*.py"))]
+VERSIONS = "control_plane.migrations.versions"
 SCHEMAS = ("ledger", "finops", "auth", "jobs")
 
 
@@ -38,12 +40,21 @@ def logins(desk: Desk) -> Database:
 
 
 def content(desk: Desk) -> dict[str, str]:
-    """A digest of every row of every table, and of each function's text."""
+    """A digest of every row of every table, but for what revisions let go, and of each function's text."""
     tables = desk.sql(
         "SELECT format('%%I.%%I', schemaname, tablename) FROM pg_tables WHERE schemaname = ANY (%s)", list(SCHEMAS)
     )
-    digest = "SELECT md5(coalesce(string_agg(t::text, ';' ORDER BY t::text), '')) FROM {} t"
-    rows = {table: desk.sql(digest.format(table))[0][0] for (table,) in tables}
+    let_go = {name for one in CHAIN for name in getattr(import_module(f"{VERSIONS}.{one}"), "EXPENDABLE", ())}
+    digest = "SELECT md5(coalesce(string_agg(kept, ';' ORDER BY kept), '')) FROM {0} t, "
+    digest += "LATERAL (SELECT (to_jsonb(t) - ARRAY[{1}]::text[])::text AS kept) k"
+    columns = {
+        table: [f"'{name.split('.')[2]}'" for name in let_go if name.startswith(f"{table}.")] for (table,) in tables
+    }
+    rows = {
+        table: desk.sql(digest.format(table, ", ".join(without)))[0][0]
+        for table, without in columns.items()
+        if table not in let_go
+    }
     functions = desk.sql(
         "SELECT p.oid::regprocedure::text, md5(prosrc) FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace"
         " WHERE nspname = ANY (%s)",
