@@ -1,6 +1,6 @@
 # The project's commands. Needs Linux, make and Python 3.11 or newer; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all faults kills fuzz-http soak bench bench-quick bench-keep bench-governed bench-memory bench-policy check format generate tools skipped bench-growth bench-flame
+.PHONY: fuzz help setup demo test test-all faults kills fuzz-http soak bench bench-quick bench-keep bench-governed bench-memory bench-policy check format generate tools skipped bench-growth bench-flame
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -69,6 +69,11 @@ kills: $(VENV)/dev.stamp ## KILLS=1000 random kills under load, as docs/faults.m
 
 fuzz-http: $(VENV)/dev.stamp ## the OpenAPI document against a plane, by schemathesis, two minutes a role
 	@QCOS_FUZZ_S=$${QCOS_FUZZ_S:-120} $(PY) -m pytest -q -n 2 tests/e2e/test_document.py
+
+MINUTES ?= 10
+fuzz: $(VENV)/dev.stamp ## mutations of valid files through every reader, for MINUTES (10)
+	@end=$$(( $$(date +%s) + 60 * $(MINUTES) )); while [ $$(date +%s) -lt $$end ]; do \
+	  QCOS_FUZZ_EXAMPLES=1000 $(PY) -m pytest -q -n auto --timeout 3600 tests/fuzz || exit 1; done
 
 soak: $(VENV)/dev.stamp ## a thousand jobs from ten users under a budget for half of them
 	@$(PY) -m tests.soak
