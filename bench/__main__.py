@@ -19,7 +19,7 @@ from pathlib import Path
 from bench.record import OUT
 from bench.report import RESULTS, names
 
-LIMIT_S = 900
+LIMIT_S = 1200
 QUICK_LIMIT_S = 240
 CLEAN_UP_S = 60
 

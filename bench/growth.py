@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import random
 import shutil
 import time
@@ -32,6 +33,7 @@ SMALL = 1_000
 STAGES = (1_000, 10_000, 100_000, 1_000_000)
 BYTES_AN_ENTRY = 14_000  # of disk that must be free: tables, and as much again of write-ahead log
 VERIFY_LIMIT_S = 120.0
+FILL_LIMIT_S = 480.0
 QUIET_S = 60.0  # how long autovacuum may go on before a stage is measured all the same
 LOOKS = 40
 
@@ -45,6 +47,8 @@ def measure(run: Run) -> None:
         Fill(small, source).to(SMALL)
         fill = Fill(grown, source)
         for size in _sizes(run):
+            if _too_long(run, size):
+                break
             run.say(f"filling to {size:,} entries")
             run.figures["stages"].append(_stage(run, small, grown, fill, source, size))
             run.keep()
@@ -62,11 +66,25 @@ def _sizes(run: Run) -> list[int]:
     return fit
 
 
+def _too_long(run: Run, size: int) -> bool:
+    """Whether filling up to `size` would take more than its time, by the rate of the stage before; told if so."""
+    if size <= STAGES[1]:
+        return False
+    last = run.figures["stages"][-1]
+    wanted_s = float((size - last["size"]) / last["filled_per_s"])
+    if wanted_s > FILL_LIMIT_S:
+        run.say(f"left out: {size:,} entries, {wanted_s:.0f} s to fill at {last['filled_per_s']:,.0f} a second")
+        run.keep(left_out=[one for one in STAGES if one >= size])
+    return wanted_s > FILL_LIMIT_S
+
+
 def _stage(run: Run, small: Plane, grown: Plane, fill: Fill, source: str, size: int) -> Figures:
     before = _log(grown)
+    used = processes.use(grown.status) | {processes.BENCH: processes.own()}
     took_s = fill.to(size, run.say)
-    after = _log(grown)
+    after, spent = _log(grown), processes.use(grown.status) | {processes.BENCH: processes.own()}
     found: Figures = {"size": size, "fill_s": took_s, "filled_per_s": (after["entries"] - before["entries"]) / took_s}
+    found["fill_cpu_ms_an_entry"] = processes.cpu_ms(used, spent, max(1, after["entries"] - before["entries"]))
     found["rows_a_batch"] = (after["entries"] - before["entries"]) / max(1, after["batches"] - before["batches"])
     found["quiet_after_s"] = _quiet(grown, 2.0 if run.quick else QUIET_S)
     found |= _jobs(run, small, grown, source)
@@ -112,19 +130,23 @@ def _jobs(run: Run, small: Plane, grown: Plane, source: str) -> Figures:
     cpu: dict[str, list[dict[str, float]]] = {name: [] for name in planes}
     for plane in planes.values():
         plane.latencies(source, SHOTS, 5, level="full")
-    scanned = _scans(grown)
+    first = _rows_read(grown)
     for name in mirrored(list(planes), rounds):
         before = processes.use(planes[name].status)
         times[name] += planes[name].latencies(source, SHOTS, jobs, level="full")
         cpu[name].append(processes.cpu_ms(before, processes.use(planes[name].status), jobs))
-    read = {name: (rows - scanned.get(name, 0)) / len(times["grown"]) for name, rows in _scans(grown).items()}
+    jobs_run = len(times["grown"])
+    read = {
+        name: ((scanned - first.get(name, (0, 0))[0]) / jobs_run, (fetched - first.get(name, (0, 0))[1]) / jobs_run)
+        for name, (scanned, fetched) in _rows_read(grown).items()
+    }
     ratios = [a / b for a, b in zip(sorted(times["grown"]), sorted(times["small"]), strict=True)]
     return {
         **{name: in_ms(found) for name, found in times.items()},
         "ratio": in_ms(times["grown"])["p50"] / in_ms(times["small"])["p50"],
         "ratio_by_rank": spread(ratios),
         "cpu_ms": {name: _mean(found) for name, found in cpu.items()},
-        "rows_scanned_a_job": {name: rows for name, rows in sorted(read.items()) if rows >= 1},
+        "rows_read_a_job": {name: rows for name, rows in sorted(read.items()) if max(rows) >= 1},
     }
 
 
@@ -134,12 +156,14 @@ def _mean(found: list[dict[str, float]]) -> dict[str, float]:
     }
 
 
-def _scans(plane: Plane) -> dict[str, int]:
-    """Rows that sequential scans have read so far, by table; sessions report theirs within a second."""
+def _rows_read(plane: Plane) -> dict[str, tuple[int, int]]:
+    """Rows that sequential scans and that indexes have fetched so far, by table; sessions report within a second."""
     time.sleep(1.5)
     with plane.superuser() as conn:
-        found = conn.execute("SELECT schemaname || '.' || relname, seq_tup_read FROM pg_stat_user_tables")
-        return dict(found.fetchall())
+        found = conn.execute(
+            "SELECT schemaname || '.' || relname, seq_tup_read, coalesce(idx_tup_fetch, 0) FROM pg_stat_user_tables"
+        )
+        return {name: (scanned, fetched) for name, scanned, fetched in found.fetchall()}
 
 
 def _reads(plane: Plane, fill: Fill, source: str) -> Figures:
@@ -200,12 +224,13 @@ def _verified(run: Run, plane: Plane) -> Figures:
     if last and entries / last > VERIFY_LIMIT_S:
         run.say(f"ledger verify of {entries:,} entries left out: {entries / last:.0f} s by the last rate")
         return {}
-    begun = time.perf_counter()
+    before, begun = os.times(), time.perf_counter()
     said = plane.cli("ledger", "verify", limit_s=4 * VERIFY_LIMIT_S)
-    took_s = time.perf_counter() - begun
+    took_s, after = time.perf_counter() - begun, os.times()
+    cpu_s = after.children_user + after.children_system - before.children_user - before.children_system
     if not said["ok"] or said["checked"] < entries:
         raise RuntimeError(f"the filled ledger does not verify: {said['failures'][:3]}")
-    found: Figures = {"verify_s": took_s, "verify_per_s": said["checked"] / took_s}
+    found: Figures = {"verify_s": took_s, "verify_cpu_s": cpu_s, "verify_per_s": said["checked"] / took_s}
     if entries < 200_000:  # the fold of a million holds every job in memory
         begun = time.perf_counter()
         replayed = plane.cli("ledger", "replay", "--compare", limit_s=4 * VERIFY_LIMIT_S)
@@ -245,8 +270,12 @@ def tables(figures: Figures) -> dict[str, str]:
         "growth-goals": table("| what | measured | goal |", [goal]),
         "growth": table(head.replace("| |", "| entries |", 1), [_row(name, stages, get) for name, get in ROWS.items()]),
         "growth-cpu": table(head.replace("| |", "| CPU ms a job |", 1), _cpu_rows(stages)),
-        "growth-scans": table(head.replace("| |", "| rows read by sequential scans, a job |", 1), _scan_rows(stages)),
+        "growth-rows": table(head.replace("| |", "| rows read a job: by scan, by index |", 1), _read_rows(stages)),
     }
+    if left := figures.get("left_out"):
+        made["growth-goals"] += (
+            f"\nLeft out for want of time or disk: {', '.join(f'{size:,}' for size in left)} entries.\n"
+        )
     if again := figures.get("restart"):
         made["growth-restart"] = table(
             "| restart at | down s | up s | first job ms | jobs after it: p50 / p99 ms |",
@@ -293,7 +322,8 @@ ROWS: dict[str, Callable[[Figures], str]] = {
     "`GET jobs/ID`, ms": lambda s: _middle(s["reads"]["one job"]),
     "`GET jobs/ID/evidence`, ms": lambda s: _middle(s["reads"]["its evidence bundle"]),
     "`GET budgets`, ms": lambda s: _middle(s["reads"]["budgets"]),
-    "`qcos ledger verify`, s (entries/s)": lambda s: f"{s['verify_s']:.1f} ({s['verify_per_s']:,.0f})",
+    "`qcos ledger verify`, s, of its own CPU s": lambda s: f"{s['verify_s']:.1f}, {s['verify_cpu_s']:.1f}",
+    "the same, entries/s": lambda s: f"{s['verify_per_s']:,.0f}",
     "`qcos ledger replay --compare`, s": lambda s: f"{s['replay_s']:.1f}",
     "disk, bytes an entry": lambda s: f"{s['disk_bytes_an_entry']:,.0f}",
     "filled, entries/s": lambda s: f"{s['filled_per_s']:,.0f}",
@@ -307,10 +337,13 @@ def _cpu_rows(stages: list[Figures]) -> list[str]:
     return [*rows, f"| **all** | {' | '.join(f'**{sum(one.values()):.1f}**' for one in found)} |"]
 
 
-def _scan_rows(stages: list[Figures]) -> list[str]:
-    found = [stage["rows_scanned_a_job"] for stage in stages]
+def _read_rows(stages: list[Figures]) -> list[str]:
+    found = [stage["rows_read_a_job"] for stage in stages]
     names = sorted({name for one in found for name in one}) or ["none"]
-    return [f"| {name} | {' | '.join(f'{one.get(name, 0):,.0f}' for one in found)} |" for name in names]
+    return [
+        f"| {name} | {' | '.join('{:,.0f}, {:,.0f}'.format(*one.get(name, (0, 0))) for one in found)} |"
+        for name in names
+    ]
 
 
 if __name__ == "__main__":
