@@ -39,6 +39,7 @@ from ledger.batch import SEALED_CHANNEL, UNSTAMPED, Alarms, Item, Known, Laid, L
 from ledger.canonical import sha256, timestamp
 from ledger.chain import PLANE, leaf_hash_text
 from ledger.errors import LedgerError, LedgerRollback, LogForeign, NotDurable
+from ledger.floor import Floor
 from ledger.head import HeadKeeper, read_head
 from ledger.keys import Published, SealerKeys, load_sealer_keys, published
 from ledger.signed import Signed, Signer
@@ -224,7 +225,7 @@ async def _stand_by(conn: Connection, config: SealerConfig, stop: asyncio.Event)
             if await _claim(conn):
                 return
             now_head = await _one(conn, _HEAD)
-            if now_head != head or not await _one(conn, _WAITING):
+            if now_head != head or not await _one(conn, _WAITING, 0):
                 head, since = now_head, time.monotonic()
             elif time.monotonic() - since >= config.takeover_s:
                 ended = await end_holders(conn)
@@ -290,6 +291,7 @@ class _Leader:
         self._unclear = False
         self._stamped_at = float("-inf")
         self._refused_since: float | None = None
+        self._floor = Floor()
         self._repeats = False  # the last batch ran into an id that the log already has
         conn.add_notice_handler(self._notice)
 
@@ -302,6 +304,7 @@ class _Leader:
         if self._state.note is not None:
             self._keeper.keep(self._state.note)
         self._alarm = await alarm.current(self._conn)
+        await self._conn.execute(_NO_FLOOR)
         new = await _new_keys(self._conn, published(self._keys), self._config.now())
         while new and not stop.is_set() and (await self._held_up(stop) or not await self.batch(new)):
             await _pause(stop, self._config.idle_poll_s)
@@ -328,6 +331,8 @@ class _Leader:
         while not stop.is_set():
             if await self._held_up(stop):
                 continue
+            if self._floor.sight_due(time.monotonic()):
+                await self._sight()
             if await self.batch():
                 busy_until = time.monotonic() + BUSY_S
                 continue
@@ -337,7 +342,7 @@ class _Leader:
                 busy = time.monotonic() < busy_until
                 await asyncio.sleep(self._config.busy_poll_s if busy else self._config.idle_poll_s)
         until = time.monotonic() + FINISH_S
-        while time.monotonic() < until and not self._fault() and await self.batch():
+        while time.monotonic() < until and not self._fault() and await self.batch(full=True):
             pass
 
     def _fault(self) -> LedgerError | None:
@@ -363,21 +368,33 @@ class _Leader:
                 if self._config.watching is not None:
                     self._config.watching.failed("sealing", fault)
             # Whether this session still leads is seen by asking; a leader that was ended must not wait for ever.
-            await _one(self._conn, _WAITING)
+            await _one(self._conn, _WAITING, 0)
         await _pause(stop, self._config.idle_poll_s)
         return True
 
     async def _waiting(self) -> bool:
+        if self._floor.full_due(time.monotonic()):
+            return True
         async with asyncio.timeout(STUCK_S):
-            return bool(await _one(self._conn, _WAITING))
+            return bool(await _one(self._conn, _WAITING, self._floor.id))
 
-    async def batch(self, new_keys: Sequence[_NewKey] = ()) -> int:
-        """Seal one batch; how many entries it had. Any error leaves the state to be read again."""
+    async def _sight(self) -> None:
+        """See how far below nothing can come any more."""
         async with asyncio.timeout(STUCK_S):
-            return await self._batch(new_keys)
+            cursor = await self._conn.execute(_SIGHT, {"floor": self._floor.id})
+            drawn, oldest, lowest, _ = await cursor.fetchone() or (0, 0, None, 0)
+        self._floor.sight(time.monotonic(), drawn=drawn, oldest=oldest, lowest=lowest)
 
-    async def _batch(self, new_keys: Sequence[_NewKey]) -> int:
-        rows = await self._take()
+    async def batch(self, new_keys: Sequence[_NewKey] = (), *, full: bool = False) -> int:
+        """Seal one batch; how many entries it had. Any error leaves the state to be read again.
+
+        With `full` all of the inbox is looked at, whatever the floor.
+        """
+        async with asyncio.timeout(STUCK_S):
+            return await self._batch(new_keys, full=full)
+
+    async def _batch(self, new_keys: Sequence[_NewKey], *, full: bool) -> int:
+        rows = await self._take(self._floor.look(time.monotonic(), full=full))
         if rows is None or not (rows or new_keys):
             await self._conn.execute("ROLLBACK")
             return 0
@@ -395,6 +412,7 @@ class _Leader:
             items = own + arrange(rows, self._config.plane, alarms, known)
         if not items:  # every row was a repetition
             await self._conn.execute("COMMIT")
+            self._floor.took(rows[-1].id)
             return len(rows)
         await self._learn_chains(items)
         laid = lay(items, self._state)
@@ -409,6 +427,8 @@ class _Leader:
             self._repeats, self._state = True, await load_state(self._conn)
             return 0
         self._repeats = False
+        if rows:
+            self._floor.took(rows[-1].id)
         self._state.edge, self._state.tenants = laid.edge, laid.tenants
         self._state.follow(note, now)
         self._told = None
@@ -418,14 +438,14 @@ class _Leader:
             self._config.watching.sealed(rows, laid, signed, began_ns)
         return len(laid.placed)
 
-    async def _take(self) -> list[Row] | None:
+    async def _take(self, floor: int) -> list[Row] | None:
         """Begin; the rows of this batch, or None if another sealer writes. The state is then the log's."""
         self._unclear = False
         async with self._conn.pipeline():
             await self._conn.execute("BEGIN")
             lock = await self._conn.execute(_LOCK, (LOCKS, SEALING))
             head = await self._conn.execute(_HEAD)
-            taken = await self._conn.cursor(binary=True).execute(_TAKE, (BATCH_ROWS,))
+            taken = await self._conn.cursor(binary=True).execute(_TAKE, (floor, BATCH_ROWS))
         locked, size = (await lock.fetchone() or [""])[0], (await head.fetchone() or [0])[0]
         if locked != "true":
             await self._another_writes()
@@ -679,14 +699,20 @@ def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
-_WAITING = "SELECT 1 FROM ledger.inbox ORDER BY id LIMIT 1"
+_WAITING = "SELECT 1 FROM ledger.inbox WHERE id > %s ORDER BY id LIMIT 1"
+# A fresh transaction id, the oldest that still runs, the lowest row above the floor; the floor is told for `waited_s`.
+_SIGHT = """
+    SELECT pg_current_xact_id()::text::bigint, pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
+           (SELECT id FROM ledger.inbox WHERE id > %(floor)s ORDER BY id LIMIT 1),
+           setval('ledger.inbox_floor', %(floor)s)"""
+_NO_FLOOR = "SELECT setval('ledger.inbox_floor', 0)"
 _HEAD = "SELECT coalesce(max(size), 0) FROM ledger.checkpoint"
 _NEWEST = "SELECT size, root, note, sealed_at FROM ledger.checkpoint ORDER BY size DESC LIMIT 1"
 # A setting of the transaction, so that the statement that takes rows can ask for it in the same round trip.
 _LOCK = "SELECT set_config('qcos.sealing', pg_try_advisory_xact_lock(%s, %s)::text, true)"
 _TAKE = """
     DELETE FROM ledger.inbox WHERE id = ANY (ARRAY(
-        SELECT id FROM ledger.inbox WHERE current_setting('qcos.sealing') = 'true' ORDER BY id LIMIT %s))
+        SELECT id FROM ledger.inbox WHERE current_setting('qcos.sealing') = 'true' AND id > %s ORDER BY id LIMIT %s))
     RETURNING id, tenant, pending, bundle_id::text, level, statement, salt, traceparent"""
 _LEAVES = "SELECT entry_id, leaf FROM ledger.entry WHERE entry_id = ANY (%s::uuid[])"
 _BUNDLES = "SELECT bundle_id::text FROM ledger.signature WHERE bundle_id = ANY (%s::uuid[])"

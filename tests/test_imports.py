@@ -38,6 +38,7 @@ PURE = (
     "hal_drivers/statements.py",
     "ledger/canonical.py",
     "ledger/chain.py",
+    "ledger/floor.py",
     "ledger/merkle.py",
     "ledger/rekor.py",
 )

@@ -337,7 +337,8 @@ async def test_a_session_that_breaks_at_any_step_is_followed_by_one_that_goes_on
 async def test_a_look_for_work_reads_no_dead_row_of_the_queue(database: TestDatabase) -> None:
     """N18: the sealer's statements keep to their indexes, though statistics say that the inbox is empty."""
     superuser(database, "ANALYZE ledger.inbox")
-    for statement in ("SELECT 1", sealer._WAITING, sealer._TAKE.replace("%s", "256"), sealer._HEAD):
+    statements = ("SELECT 1", sealer._WAITING, sealer._TAKE, sealer._HEAD)
+    for statement in (one.replace("%s", "256") for one in statements):
         async with await sealer._connect(database.conninfo("sealer")) as conn:
             rows = await (await conn.execute(f"EXPLAIN {statement}")).fetchall()
             assert "Seq Scan" not in str(rows), rows
