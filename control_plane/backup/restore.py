@@ -33,7 +33,7 @@ from control_plane.backup import archive, store, switch
 from control_plane.backup.archive import BackupInvalid, Reader
 from control_plane.backup.judge import Sound, judge, lost, refuse_older, rollback
 from control_plane.db import Database, conninfo
-from control_plane.errors import DatabaseUnusable, SettingInvalid
+from control_plane.errors import DatabaseUnusable, SettingInvalid, Unusable
 from control_plane.home import make_folder
 from control_plane.jobs import store as job_store
 from control_plane.jobs import transition
@@ -91,6 +91,13 @@ def restore(settings: Settings, wanted: Wanted, now: datetime) -> Restored:
             make_folder(switch.folder(settings.home))
             try:
                 done = _restored(settings, source, wanted, kept, now)
+            except OSError as error:
+                switch.discard(settings.home)
+                raise Unusable(f"the restore was given up, nothing was changed: {error}") from error
+            except psycopg.Error as error:
+                switch.discard(settings.home)
+                said = " ".join(str(error).split())
+                raise DatabaseUnusable(f"the restore was given up, nothing was changed: {said}") from error
             except BaseException:
                 switch.discard(settings.home)
                 raise
