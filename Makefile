@@ -1,6 +1,6 @@
 # The project's commands. Needs Linux, make and Python 3.11 or newer; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: fuzz help setup demo test test-all faults kills fuzz-http soak bench bench-quick bench-keep bench-governed bench-memory bench-policy check format generate tools skipped bench-growth bench-flame
+.PHONY: fuzz help setup demo test test-all faults kills fuzz-http soak bench bench-quick bench-keep bench-governed bench-memory bench-policy check format generate tools skipped bench-growth bench-flame bench-telemetry
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -95,6 +95,9 @@ bench-memory: $(VENV)/runtime.stamp ## what each process holds, idle and under l
 
 bench-policy: $(VENV)/runtime.stamp ## what a policy decision costs, in OPA and in its caller
 	@$(PY) -m bench policy
+
+bench-telemetry: $(VENV)/runtime.stamp ## what a traced call costs: off, on, recorded
+	@$(PY) -m bench telemetry
 
 bench-growth: $(VENV)/runtime.stamp ## what a log of a million entries costs beside one of a thousand; wants 14 GB of disk
 	@$(PY) -m bench growth

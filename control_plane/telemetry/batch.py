@@ -7,8 +7,8 @@ the plane goes on as if nothing were there.
 
 from __future__ import annotations
 
+import contextlib
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
@@ -26,12 +26,13 @@ class Batcher(Generic[T]):
         self.overflowed = 0
         self.refused = 0
         self.sent = 0
-        self.last_sent: float | None = None
         self._send = send
         self._waiting: deque[T] = deque(maxlen=queue)
         self._batch, self._interval_s = batch, interval_s
         self._wake = threading.Event()
         self._closing = False
+        self._counting = threading.Lock()
+        self._over = False
         self._under_way = 0
         self._thread = threading.Thread(target=self._run, name=f"telemetry {name}", daemon=True)
         self._thread.start()
@@ -50,11 +51,14 @@ class Batcher(Generic[T]):
             self._wake.set()
 
     def close(self, limit_s: float) -> None:
-        """Send what waits, as far as the time goes; what is left is counted as lost."""
+        """Send what waits, as far as the time goes; what is left then, or under way, is counted as lost."""
         self._closing = True
         self._wake.set()
         self._thread.join(limit_s)
-        self.refused += len(self._waiting) + self._under_way
+        with self._counting:
+            self._over = True
+            self.refused += len(self._waiting) + self._under_way
+            self._waiting.clear()
 
     def _run(self) -> None:
         while not self._closing:
@@ -64,23 +68,29 @@ class Batcher(Generic[T]):
         self._drain()
 
     def _drain(self) -> None:
-        while self._waiting:
-            items: list[T] = []
-            try:
-                while len(items) < self._batch:
-                    items.append(self._waiting.popleft())
-            except IndexError:
-                pass
-            self._under_way = len(items)
+        while items := self._next():
             taken = self._taken(items)
-            self._under_way = 0
-            if taken:
-                self.sent += len(items)
-                self.last_sent = time.monotonic()
-            else:
-                self.refused += len(items)
+            with self._counting:
+                if self._over:
+                    return
+                self._under_way = 0
+                if taken:
+                    self.sent += len(items)
+                else:
+                    self.refused += len(items)
             if len(self._waiting) < self._batch and not self._closing:
                 return
+
+    def _next(self) -> list[T]:
+        with self._counting:
+            if self._over:
+                return []
+            items: list[T] = []
+            with contextlib.suppress(IndexError):
+                while len(items) < self._batch:
+                    items.append(self._waiting.popleft())
+            self._under_way = len(items)
+            return items
 
     def _taken(self, items: Sequence[T]) -> bool:
         try:

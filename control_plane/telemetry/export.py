@@ -28,6 +28,7 @@ from control_plane.settings import Settings
 from control_plane.telemetry import config
 from control_plane.telemetry.batch import Batcher
 from control_plane.telemetry.names import METRICS, NUMBERS, SECONDS
+from control_plane.telemetry.protocols import exporters_of
 from control_plane.telemetry.recorder import Recorder
 from control_plane.telemetry.sampling import Sampler
 
@@ -86,7 +87,7 @@ class Running:
         self._metrics_lost = 0
         self._meters: MeterProvider | None = None
         resource = Resource.create(_resource(found, settings, process))
-        exporters = _exporters(found)
+        exporters = exporters_of(found)
         traces = TracerProvider(
             sampler=Sampler(found.sample, found.traces_per_s),
             resource=resource,
@@ -174,96 +175,6 @@ def _resource(found: config.Telemetry, settings: Settings, process: str) -> dict
         "qcos.plane": settings.plane,
         "process.pid": os.getpid(),
     }
-
-
-class _Http:
-    """OTLP over HTTP with protobuf bodies."""
-
-    def __init__(self, found: config.Telemetry) -> None:
-        from opentelemetry.exporter.otlp.proto.http import Compression
-
-        self._found = found
-        self._rest: dict[str, Any] = {
-            "headers": config.headers(found),
-            "timeout": found.timeout_s,
-            "compression": Compression.Gzip if found.compression == "gzip" else Compression.NoCompression,
-            "certificate_file": found.ca_file,
-            "client_certificate_file": found.client_certificate_file,
-            "client_key_file": found.client_key_file,
-        }
-
-    def _options(self) -> dict[str, Any]:
-        """Each exporter has a thread, and so a session, of its own."""
-        import requests
-
-        # Left to itself, requests lets REQUESTS_CA_BUNDLE win over `ca_file` and ~/.netrc over the header that is set.
-        session = requests.Session()
-        session.trust_env = False
-        session.proxies = requests.utils.get_environ_proxies(self._found.endpoint or "")
-        return {**self._rest, "session": session}
-
-    def spans(self) -> Any:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
-        return OTLPSpanExporter(endpoint=self._found.url("traces"), **self._options())
-
-    def metrics(self) -> Any:
-        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-
-        return OTLPMetricExporter(endpoint=self._found.url("metrics"), **self._options())
-
-    def logs(self) -> Any:
-        from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
-
-        return OTLPLogExporter(endpoint=self._found.url("logs"), **self._options())
-
-
-class _Grpc:
-    """OTLP over gRPC."""
-
-    def __init__(self, found: config.Telemetry) -> None:
-        import grpc
-
-        plain = (found.endpoint or "").startswith("http://")
-        credentials = None
-        if not plain:
-            credentials = grpc.ssl_channel_credentials(
-                *(_bytes(path) for path in (found.ca_file, found.client_key_file, found.client_certificate_file))
-            )
-        self._rest: dict[str, Any] = {
-            "endpoint": found.endpoint,
-            "insecure": plain,
-            "credentials": credentials,
-            "headers": tuple(config.headers(found).items()),
-            "timeout": found.timeout_s,
-            "compression": grpc.Compression.Gzip if found.compression == "gzip" else grpc.Compression.NoCompression,
-        }
-
-    def spans(self) -> Any:
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-
-        return OTLPSpanExporter(**self._rest)
-
-    def metrics(self) -> Any:
-        from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
-
-        return OTLPMetricExporter(**self._rest)
-
-    def logs(self) -> Any:
-        from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
-
-        return OTLPLogExporter(**self._rest)
-
-
-def _exporters(found: config.Telemetry) -> _Http | _Grpc:
-    return _Grpc(found) if found.protocol == "grpc" else _Http(found)
-
-
-def _bytes(path: str | None) -> bytes | None:
-    if path is None:
-        return None
-    with open(path, "rb") as file:  # noqa: PTH123 - read once, when the exporters are made
-        return file.read()
 
 
 def _counting(exporter: Any, lose: Callable[[], None]) -> MetricExporter:

@@ -20,6 +20,7 @@ from control_plane.fields import FIELDS
 from control_plane.jobs import spec
 from control_plane.policy import document
 from control_plane.settings import Settings
+from control_plane.telemetry import config, names
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -129,6 +130,33 @@ def _word(action: argparse.Action) -> str:
     return word if action.required else f"[{word}]"
 
 
+def telemetry_settings() -> str:
+    """Each key of `[telemetry]`."""
+    plain = config.Telemetry()
+    rows = [f"| `{name}` | {_default(getattr(plain, name))} | {means} |" for name, means in config.MEANS.items()]
+    return _table("| key of `[telemetry]` | default | what |", rows)
+
+
+def spans() -> str:
+    """Each span, and the histogram of its duration."""
+    rows = [f"| `{name}` | {span.kind} | {_code(span.metric)} | {span.means} |" for name, span in names.SPANS.items()]
+    first = "| `METHOD /route/{template}` | server | `http.server.request.duration` | one request |"
+    return _table("| span | kind | its durations | covers |", [first, *rows])
+
+
+def metrics() -> str:
+    """Each metric, as OTLP and as Prometheus has it."""
+    rows = [
+        f"| `{name}` | `{names.prometheus(name)}` | {one.form} | {', '.join(map(_code, one.labels))} | {one.means} |"
+        for name, one in names.METRICS.items()
+    ]
+    return _table("| metric | in Prometheus | form | labels | says |", rows)
+
+
+def _code(word: str | None) -> str:
+    return f"`{word}`" if word else ""
+
+
 def schema(made: dict[str, object]) -> bytes:
     """A JSON Schema as it is committed."""
     return (json.dumps(made, indent=2, sort_keys=True) + "\n").encode()
@@ -146,6 +174,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "operations.md": {"settings": settings, "crash points": crash_points},
     "api.md": {"codes": codes, "routes": routes},
     "cli.md": {"commands": commands},
+    "telemetry.md": {"telemetry": telemetry_settings, "spans": spans, "metrics": metrics},
 }
 FILES: dict[str, Callable[[], bytes]] = {
     "docs/openapi.json": openapi,
