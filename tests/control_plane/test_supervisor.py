@@ -77,6 +77,19 @@ async def test_a_child_that_keeps_dying_is_started_ever_later(tmp_path: Path, no
     assert [note for note in notes if "; started again" in note][: len(with_delay)] == with_delay
 
 
+async def test_a_child_that_served_for_a_while_starts_again_at_once(
+    tmp_path: Path, notes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "_STEADY_S", 0.0)
+    part = child(tmp_path, READY + "time.sleep(0.05); raise SystemExit(9)")
+    await part.start(LIMIT_S)
+    await become(lambda: part.restarts >= 3)
+    await part.stop()
+    assert {note for note in notes if "; started again" in note} == {
+        f"part ended with 9; started again in {DELAYS[0]:g} s"
+    }
+
+
 async def test_a_child_that_can_no_longer_start_is_tried_again_ever_later(tmp_path: Path, notes: list[str]) -> None:
     once = tmp_path / "once"
     once.touch()

@@ -21,6 +21,7 @@ from control_plane.jobs import spec
 from control_plane.policy import document
 from control_plane.settings import Settings
 from control_plane.telemetry import config, names
+from tests.faults import kills as random_kills
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -89,6 +90,12 @@ def codes() -> str:
 def crash_points() -> str:
     """Each point and what is so when a process ends there."""
     return _table("| crash point | when |", [f"| `{name}` | {what} |" for name, what in crash.POINTS.items()])
+
+
+def kills() -> str:
+    """The run of `make kills` that is kept."""
+    kept = DOCS / "faults.json"
+    return random_kills.page(json.loads(kept.read_bytes())) if kept.exists() else "Not run yet.\n"
 
 
 def routes() -> str:
@@ -172,6 +179,7 @@ def measured() -> dict[str, Callable[[], str]]:
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "performance.md": measured(),
     "operations.md": {"settings": settings, "crash points": crash_points},
+    "faults.md": {"kills": kills},
     "api.md": {"codes": codes, "routes": routes},
     "cli.md": {"commands": commands},
     "telemetry.md": {"telemetry": telemetry_settings, "spans": spans, "metrics": metrics},

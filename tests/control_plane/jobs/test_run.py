@@ -10,6 +10,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Literal
 
+import psycopg
 import pytest
 from msgspec.structs import replace
 
@@ -396,6 +397,26 @@ async def test_a_worker_takes_jobs_as_they_come_and_survives_one_that_breaks_it(
     await serving
     for job_id in job_ids:
         assert await finish(desk, job_id) == "COMPLETED"
+
+
+async def test_a_worker_that_starts_while_the_database_is_away_waits_for_it(
+    desk: Desk, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """N10: PostgreSQL recovers from a crash for a while; a worker that died of it would start ever later."""
+    worker = Worker(desk.plane, {"fake": driver}, "w1", Bell(desk.database.app, lambda _: True), 2)
+    away = [psycopg.OperationalError("starting up"), ConnectionRefusedError()]
+    report = worker.report
+
+    async def reported() -> None:
+        if away:
+            raise away.pop()
+        await report()
+
+    monkeypatch.setattr(worker, "report", reported)
+    desk.sql("DELETE FROM jobs.backend")
+    await worker.begin()
+    assert not away
+    assert desk.sql("SELECT id FROM jobs.backend") == [("fake",)]
 
 
 STEPS: dict[str, tuple[Any, str]] = {
