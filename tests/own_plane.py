@@ -150,7 +150,7 @@ class OwnPlane:
         return f"OwnPlane({self.home})"
 
 
-def until(true: Callable[[], Any], what: str, limit_s: float = 60.0) -> Any:
+def until(true: Callable[[], Any], what: str, limit_s: float = 60.0, *, every_s: float = 0.02) -> Any:
     """Wait for something to become true; its value."""
     end = time.monotonic() + limit_s
     while True:
@@ -158,4 +158,4 @@ def until(true: Callable[[], Any], what: str, limit_s: float = 60.0) -> Any:
         if found:
             return found
         assert time.monotonic() < end, f"not within {limit_s:g} s: {what}"
-        time.sleep(0.02)
+        time.sleep(every_s)

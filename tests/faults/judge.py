@@ -30,6 +30,7 @@ from tests.faults.traffic import Heard
 from tests.own_plane import OwnPlane, until
 
 REST_S = 300.0
+LOOK_S = 0.1  # between two looks: each is a session of its own
 ENDED = ("COMPLETED", "FAILED", "CANCELED", "DENIED", "UNCERTAIN")
 
 
@@ -73,8 +74,13 @@ class Judge:
 
     def _rest(self) -> None:
         plane = self.plane
-        until(lambda: all(process.ready for process in plane.record.processes), "every part is ready", REST_S)
-        until(lambda: self._asked("/api/v1/ready") == 200, "the plane is ready", REST_S)
+        until(
+            lambda: all(process.ready for process in plane.record.processes),
+            "every part is ready",
+            REST_S,
+            every_s=LOOK_S,
+        )
+        until(lambda: self._asked("/api/v1/ready") == 200, "the plane is ready", REST_S, every_s=LOOK_S)
         states = ", ".join(f"'{state}'" for state in ("SEALING", *ENDED))
         waiting = f"SELECT job_id, state, attempt FROM jobs.job WHERE state NOT IN ({states})"
         _none(plane, waiting, "every job ends")
@@ -176,7 +182,7 @@ class Judge:
 
 def _none(plane: OwnPlane, statement: str, what: str) -> None:
     try:
-        until(lambda: plane.query(statement) == [], what, REST_S)
+        until(lambda: plane.query(statement) == [], what, REST_S, every_s=LOOK_S)
     except AssertionError as error:
         raise AssertionError(f"{error}: {plane.query(statement)[:5]}") from None
 

@@ -29,7 +29,7 @@ from tests.faults.kills import short_home
 from tests.faults.traffic import Heard, spec
 from tests.own_plane import OwnPlane, until
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 # What must have happened before a point can be reached: an earlier crash.
 BEFORE = {"run.requeuing": "run.compiled", "run.requeued": "run.compiled", "run.found": "run.intended"}
@@ -80,7 +80,7 @@ class Walk:
 
     def ended(self, job_id: str, *states: str) -> None:
         def look() -> Any:
-            document = self.ask("GET", f"/jobs/{job_id}", 200)
+            document = self.ask("GET", f"/jobs/{job_id}?wait=10", 200)
             return document["state"] in ("COMPLETED", "FAILED", "CANCELED", "DENIED", "UNCERTAIN") and document
 
         document = until(look, f"{job_id} has ended")

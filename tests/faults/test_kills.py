@@ -17,7 +17,7 @@ from tests.faults.judge import Judge
 from tests.faults.traffic import Heard, spec
 from tests.own_plane import OwnPlane, until
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 LASTING = 500  # shots of the long circuit: seconds
 SAMPLE = 25
