@@ -31,7 +31,7 @@ from msgspec import Struct
 from control_plane import db, offline, parts
 from control_plane.backup import archive, store, switch
 from control_plane.backup.archive import BackupInvalid, Reader
-from control_plane.backup.judge import Sound, judge, lost, refuse_older, rollback
+from control_plane.backup.judge import judge, lost, refuse_older, rollback
 from control_plane.db import Database, conninfo
 from control_plane.errors import DatabaseUnusable, SettingInvalid, Unusable
 from control_plane.home import make_folder
@@ -122,7 +122,7 @@ def _heads(settings: Settings, wanted: Wanted) -> list[bytes]:
 
 
 def _restored(settings: Settings, source: Reader, wanted: Wanted, kept: list[bytes], now: datetime) -> Restored:
-    place = switch.folder(settings.home)
+    place, there = switch.folder(settings.home), any((settings.home / name).exists() for name in switch.NAMES)
     _put_files(settings.home, place, source)
     with _fresh(settings, place) as database:
         _load(database, source)
@@ -145,28 +145,16 @@ def _restored(settings: Settings, source: Reader, wanted: Wanted, kept: list[byt
     aside = f"replaced-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
     if not wanted.check:
         switch.decide(settings.home, aside)
-    return _told(source, sound, log, missing, jobs, len(kept), None if wanted.check else aside)
-
-
-def _told(
-    source: Reader,
-    sound: Sound,
-    log: Head | None,
-    missing: Head | None,
-    jobs: list[str],
-    compared: int,
-    aside: str | None,
-) -> Restored:
     return Restored(
-        restored=aside is not None,
+        restored=not wanted.check,
         created_at=source.manifest.created_at,
         log=log,
         previous=missing,
         entries=sound.entries,
         jobs=sound.jobs,
         held=jobs,
-        compared=compared,
-        replaced=aside,
+        compared=len(kept),
+        replaced=aside if there and not wanted.check else None,
     )
 
 

@@ -8,6 +8,7 @@ the switch is finished by whoever holds the home next, whatever was killed in be
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -55,6 +56,8 @@ def finish(home: Path) -> None:
                 sync_folder(aside)
             new.rename(old)
             sync_folder(home)
+    with contextlib.suppress(OSError):  # not empty, as it is wherever a plane was
+        aside.rmdir()
     discard(home)
 
 

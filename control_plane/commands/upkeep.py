@@ -82,7 +82,8 @@ def _restore(arguments: argparse.Namespace) -> int:
         lines.append(("held", f"{len(done.held)} jobs that may have run since: qcos jobs resume, or cancel"))
     if not done.compared:
         lines.append(("note", "no head outside the backup was there to compare with; see --checkpoint"))
-    lines.append(("restored", f"yes; what was there before is in {done.replaced}" if done.restored else "no, checked"))
+    was = f"yes; what was there before is in {done.replaced}" if done.replaced else "yes"
+    lines.append(("restored", was if done.restored else "no, checked"))
     tables.facts(lines)
     return 0
 
