@@ -41,7 +41,8 @@ Level = Literal["full", "standard", "sealed"]
 class Pending(Struct, frozen=True, kw_only=True):
     """An entry as its writer knows it; `kind` is source:subject:action, `actor` a pseudonym, `time` aware.
 
-    `traceparent` travels beside the entry to whoever traces its sealing, and is no part of it.
+    `traceparent` and `patient` travel beside the entry and are no part of it: to whoever traces its sealing, and to the
+    sealer, where nobody waits for this entry by itself.
     """
 
     entry_id: str
@@ -53,6 +54,7 @@ class Pending(Struct, frozen=True, kw_only=True):
     commitments: dict[str, str] = {}
     schema: int = 1
     traceparent: str | None = None
+    patient: bool = False
 
 
 class Evidence(Struct, frozen=True, kw_only=True):
@@ -110,9 +112,12 @@ _wire = msgspec.json.Decoder(LeafRecord).decode
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
+_BESIDE = frozenset({"traceparent", "patient"})
+
+
 def pending_bytes(pending: Pending) -> bytes:
     """The canonical bytes that go into the inbox; LeafInvalid or NotCanonical when a field is ill-formed."""
-    fields = {name: getattr(pending, name) for name in pending.__struct_fields__ if name != "traceparent"}
+    fields = {name: getattr(pending, name) for name in pending.__struct_fields__ if name not in _BESIDE}
     data = dumps(fields | {"time": timestamp(pending.time)})
     parse_pending(data)
     return data

@@ -56,6 +56,7 @@ Told: TypeAlias = Callable[[str], None]
 BATCH_ROWS = 256
 LOCKS = 0x71636F73  # "qcos": first half of both advisory locks of a database
 LEADING, SEALING = 1, 2  # second half: a session's claim to lead; a transaction's right to write
+PATIENCE_MS = 25  # how long an entry lies that nobody waits for, where no other comes
 BUSY_S = 1.0  # how long after a batch the inbox is asked often
 FINISH_S = 10.0  # how long a sealer that was told to stop seals on, where others keep writing
 STAMP_ROWS = 256
@@ -333,12 +334,12 @@ class _Leader:
                 continue
             if self._floor.sight_due(time.monotonic()):
                 await self._sight()
-            if await self.batch():
+            sealed = await self.batch()
+            if sealed:
                 busy_until = time.monotonic() + BUSY_S
-                continue
-            busy = time.monotonic() < busy_until
-            await asyncio.sleep(self._config.busy_poll_s if busy else self._config.idle_poll_s)
-            while not (stop.is_set() or self._fault() or await self._waiting()):
+            else:  # another sealer writes, or took what waited
+                await asyncio.sleep(self._config.busy_poll_s)
+            while not (sealed >= BATCH_ROWS or stop.is_set() or self._fault() or await self._waiting()):
                 busy = time.monotonic() < busy_until
                 await asyncio.sleep(self._config.busy_poll_s if busy else self._config.idle_poll_s)
         until = time.monotonic() + FINISH_S
@@ -376,7 +377,7 @@ class _Leader:
         if self._floor.full_due(time.monotonic()):
             return True
         async with asyncio.timeout(STUCK_S):
-            return bool(await _one(self._conn, _WAITING, self._floor.id))
+            return bool(await _one(self._conn, _DUE_NOW, self._floor.id))
 
     async def _sight(self) -> None:
         """See how far below nothing can come any more."""
@@ -706,6 +707,9 @@ _SIGHT = """
            (SELECT id FROM ledger.inbox WHERE id > %(floor)s ORDER BY id LIMIT 1),
            setval('ledger.inbox_floor', %(floor)s)"""
 _NO_FLOOR = "SELECT setval('ledger.inbox_floor', 0)"
+_DUE_NOW = f"""
+    SELECT 1 FROM ledger.inbox
+    WHERE id > %s AND (NOT patient OR since < clock_timestamp() - interval '{PATIENCE_MS} ms') ORDER BY id LIMIT 1"""
 _HEAD = "SELECT coalesce(max(size), 0) FROM ledger.checkpoint"
 _NEWEST = "SELECT size, root, note, sealed_at FROM ledger.checkpoint ORDER BY size DESC LIMIT 1"
 # A setting of the transaction, so that the statement that takes rows can ask for it in the same round trip.

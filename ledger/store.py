@@ -106,9 +106,11 @@ def parcel(items: Iterable[tuple[Pending, Evidence | None]], blobs: Iterable[Sea
     )
 
 
-def _named(pending: Pending, proof: Evidence | None) -> dict[str, str]:
-    named = {"bundle": proof.bundle_id, "level": proof.level} if proof else {}
-    return named if pending.traceparent is None else named | {"traceparent": pending.traceparent}
+def _named(pending: Pending, proof: Evidence | None) -> dict[str, Any]:
+    named: dict[str, Any] = {"bundle": proof.bundle_id, "level": proof.level} if proof else {}
+    if pending.traceparent is not None:
+        named["traceparent"] = pending.traceparent
+    return named | {"patient": True} if pending.patient else named
 
 
 _TAKE_IN = text("""

@@ -271,7 +271,9 @@ class Run:
         steps: tuple[State, ...] = ("RESERVING", "EXECUTING")
         look_s, longest_s = SEAL_LOOK_S
         while not self._canceled.is_set():
-            change = transition.move(job, steps, "job:dispatch:intended", self.plane.now(), told=told, **handed)
+            change = transition.move(
+                job, steps, "job:dispatch:intended", self.plane.now(), told=told, patient=True, **handed
+            )
             crash.point("run.intending")
             try:
                 await self._write(msgspec.structs.replace(change, sealed=True, unless_canceled=True))

@@ -83,9 +83,13 @@ def move(
     *,
     actor: str | None = None,
     told: Mapping[str, Any] | None = None,
+    patient: bool = False,
     **columns: Any,
 ) -> Change:
-    """The change that leads a job through `targets` and tells it; raises TransitionRefused by the ruleset."""
+    """The change that leads a job through `targets` and tells it; raises TransitionRefused by the ruleset.
+
+    `patient` where nobody waits for the entry: it is sealed with the next that somebody waits for, or soon.
+    """
     events = moves(job["state"], job["seq"], targets, timestamp(now))
     body = {
         "job_id": job["job_id"],
@@ -101,6 +105,7 @@ def move(
         time=now,
         body=body,
         traceparent=telemetry.traceparent(),
+        patient=patient,
     )
     return Change(job["job_id"], job["seq"], events, columns, ((pending, None),))
 

@@ -75,6 +75,21 @@ async def test_a_durable_entry_is_sealed_under_a_checkpoint(database: TestDataba
     assert read_head(settings.head) == head.note
 
 
+async def test_an_entry_that_nobody_waits_for_is_sealed_with_the_next_or_soon(
+    database: TestDatabase, tmp_path: Path
+) -> None:
+    """Decision 1: patience spares a batch, and is no way to lie unsealed."""
+    patient = msgspec.structs.replace(pending(), patient=True)
+    async with sealing(config(database, tmp_path)):
+        alone = await write(database, patient)
+        await until_sealed(database, alone)
+        both = await write(database, msgspec.structs.replace(patient, entry_id=str(uuid.uuid4())), pending())
+        await until_sealed(database, both)
+    places = {str(leaf.entry_id): leaf.index for leaf in await leaves(database)}
+    assert places[both[1]] == places[both[0]] + 1
+    assert (await verify(database)).failures == ()
+
+
 async def test_an_entry_keeps_its_place_after_a_restart(database: TestDatabase, tmp_path: Path) -> None:
     """I2: a new session goes on where the last one stopped, and publishes no key twice."""
     for _ in range(3):
@@ -337,7 +352,7 @@ async def test_a_session_that_breaks_at_any_step_is_followed_by_one_that_goes_on
 async def test_a_look_for_work_reads_no_dead_row_of_the_queue(database: TestDatabase) -> None:
     """N18: the sealer's statements keep to their indexes, though statistics say that the inbox is empty."""
     superuser(database, "ANALYZE ledger.inbox")
-    statements = ("SELECT 1", sealer._WAITING, sealer._TAKE, sealer._HEAD)
+    statements = ("SELECT 1", sealer._WAITING, sealer._DUE_NOW, sealer._TAKE, sealer._HEAD)
     for statement in (one.replace("%s", "256") for one in statements):
         async with await sealer._connect(database.conninfo("sealer")) as conn:
             rows = await (await conn.execute(f"EXPLAIN {statement}")).fetchall()
