@@ -26,6 +26,7 @@ CLEAN_UP_S = 60
 
 def main() -> int:
     """Run what was asked for."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     known = names()
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure; print tables; keep figures.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; all by default")
@@ -60,9 +61,7 @@ def run(name: str, folder: Path, *, quick: bool) -> str:
     try:
         code = child.wait(QUICK_LIMIT_S if quick else LIMIT_S)
     except (subprocess.TimeoutExpired, KeyboardInterrupt) as cause:
-        # On Ctrl-C the child has had the signal too; a second one would cut its cleaning up short.
-        if isinstance(cause, subprocess.TimeoutExpired):
-            child.send_signal(signal.SIGTERM)
+        child.send_signal(signal.SIGTERM)  # where a terminal has told it too, this one is ignored
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(CLEAN_UP_S)
         child.kill()

@@ -52,6 +52,7 @@ def measure(run: Run) -> None:
             run.say(f"filling to {size:,} entries")
             run.figures["stages"].append(_stage(run, small, grown, fill, source, size))
             run.keep()
+        run.keep(held=_held(run, grown, fill, source))
         run.keep(restart=_restart(run, grown, source), mix=dict(fill.jobs))
 
 
@@ -240,6 +241,25 @@ def _verified(run: Run, plane: Plane) -> Figures:
     return found
 
 
+def _held(run: Run, plane: Plane, fill: Fill, source: str) -> Figures:
+    """Jobs before and while a snapshot is held, as a backup or a verification does, over many entries written since."""
+    jobs, entries = (8, 1_500) if run.quick else (30, 15_000)
+    found: Figures = {"entries": entries, "before": _alone(plane, source, jobs)}
+    with plane.superuser() as conn:
+        conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        conn.execute("SELECT count(*) FROM ledger.key")
+        fill.to(_log(plane)["entries"] + entries, run.say)
+        found["while"] = _alone(plane, source, jobs)
+        conn.execute("ROLLBACK")
+    return found
+
+
+def _alone(plane: Plane, source: str, jobs: int) -> Figures:
+    before = processes.use(plane.status)
+    times = plane.latencies(source, SHOTS, jobs, level="full")
+    return {"job": in_ms(times), "cpu_ms": processes.cpu_ms(before, processes.use(plane.status), jobs)}
+
+
 def _restart(run: Run, plane: Plane, source: str) -> Figures:
     """Down and up again, both as their commands; then the first jobs."""
     entries = _log(plane)["entries"]
@@ -276,12 +296,22 @@ def tables(figures: Figures) -> dict[str, str]:
         made["growth-goals"] += (
             f"\nLeft out for want of time or disk: {', '.join(f'{size:,}' for size in left)} entries.\n"
         )
+    if held := figures.get("held"):
+        made["growth-held"] = table(
+            f"| snapshot held over {held['entries']:,} entries | job, ms: p50 (p99) | CPU ms a job | sealer session |",
+            [_held_row(name, held[name]) for name in ("before", "while")],
+        )
     if again := figures.get("restart"):
         made["growth-restart"] = table(
             "| restart at | down s | up s | first job ms | jobs after it: p50 / p99 ms |",
             [_restart_row(again)],
         )
     return made
+
+
+def _held_row(name: str, found: Figures) -> str:
+    cpu = found["cpu_ms"]
+    return f"| {name} | {_middle(found['job'])} | {sum(cpu.values()):.1f} | {cpu.get('postgres: sealer', 0.0):.1f} |"
 
 
 def _restart_row(again: Figures) -> str:

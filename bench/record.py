@@ -21,6 +21,7 @@ from typing import Any, NoReturn, TypeAlias
 from bench.machine import machine, versions
 
 OUT = Path(".bench")
+STOPS = (signal.SIGINT, signal.SIGTERM)
 Figures: TypeAlias = dict[str, Any]
 
 
@@ -93,7 +94,8 @@ def main(name: str, measure: Callable[[Run], None], tables: Callable[[Figures], 
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes, for its shape only")
     parser.add_argument("--out", type=Path, default=OUT, metavar="FOLDER", help=f"for {name}.json (default {OUT})")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, _interrupted)
+    for number in STOPS:
+        signal.signal(number, _interrupted)
     run = Run(name, arguments.out, quick=arguments.quick)
     code = 0
     try:
@@ -110,5 +112,7 @@ def main(name: str, measure: Callable[[Run], None], tables: Callable[[Figures], 
 
 
 def _interrupted(_number: int, _frame: FrameType | None) -> NoReturn:
-    """A polite end is an interruption, so that planes are stopped and figures kept."""
+    """The first polite end is an interruption: planes are stopped, figures kept, and no second one cuts that short."""
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt

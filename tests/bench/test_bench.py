@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import governed, processes, report
+from bench import governed, processes, record, report
 from bench.machine import ROOT
 from bench.plane import spec
 from bench.record import Run, rounded
@@ -67,6 +67,25 @@ def test_what_was_measured_survives_an_interruption(tmp_path: Path) -> None:
     assert (kept["latency"]["bell"], kept["complete"]) == (0.33333, False)
     assert not {"host", "user", "path"} & kept["machine"].keys()
     assert rounded({"a": [1.23456789, 7]}) == {"a": [1.2346, 7]}
+
+
+def test_an_interrupted_bench_keeps_and_tells_what_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench", "--quick", "--out", str(tmp_path)])
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+
+    def measure(run: Run) -> None:
+        run.keep(found=7)
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as ended:
+        record.main("half", measure, lambda figures: {"half": f"| {figures['found']} |\n"})
+    told = capsys.readouterr().out
+    assert ended.value.code == 130
+    assert "| 7 |" in told
+    assert "interrupted: not all of it" in told
+    assert json.loads((tmp_path / "half.json").read_text())["complete"] is False
 
 
 def test_a_process_is_known_with_what_it_has_used() -> None:
