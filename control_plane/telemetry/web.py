@@ -15,7 +15,7 @@ from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanKind, Status, StatusCode
 
 from control_plane import telemetry
-from control_plane.requests import GONE, App, Seen
+from control_plane.requests import GONE, QUIET, App, Seen
 from control_plane.telemetry.recorder import shown
 from control_plane.telemetry.w3c import from_text
 
@@ -29,7 +29,9 @@ def traced(app: App, recorder: Any) -> App:
         if scope["type"] not in ("http", "websocket"):
             await app(scope, receive, send)
             return
-        span = recorder.tracer.start_span("request", _parent(scope), SpanKind.SERVER)
+        # Probes come all the time and lead nowhere: counted, never recorded, or they would use up `traces_per_s`.
+        quiet = scope["path"] in QUIET
+        span = trace.INVALID_SPAN if quiet else recorder.tracer.start_span("request", _parent(scope), SpanKind.SERVER)
         token = contexts.attach(trace.set_span_in_context(span, contexts.Context()))
         try:
             await app(scope, receive, send)
