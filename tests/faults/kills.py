@@ -29,6 +29,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from control_plane.home import is_alive, started_at
 from tests.faults.judge import Figures, Judge
 from tests.faults.traffic import Traffic
 from tests.own_plane import OwnPlane
@@ -73,7 +74,11 @@ class Killer:
     def _killed(self) -> bool:
         """Kill one process of those that serve, seldom one that is just starting."""
         starting_too = self.chance.random() < STARTING
-        found = {p.name: p.pid for p in self.plane.record.processes if p.pid and (p.ready or starting_too)}
+        found = {
+            process.name: process.pid
+            for process in self.plane.record.processes
+            if is_alive(process.pid, process.started) and (process.ready or starting_too)
+        }
         if (backend := self._backend(found.get("postgres"))) is not None:
             found[BACKEND] = backend
         names = [name for name in TARGETS if name in found]
@@ -91,8 +96,9 @@ class Killer:
         """Any child of the postmaster: a session's, the checkpointer's, the WAL writer's."""
         with suppress(OSError):
             children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text(encoding="ascii").split()
-            if children:
-                return int(self.chance.choice(children))
+            living = [int(child) for child in children if started_at(int(child))]  # the dead ones aren't counted twice
+            if living:
+                return self.chance.choice(living)
         return None
 
 
@@ -192,7 +198,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=20260109)
     parser.add_argument("--every", type=int, default=200, help="kills between two judgements")
-    parser.add_argument("--mean", type=float, default=4.0, help="seconds between two bursts of kills, on average")
+    parser.add_argument("--mean", type=float, default=2.0, help="seconds between two bursts of kills, on average")
     parser.add_argument("--report", action="store_true", help="keep the figures in docs/")
     given = parser.parse_args()
 
