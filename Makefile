@@ -99,7 +99,7 @@ bench-policy: $(VENV)/runtime.stamp ## what a policy decision costs, in OPA and 
 bench-telemetry: $(VENV)/runtime.stamp ## what a traced call costs: off, on, recorded
 	@$(PY) -m bench telemetry
 
-bench-growth: $(VENV)/runtime.stamp ## what a log of a million entries costs beside one of a thousand; wants 14 GB of disk
+bench-growth: $(VENV)/runtime.stamp ## what a log of a million entries costs beside one of a thousand; wants 9 GB of disk
 	@$(PY) -m bench growth
 
 bench-flame: $(VENV)/runtime.stamp ## flame graphs of API, worker and sealer under load, where py-spy is

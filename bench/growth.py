@@ -14,6 +14,7 @@ import math
 import os
 import random
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +32,7 @@ from ledger.export import consistency, inclusion
 
 SMALL = 1_000
 STAGES = (1_000, 10_000, 100_000, 1_000_000)
-BYTES_AN_ENTRY = 14_000  # of disk that must be free: tables, and as much again of write-ahead log
+BYTES_AN_ENTRY = 9_000  # of disk that must be free: tables and indexes, and write-ahead log on top
 VERIFY_LIMIT_S = 120.0
 FILL_LIMIT_S = 480.0
 QUIET_S = 60.0  # how long autovacuum may go on before a stage is measured all the same
@@ -59,7 +60,7 @@ def measure(run: Run) -> None:
 def _sizes(run: Run) -> list[int]:
     """The stages that there is time and disk for."""
     sizes = STAGES[:2] if run.quick else STAGES
-    free = shutil.disk_usage(run.path.parent if run.path.parent.exists() else ".").free
+    free = shutil.disk_usage(tempfile.gettempdir()).free  # where the planes live
     fit = [size for size in sizes if size * BYTES_AN_ENTRY < free]
     if fit != list(sizes):
         run.say(f"only {free / 1e9:.0f} GB of disk are free: the stages above {fit[-1]:,} entries are left out")
