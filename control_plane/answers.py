@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import psycopg
 from litestar import Request, Response
-from litestar.exceptions import HTTPException, ValidationException
+from litestar.exceptions import HTTPException, InternalServerException, ValidationException
 from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp, Receive, Scope, Send
 from sqlalchemy.exc import InterfaceError, OperationalError
@@ -68,6 +68,8 @@ def _from_litestar(error: Exception) -> Exception:
             )
             said = "; ".join(f"{row['field']}: {row['message']}" for row in rows) or "a parameter is not valid"
             return Refused("request_invalid", said, errors=rows)
+        case InternalServerException(detail="client disconnected prematurely"):  # Litestar's word for half a body
+            return Refused("request_invalid", "the connection ended before the body was whole")
         case HTTPException(status_code=404):
             return Refused("not_found", "no such address")
         case HTTPException(status_code=405):

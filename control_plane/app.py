@@ -135,8 +135,11 @@ def running(plane: Plane, live: Live, door: Door) -> Any:
     summary="This API",
 )
 async def openapi_document(request: Request[Any, Any, Any]) -> Response[bytes]:
-    """The same bytes as docs/openapi.json."""
-    return Response(document_of(request.app), media_type="application/json")
+    """The same bytes as docs/openapi.json; made once a process: anybody may ask, and it takes a tenth of a second."""
+    state = request.app.state
+    if "document" not in state:
+        state["document"] = document_of(request.app)
+    return Response(state["document"], media_type="application/json")
 
 
 def openapi() -> bytes:

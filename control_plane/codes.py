@@ -138,6 +138,12 @@ CODES: dict[str, Meaning] = {
         "The limit on requests or bytes of this principal is reached.",
         "Wait as long as Retry-After says.",
     ),
+    "denial_quota": Meaning(
+        429,
+        "Too many denials",
+        "Policy denies this, and this principal's denials of today are as many as are recorded one by one.",
+        "Submit what policy allows; denials are recorded again after Retry-After.",
+    ),
     "spec_invalid": Meaning(
         400,
         "The request isn't valid",
@@ -152,6 +158,15 @@ CODES: dict[str, Meaning] = {
         "The body is too large",
         "The request is larger than the plane takes.",
         "Send less, or have max_body_bytes raised.",
+    ),
+    "headers_too_large": Meaning(
+        431,
+        "The head is too large",
+        "Address and headers are larger than the plane takes.",
+        "Send fewer or shorter headers.",
+    ),
+    "request_timeout": Meaning(
+        408, "Too slow", "The request came too slowly, or not at all.", "Send it at once, on a new connection."
     ),
     "unsupported_media_type": Meaning(
         415,

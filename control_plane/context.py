@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from control_plane.db import Database, Query, engine, read, transaction
 from control_plane.jobs.known import Known
+from control_plane.jobs.lane import Lanes
 from control_plane.jobs.vault import Vault
 from control_plane.policy.choice import Setting, choose_engine, open_engine
 from control_plane.policy.pdp import Pdp
@@ -32,6 +33,7 @@ class Plane:
     known: Known = field(default_factory=Known)
     now: SteadyClock = field(default_factory=SteadyClock)
     sealing: Sealing = field(default_factory=Sealing)
+    lanes: Lanes = field(default_factory=Lanes)
 
     async def read(self, tenant: str | None, *queries: Query) -> list[list[dict[str, Any]]]:
         """The rows of each query, in one transaction that sees this tenant alone and one round trip."""

@@ -41,6 +41,7 @@ class Door:
             bytes_burst=float(4 * settings.rate_bytes_per_s),
         )
         self.limits = limits.Door(plane.engine, rates)
+        self.crowd = limits.Crowd()
 
     def middleware(self, app: ASGIApp) -> ASGIApp:
         """ASGI middleware: sets `scope["user"]`, or leaves it unset for a public route to be let through."""
@@ -48,6 +49,11 @@ class Door:
         async def enter(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] in ("http", "websocket"):
                 await self._admit(scope)
+                if (principal := scope.get("user")) is not None:
+                    octets = _octets(dict(scope["headers"]), self.plane.settings.max_body_bytes)
+                    with self.crowd.inside(principal, socket="method" not in scope, octets=octets):
+                        await app(scope, receive, send)
+                    return
             await app(scope, receive, send)
 
         return lambda scope, receive, send: shaken(enter, scope, receive, send)
@@ -55,6 +61,10 @@ class Door:
     async def _admit(self, scope: Scope) -> None:
         scope.setdefault("state", {})["request_id"] = request_id = str(uuid.uuid4())
         telemetry.bind(request_id=request_id)
+        if any(
+            name.lower() == b"content-encoding" and value.lower() != b"identity" for name, value in scope["headers"]
+        ):
+            raise Refused("unsupported_media_type", "bodies are taken as they are, not compressed")
         if _TRICK.search(scope.get("raw_path") or b""):
             raise Refused("not_found", "no such address")
         _refuse_unknown_parameters(scope)

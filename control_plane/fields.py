@@ -165,6 +165,7 @@ def _entries() -> dict[str, Field]:
         "rate_requests_per_s": number(0.1, 1e6),
         "rate_burst": whole(1, 10**6),
         "rate_bytes_per_s": whole(1024, 1 << 40),
+        "denial_bytes_per_day": whole(0, 1 << 50),
         "clock_skew_s": number(0, 300),
         "clock_tolerance_s": number(0.5, 300),
         "database_limit_s": number(1, 600),

@@ -17,7 +17,7 @@ from control_plane.errors import PortInUse, SettingInvalid
 from control_plane.home import make_folder
 from control_plane.settings import Settings
 
-_BACKLOG = 2048
+BACKLOG = 2048
 _PROBE_S = 5.0
 
 
@@ -32,7 +32,7 @@ class Listening:
         self._path.unlink(missing_ok=True)
         self._unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._unix.bind(str(self._path))
-        self._unix.listen(_BACKLOG)
+        self._unix.listen(BACKLOG)
 
     @property
     def port(self) -> int:
@@ -64,7 +64,7 @@ def _tcp(settings: Settings) -> socket.socket:
         listening = socket.socket(family, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
-        listening.listen(_BACKLOG)
+        listening.listen(BACKLOG)
     except socket.gaierror as error:
         raise SettingInvalid("http_host", host, f"an address of this machine ({error.strerror})") from error
     except OSError as error:

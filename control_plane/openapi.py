@@ -26,7 +26,14 @@ from control_plane.jobs import spec
 REFERENCE = "#/components/schemas/{name}"
 JSON = "application/json"
 # What is refused before a route's handler is reached, on every route and on those that want somebody signed in.
-ANYWHERE = ("request_invalid", "internal", "database_unusable")
+ANYWHERE = (
+    "request_invalid",
+    "unsupported_media_type",
+    "headers_too_large",
+    "request_timeout",
+    "internal",
+    "database_unusable",
+)
 SIGNED_IN = (
     "token_missing",
     "token_invalid",
@@ -37,7 +44,7 @@ SIGNED_IN = (
     "rate_limited",
     "identity_unavailable",
 )
-WITH_BODY = ("body_too_large", "unsupported_media_type", "malformed_json")
+WITH_BODY = ("body_too_large", "malformed_json")
 # A refusal that comes from a decision carries it.
 DENIALS = frozenset({"policy_denied", "budget_exceeded", "budget_missing", "unknown_price"})
 DESCRIPTION = (

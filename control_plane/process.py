@@ -74,8 +74,12 @@ def _telemetry(settings: Settings, name: str) -> Running | None:
 def _api(settings: Settings, name: str) -> None:
     import uvicorn
 
+    from control_plane import serving
     from control_plane.app import create_app
+    from control_plane.listening import BACKLOG
     from control_plane.requests import watched
+
+    serving.CONNECTIONS.at_most = serving.descriptors()
 
     class Announced(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -92,8 +96,11 @@ def _api(settings: Settings, name: str) -> None:
     config = uvicorn.Config(
         watched(app),
         loop="uvloop",
-        http="httptools",
-        ws="wsproto",
+        http=serving.Http,
+        ws=serving.WebSocket,
+        ws_max_size=serving.SOCKET_MESSAGE_BYTES,
+        ws_per_message_deflate=False,  # a few bytes would unpack to many
+        backlog=BACKLOG,
         lifespan="on",
         log_config=None,
         access_log=False,

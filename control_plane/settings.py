@@ -87,6 +87,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     circuit_nesting: int = Limits().nesting
     rate_requests_per_s: float = 500.0
     rate_burst: int = 2000
+    denial_bytes_per_day: int = 64 << 20
     rate_bytes_per_s: int = 64 * 1024 * 1024
     clock_skew_s: float = 30.0
     clock_tolerance_s: float = 5.0

@@ -23,6 +23,7 @@ from control_plane.context import Plane, open_plane
 from control_plane.db import FAULTS, Database
 from control_plane.errors import QcosError
 from control_plane.jobs import store
+from control_plane.jobs.denials import FOLD_AFTER_S, fold_ripe
 from control_plane.jobs.giveback import give_back
 from control_plane.jobs.live import ADMITTED, Bell
 from control_plane.jobs.run import Claimed, Run, claim
@@ -123,7 +124,9 @@ class Worker:
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Claim and run until told to stop, then finish or give back what is held."""
-        beside = [asyncio.create_task(loop()) for loop in (self._heartbeats, self._reports, self.bell.listen)]
+        beside = [
+            asyncio.create_task(loop()) for loop in (self._heartbeats, self._reports, self._folds, self.bell.listen)
+        ]
         beside.append(asyncio.create_task(self.plane.sealing.serve(self.plane)))
         try:
             async with asyncio.TaskGroup() as jobs:
@@ -253,6 +256,16 @@ class Worker:
                 run.lose()
             elif held[key]:
                 run.cancel()
+
+    async def _folds(self) -> None:
+        while True:
+            await asyncio.sleep(FOLD_AFTER_S / 2)
+            try:
+                await fold_ripe(self.plane)
+            except FAULTS:
+                log.warning("folding failed; what waits is durable")
+            except Exception:  # as in _advance: the loop outlives any fault
+                log.exception("folding failed")
 
     async def _reports(self) -> None:
         while True:

@@ -15,15 +15,15 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
-from ledger import chain, cms, merkle, timestamp
+from ledger import chain, cms, fold, merkle, timestamp
 from ledger import checkpoint as notes
 from ledger.bundle import Bundle
 from ledger.canonical import parse_time
@@ -71,7 +71,7 @@ class Anchor:
         if len(salt) != chain.SALT_BYTES:
             raise EvidenceInvalid(f"a salt of {len(salt)} bytes")
         made = chain.commitment(salt, self._statement)
-        if self._leaf().commitments.get(STATEMENT_COMMITMENT) != made:
+        if self._record()[0].get(STATEMENT_COMMITMENT) != made:
             raise EvidenceInvalid("the entry commits to another statement")
         return made
 
@@ -80,11 +80,12 @@ class Anchor:
         leaf, bundle = self._leaf(), self._bundle
         if leaf.tenant != bundle.scope.tenant:
             raise EvidenceInvalid("the entry belongs to another tenant")
-        if leaf.body.get("evidence") != {"bundle_id": bundle.bundle_id, "level": bundle.evidence_level}:
+        _, body, said = self._record()
+        if body.get("evidence") != {"bundle_id": bundle.bundle_id, "level": bundle.evidence_level}:
             raise EvidenceInvalid("the entry names another bundle or level")
-        if leaf.body.get("job_id", bundle.job_id) != bundle.job_id:
+        if body.get("job_id", bundle.job_id) != bundle.job_id:
             raise EvidenceInvalid("the entry names another job")
-        return f"entry {leaf.index}, {leaf.kind}"
+        return f"entry {leaf.index}, {said}"
 
     def inclusion(self) -> str:
         """The entry is in the tree that the checkpoint states."""
@@ -237,6 +238,25 @@ class Anchor:
         if self._entry is None:
             self._entry = chain.parse_leaf(self._bundle.proof.leaf)
         return self._entry
+
+    def _record(self) -> tuple[dict[str, str], dict[str, Any], str]:
+        """Commitments, body and kind of what commits to the statement: the entry, or a record that it folds."""
+        leaf, inner = self._leaf(), self._bundle.proof.fold
+        if inner is UNSET:
+            return leaf.commitments, leaf.body, leaf.kind
+        draft = fold.expanded(
+            tenant=leaf.tenant,
+            kind=leaf.kind,
+            told=leaf.body,
+            row=inner.record,
+            position=inner.index,
+            proof=inner.path,
+        )
+        return (
+            draft.commitments,
+            chain.body_of(draft),
+            f"{draft.kind}, {inner.index + 1} of {leaf.body['count']} folded",
+        )
 
     def _targets(self) -> Iterator[tuple[str, bytes]]:
         """What must carry a token: `full` stamps its signatures, the other levels rest on the checkpoint."""

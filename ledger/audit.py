@@ -7,7 +7,8 @@ that each entry which names evidence has its signature row, that the row names t
 and entry, and that its signatures are good over the hashes kept beside them (the statement itself is the
 tenant's, encrypted: that those are its hashes is for `ledger.verify`, with the bundle); that a leaf without our
 header is a well-formed Rekor body under no tenant; that each public key has its entry; that a log which goes on under
-another origin says so in its first entry (`ledger.succession`); the head kept outside.
+another origin says so in its first entry (`ledger.succession`); that the records under an entry which folds them are
+those that it states; the head kept outside.
 Not checked: time-stamp tokens and blobs, which belong to bundles.
 Leaves and tiles are two witnesses of one hash: the signed root decides which of them was changed, so that a
 change names its entry and nothing unchanged is reported. A page at a time: memory is bounded by page and
@@ -22,7 +23,7 @@ from typing import TypeAlias
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ledger import checkpoint, merkle, store
+from ledger import checkpoint, fold, merkle, store
 from ledger.canonical import sha256, timestamp
 from ledger.chain import PLANE, LeafRecord, body_of, claims_evidence, leaf_type, scan_leaf
 from ledger.errors import CheckpointInvalid, LedgerError
@@ -77,14 +78,28 @@ async def verify_log(
             await store.signatures(conn, start, end),
             await _tiles(conn, start, end, audit.fail),
         )
+        await _check_folds(conn, audit)
         if len(audit.failures) >= MAX_FAILURES:
             break
     if extent > size:
         audit.fail(size, f"entries {size} to {extent - 1} lie under no checkpoint")
     audit.keys(keys)
+    durable = {draft.entry_id for draft in await store.waiting(conn)} if (strays := await store.strays(conn)) else ()
+    for name in sorted(strays.difference(durable)):
+        audit.fail(None, f"records are kept under {name}, which folds nothing")
     await _check_head(conn, audit, head, size)
     root = newest.root if newest else merkle.EMPTY_ROOT
     return Verification(not audit.failures, size, root.hex(), audit.checked, tuple(audit.failures))
+
+
+async def _check_folds(conn: AsyncConnection, audit: _Audit) -> None:
+    """The records under each entry that folds: as many, and those, that it states."""
+    found, audit.folds = audit.folds, {}
+    kept = await store.folded(conn, [record.entry_id for record in found.values()]) if found else {}
+    for index, record in found.items():
+        wrong = fold.differences(body_of(record), record.tenant, kept[record.entry_id])
+        if wrong is not None:
+            audit.fail(index, wrong)
 
 
 async def _entries(conn: AsyncConnection, start: int, end: int) -> list[StoredEntry]:
@@ -134,6 +149,7 @@ class _Audit:
 
     def __init__(self, log_keys: Sequence[bytes], evidence: EvidenceKeys) -> None:
         self.failures: list[Failure] = []
+        self.folds: dict[int, LeafRecord] = {}  # entries whose folded records are still to be compared
         self.checked = 0
         self._log_keys = log_keys
         self._by_origin: dict[str, tuple[checkpoint.Verifier, ...]] = {}
@@ -193,6 +209,8 @@ class _Audit:
                 if computed == tiles.get((0, index)):  # otherwise it is reported, and its links say nothing
                     self._places(index, record, f"sha256:{computed.hex()}")
                 self._evidence_of(index, record, signed.pop(index, None))
+                if record.kind == fold.FOLDED:
+                    self.folds[index] = record
                 if begins(record):
                     self._begin(index, record)
             self._first = self._first and record is None and row is not None  # before the first `entry`

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from ledger import canonical
 from ledger.errors import EvidenceInvalid, NotCanonical, UsageError
@@ -34,6 +34,7 @@ __all__ = [
     "PAYLOAD_TYPE",
     "PREDICATE_TYPE",
     "Bundle",
+    "Fold",
     "Predicate",
     "Proof",
     "Signatures",
@@ -65,13 +66,25 @@ class Signatures(Closed, frozen=True):
     timestamp_authority: Annotated[tuple[Stamp, ...], Meta(max_length=16)]
 
 
+class Fold(Closed, frozen=True):
+    """The record that commits to the statement, and its place in the tree that the entry states (`ledger.fold`)."""
+
+    record: bytes
+    index: Annotated[int, Meta(ge=0)]
+    path: Annotated[tuple[bytes, ...], Meta(max_length=64)]
+
+
 class Proof(Closed, frozen=True):
-    """The entry that commits to the statement, and its place under a signed checkpoint."""
+    """The entry that commits to the statement, and its place under a signed checkpoint.
+
+    `fold` is there where the entry stands for many records, one of which commits to the statement.
+    """
 
     leaf: bytes
     path: Annotated[tuple[bytes, ...], Meta(max_length=64)]
     checkpoint: str
     statement_salt: bytes
+    fold: Fold | UnsetType = UNSET
 
 
 class Bundle(Predicate, frozen=True):

@@ -40,6 +40,7 @@ from ledger.canonical import sha256, timestamp
 from ledger.chain import PLANE, leaf_hash_text
 from ledger.errors import LedgerError, LedgerRollback, LogForeign, NotDurable
 from ledger.floor import Floor
+from ledger.fold import FOLDED
 from ledger.head import HeadKeeper, read_head
 from ledger.keys import Published, SealerKeys, load_sealer_keys, published
 from ledger.signed import Signed, Signer
@@ -506,7 +507,7 @@ class _Leader:
         self._at("seal.written")
         note = await signing
         self._at("seal.signed")
-        stamps = self._stamps(signed, note)
+        stamps = self._stamps(laid, signed, note)
         async with self._conn.pipeline():
             await self._conn.execute(_CHECKPOINT, (laid.size, laid.root, note, now), binary=True)
             await self._insert(_STAMP, stamps)
@@ -529,11 +530,12 @@ class _Leader:
         origin = self._state.origin or self._config.origin
         return checkpoint.sign(origin, size, root, ed25519=keys.log_ed25519, mldsa65=keys.log_mldsa65)
 
-    def _stamps(self, signed: Sequence[Signed], note: bytes) -> list[tuple[bytes, str]]:
+    def _stamps(self, laid: Laid, signed: Sequence[Signed], note: bytes) -> list[tuple[bytes, str]]:
         """(imprint, operator) of each token due: over a `full` bundle's signatures, else its checkpoint."""
+        resting = any(one.p256 is None for one in signed) or any(p.item.draft.kind == FOLDED for p in laid.placed)
         stamped = [made for one in signed if one.p256 is not None for made in (one.mldsa65, one.p256)]
         now = time.monotonic()
-        if any(one.p256 is None for one in signed) or now - self._stamped_at >= STAMP_CHECKPOINT_S:
+        if resting or now - self._stamped_at >= STAMP_CHECKPOINT_S:
             self._stamped_at = now
             stamped.append(note)
         imprints = [hashlib.sha256(data).digest() for data in stamped if data is not None]

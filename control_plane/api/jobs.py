@@ -28,7 +28,7 @@ from control_plane.jobs import spec as specs
 from control_plane.jobs.admit import Admission, admit, shown_state
 from control_plane.jobs.control import signal
 from control_plane.jobs.envelope import Envelope, Signal, Submit
-from control_plane.jobs.live import Leaving, Live
+from control_plane.jobs.live import Leaving, Live, Watch
 from control_plane.jobs.state import State
 from control_plane.strict import want_json
 from ledger.canonical import timestamp
@@ -53,7 +53,13 @@ _ADMISSION = (
     "unknown_price",
     "duplicate_job_id",
     "idempotency_conflict",
+    "denial_quota",
     "policy_unavailable",
+    "sealing_stalled",
+    "clock_stepped_back",
+    "clock_skewed",
+    "head_unwritable",
+    "ledger_rollback",
 )
 _LINKS = ("get job", "result", "evidence", "cancel", "hold", "resume")
 _BUNDLE = Bytes(
@@ -108,7 +114,9 @@ async def submit(
         dry_run=dry_run,
     )
     envelope = Envelope(request.user, payload, plane.now(), request.state.request_id)
-    admission = await admit(plane, envelope, payload)
+    async with plane.lanes.turn(request.user) as turn:
+        admission = await admit(plane, envelope, payload)
+        turn.refused = admission.problem is not None and not admission.advisory
     decided = admission.decision
     telemetry.bind(job_id=admission.job_id or None, decision_id=decided.id if decided is not None else None)
     if admission.advisory:
@@ -330,6 +338,7 @@ async def events(
         raise
     await socket.accept()
     told = 0
+    heard = asyncio.ensure_future(socket.receive())
     try:
         async with live.watch(socket.user.tenant, job_id, each_move=True) as watch:
             while True:
@@ -343,10 +352,28 @@ async def events(
                         await socket.send_json({"seq": row["seq"] + 1, "state": state, "at": at})
                     await socket.close()
                     return
-                await watch.changed()
+                if not await _news(watch, heard):
+                    break
                 row = await _find(plane, socket.user, job_id, "job:read")
+        await socket.close(code=1003, reason="this socket tells and hears nothing")
     except (WebSocketDisconnect, Leaving):  # leaving, the server has closed the socket with 1012
         return
+    finally:
+        heard.cancel()
+
+
+async def _news(watch: Watch, heard: asyncio.Future[Any]) -> bool:
+    """Wait for news of the job; False where the peer said something before: that it leaves, or what nobody asked."""
+    changed = asyncio.ensure_future(watch.changed())
+    try:
+        await asyncio.wait({changed, heard}, return_when=asyncio.FIRST_COMPLETED)
+        if not heard.done():
+            await changed
+    finally:
+        changed.cancel()
+    if heard.done() and heard.result()["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(detail="the peer has left")
+    return not heard.done()
 
 
 async def _find(plane: Plane, principal: Principal, job_id: str, action: str) -> evidence.Row:

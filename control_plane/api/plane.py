@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from litestar import Request, Response, get
@@ -156,7 +157,9 @@ async def backends(request: Request[Principal, Any, Any], plane: NamedDependency
 )
 async def job_schema() -> dict[str, Any]:
     """JSON Schema 2020-12, made from the structs."""
-    return spec.schema()
+    return _schema()
 
+
+_schema = cache(spec.schema)
 
 HANDLERS = (health, ready, whoami, backends, job_schema)

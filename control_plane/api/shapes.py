@@ -246,10 +246,11 @@ class Caller(Struct, frozen=True):
 
 
 class Dependency(Struct, frozen=True):
-    """One thing that a job needs."""
+    """One thing that a job needs; `code` where a fault has a stable one."""
 
     ok: bool
     detail: str
+    code: str | None = None
 
 
 class Readiness(Struct, frozen=True):

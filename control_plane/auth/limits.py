@@ -15,6 +15,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
     from control_plane.auth.principal import Principal
 
-__all__ = ["Door", "Limits", "take"]
+__all__ = ["Crowd", "Door", "Limits", "take"]
 
 _LONGEST_WAIT_S = 3_600
 _CHUNK = 16
@@ -37,6 +39,8 @@ _CHUNK_OCTETS = 1_048_576
 # A chunk is at most this part of a bucket, so that no process holds much of a small one.
 _PART = 64
 _PURSES = 4_096
+_PACE_S = 0.02
+_AT_ONCE = (512, 64, 64 << 20)  # requests, WebSockets, bytes of bodies: of one principal in one process
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,7 +95,18 @@ class Door:
         if purse.spend(octets):
             return None
         async with purse.lock:
-            return None if purse.spend(octets) else await self._draw(principal, purse, octets)
+            if purse.spend(octets):
+                return None
+            refused = purse.refused(octets, now := asyncio.get_running_loop().time())
+            if refused is None:
+                refused = await self._draw(principal, purse, octets)
+                if refused is None:
+                    return None
+                purse.shut = (now + _PACE_S, octets, refused)
+        # Refusals of one principal are given out one after another: a flood of them takes a small part of a process.
+        async with purse.pace:
+            await asyncio.sleep(_PACE_S)
+        return refused
 
     async def _draw(self, principal: Principal, purse: _Purse, octets: int) -> RateLimited | None:
         more = max(octets, self._octets)
@@ -111,6 +126,8 @@ class _Purse:
         self.requests = 0
         self.octets = 0
         self.lock = asyncio.Lock()
+        self.pace = asyncio.Lock()
+        self.shut: tuple[float, int, RateLimited] | None = None  # until when, for so many bytes, and the answer
 
     def spend(self, octets: int) -> bool:
         """Give out one request of `octets` bytes, if both are there."""
@@ -119,3 +136,37 @@ class _Purse:
         self.requests -= 1
         self.octets -= octets
         return True
+
+    def refused(self, octets: int, now: float) -> RateLimited | None:
+        """The answer of a moment ago, which holds for a request no smaller; no database is asked again."""
+        if self.shut is None or now >= self.shut[0] or octets < self.shut[1]:
+            return None
+        return self.shut[2]
+
+
+class Crowd:
+    """What one principal has under way in this process: requests, WebSockets, and bytes of bodies still to come.
+
+    A rate says how often one may ask; this says how much may be held open by asking slowly.
+    """
+
+    def __init__(self) -> None:
+        self._inside: dict[tuple[str, str], list[int]] = {}
+
+    @contextmanager
+    def inside(self, principal: Principal, *, socket: bool, octets: int) -> Iterator[None]:
+        """Count one in until the block ends; RateLimited where that would be too many."""
+        key = (principal.tenant, principal.pseudonym)
+        held = self._inside.setdefault(key, [0, 0, 0])
+        wanted = (not socket, socket, octets)
+        try:
+            if any(have + more > most for have, more, most in zip(held, wanted, _AT_ONCE, strict=True) if more):
+                raise RateLimited(1)
+            held[:] = [have + more for have, more in zip(held, wanted, strict=True)]
+            try:
+                yield
+            finally:
+                held[:] = [have - more for have, more in zip(held, wanted, strict=True)]
+        finally:
+            if not any(held):
+                self._inside.pop(key, None)

@@ -31,7 +31,7 @@ from control_plane.aside import aside
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.errors import Refused
-from control_plane.jobs import evidence, quote, store
+from control_plane.jobs import denials, evidence, quote, store
 from control_plane.jobs import spec as specs
 from control_plane.jobs.envelope import Envelope, Submit
 from control_plane.jobs.evidence import Submitted
@@ -90,8 +90,12 @@ async def admit(plane: Plane, envelope: Envelope, submit: Submit) -> Admission:
     await plane.vault.ready(plane.engine, principal.tenant)
     draft = _Draft(plane, asked, submit, spec.job_id or new_job_id(at), snapshot, decision)
     problem = None if decision.allow else problem_code(decision)
+    counted: denials.Counted | None = None
     while True:
         made = draft.write(problem)
+        if problem is not None:
+            counted = counted or await denials.count(plane, principal, made, decision, at)
+            made = msgspec.structs.replace(made, aside=counted == "fold")
         crash.point("admit.recording")
         match await store.admit(plane.engine, principal.tenant, made):
             case "admitted":

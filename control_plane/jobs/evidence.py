@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, cast
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -22,9 +22,9 @@ import ledger.store
 from control_plane.context import Plane
 from control_plane.errors import Refused
 from control_plane.jobs.spec import JobSpec
-from ledger import export
+from ledger import export, fold
 from ledger.blob import SealedBlob
-from ledger.bundle import Proof, Signatures, Stamp, assemble, choose_carried
+from ledger.bundle import Fold, Proof, Signatures, Stamp, assemble, choose_carried
 from ledger.canonical import sha256, timestamp
 from ledger.chain import Evidence
 from ledger.predicate import (
@@ -225,6 +225,9 @@ async def bundle(plane: Plane, conn: AsyncConnection, row: Row) -> bytes:
     tenant = row["tenant"]
     entry_id = str(row["outcome_entry"] or row["admission_entry"])
     entry = await ledger.store.entry(conn, entry_id)
+    inner: Fold | UnsetType = UNSET
+    if entry is None and (place := await ledger.store.fold_of(conn, entry_id)) is not None:
+        entry, inner = await ledger.store.entry(conn, place[0]), await _fold(conn, *place)
     if entry is None:
         raise Refused("evidence_pending", "the entry is durable and not sealed yet")
     index, leaf = entry
@@ -250,9 +253,16 @@ async def bundle(plane: Plane, conn: AsyncConnection, row: Row) -> bytes:
             path=tuple(await export.inclusion(conn, index, checkpoint.size)),
             checkpoint=checkpoint.note.decode(),
             statement_salt=opened.salt,
+            fold=inner,
         ),
         contents=contents,
     )
+
+
+async def _fold(conn: AsyncConnection, name: str, position: int) -> Fold:
+    """Where a record lies in the tree of the entry that folds it."""
+    rows = [row for *_, row in (await ledger.store.folded(conn, (name,)))[name]]
+    return Fold(record=rows[position], index=position, path=tuple(fold.path(rows, position)))
 
 
 async def _stamps(conn: AsyncConnection, targets: Sequence[bytes]) -> tuple[Stamp, ...]:

@@ -24,7 +24,8 @@ from control_plane.jobs.state import JobState, fold
 from finops import books
 from finops.errors import FinopsError
 from ledger.canonical import dumps, sha256
-from ledger.chain import Draft, Leaf, parse_leaf
+from ledger.chain import Draft, Leaf, body_of, parse_leaf, parse_pending
+from ledger.fold import FOLDED
 
 Jobs = dict[tuple[str, str], JobState]
 Used = defaultdict[tuple[str, str, str], int]
@@ -81,8 +82,16 @@ async def _entries(conn: AsyncConnection) -> Any:
         if entry.entry_id is not None:
             leaf = parse_leaf(entry.leaf)
             yield leaf, leaf.body, f"entry {entry.index}"
+            if leaf.kind == FOLDED:
+                for position, *_, row in (await ledger.store.folded(conn, (leaf.entry_id,)))[leaf.entry_id]:
+                    draft = parse_pending(row)
+                    yield draft, body_of(draft), f"entry {entry.index}, record {position}"
     for draft in await ledger.store.waiting(conn):
-        yield draft, msgspec.json.decode(draft.body), f"inbox {draft.entry_id}"
+        yield draft, body_of(draft), f"inbox {draft.entry_id}"
+        if draft.kind == FOLDED:
+            for position, *_, row in (await ledger.store.folded(conn, (draft.entry_id,)))[draft.entry_id]:
+                inner = parse_pending(row)
+                yield inner, body_of(inner), f"inbox {draft.entry_id}, record {position}"
 
 
 async def _jobs(conn: AsyncConnection, jobs: Jobs, kept: Kept) -> list[str]:

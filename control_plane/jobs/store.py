@@ -124,6 +124,8 @@ class NewJob(Struct, frozen=True):
     blobs: tuple[SealedBlob, ...]
     key: tuple[str, str, str] | None = None
     hold: dict[str, Any] | None = None
+    aside: bool = False
+    """Whether the entries are put aside, to be folded with alike ones."""
 
 
 class Change(Struct, frozen=True):
@@ -165,6 +167,8 @@ async def admit(engine: AsyncEngine, tenant: str, new: NewJob) -> Admitted:
         "scopes": usage_scopes(new.row["team"], new.row["project"]) if admitted else (),
         "day": new.row["submitted_at"].astimezone(dt.UTC).date(),
     }
+    if new.aside:
+        write |= {"fold": [entry.entry_id for entry, _ in new.items], "fold_actor": new.row["pseudonym"]}
     try:
         outcome = await _write(engine, _ADMIT, tenant, write, new.items, new.blobs)
     except psycopg.errors.UniqueViolation:  # another of this id or key came at the same moment: now it is there
@@ -172,6 +176,18 @@ async def admit(engine: AsyncEngine, tenant: str, new: NewJob) -> Admitted:
     if outcome == "currency":
         raise CurrencyMismatch("a budget of this job is in another currency", field="currency")
     return cast("Admitted", outcome)
+
+
+_COUNT_DENIAL = text("SELECT verdict, suppressed FROM jobs.count_denial(:tenant, :pseudonym, :octets, :most, :alone)")
+
+
+async def count_denial(
+    conn: AsyncConnection, tenant: str, pseudonym: str, *, octets: int, most: int, alone: int
+) -> tuple[str, int]:
+    """Count one more denial of a person: (alone | fold | suppressed, how many of today are suppressed)."""
+    values = {"tenant": tenant, "pseudonym": pseudonym, "octets": octets, "most": most, "alone": alone}
+    row = (await conn.execute(_COUNT_DENIAL, values)).one()
+    return str(row.verdict), int(row.suppressed)
 
 
 async def advance(engine: AsyncEngine, tenant: str, change: Change) -> Moved:

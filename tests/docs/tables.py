@@ -62,6 +62,7 @@ MEANS = {
     "clock_tolerance_s": "how far a clock may go back, or differ from the database's, before work stops",
     "database_limit_s": "after this long without an answer the database is away: 503, nothing half done",
     "sealers": "one seals, each further one stands by and takes over within seconds",
+    "denial_bytes_per_day": "records of one principal's denials; beyond it they are counted, not kept one by one",
     "clock_skew_s": "how far issuers' clocks may be off",
     "start_limit_s": "how long each part may take to start",
     "crash_at": "in `dev`: where a process is to end, see below",

@@ -219,4 +219,4 @@ def test_health_and_readiness_need_no_credentials(plane: Plane) -> None:
     ready = plane.http("GET", "/api/v1/ready", user=None)
     assert ready.status == 200
     assert all(check["ok"] for check in ready.json["checks"].values())
-    assert {"database", "sealer", "timestamps", "backends", "policy"} == ready.json["checks"].keys()
+    assert {"database", "sealer", "clock", "timestamps", "backends", "policy"} == ready.json["checks"].keys()
