@@ -92,8 +92,8 @@ $$;
 """
 
 TAKE_IN = """
-CREATE OR REPLACE FUNCTION ledger.take_in(p_tenant text, p_write jsonb, p_blobs bytea[], p_entries bytea[]) RETURNS void
-LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION ledger.take_in(p_tenant text, p_write jsonb, p_blobs bytea[], p_entries bytea[])
+RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO ledger.blob (tenant, commitment, nonce, wrapped_key, ciphertext)
         SELECT p_tenant, b.name, p_blobs[3 * b.n - 2], p_blobs[3 * b.n - 1], p_blobs[3 * b.n]
@@ -104,9 +104,10 @@ BEGIN
             FROM jsonb_array_elements_text(p_write -> 'fold') WITH ORDINALITY AS f (id, n) ORDER BY f.n;
         RETURN;
     END IF;
-    INSERT INTO ledger.inbox (tenant, pending, bundle_id, level, statement, salt, traceparent)
+    INSERT INTO ledger.inbox (tenant, pending, bundle_id, level, statement, salt, traceparent, patient)
         SELECT p_tenant, p_entries[3 * e.n - 2], (e.one ->> 'bundle')::uuid, e.one ->> 'level',
-               p_entries[3 * e.n - 1], p_entries[3 * e.n], e.one ->> 'traceparent'
+               p_entries[3 * e.n - 1], p_entries[3 * e.n], e.one ->> 'traceparent',
+               coalesce((e.one ->> 'patient')::boolean, false)
         FROM jsonb_array_elements(p_write -> 'entries') WITH ORDINALITY AS e (one, n) ORDER BY e.n;
 END
 $$;
@@ -114,15 +115,16 @@ $$;
 
 # As they were before.
 BEFORE = """
-CREATE OR REPLACE FUNCTION ledger.take_in(p_tenant text, p_write jsonb, p_blobs bytea[], p_entries bytea[]) RETURNS void
-LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION ledger.take_in(p_tenant text, p_write jsonb, p_blobs bytea[], p_entries bytea[])
+RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO ledger.blob (tenant, commitment, nonce, wrapped_key, ciphertext)
         SELECT p_tenant, b.name, p_blobs[3 * b.n - 2], p_blobs[3 * b.n - 1], p_blobs[3 * b.n]
         FROM jsonb_array_elements_text(p_write -> 'blobs') WITH ORDINALITY AS b (name, n);
-    INSERT INTO ledger.inbox (tenant, pending, bundle_id, level, statement, salt, traceparent)
+    INSERT INTO ledger.inbox (tenant, pending, bundle_id, level, statement, salt, traceparent, patient)
         SELECT p_tenant, p_entries[3 * e.n - 2], (e.one ->> 'bundle')::uuid, e.one ->> 'level',
-               p_entries[3 * e.n - 1], p_entries[3 * e.n], e.one ->> 'traceparent'
+               p_entries[3 * e.n - 1], p_entries[3 * e.n], e.one ->> 'traceparent',
+               coalesce((e.one ->> 'patient')::boolean, false)
         FROM jsonb_array_elements(p_write -> 'entries') WITH ORDINALITY AS e (one, n) ORDER BY e.n;
 END
 $$;
