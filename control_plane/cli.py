@@ -32,6 +32,13 @@ _UNREACHABLE = frozenset(
         "schema_newer",
         "schema_unreleased",
         "migration_failed",
+        "ledger_rollback",
+        "log_foreign",
+        "not_durable",
+        "clock_stepped_back",
+        "clock_skewed",
+        "head_unwritable",
+        "storage_full",
     }
 )
 _SIGNED_OUT = frozenset({"not_signed_in", "token_missing", "token_invalid", "token_expired"})

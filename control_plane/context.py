@@ -16,7 +16,7 @@ from control_plane.jobs.vault import Vault
 from control_plane.policy.choice import Setting, choose_engine, open_engine
 from control_plane.policy.pdp import Pdp
 from control_plane.policy.revision import load
-from control_plane.sealing import Sealing, SteadyClock
+from control_plane.sealing import PlaneClock, Sealing
 from control_plane.settings import Settings
 from ledger.blob import BlobKeys
 
@@ -31,7 +31,7 @@ class Plane:
     pdp: Pdp
     vault: Vault
     known: Known = field(default_factory=Known)
-    now: SteadyClock = field(default_factory=SteadyClock)
+    now: PlaneClock = field(default_factory=PlaneClock)
     sealing: Sealing = field(default_factory=Sealing)
     lanes: Lanes = field(default_factory=Lanes)
 

@@ -112,6 +112,17 @@ def make_folder(path: Path) -> None:
         raise Unusable(f"QCOS_HOME: {path} can't be made: {error.strerror}") from error
 
 
+def accept_clock(settings: Settings, reason: str | None) -> None:
+    """Leave the operator's reason for the sealer of the next start, or none."""
+    path = settings.clock_accepted
+    if reason is None:
+        path.unlink(missing_ok=True)
+        return
+    make_folder(settings.home)
+    make_folder(path.parent)
+    path.write_text(reason, encoding="utf-8")
+
+
 def make_runtime(path: Path) -> None:
     """The folder for sockets. In a shared temporary folder its name can be foreseen, so its owner is looked at."""
     make_folder(path)

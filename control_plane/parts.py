@@ -62,6 +62,7 @@ async def sealer(settings: Settings, stop: asyncio.Event, ready: Callable[[], No
         at=crash.point,
         watching=_watching(),
         clock_tolerance_s=settings.clock_tolerance_s,
+        accepted=settings.clock_accepted,
     )
     await run(config, stop, ready)
 

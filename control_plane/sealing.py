@@ -4,7 +4,7 @@
 While an alarm stands (`ledger.alarm`), or this process's clock and the database's differ, nothing new is admitted and
 no job is started: what can't be sealed would wait for ever, or carry a wrong time. Reading, waiting and cancelling go
 on. A database that doesn't answer is no matter of this module: its own error says so. Also here: the clock by which a
-process writes, which never runs backwards.
+process writes.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("qcos.sealing")
 LOOK_S = 0.5
 LOOK_LIMIT_S = 2.0
+LONG_AGO = dt.datetime.min.replace(tzinfo=dt.UTC)
 STALLED_S = 10.0  # an entry that waits longer for its seal waits for somebody
 
 
@@ -33,22 +34,20 @@ def utc_now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
 
 
-class SteadyClock:
-    """The plane's clock. Set back, it stands still until the system's has caught up: no entry's time runs backwards."""
+class PlaneClock:
+    """The clock by which a process writes. While all clocks are set back behind the log, it stands at the log's time.
+
+    Jobs that end meanwhile are told of by entries, and no entry's time runs backwards.
+    """
 
     def __init__(self, system: Callable[[], dt.datetime] = utc_now) -> None:
         """`system` is the clock that may be set back."""
         self.system = system
-        self._last = dt.datetime.min.replace(tzinfo=dt.UTC)
+        self.floor = LONG_AGO
 
     def __call__(self) -> dt.datetime:
         """The time, aware UTC."""
-        self._last = max(self._last, self.system())
-        return self._last
-
-    def not_before(self, time: dt.datetime) -> None:
-        """Another process has written at this time."""
-        self._last = max(self._last, time)
+        return max(self.floor, self.system())
 
 
 class Sealing:
@@ -64,6 +63,11 @@ class Sealing:
         if self._stopped is not None:
             raise Refused(self._stopped.code, self._stopped.detail)
 
+    def trust(self, skew: float) -> None:
+        """Raise Refused `clock_skewed` where the database's clock is that far from this process's."""
+        if (refused := self._skewed(skew)) is not None:
+            raise refused
+
     @property
     def stopped(self) -> bool:
         """Whether nothing that is written now would be sealed."""
@@ -76,8 +80,8 @@ class Sealing:
             before = clock()
             found = await ledger.store.standing(conn)
             after = clock()
-        if found.sealed_at is not None and found.alarm is None:
-            plane.now.not_before(found.sealed_at)
+        behind = found.alarm == "clock_stepped_back"
+        plane.now.floor = found.sealed_at if behind and found.sealed_at else LONG_AGO
         self._judge(found, skew_s(found.now, before, after))
         return found
 
@@ -88,14 +92,18 @@ class Sealing:
                 await self.look(plane)
             await asyncio.sleep(LOOK_S)
 
+    def _skewed(self, skew: float) -> Refused | None:
+        if abs(skew) <= self._tolerance_s:
+            return None
+        side = "behind" if skew > 0 else "ahead of"
+        return Refused("clock_skewed", f"this process's clock is {abs(skew):.1f} s {side} the database's")
+
     def _judge(self, found: ledger.store.Standing, skew: float) -> None:
         was = self._stopped.code if self._stopped is not None else None
-        self._stopped = None
         if found.alarm is not None:
             self._stopped = Refused(found.alarm, f"nothing is sealed now: {found.detail}")
-        elif abs(skew) > self._tolerance_s:
-            side = "behind" if skew > 0 else "ahead of"
-            self._stopped = Refused("clock_skewed", f"this process's clock is {abs(skew):.1f} s {side} the database's")
+        else:
+            self._stopped = self._skewed(skew)
         now = self._stopped.code if self._stopped is not None else None
         if now != was:
             log.warning("admission %s", f"stops: {now}" if now else f"goes on: {was} is over")

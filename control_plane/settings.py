@@ -135,6 +135,11 @@ class Settings(Struct, frozen=True, kw_only=True):
         return self.runtime / "api" / "api.sock"
 
     @property
+    def clock_accepted(self) -> Path:
+        """Why an operator lets the log go on under a clock that was set back; the sealer uses it once."""
+        return self.home / "run" / "clock-accepted"
+
+    @property
     def tsa_socket(self) -> Path:
         """The own time-stamping authority's Unix socket."""
         return self.runtime / "tsa" / "tsa.sock"

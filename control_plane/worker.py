@@ -44,8 +44,17 @@ LETTING_GO_S = 2.0  # what an attempt may take to end once it was told that it c
 AHEAD = 1  # jobs held beyond the simulators that can run: one compiles while another runs
 
 
-async def run(settings: Settings, name: str, ready: Callable[[], None], stop: asyncio.Event) -> None:
-    """Work until `stop` is set; `ready` is called once drivers run and backends are reported."""
+async def run(
+    settings: Settings,
+    name: str,
+    ready: Callable[[], None],
+    stop: asyncio.Event,
+    drivers: Mapping[str, Driver] | None = None,
+) -> None:
+    """Work until `stop` is set; `ready` is called once drivers run and backends are reported.
+
+    `drivers` by backend are those of the settings unless a caller brings its own; no setting can name others.
+    """
     database = Database.of_home(settings.home / "db")
     plane = open_plane(
         settings,
@@ -53,7 +62,8 @@ async def run(settings: Settings, name: str, ready: Callable[[], None], stop: as
         connections=settings.simulators + AHEAD + 3,
         name=f"qcos-{name}",
     )
-    drivers = open_drivers(msgspec.structs.replace(drivers_config(settings), heard=_heard()))
+    if drivers is None:
+        drivers = open_drivers(msgspec.structs.replace(drivers_config(settings), heard=_heard()))
     bell = Bell(database.app, lambda kinds: not kinds.isdisjoint(CLAIMABLE), ADMITTED)
     try:
         async with running(drivers):

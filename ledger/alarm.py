@@ -10,6 +10,7 @@ alarm. The codes are those of `ledger.errors`: `ledger_rollback`, `not_durable`,
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import psycopg
@@ -23,6 +24,7 @@ Connection: TypeAlias = psycopg.AsyncConnection[TupleRow]
 
 TOLERANCE_S = 5.0  # what a clock may be set back by; NTP slews below half a second and steps above
 STOPPED = "ledger:sealing:stopped"
+ACCEPTED = "ledger:clock:accepted"
 
 
 class Alarm(Struct, frozen=True):
@@ -46,6 +48,14 @@ def check_clock(sealed_at: datetime | None, now: datetime, tolerance_s: float) -
     if sealed_at is None or now >= sealed_at - timedelta(seconds=tolerance_s):
         return None
     return ClockSteppedBack(clock=now, sealed_at=sealed_at)
+
+
+def accepted(path: Path | None) -> str | None:
+    """Why an operator has accepted the clock as it is, from the file that says so; None without one."""
+    try:
+        return path.read_text(encoding="utf-8").strip() if path is not None else None
+    except OSError:
+        return None
 
 
 async def current(conn: Connection) -> Alarm | None:

@@ -38,7 +38,7 @@ from ledger.alarm import TOLERANCE_S, Alarm
 from ledger.batch import SEALED_CHANNEL, UNSTAMPED, Alarms, Item, Known, Laid, LogState, Plane, Row, arrange, lay
 from ledger.canonical import sha256, timestamp
 from ledger.chain import PLANE, leaf_hash_text
-from ledger.errors import LedgerError, LedgerRollback, LogForeign, NotDurable
+from ledger.errors import ClockSteppedBack, LedgerError, LedgerRollback, LogForeign, NotDurable
 from ledger.floor import Floor
 from ledger.fold import FOLDED
 from ledger.head import HeadKeeper, read_head
@@ -123,6 +123,7 @@ class SealerConfig(Struct, frozen=True, kw_only=True):
     at: Told | None = None  # hears the name of each step as it is reached; the process may be ended there
     takeover_s: float = 3.0
     clock_tolerance_s: float = TOLERANCE_S
+    accepted: Path | None = None  # a file with an operator's reason to seal although the clock was set back; used once
 
     def now(self) -> datetime:
         """What the sealer's clock says."""
@@ -289,7 +290,7 @@ class _Leader:
         self._pool = pool
         self._state = LogState(merkle.Edge(), None)
         self._alarm: Alarm | None = None
-        self._told: Alarm | None = None  # an alarm that is over, and that no entry tells of yet
+        self._telling: list[tuple[str, dict[str, Any]]] = []  # (kind, body) of what no entry tells of yet
         self._unclear = False
         self._stamped_at = float("-inf")
         self._refused_since: float | None = None
@@ -355,13 +356,19 @@ class _Leader:
     async def _held_up(self, stop: asyncio.Event) -> bool:
         """Whether nothing may be sealed now; says so once, and once more when that is over."""
         fault = self._fault()
+        if isinstance(fault, ClockSteppedBack) and (reason := alarm.accepted(self._config.accepted)) is not None:
+            body = {"reason": reason[:500], "clock": timestamp(fault.clock), "sealed_at": timestamp(fault.sealed_at)}
+            self._telling.append((alarm.ACCEPTED, body))
+            self._state.sealed_at, fault = None, None
         if fault is None and self._alarm is None:
             return False
         async with asyncio.timeout(STUCK_S):
             if fault is None:
                 await alarm.end(self._conn)
                 log.warning("sealer: sealing goes on")
-                self._alarm, self._told = None, self._alarm
+                if self._alarm is not None:
+                    self._telling.append((alarm.STOPPED, self._alarm.body(self._config.now())))
+                self._alarm = None
                 return False
             if self._alarm is None or self._alarm.code != fault.code:
                 await alarm.sound(self._conn, fault)
@@ -373,6 +380,12 @@ class _Leader:
             await _one(self._conn, _WAITING, 0)
         await _pause(stop, self._config.idle_poll_s)
         return True
+
+    def _told(self) -> None:
+        """What was to be told is sealed; an acceptance is used up."""
+        if any(kind == alarm.ACCEPTED for kind, _ in self._telling) and self._config.accepted is not None:
+            self._config.accepted.unlink(missing_ok=True)
+        self._telling.clear()
 
     async def _waiting(self) -> bool:
         if self._floor.full_due(time.monotonic()):
@@ -397,7 +410,7 @@ class _Leader:
 
     async def _batch(self, new_keys: Sequence[_NewKey], *, full: bool) -> int:
         rows = await self._take(self._floor.look(time.monotonic(), full=full))
-        if rows is None or not (rows or new_keys):
+        if rows is None or not (rows or new_keys or self._telling):
             await self._conn.execute("ROLLBACK")
             return 0
         if (now := await self._clock()) is None:
@@ -406,8 +419,7 @@ class _Leader:
         self._at("seal.taken")
         alarms = Alarms(lambda: str(uuid.uuid4()), timestamp(now))
         own = [alarms.entry(PLANE, "ledger:key:created", key.body()) for key in new_keys]
-        if self._told is not None:
-            own.append(alarms.entry(PLANE, alarm.STOPPED, self._told.body(now)))
+        own += [alarms.entry(PLANE, kind, body) for kind, body in self._telling]
         items = own + arrange(rows, self._config.plane, alarms)
         if self._repeats:
             known = await self._known(items)
@@ -433,7 +445,7 @@ class _Leader:
             self._floor.took(rows[-1].id)
         self._state.edge, self._state.tenants = laid.edge, laid.tenants
         self._state.follow(note, now)
-        self._told = None
+        self._told()
         self._keeper.keep(note)
         self._at("seal.kept")
         if self._config.watching is not None:

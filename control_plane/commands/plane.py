@@ -16,6 +16,7 @@ def register(groups: Any) -> None:
     up.add_argument("--detach", action="store_true", help="return once it is ready")
     for name in ("home", "profile", "config", "policy-engine", "http-port", "workers", "api-processes"):
         up.add_argument("--" + name, metavar=name.rpartition("-")[2].upper(), help=argparse.SUPPRESS)
+    up.add_argument("--accept-clock", metavar="REASON", help="seal although the clock was set back; an entry says why")
     up.add_argument("--json", action="store_true", help="one document when ready, no lines before")
     up.set_defaults(run=_up)
     for name, function, words in (
@@ -29,11 +30,12 @@ def register(groups: Any) -> None:
 
 
 def _up(arguments: argparse.Namespace) -> int:
-    from control_plane import foreground
+    from control_plane import foreground, home
     from control_plane.settings import load
 
-    given = {key: value for key, value in vars(arguments).items() if key not in {"run", "command", "detach", "json"}}
-    settings = load(given)
+    own = {"run", "command", "detach", "json", "accept_clock"}
+    settings = load({key: value for key, value in vars(arguments).items() if key not in own})
+    home.accept_clock(settings, arguments.accept_clock)
     if arguments.detach:
         return foreground.detached(settings, as_json=arguments.json)
     return foreground.run(settings, as_json=arguments.json)

@@ -80,6 +80,8 @@ async def admit(plane: Plane, envelope: Envelope, submit: Submit) -> Admission:
     asked = Asked(principal, spec, circuit, await _scan(plane, circuit), at)
     crash.point("admit.scanned")
     snapshot = await quote.look(plane, asked, submit.idempotency_key)
+    if not submit.dry_run:
+        plane.sealing.trust(snapshot.skew_s)
     crash.point("admit.looked")
     if snapshot.bound is not None and not submit.dry_run:
         return await _repeat(plane, principal, snapshot.bound, submit)

@@ -22,6 +22,7 @@ from control_plane.context import Plane
 from control_plane.jobs import store
 from control_plane.jobs.routing import Candidate, eligible
 from control_plane.jobs.spec import BackendConstraints, Circuit, JobSpec
+from control_plane.sealing import skew_s
 from finops.budget import BudgetView
 from finops.errors import FinopsError
 from finops.rates import RateCard, upper_bound
@@ -41,13 +42,17 @@ class Asked(Struct, frozen=True):
 
 
 class Snapshot(Struct, frozen=True):
-    """What price and policy are judged on; `bound` is what the idempotency key is bound to already."""
+    """What price and policy are judged on; `bound` is what the idempotency key is bound to already.
+
+    `skew_s` is by how much the database's clock was surely ahead of this process's.
+    """
 
     card: RateCard
     budgets: tuple[BudgetView, ...]
     document: dict[str, Any]
     price: Decimal
     bound: Mapping[str, Any] | None
+    skew_s: float = 0.0
 
 
 @telemetry.traced("job.price")
@@ -63,6 +68,7 @@ async def look(plane: Plane, asked: Asked, key: str | None) -> Snapshot:
     offered = eligible(candidates, NO_CONSTRAINTS, asked.circuit.format, 0)
     left = eligible(candidates, constraints, asked.circuit.format, asked.qubits) or offered
     providers = {candidate.provider for candidate in left}
+    before = plane.now.system()
     bound, usage, budgets = await plane.read(
         principal.tenant,
         store.known_key(principal.subject, key),
@@ -77,6 +83,7 @@ async def look(plane: Plane, asked: Asked, key: str | None) -> Snapshot:
             at=asked.at,
         ),
     )
+    skew = skew_s(usage[0]["now"], before, plane.now.system())
     views = finops.store.views(budgets)
     price = max((candidate.price for candidate in left if candidate.price is not None), default=Decimal(0))
     document = _document(asked) | {
@@ -86,7 +93,7 @@ async def look(plane: Plane, asked: Asked, key: str | None) -> Snapshot:
         "limits": plane.pdp.engine.policies.limits(governance.project, principal.team, principal.department),
         "backends": [_backend(candidate) for candidate in offered],
     }
-    return Snapshot(card, tuple(views), document, price, bound[0] if bound else None)
+    return Snapshot(card, tuple(views), document, price, bound[0] if bound else None, skew)
 
 
 def priced(rows: Sequence[Any], card: RateCard, executions: int, deadline_s: float) -> tuple[Candidate, ...]:

@@ -196,7 +196,7 @@ class Run:
     async def _first(self, route: gate.Chosen) -> None:
         job = self.job
         try:
-            driver = self.drivers[route.chosen.id]
+            driver = self._driver(route.chosen.id)
             compiled = await self._compiled(driver, route.chosen.id)
             crash.point("run.compiled")
             await gate.judge(self.plane, job, self.spec, compiled, self.claimed.submitted, route)
@@ -351,9 +351,7 @@ class Run:
     async def _recover(self) -> None:
         """A lost worker had committed its intent: find what became of it, and never submit twice (I3)."""
         job = self.job
-        driver = self.drivers.get(job["backend"])
-        if driver is None:
-            raise BackendUnavailable(f"no driver here for {job['backend']}")
+        driver = self._driver(job["backend"])
         handle = await driver.find(job["token"])
         crash.point("run.found")
         if handle is not None:
@@ -363,6 +361,13 @@ class Run:
             await self._put_back("lost_worker_never_ran")
             return
         await self._uncertain("its worker was lost and the backend can't say whether it ran")
+
+    def _driver(self, backend: str) -> Driver:
+        """The driver of a backend; another worker may have reported one that isn't here."""
+        driver = self.drivers.get(backend)
+        if driver is None:
+            raise BackendUnavailable(f"no driver here for {backend}")
+        return driver
 
     async def _capabilities(self, driver: Driver) -> Capabilities:
         return next(device.capabilities for device in await driver.devices() if device.id == self.job["backend"])

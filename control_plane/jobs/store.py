@@ -317,7 +317,8 @@ _USAGE = """
            coalesce((SELECT executions FROM jobs.usage WHERE scope = %(scope)s AND day = %(day)s), 0)::bigint
                AS project,
            (SELECT count(*) FROM jobs.job WHERE project = %(project)s
-            AND state IN ('QUEUED', 'HELD', 'COMPILING', 'RESERVING', 'EXECUTING')) AS running
+            AND state IN ('QUEUED', 'HELD', 'COMPILING', 'RESERVING', 'EXECUTING')) AS running,
+           clock_timestamp() AS now
 """
 
 
@@ -329,7 +330,7 @@ def usage_scopes(team: str | None, project: str) -> tuple[str, ...]:
 def usage(*, team: str | None, project: str, at: dt.datetime) -> Query:
     """The query for executions of team and project since midnight UTC, and jobs of the project that haven't ended.
 
-    Its one row is a `Usage` by `used`.
+    Its one row is a `Usage` by `used`, and `now` by the database's clock.
     """
     return _USAGE, {
         "team": f"team:{team}" if team is not None else None,

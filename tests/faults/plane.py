@@ -28,14 +28,13 @@ AWAY = (0, 500, 503)
 
 
 @contextlib.contextmanager
-def faulty_plane(config: str = "", *, start: bool = True, **environment: str) -> Iterator[OwnPlane]:
+def faulty_plane(config: str = "", **environment: str) -> Iterator[OwnPlane]:
     """A plane, signed in as engineer; its folder is short, for the sake of sockets, and goes with it."""
     folder = Path(tempfile.mkdtemp(prefix="qcos-f-", dir="/tmp"))
     own = OwnPlane(folder / "home", config=config, **environment)
     try:
-        if start:
-            own.up()
-            own.ask("login", "--as", "engineer")
+        own.up()
+        own.ask("login", "--as", "engineer")
         yield own
     finally:
         own.down()
