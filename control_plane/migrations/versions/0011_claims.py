@@ -17,6 +17,9 @@ down_revision = "0010_lists"
 branch_labels = None
 depends_on = None
 
+# Counted anew from the next loss on; nothing but the end of a job that breaks every worker rests on it.
+EXPENDABLE = frozenset({"jobs.job.losses"})
+
 WAITING = """
         SELECT j.tenant, j.job_id FROM jobs.job j
         WHERE j.state = 'QUEUED' AND (j.lease_until IS NULL OR j.lease_until < clock_timestamp()){sealed}
