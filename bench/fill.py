@@ -53,18 +53,18 @@ class Fill:
         self.jobs: Counter[str] = Counter()
         self.examples: dict[str, str] = {}
 
-    def to(self, size: int, say: Callable[[str], None] = lambda _: None) -> float:
-        """Until the log has `size` entries, all sealed and stamped; how many seconds it took."""
+    def to(self, size: int, say: Callable[[str], None] = lambda _: None, limit_s: float = 3600) -> float:
+        """Until the log has `size` entries, or the time is over; all sealed and stamped. How many seconds it took."""
         begun = told = time.monotonic()
         with psycopg.connect(conninfo(self._database.app), autocommit=True) as app, self._audit() as audit:
-            durable = _size(audit)
-            while durable < size:
+            begin = durable = _size(audit)
+            while durable < size and time.monotonic() - begun < limit_s:
                 durable += self._chunk(app, size - durable)
                 while durable - _sealed(audit) > AHEAD:
                     time.sleep(0.01)
                 if time.monotonic() - told > 20:
                     told = time.monotonic()
-                    say(f"{durable:,} of {size:,} entries, {durable / (told - begun):,.0f} a second")
+                    say(f"{durable:,} of {size:,} entries, {(durable - begin) / (told - begun):,.0f} a second")
             while _count(audit, "ledger.inbox") or _count(audit, "ledger.unstamped"):
                 time.sleep(0.02)
             refused = audit.execute(
