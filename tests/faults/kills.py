@@ -69,9 +69,9 @@ class Killer:
         while number:
             await asyncio.sleep(self.chance.expovariate(1 / mean_s))
             for _ in range(min(number, self.chance.randint(1, BURST))):
-                number -= self._killed()
+                number -= await self._killed()
 
-    def _killed(self) -> bool:
+    async def _killed(self) -> bool:
         """Kill one process of those that serve, seldom one that is just starting."""
         starting_too = self.chance.random() < STARTING
         found = {
@@ -85,12 +85,13 @@ class Killer:
         if not names:
             return False
         name = self.chance.choices(names, [TARGETS[name] for name in names])[0]
-        try:
+        started = started_at(found[name])
+        with suppress(ProcessLookupError):
             os.kill(found[name], signal.SIGKILL)
-        except ProcessLookupError:
-            return False
-        self.counts[name] += 1
-        return True
+        while is_alive(found[name], started):  # the next kill of this burst is another's
+            await asyncio.sleep(0)
+        self.counts[name] += started != 0
+        return started != 0
 
     def _backend(self, postmaster: int | None) -> int | None:
         """Any child of the postmaster: a session's, the checkpointer's, the WAL writer's."""
