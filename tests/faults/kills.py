@@ -88,7 +88,7 @@ class Killer:
         started = started_at(found[name])
         with suppress(ProcessLookupError):
             os.kill(found[name], signal.SIGKILL)
-        while is_alive(found[name], started):  # the next kill of this burst is another's
+        while is_alive(found[name], started):  # noqa: ASYNC110 - so that the next of this burst is another's
             await asyncio.sleep(0)
         self.counts[name] += started != 0
         return started != 0
