@@ -14,6 +14,7 @@ import math
 import os
 import random
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -55,6 +56,8 @@ def measure(run: Run) -> None:
             run.keep()
         run.keep(held=_held(run, grown, fill, source))
         run.keep(restart=_restart(run, grown, source), mix=dict(fill.jobs))
+    if faults := run.figures.get("faults"):
+        raise RuntimeError(f"{len(faults)} commands broke: {faults[0]}")
 
 
 def _sizes(run: Run) -> list[int]:
@@ -230,7 +233,8 @@ def _verified(run: Run, plane: Plane) -> Figures:
         run.say(f"ledger verify of {entries:,} entries left out: {entries / last:.0f} s by the last rate")
         return {}
     before, begun = os.times(), time.perf_counter()
-    said = plane.cli("ledger", "verify", limit_s=4 * VERIFY_LIMIT_S)
+    if (said := _told(run, plane, "verify")) is None:
+        return {}
     took_s, after = time.perf_counter() - begun, os.times()
     cpu_s = after.children_user + after.children_system - before.children_user - before.children_system
     if not said["ok"] or said["checked"] < entries:
@@ -238,11 +242,21 @@ def _verified(run: Run, plane: Plane) -> Figures:
     found: Figures = {"verify_s": took_s, "verify_cpu_s": cpu_s, "verify_per_s": said["checked"] / took_s}
     if entries < 200_000:  # the fold of a million holds every job in memory
         begun = time.perf_counter()
-        replayed = plane.cli("ledger", "replay", "--compare", limit_s=4 * VERIFY_LIMIT_S)
-        if not replayed["agrees"]:
-            raise RuntimeError(f"the filled rows are not the fold of the ledger: {replayed['differences'][:3]}")
-        found |= {"replay_s": time.perf_counter() - begun}
+        if (said := _told(run, plane, "replay", "--compare")) is not None:
+            if not said["agrees"]:
+                raise RuntimeError(f"the filled rows are not the fold of the ledger: {said['differences'][:3]}")
+            found["replay_s"] = time.perf_counter() - begun
     return found
+
+
+def _told(run: Run, plane: Plane, *words: str) -> Any:
+    """What `qcos ledger` says; None where it broke, which is kept, and ends the run once all is measured."""
+    try:
+        return plane.cli("ledger", *words, limit_s=4 * VERIFY_LIMIT_S)
+    except (RuntimeError, subprocess.TimeoutExpired) as error:
+        run.say(str(error))
+        run.keep(faults=[*run.figures.get("faults", []), str(error)])
+        return None
 
 
 def _held(run: Run, plane: Plane, fill: Fill, source: str) -> Figures:

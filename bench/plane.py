@@ -44,7 +44,7 @@ class Plane:
         self.home = self._folder / "home"
         kept = {name: value for name, value in os.environ.items() if not name.startswith("QCOS_")}
         kept["PATH"] = tools_path(kept.get("PATH", ""))
-        own = {"QCOS_HOME": str(self.home), "QCOS_HTTP_PORT": "0"}
+        own = {"QCOS_HOME": str(self.home), "QCOS_HTTP_PORT": "0", "QCOS_TRACEBACK": "1"}
         own |= {"QCOS_RATE_REQUESTS_PER_S": "100000", "QCOS_RATE_BURST": "1000000"}
         self._environment = kept | own | {f"QCOS_{name.upper()}": value for name, value in settings.items()}
         self.status: dict[str, Any] = {}
