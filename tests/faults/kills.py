@@ -199,7 +199,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=20260109)
     parser.add_argument("--every", type=int, default=200, help="kills between two judgements")
-    parser.add_argument("--mean", type=float, default=2.0, help="seconds between two bursts of kills, on average")
+    parser.add_argument("--mean", type=float, default=1.2, help="seconds between two bursts of kills, on average")
     parser.add_argument("--report", action="store_true", help="keep the figures in docs/")
     given = parser.parse_args()
 
