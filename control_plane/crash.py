@@ -29,7 +29,7 @@ POINTS: dict[str, str] = {
     "admit.refused": "the hold was refused, the denial isn't written",
     "admit.recorded": "durable, not answered",
     "run.leased": "a lease is taken, nothing is told",
-    "run.requeuing": "about to put a job without intent back into the queue",
+    "run.requeuing": "about to put a job that never ran back into the queue",
     "run.requeued": "the job is back in the queue",
     "run.found": "a lost worker's token was asked for",
     "run.compiled": "compiled; nothing new is durable",

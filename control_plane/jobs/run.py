@@ -103,9 +103,7 @@ async def _take(plane: Plane, job: dict[str, Any], worker: str) -> Claimed | Non
     if job["state"] not in ACTIVE | {"QUEUED"}:  # held or cancelled since it was leased
         return None
     if job["state"] in ACTIVE and job["token"] is None:
-        crash.point("run.requeuing")
         await transition.write(plane, job, transition.requeue(job, "lost_worker", plane.now()))
-        crash.point("run.requeued")
         return None
     try:
         submitted = settle.read_submitted(plane, job)
@@ -378,7 +376,9 @@ class Run:
     async def _put_back(self, cause: str) -> None:
         back = transition.requeue(self.job, cause, self.plane.now())
         if self._untold is None:
+            crash.point("run.requeuing")
             await transition.write(self.plane, self.job, back)
+            crash.point("run.requeued")
         else:  # nothing has happened that an entry tells
             async with self.plane.transaction(self.job["tenant"]) as conn:
                 await store.postpone(conn, self.job["job_id"], back.columns["lease_until"])

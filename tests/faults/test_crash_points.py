@@ -32,7 +32,7 @@ from tests.own_plane import OwnPlane, until
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 # What must have happened before a point can be reached: an earlier crash.
-BEFORE = {"run.requeuing": "run.compiled", "run.requeued": "run.compiled", "run.found": "run.intended"}
+BEFORE = dict.fromkeys(("run.found", "run.requeuing", "run.requeued"), "run.intended")
 
 
 class Walk:
