@@ -44,9 +44,9 @@ def test_a_worker_stopped_past_its_lease_changes_nothing_when_it_wakes(plane: Ow
     others = [submit(plane, bell(), f"after-{n}") for n in range(4)]
     for other in others:
         assert await_end(plane, other)["state"] == "COMPLETED"
-    until(lambda: plane.ask("status")["ready"], "all of it is ready")
-    log = (plane.home / "log" / f"{worker.rpartition('-')[0]}.log").read_text()
-    assert f"{job_id} moved on without this worker" in log
+    until(lambda: plane.status()["ready"], "all of it is ready")
+    log = plane.home / "log" / f"{worker.rpartition('-')[0]}.log"
+    until(lambda: f"{job_id} moved on without this worker" in log.read_text(), "the woken worker has let go")
     outcomes = [kind for kind in kinds(plane) if kind.startswith("job:outcome:")]
     assert before.count("job:outcome:completed") == 1
     assert outcomes == ["job:outcome:completed"] * 5

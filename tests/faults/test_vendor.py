@@ -26,8 +26,10 @@ pytestmark = pytest.mark.faults
 def plane() -> Iterator[OwnPlane]:
     """A plane whose own worker stands still, so that the vendor's workers have the jobs."""
     with faulty_plane("lease_s = 1.5\nworkers = 1\n") as own:
-        os.kill(own.pid("worker-1"), signal.SIGSTOP)
+        pid = own.pid("worker-1")
+        os.kill(pid, signal.SIGSTOP)
         yield own
+        os.kill(pid, signal.SIGCONT)  # it ends with the others then, and not after a limit
 
 
 @contextlib.contextmanager
@@ -83,7 +85,7 @@ def test_a_task_that_the_vendor_can_find_goes_on_and_runs_once(plane: OwnPlane, 
 
 
 def test_a_task_that_nobody_can_find_is_uncertain_and_never_sent_again(plane: OwnPlane, tmp_path: Path) -> None:
-    """UNCERTAIN, its hold parked, with evidence; an administrator settles the hold, once, and an entry says why."""
+    """UNCERTAIN, its hold parked, with evidence that says so."""
     job, ran = lost_between(plane, "forgetful")
     assert (job["state"], job["error"]["code"]) == ("UNCERTAIN", "outcome_unknown")
     assert list(ran.values()) == [1]
