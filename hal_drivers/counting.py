@@ -80,8 +80,7 @@ class _Frame:
 
     def __init__(self, kind: Kind, at: int, repeats: int, name: str = "") -> None:
         self.kind, self.at, self.repeats, self.name = kind, at, repeats, name
-        self.total = 0
-        self.turns = 0
+        self.total = self.turns = self.least = 0
         self.constants: dict[str, Interval | None] = {}
         self.sizes: dict[str, int] = {}
 
@@ -181,7 +180,7 @@ class _Count:
         elif frame.kind != "calibration":
             outer.turns = min(MOST, outer.turns + frame.repeats * max(frame.kind == "loop", frame.turns))
             self._at = frame.at
-            self._add(outer, frame.repeats * max(1, frame.total), of=frame)
+            self._add(outer, max(frame.least, frame.repeats * max(1, frame.total)), of=frame)
 
     def _add(self, frame: _Frame, operations: int, of: _Frame | None = None) -> None:
         frame.total = min(MOST, frame.total + operations)
@@ -236,6 +235,8 @@ class _Count:
         elif turns > self._limits.loop:
             self._too_complex(f"a loop runs more than {self._limits.loop} times")
         frame.kind = "loop"
+        if not turns:  # nothing of it runs; the loops around it turn all the same
+            frame.least = max(frame.least, frame.repeats)
         frame.repeats = min(MOST, frame.repeats * turns)
         frame.constants[variable] = values
         return end

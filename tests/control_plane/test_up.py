@@ -48,6 +48,7 @@ STATUS = {
     "database_admin",
     "processes",
     "sealed_age_ms",
+    "alarm",
     "ready",
     "sandbox",
     "backends",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket as socketlib
 import subprocess
 import tempfile
 import time
@@ -31,11 +32,17 @@ def opa_server(policies: Path) -> Iterator[str]:
         server = subprocess.Popen(opa_command(OPA, f"unix://{socket}", served), stderr=subprocess.DEVNULL)
         try:
             for _ in range(1000):
-                if socket.exists() or server.poll() is not None:
+                if _listens(socket) or server.poll() is not None:
                     break
                 time.sleep(0.01)
-            assert server.poll() is None and socket.exists()
+            assert server.poll() is None
             yield f"unix://{socket}"
         finally:
             server.terminate()
             server.wait()
+
+
+def _listens(path: Path) -> bool:
+    """Whether somebody accepts connections there; the file comes before that."""
+    with socketlib.socket(socketlib.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
