@@ -83,6 +83,8 @@ class _Frame:
         self.total = self.turns = self.least = 0
         self.constants: dict[str, Interval | None] = {}
         self.sizes: dict[str, int] = {}
+        self.branches: list[tuple[int, dict[str, Interval | None]]] = []
+        """Of each if that an else may still follow: how often it runs, and the loop variables before it."""
 
 
 def count(text: str, *, old: bool, limits: Limits, deepest: int) -> Scan:
@@ -193,6 +195,11 @@ class _Count:
     def _prefixes(self, text: str, frame: _Frame) -> int:
         """Where the statement behind for, while, if … begins; the frame takes their turns and loop variables."""
         at, depth = 0, len(self._frames)
+        branches = self._frames[-1].branches
+        if (first := _WORD.match(text)) is None or first[1] != "else":
+            branches.clear()
+        elif branches:
+            frame.repeats, frame.constants = branches.pop()
         while (word := _WORD.match(text, at)) is not None:
             name = word[1]
             if name not in _PREFIXES or name not in self._words:
@@ -207,6 +214,8 @@ class _Count:
             elif name in ("while", "if", "switch"):
                 at = after_parentheses(text, at)
                 self._unbounded += name == "while"
+                if name == "if":
+                    branches.append((frame.repeats, dict(frame.constants)))
             elif name == "case":
                 at = len(text)
             elif name == "box" and (size := _SIZED.match(text, at)) is not None:

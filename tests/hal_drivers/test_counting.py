@@ -75,6 +75,9 @@ GATES = "gate pair a, b { h a; cx a, b; }\ngate many a { x a; y a; z a; inv @ s 
 
 @given(blocks())
 @example(["for uint i in [0:4] for uint i in {1, 2, 5} if (c[0]) x q[0];"])
+@example(["for uint i in [0:4] if (c == 3) {\nx q[0];\n} else {\nx q[0];\n}"])
+@example(["for uint i in [0:4] if (c[0]) for uint j in [0:6] if (c == 3) {\nx q[0];\n} else x q[0]; else h q;"])
+@example(["for uint i in [0:4] if (c[0]) x q[0]; else if (c[1]) y q[0]; else { for uint j in [0:4] x q[0]; }"])
 @settings(max_examples=60, deadline=None)
 def test_control_flow_is_counted_at_least_as_qiskit_counts_it(body: list[str]) -> None:
     source = QASM3 + GATES + "\n".join(body) + "\nc = measure q;\n"
@@ -103,6 +106,7 @@ def test_what_qiskit_writes_of_loops_and_branches_passes(width: int, turns: list
     ("body", "operations", "iterations", "unbounded"),
     [
         ("for uint i in [0:9] { x q; }", 40, 10, 0),
+        ("for uint i in [0:9] if (c[0]) x q; else { for uint j in [0:i] x q[0]; }", 140, 110, 0),
         ("for uint i in [0:9] { for uint j in [0:i] { x q[0]; } }", 100, 100, 0),
         ("const uint n = 2 ** 3;\nfor uint i in [1:n] { x q[0]; }", 8, 8, 0),
         ("const int n = 2;\nfor uint i in [0:3] { const int n = 50; }\nfor uint j in [1:n] x q[0];", 6, 6, 0),
