@@ -84,6 +84,7 @@ class Judge:
         states = ", ".join(f"'{state}'" for state in ("SEALING", *ENDED))
         waiting = f"SELECT job_id, state, attempt FROM jobs.job WHERE state NOT IN ({states})"
         _none(plane, waiting, "every job ends")
+        _none(plane, "SELECT id FROM ledger.unfolded LIMIT 1", "every denial stands in an entry")
         _none(plane, "SELECT id FROM ledger.inbox LIMIT 1", "everything durable is sealed")
         _none(plane, "SELECT operator FROM ledger.unstamped LIMIT 1", "everything sealed is stamped")
 
