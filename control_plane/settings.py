@@ -50,6 +50,13 @@ class BackendFacts(Struct, frozen=True, forbid_unknown_fields=True):
     region: str
     compliance_zone: str
     sovereign: bool = False
+    device: str | None = None
+    method: str = "automatic"
+    noise: str | None = None
+    url: str | None = None
+    ca: str | None = None
+    credential: str | None = None
+    cluster: str | None = None
 
 
 class Settings(Struct, frozen=True, kw_only=True):

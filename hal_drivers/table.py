@@ -33,6 +33,20 @@ class BackendConfig(Struct, frozen=True, forbid_unknown_fields=True):
     memory_bytes: int = 1 << 30
     """What one run may use above the idle child; bounds the qubits of each method."""
     max_shots: int = 1_000_000
+    device: str | None = None
+    """The vendor's or the far side's own name for it: ``fake_manila``, ``braket_sv``, an ARN; None: the driver's."""
+    method: str = "automatic"
+    """How a simulator simulates; which words it takes is the driver's to say."""
+    noise: str | None = None
+    """The noise model of a simulator, as its driver names or reads it; None: the device's own, or none."""
+    url: str | None = None
+    """Where a remote backend listens."""
+    ca: str | None = None
+    """The file of certificates that alone vouch for ``url``; None: those of the machine."""
+    credential: str | None = None
+    """The name under which the worker keeps the backend's credential; the credential itself is in no setting."""
+    cluster: str | None = None
+    """Where the children of a local engine run instead of here: ``dask://host:port``, ``slurm://partition``."""
 
 
 class DriversConfig(Struct, frozen=True, forbid_unknown_fields=True):
