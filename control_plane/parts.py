@@ -18,7 +18,7 @@ from control_plane.settings import Settings
 
 if TYPE_CHECKING:
     from ledger.predicate import Profile
-    from ledger.sealer import Watching
+    from ledger.sealer_config import Watching
 
 
 def make_keys(settings: Settings) -> None:
@@ -46,7 +46,8 @@ def tsa_app(settings: Settings) -> Any:
 async def sealer(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]) -> None:
     """Run the sealer until `stop` is set."""
     from ledger.batch import Plane
-    from ledger.sealer import Authority, SealerConfig, run
+    from ledger.sealer import run
+    from ledger.sealer_config import Authority, SealerConfig
 
     stamping = [Authority("self", f"unix:{settings.tsa_socket}")]
     if settings.tsa_url and settings.tsa_certificates:

@@ -46,7 +46,8 @@ from ledger.batch import Plane
 from ledger.errors import KeyInvalid
 from ledger.head import read_head, write_head
 from ledger.predicate import Profile
-from ledger.sealer import SealerConfig, begin
+from ledger.sealer import begin
+from ledger.sealer_config import SealerConfig
 from ledger.succession import MAX_REASON, Head, Succession, head_of
 
 CAUSE = "log_begun_anew"

@@ -31,7 +31,7 @@ KEPT = 4096
 
 
 class Seals:
-    """Hears the sealer (`ledger.sealer.Watching`)."""
+    """Hears the sealer (`ledger.sealer_config.Watching`)."""
 
     def __init__(self) -> None:
         """Tell this process's recorder, which is there."""

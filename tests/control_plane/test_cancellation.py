@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from control_plane.jobs.live import Live
-from ledger.sealer import _pause
+from ledger.session import pause
 
 ROOT = Path(__file__).parents[2]
 # That of Python 3.11 returns the result, and forgets the cancellation, where both come in the same turn of the loop.
@@ -36,7 +36,7 @@ async def test_who_waits_for_seals_ends_although_the_bell_rings_just_then() -> N
 
 async def test_a_pause_ends_although_the_stop_comes_just_then() -> None:
     stop = asyncio.Event()
-    task = asyncio.create_task(_pause(stop, 5.0))
+    task = asyncio.create_task(pause(stop, 5.0))
     await asyncio.sleep(0)
     stop.set()
     task.cancel()

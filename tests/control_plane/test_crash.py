@@ -24,8 +24,8 @@ HOMES = {
     "settle": "control_plane/jobs/settle.py",
     "control": "control_plane/jobs/control.py",
     "budget": "control_plane/api/budgets.py",
-    "seal": "ledger/sealer.py",
-    "stamp": "ledger/sealer.py",
+    "seal": "ledger/leader.py",
+    "stamp": "ledger/stamping.py",
 }
 CALL = re.compile(r'(?:crash\.point|_at|\bat)\("([a-z.]+)"\)')
 REACH = """

@@ -23,7 +23,8 @@ from control_plane.db import transaction
 from ledger import keys, store
 from ledger.batch import Plane
 from ledger.chain import Evidence, Pending
-from ledger.sealer import Authority, SealerConfig, run
+from ledger.sealer import run
+from ledger.sealer_config import Authority, SealerConfig
 from tests.postgres import TestDatabase
 
 AT = datetime(2026, 11, 21, 10, 0, 0, 123000, tzinfo=UTC)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger import sealer
+from ledger import leader
 from ledger.floor import FULL_S, SIGHT_S, Floor
 from tests.ledger.support import config, pending, sealing, until_sealed, write
 from tests.postgres import TestDatabase
@@ -94,7 +94,7 @@ async def test_an_entry_below_the_floor_is_sealed_all_the_same(
             super().__init__()
             kept.append(self)
 
-    monkeypatch.setattr(sealer, "Floor", Kept)
+    monkeypatch.setattr(leader, "Floor", Kept)
     async with sealing(config(database, tmp_path)):
         await until_sealed(database, await write(database, pending()))
         kept[-1].id = 10_000

@@ -17,14 +17,15 @@ import psycopg
 import pytest
 
 from control_plane.db import transaction
-from ledger import checkpoint, export, sealer, store
+from ledger import checkpoint, export, leader, session, store
 from ledger.audit import Verification
 from ledger.chain import Evidence, parse_leaf, pending_bytes
 from ledger.errors import LedgerRollback, NotDurable, TimeUnavailable
 from ledger.head import read_head
 from ledger.keys import load_sealer_keys
 from ledger.predicate import Predicate, pae, statement_bytes
-from ledger.sealer import Authority, run
+from ledger.sealer import run
+from ledger.sealer_config import Authority
 from tests.ledger import plane
 from tests.ledger.support import (
     config,
@@ -207,8 +208,8 @@ async def test_stamps_are_fetched_and_missing_ones_are_asked_for_again(
             raise TimeUnavailable(f"{target} is away")
         return [b"token over " + digest for digest in digests]
 
-    monkeypatch.setattr("ledger.sealer.stamp", stamp)
-    monkeypatch.setattr("ledger.sealer.RETRY_S", (0.01, 0.02))
+    monkeypatch.setattr("ledger.stamping.stamp", stamp)
+    monkeypatch.setattr("ledger.stamping.RETRY_S", (0.01, 0.02))
     proof = evidence("completed_full")
     async with sealing(config(database, tmp_path, Authority("self", "unix:/nowhere"))):
         await until_sealed(database, await write(database, pending(), evidence=proof))
@@ -317,7 +318,7 @@ async def test_two_leaders_at_once_fork_nothing(database: TestDatabase, tmp_path
         return True
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ledger.sealer._claim", claim)
+        patch.setattr("ledger.sealer.claim", claim)
         async with sealing(settings), sealing(settings):
             ids = await writers(database, ["demo", "other", "third"], 8)
             await until_sealed(database, ids)
@@ -329,9 +330,7 @@ async def test_a_session_that_breaks_at_any_step_is_followed_by_one_that_goes_on
     database: TestDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
     """I2: the unclear commit too (the error comes after it): read again, never signed anew."""
-    from ledger import sealer
-
-    step = getattr(sealer._Leader, point)
+    step = getattr(leader.Leader, point)
     broken: list[str] = []
 
     async def breaks(self: Any, *given: Any) -> Any:
@@ -341,7 +340,7 @@ async def test_a_session_that_breaks_at_any_step_is_followed_by_one_that_goes_on
             raise psycopg.OperationalError("the connection is gone")
         return result
 
-    monkeypatch.setattr(sealer._Leader, point, breaks)
+    monkeypatch.setattr(leader.Leader, point, breaks)
     async with sealing(config(database, tmp_path)):
         ids = await write(database, pending(), pending())
         await until_sealed(database, ids)
@@ -352,8 +351,8 @@ async def test_a_session_that_breaks_at_any_step_is_followed_by_one_that_goes_on
 async def test_a_look_for_work_reads_no_dead_row_of_the_queue(database: TestDatabase) -> None:
     """N18: the sealer's statements keep to their indexes, though statistics say that the inbox is empty."""
     superuser(database, "ANALYZE ledger.inbox")
-    statements = ("SELECT 1", sealer._WAITING, sealer._DUE_NOW, sealer._TAKE, sealer._HEAD)
+    statements = ("SELECT 1", leader.WAITING, leader._DUE_NOW, leader._TAKE, leader.HEAD)
     for statement in (one.replace("%s", "256") for one in statements):
-        async with await sealer._connect(database.conninfo("sealer")) as conn:
+        async with await session.connect(database.conninfo("sealer")) as conn:
             rows = await (await conn.execute(f"EXPLAIN {statement}")).fetchall()
             assert "Seq Scan" not in str(rows), rows

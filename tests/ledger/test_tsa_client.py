@@ -17,7 +17,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from ledger import timestamp, tsa_client
 from ledger.errors import TimeUnavailable, TokenInvalid
-from ledger.sealer import Authority, Connection, _stamp_round
+from ledger.sealer_config import Authority
+from ledger.session import Connection
+from ledger.stamping import stamp_round
 from tests.ledger.support import config, sealing
 from tests.outside_time import OutsideTime, make_authority, needs_openssl
 from tests.postgres import TestDatabase
@@ -96,9 +98,9 @@ async def test_a_token_of_another_authority_than_the_configured_one_is_not_kept(
         admin.execute("INSERT INTO ledger.unstamped (imprint, operator) VALUES (%b, 'external')", (DIGESTS[0],))
         async with await psycopg.AsyncConnection.connect(database.conninfo("sealer"), autocommit=True) as conn:
             with pytest.raises(TokenInvalid):
-                await _stamp_round(conn, Authority("external", outside.url, chain(tmp_path)))
+                await stamp_round(conn, Authority("external", outside.url, chain(tmp_path)))
             assert await _kept(conn) == (1, 0)
-            assert await _stamp_round(conn, Authority("external", outside.url, chain(outside.room))) == 1
+            assert await stamp_round(conn, Authority("external", outside.url, chain(outside.room))) == 1
             assert await _kept(conn) == (0, 1)
 
 

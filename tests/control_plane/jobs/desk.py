@@ -36,7 +36,7 @@ from hal_drivers.base import Driver
 from ledger import keys
 from ledger.batch import Plane as Scope
 from ledger.blob import BlobKeys
-from ledger.sealer import SealerConfig
+from ledger.sealer_config import SealerConfig
 from tests.ledger.support import sealing
 from tests.postgres import TestDatabase
 

@@ -1,0 +1,402 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The session that seals: takes, places, signs, writes, commits, one transaction a batch.
+
+(1) take the transaction's advisory lock and look at the head; (2) delete up to 256 inbox rows in their order; (3) place
+and hash them; (4) write entries, tiles and signatures while the checkpoint is being signed; (5) write the checkpoint,
+notify, commit; (6) only then let the checkpoint out (head file, stamps).
+Before each batch the clock and the head file are looked at: while either is at fault nothing is sealed, and an alarm
+stands (`ledger.alarm`) until it goes on. After any error the state of the log is read again, after the lock: an
+unclear commit is re-read and never signed anew. No cursor over inbox ids: they become visible out of order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+
+import psycopg
+
+from ledger import alarm, checkpoint, merkle
+from ledger.alarm import Alarm
+from ledger.batch import SEALED_CHANNEL, UNSTAMPED, Alarms, Item, Known, Laid, LogState, Row, arrange, lay
+from ledger.canonical import timestamp
+from ledger.chain import PLANE, leaf_hash_text
+from ledger.errors import ClockSteppedBack, LedgerError, LedgerRollback, LogForeign
+from ledger.floor import Floor
+from ledger.fold import FOLDED
+from ledger.head import HeadKeeper
+from ledger.keys import SealerKeys, published
+from ledger.sealer_config import SealerConfig, unheard
+from ledger.session import LOCKS, SEALING, STUCK_S, Connection, end_holders, one, pause
+from ledger.signed import Signed, Signer
+from ledger.stored import NewKey, load_state, new_keys
+from ledger.succession import KIND, Succession
+
+log = logging.getLogger("qcos.sealer")
+
+BATCH_ROWS = 256
+PATIENCE_MS = 25  # how long an entry lies that nobody waits for, where no other comes
+BUSY_S = 1.0  # how long after a batch the inbox is asked often
+FINISH_S = 10.0  # how long a sealer that was told to stop seals on, where others keep writing
+STAMP_CHECKPOINT_S = 60.0  # how often a checkpoint is stamped that no evidence rests on
+NOTIFY_BYTES = 7_000  # below PostgreSQL's 8,000; a listener looks by itself where more was to say
+
+
+class Leader:
+    """The session that seals: its connection, the state of the log, and the keys."""
+
+    def __init__(
+        self,
+        conn: Connection,
+        config: SealerConfig,
+        keys: SealerKeys,
+        keeper: HeadKeeper,
+        due: asyncio.Event,
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        self._conn = conn
+        self._config = config
+        self._at = config.at or unheard
+        self._keys = keys
+        self._signer = Signer(keys)
+        self._keeper = keeper
+        self._due = due
+        self._pool = pool
+        self._state = LogState(merkle.Edge(), None)
+        self._alarm: Alarm | None = None
+        self._telling: list[tuple[str, dict[str, Any]]] = []  # (kind, body) of what no entry tells of yet
+        self._unclear = False
+        self._stamped_at = float("-inf")
+        self._refused_since: float | None = None
+        self._floor = Floor()
+        self._repeats = False  # the last batch ran into an id that the log already has
+        conn.add_notice_handler(self._notice)
+
+    async def start(self, stop: asyncio.Event) -> None:
+        """Read the log's state; publish our keys that it does not know yet with the first batch."""
+        self._state = await load_state(self._conn)
+        named, ours = self._state.origin or self._config.origin, self._config.origin
+        if named != ours and not named.startswith(f"{ours}/"):
+            raise LogForeign(named, ours)
+        if self._state.note is not None:
+            self._keeper.keep(self._state.note)
+        self._alarm = await alarm.current(self._conn)
+        await self._conn.execute(_NO_FLOOR)
+        new = await new_keys(self._conn, published(self._keys), self._config.now())
+        while new and not stop.is_set() and (await self._held_up(stop) or not await self.batch(new)):
+            await pause(stop, self._config.idle_poll_s)
+        await self._held_up(stop)  # what an earlier session has said is true still, or over
+
+    async def begin(self, log: Succession) -> bytes:
+        """Seal the entry with which `log` begins, under its first checkpoint: that note, after the commit."""
+        now = self._config.now()
+        await self._conn.execute("BEGIN")
+        locked = await (await self._conn.execute(_LOCK, (LOCKS, SEALING))).fetchone()
+        self._state = await load_state(self._conn)
+        if locked != ("true",) or (self._state.size, self._state.note_hash) != (log.kept.size, log.kept.checkpoint):
+            raise LedgerError("another sealer works on this log, or it is not the one that was kept")
+        self._state.origin = log.origin
+        alarms = Alarms(lambda: str(uuid.uuid4()), timestamp(now))
+        items = [alarms.entry(PLANE, KIND, log.body())]
+        await self._learn_chains(items)
+        note, _ = await self._write(lay(items, self._state), (), now)
+        return note
+
+    async def loop(self, stop: asyncio.Event) -> None:
+        """Seal what comes until stopped, then what was durable by then: its writers have ended before."""
+        busy_until = 0.0
+        while not stop.is_set():
+            if await self._held_up(stop):
+                continue
+            if self._floor.sight_due(time.monotonic()):
+                await self._sight()
+            sealed = await self.batch()
+            if sealed:
+                busy_until = time.monotonic() + BUSY_S
+            else:  # another sealer writes, or took what waited
+                await asyncio.sleep(self._config.busy_poll_s)
+            while not (sealed >= BATCH_ROWS or stop.is_set() or self._fault() or await self._waiting()):
+                busy = time.monotonic() < busy_until
+                await asyncio.sleep(self._config.busy_poll_s if busy else self._config.idle_poll_s)
+        until = time.monotonic() + FINISH_S
+        while time.monotonic() < until and not self._fault() and await self.batch(full=True):
+            pass
+
+    def _fault(self) -> LedgerError | None:
+        """Why nothing may be sealed now."""
+        config = self._config
+        return self._keeper.fault or alarm.check_clock(self._state.sealed_at, config.now(), config.clock_tolerance_s)
+
+    async def _held_up(self, stop: asyncio.Event) -> bool:
+        """Whether nothing may be sealed now; says so once, and once more when that is over."""
+        fault = self._fault()
+        if isinstance(fault, ClockSteppedBack) and (reason := alarm.accepted(self._config.accepted)) is not None:
+            body = {"reason": reason[:500], "clock": timestamp(fault.clock), "sealed_at": timestamp(fault.sealed_at)}
+            self._telling.append((alarm.ACCEPTED, body))
+            self._state.sealed_at, fault = None, None
+        if fault is None and self._alarm is None:
+            return False
+        async with asyncio.timeout(STUCK_S):
+            if fault is None:
+                await alarm.end(self._conn)
+                log.warning("sealer: sealing goes on")
+                if self._alarm is not None:
+                    self._telling.append((alarm.STOPPED, self._alarm.body(self._config.now())))
+                self._alarm = None
+                return False
+            if self._alarm is None or self._alarm.code != fault.code:
+                await alarm.sound(self._conn, fault)
+                self._alarm = await alarm.current(self._conn)
+                log.error("sealer: nothing is sealed: %s: %s", fault.code, fault)
+                if self._config.watching is not None:
+                    self._config.watching.failed("sealing", fault)
+            # Whether this session still leads is seen by asking; a leader that was ended must not wait for ever.
+            await one(self._conn, WAITING, 0)
+        await pause(stop, self._config.idle_poll_s)
+        return True
+
+    def _told(self) -> None:
+        """What was to be told is sealed; an acceptance is used up."""
+        if any(kind == alarm.ACCEPTED for kind, _ in self._telling) and self._config.accepted is not None:
+            self._config.accepted.unlink(missing_ok=True)
+        self._telling.clear()
+
+    async def _waiting(self) -> bool:
+        if self._floor.full_due(time.monotonic()):
+            return True
+        async with asyncio.timeout(STUCK_S):
+            return bool(await one(self._conn, _DUE_NOW, self._floor.id))
+
+    async def _sight(self) -> None:
+        """See how far below nothing can come any more."""
+        async with asyncio.timeout(STUCK_S):
+            cursor = await self._conn.execute(_SIGHT, {"floor": self._floor.id})
+            drawn, oldest, lowest, _ = await cursor.fetchone() or (0, 0, None, 0)
+        self._floor.sight(time.monotonic(), drawn=drawn, oldest=oldest, lowest=lowest)
+
+    async def batch(self, new_keys: Sequence[NewKey] = (), *, full: bool = False) -> int:
+        """Seal one batch; how many entries it had. Any error leaves the state to be read again.
+
+        With `full` all of the inbox is looked at, whatever the floor.
+        """
+        async with asyncio.timeout(STUCK_S):
+            return await self._batch(new_keys, full=full)
+
+    async def _batch(self, new_keys: Sequence[NewKey], *, full: bool) -> int:
+        rows = await self._take(self._floor.look(time.monotonic(), full=full))
+        if rows is None or not (rows or new_keys or self._telling):
+            await self._conn.execute("ROLLBACK")
+            return 0
+        if (now := await self._clock()) is None:
+            return 0
+        began_ns = time.time_ns()
+        self._at("seal.taken")
+        alarms = Alarms(lambda: str(uuid.uuid4()), timestamp(now))
+        own = [alarms.entry(PLANE, "ledger:key:created", key.body()) for key in new_keys]
+        own += [alarms.entry(PLANE, kind, body) for kind, body in self._telling]
+        items = own + arrange(rows, self._config.plane, alarms)
+        if self._repeats:
+            known = await self._known(items)
+            items = own + arrange(rows, self._config.plane, alarms, known)
+        if not items:  # every row was a repetition
+            await self._conn.execute("COMMIT")
+            self._floor.took(rows[-1].id)
+            return len(rows)
+        await self._learn_chains(items)
+        laid = lay(items, self._state)
+        self._at("seal.placed")
+        try:
+            note, signed = await self._write(laid, new_keys, now)
+        except psycopg.errors.UniqueViolation:
+            # An id that the log has (a writer that tried twice), or another sealer without the lock: look, then again.
+            if self._repeats:
+                raise
+            await self._conn.execute("ROLLBACK")
+            self._repeats, self._state = True, await load_state(self._conn)
+            return 0
+        self._repeats = False
+        if rows:
+            self._floor.took(rows[-1].id)
+        self._state.edge, self._state.tenants = laid.edge, laid.tenants
+        self._state.follow(note, now)
+        self._told()
+        self._keeper.keep(note)
+        self._at("seal.kept")
+        if self._config.watching is not None:
+            self._config.watching.sealed(rows, laid, signed, began_ns)
+        return len(laid.placed)
+
+    async def _take(self, floor: int) -> list[Row] | None:
+        """Begin; the rows of this batch, or None if another sealer writes. The state is then the log's."""
+        self._unclear = False
+        async with self._conn.pipeline():
+            await self._conn.execute("BEGIN")
+            lock = await self._conn.execute(_LOCK, (LOCKS, SEALING))
+            head = await self._conn.execute(HEAD)
+            taken = await self._conn.cursor(binary=True).execute(_TAKE, (floor, BATCH_ROWS))
+        locked, size = (await lock.fetchone() or [""])[0], (await head.fetchone() or [0])[0]
+        if locked != "true":
+            await self._another_writes()
+            return None
+        self._refused_since = None
+        if size < self._state.size:  # what this session has committed is gone
+            raise LedgerRollback(kept_size=self._state.size, stored_size=size, reason="its newest entries are gone")
+        if size != self._state.size:  # another sealer was here; its lock is free now, so its commit is decided
+            self._state = await load_state(self._conn)
+        return sorted(Row(*row) for row in await taken.fetchall())
+
+    async def _clock(self) -> datetime | None:
+        """The time of this batch; None, and nothing begun, where another's checkpoint lies after it."""
+        now = self._config.now()
+        if alarm.check_clock(self._state.sealed_at, now, self._config.clock_tolerance_s) is None:
+            return now
+        await self._conn.execute("ROLLBACK")
+        return None
+
+    async def _another_writes(self) -> None:
+        now = time.monotonic()
+        self._refused_since = self._refused_since or now
+        if now - self._refused_since >= self._config.takeover_s:
+            log.warning("sealer: ended %d sessions that held the log", await end_holders(self._conn))
+            self._refused_since = None
+
+    async def _learn_chains(self, items: Sequence[Item]) -> None:
+        """Read where the chain of each tenant stands that this session has not met yet."""
+        unknown = {item.draft.tenant for item in items} - self._state.tenants.keys()
+        if unknown:
+            tails = await self._conn.cursor(binary=True).execute(_TAILS, (list(unknown),))
+            self._state.tenants |= dict.fromkeys(unknown, (0, None))
+            for tenant, tenant_index, leaf in await tails.fetchall():
+                self._state.tenants[tenant] = (tenant_index + 1, leaf_hash_text(leaf))
+
+    async def _known(self, items: Sequence[Item]) -> Known:
+        """What the log already has of these ids."""
+        ids = [item.draft.entry_id for item in items]
+        bundles = [item.evidence.bundle_id for item in items if item.evidence]
+        leaves = await self._conn.cursor(binary=True).execute(_LEAVES, (ids,))
+        signed = await self._conn.execute(_BUNDLES, (bundles,))
+        return Known(
+            leaves={str(entry_id): leaf for entry_id, leaf in await leaves.fetchall()},
+            bundles=frozenset(row[0] for row in await signed.fetchall()),
+        )
+
+    async def _write(self, laid: Laid, new_keys: Sequence[NewKey], now: datetime) -> tuple[bytes, list[Signed]]:
+        """Write and commit the batch; its note, which nobody has seen before, and what it signed."""
+        loop = asyncio.get_running_loop()
+        signing = loop.run_in_executor(self._pool, self._sign_head, laid.size, laid.root)
+        signed = list(self._pool.map(self._signer.sign, (one for one in laid.placed if one.item.evidence)))
+        async with self._conn.pipeline():
+            await self._insert(_ENTRY, [(p.index, *_columns(p.item), p.tenant_index, p.leaf) for p in laid.placed])
+            await self._insert(_TILE, laid.tiles)
+            await self._insert(_KEY, [key.row() for key in new_keys])
+            await self._insert(_SIGNATURE, [_signature(one) for one in signed])
+        self._at("seal.written")
+        note = await signing
+        self._at("seal.signed")
+        stamps = self._stamps(laid, signed, note)
+        async with self._conn.pipeline():
+            await self._conn.execute(_CHECKPOINT, (laid.size, laid.root, note, now), binary=True)
+            await self._insert(_STAMP, stamps)
+            await self._conn.execute(NOTIFY, (_told(laid),))
+            self._at("seal.checkpointed")
+            await self._conn.execute("COMMIT")
+        self._at("seal.committed")
+        if self._unclear:
+            raise psycopg.OperationalError("the wait for a synchronous standby was cancelled")
+        if stamps:
+            self._due.set()
+        return note, signed
+
+    async def _insert(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        if rows:
+            await self._conn.execute(statement, [list(column) for column in zip(*rows, strict=True)], binary=True)
+
+    def _sign_head(self, size: int, root: bytes) -> bytes:
+        keys = self._keys
+        origin = self._state.origin or self._config.origin
+        return checkpoint.sign(origin, size, root, ed25519=keys.log_ed25519, mldsa65=keys.log_mldsa65)
+
+    def _stamps(self, laid: Laid, signed: Sequence[Signed], note: bytes) -> list[tuple[bytes, str]]:
+        """(imprint, operator) of each token due: over a `full` bundle's signatures, else its checkpoint."""
+        resting = any(one.p256 is None for one in signed) or any(p.item.draft.kind == FOLDED for p in laid.placed)
+        stamped = [made for one in signed if one.p256 is not None for made in (one.mldsa65, one.p256)]
+        now = time.monotonic()
+        if resting or now - self._stamped_at >= STAMP_CHECKPOINT_S:
+            self._stamped_at = now
+            stamped.append(note)
+        imprints = [hashlib.sha256(data).digest() for data in stamped if data is not None]
+        return [(imprint, one.operator) for imprint in imprints for one in self._config.authorities]
+
+    def _notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+        # 01000 in a commit: a cancelled wait for the standby, answered as success. The commit is unclear.
+        self._unclear = self._unclear or diagnostic.sqlstate == "01000"
+
+
+def _told(laid: Laid) -> str:
+    """What a batch's notification says: the kinds in it, so that nobody wakes for what isn't theirs."""
+    return " ".join(sorted({_kind(placed.item) for placed in laid.placed}))[:NOTIFY_BYTES]
+
+
+def _kind(item: Item) -> str:
+    stamped = item.evidence is not None and item.evidence.level == "full"
+    return item.draft.kind + UNSTAMPED if stamped else item.draft.kind
+
+
+def _columns(item: Item) -> tuple[str, str, str]:
+    return item.draft.entry_id, item.draft.tenant, item.draft.kind
+
+
+def _signature(one: Signed) -> tuple[Any, ...]:
+    draft, evidence = one.placed.item.draft, one.placed.item.evidence
+    assert evidence is not None  # only such are signed
+    head = (evidence.bundle_id, draft.tenant, draft.entry_id, one.placed.index, evidence.level)
+    return (*head, one.pae_mu, one.mldsa65, one.pae_sha256, one.p256)
+
+
+WAITING = "SELECT 1 FROM ledger.inbox WHERE id > %s ORDER BY id LIMIT 1"
+# A fresh transaction id, the oldest that still runs, the lowest row above the floor; the floor is told for `waited_s`.
+_SIGHT = """
+    SELECT pg_current_xact_id()::text::bigint, pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
+           (SELECT id FROM ledger.inbox WHERE id > %(floor)s ORDER BY id LIMIT 1),
+           setval('ledger.inbox_floor', %(floor)s)"""
+_NO_FLOOR = "SELECT setval('ledger.inbox_floor', 0)"
+_DUE_NOW = f"""
+    SELECT 1 FROM ledger.inbox
+    WHERE id > %s AND (NOT patient OR since < clock_timestamp() - interval '{PATIENCE_MS} ms') ORDER BY id LIMIT 1"""
+HEAD = "SELECT coalesce(max(size), 0) FROM ledger.checkpoint"
+# A setting of the transaction, so that the statement that takes rows can ask for it in the same round trip.
+_LOCK = "SELECT set_config('qcos.sealing', pg_try_advisory_xact_lock(%s, %s)::text, true)"
+_TAKE = """
+    DELETE FROM ledger.inbox WHERE id = ANY (ARRAY(
+        SELECT id FROM ledger.inbox WHERE current_setting('qcos.sealing') = 'true' AND id > %s ORDER BY id LIMIT %s))
+    RETURNING id, tenant, pending, bundle_id::text, level, statement, salt, traceparent"""
+_LEAVES = "SELECT entry_id, leaf FROM ledger.entry WHERE entry_id = ANY (%s::uuid[])"
+_BUNDLES = "SELECT bundle_id::text FROM ledger.signature WHERE bundle_id = ANY (%s::uuid[])"
+_TAILS = """
+    SELECT wanted.tenant, tail.tenant_index, tail.leaf FROM unnest(%s::text[]) AS wanted (tenant), LATERAL (
+        SELECT tenant_index, leaf FROM ledger.entry
+        WHERE entry.tenant = wanted.tenant ORDER BY tenant_index DESC LIMIT 1) AS tail"""
+_ENTRY = """
+    INSERT INTO ledger.entry ("index", entry_id, tenant, kind, tenant_index, leaf) SELECT * FROM unnest(
+        %b::bigint[], %t::uuid[], %t::text[], %t::text[], %b::bigint[], %b::bytea[])"""
+_TILE = """
+    INSERT INTO ledger.tile (level, "index", start, hashes) SELECT * FROM unnest(
+        %b::smallint[], %b::bigint[], %b::smallint[], %b::bytea[])"""
+_KEY = """
+    INSERT INTO ledger.key (key_id, alg, purpose, public, valid_from) SELECT * FROM unnest(
+        %t::text[], %t::text[], %t::text[], %b::bytea[], %t::timestamptz[])"""
+_SIGNATURE = """
+    INSERT INTO ledger.signature
+        (bundle_id, tenant, entry_id, "index", level, pae_mu, mldsa65, pae_sha256, p256)
+    SELECT * FROM unnest(%t::uuid[], %t::text[], %t::uuid[], %b::bigint[], %t::text[],
+                         %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[])"""
+_CHECKPOINT = "INSERT INTO ledger.checkpoint (size, root, note, sealed_at) VALUES (%s, %b, %b, %t)"
+_STAMP = "INSERT INTO ledger.unstamped (imprint, operator) SELECT * FROM unnest(%b::bytea[], %t::text[])"
+NOTIFY = f"SELECT pg_notify('{SEALED_CHANNEL}', %s)"
