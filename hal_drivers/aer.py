@@ -166,6 +166,7 @@ class AerDriver:
                 idempotent_submit=True,
                 find_authoritative=True,
                 handle_scope="process",
+                tasks_at_once=self._children,
             ),
             qubits_by_method=by_method,
         )
@@ -188,6 +189,7 @@ class AerDriver:
             parameters=request.parameters,
             limits=self._limits,
             memory_bytes=backend.memory_bytes,
+            basis=request.basis,
         )
         try:
             reply, spent = await self._entered().call(call, COMPILE_BOUNDS)

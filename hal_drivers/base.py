@@ -42,6 +42,8 @@ class Capabilities(Struct, frozen=True, forbid_unknown_fields=True):
     handle_scope: Literal["process", "anywhere"] = "anywhere"
     """``process``: the task dies with the process that submitted it; another one polls Unknown."""
     mitigation: tuple[str, ...] = ()
+    tasks_at_once: int = 1
+    """How many tasks of one process run side by side; more only wait."""
 
 
 class Device(Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,6 +86,8 @@ class CompileRequest(Struct, frozen=True, forbid_unknown_fields=True):
     parameters: dict[str, float]
     backend: str
     shots: int
+    basis: str | None = None
+    """Pauli letters in Qiskit's order: measure these qubits so, and not as the circuit says (``hal_drivers.basis``)."""
 
 
 class Usage(Struct, frozen=True, forbid_unknown_fields=True):

@@ -36,6 +36,7 @@ from qiskit.transpiler import generate_preset_pass_manager
 from qiskit_aer import AerSimulator
 
 from hal_drivers.base import CompiledFacts, Format
+from hal_drivers.basis import measured_in
 from hal_drivers.errors import CircuitInvalid, CircuitTooComplex, DriverError, ProgramUnsupported
 from hal_drivers.frames import Artefact, CompileCall, Counts, RunCall
 from hal_drivers.limits import Limits
@@ -68,6 +69,8 @@ def compile_circuit(call: CompileCall) -> Artefact:
             f"more than {call.limits.qubits} qubits or {call.limits.clbits} classical bits are declared"
         )
     gates_before = expanded_gates(circuit, call.limits)
+    if call.basis is not None:
+        circuit = measured_in(circuit, call.basis)
     measured = _measured_bits(circuit)
     if not measured:
         raise CircuitInvalid("no classical bits are measured")

@@ -30,6 +30,7 @@ class CompileCall(Struct, frozen=True, tag="compile", forbid_unknown_fields=True
     parameters: dict[str, float]
     limits: Limits
     memory_bytes: int
+    basis: str | None = None
 
 
 class RunCall(Struct, frozen=True, tag="run", forbid_unknown_fields=True):

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from hal_drivers.base import CompileRequest, Driver, Failed, Finished, Format, Outcome, Task, Unknown
-from hal_drivers.errors import BackendUnknown, CircuitInvalid, CircuitTooComplex
+from hal_drivers.errors import BackendUnknown, CircuitInvalid, CircuitTooComplex, ProgramUnsupported
 from hal_drivers.prescan import Limits
 from hal_drivers.table import BackendConfig, DriversConfig, open_drivers, running
 from tests.conformance.driver import check_driver
@@ -66,6 +66,28 @@ async def test_the_same_bell_in_three_formats_gives_the_same_counts(driver: Driv
     names: list[tuple[str, Format]] = [("bell.qasm2", "QASM2"), ("bell.qasm3", "QASM3"), ("bell.qpy", "QPY")]
     outcomes = [await run(driver, (GOOD / name).read_bytes(), form=form) for name, form in names]
     assert outcomes[0].counts == outcomes[1].counts == outcomes[2].counts
+
+
+@pytest.mark.parametrize(
+    ("basis", "outcomes"), [("ZZ", {"00", "11"}), ("XX", {"00", "11"}), ("YY", {"01", "10"}), ("IX", {"0", "1"})]
+)
+async def test_a_circuit_is_measured_in_a_basis(driver: Driver, basis: str, outcomes: set[str]) -> None:
+    """Issue 4, item 8: its own measurements give way to those of the observable, letters in Qiskit's order."""
+    source = (GOOD / "bell.qasm3").read_bytes()
+    request = CompileRequest(format="QASM3", source=source, parameters={}, backend="aer-test", shots=100, basis=basis)
+    handle = await driver.submit(await driver.compile(request), Task(token=basis, shots=100, seed=11))
+    assert isinstance(await driver.poll(handle, 120), Finished)
+    assert set((await driver.result(handle)).counts) == outcomes
+
+
+async def test_a_basis_that_is_not_the_circuits_is_refused(driver: Driver) -> None:
+    for source, basis, wanted in (
+        ((GOOD / "bell.qasm3").read_bytes(), "Z", "1 letters for a circuit of 2 qubits"),
+        ((QASM3 + "qubit q;\nbit c;\nc = measure q;\nh q;\n").encode(), "Z", "in its middle"),
+    ):
+        request = CompileRequest(format="QASM3", source=source, parameters={}, backend="aer-test", shots=1, basis=basis)
+        with pytest.raises((CircuitInvalid, ProgramUnsupported), match=wanted):
+            await driver.compile(request)
 
 
 async def test_a_large_clifford_circuit_runs_by_stabilizer(driver: Driver) -> None:
