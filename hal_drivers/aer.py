@@ -1,154 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Driver of Qiskit Aer: an ideal simulator on this machine, inside the pool of guarded children (issue 2,
-item 8).
+"""The worker's half of the Aer engine: an ideal simulator on this machine (G14)."""
 
-The work is in ``pool`` and ``circuit``; this module keeps the tasks of one worker process and speaks the
-Protocol. A task lives as long as the process that submitted it: after a restart ``find`` answers None, and
-that is proof, because the children died with the worker. A child's answer is checked before it counts:
-outcomes are bit strings of the compiled width and add up to the shots asked for.
-"""
-
-# ruff: noqa: D102 - what each method promises stands in base.py
+# ruff: noqa: D102 - what each method promises stands in engine.py
 
 from __future__ import annotations
 
-import asyncio
-import functools
-import hashlib
-import importlib.metadata
-import math
-import secrets
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from types import TracebackType
-from typing import TYPE_CHECKING, Self, assert_never
+from datetime import datetime
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from hal_drivers import prescan
-from hal_drivers.base import (
-    Block,
-    Calibration,
-    Canceled,
-    Cancellation,
-    Capabilities,
-    Compiled,
-    CompileRequest,
-    Device,
-    DeviceStatus,
-    Failed,
-    Finished,
-    Format,
-    Handle,
-    Outcome,
-    Queued,
-    Running,
-    Status,
-    Stopped,
-    Task,
-    TooLate,
-    Unknown,
-    Usage,
-)
-from hal_drivers.errors import (
-    BackendFailed,
-    BackendUnavailable,
-    BackendUnknown,
-    CircuitInvalid,
-    CircuitTooComplex,
-    DriverError,
-    HandleUnknown,
-    NotFinished,
-    ProgramUnsupported,
-)
-from hal_drivers.frames import Artefact, CompileCall, Counts, Ready, Refusal, RunCall
-from hal_drivers.guarded import Bounds, Child, ChildLost, Spent
-from hal_drivers.pool import Pool
+from hal_drivers.base import Calibration, Capabilities, Device, Format
+from hal_drivers.engine import COMPILE_BOUNDS, described, formats, missing, statevector_qubits, version
+from hal_drivers.frames import Setup
 
 if TYPE_CHECKING:
     from hal_drivers.table import BackendConfig, DriversConfig
 
-COMPILE_BOUNDS = Bounds(memory_bytes=320 << 20, cpu_s=1.3, wall_s=10.0)
-"""With the idle child's 100 MB below 512 MB; wall time is wider: a busy machine is no fault of the circuit."""
-RUN_OVERHEAD_BYTES = 32 << 20
-KEPT_TASKS = 10_000
-"""Ended tasks kept for ``result``; the oldest go first if the plane never forgets any."""
 
+class AerEngine:
+    """Qiskit Aer."""
 
-class _Record:
-    """One task of this process."""
+    name = "aer"
+    eager = True
+    compile_bounds = COMPILE_BOUNDS
+    artefact_format: Format = "QPY"
 
-    def __init__(self, task: Task, compiled: Compiled, seed: int) -> None:
-        self.task = task
-        self.compiled = compiled
-        self.seed = seed
-        self.status: Status = Queued()
-        self.outcome: Outcome | None = None
-        self.child: Child | None = None
-        self.ended = asyncio.Event()
-        self.work: asyncio.Task[None] | None = None
+    def lacking(self) -> str | None:
+        return missing(("qiskit", "qiskit"), ("qiskit_aer", "qiskit-aer"))
 
+    def unusable(self, backend: BackendConfig) -> str | None:
+        del backend
+        return None
 
-class AerDriver:
-    """Several configured backends over one pool; Query works before the driver is entered."""
-
-    def __init__(self, backends: Sequence[BackendConfig], config: DriversConfig) -> None:
-        self._backends = {backend.id: backend for backend in backends}
-        self._limits = config.limits
-        self._children = config.children
-        self._require_walls = config.require_walls
-        self._heard = config.heard
-        self._pool: Pool | None = None
-        self._records: dict[str, _Record] = {}
-        self._process = secrets.token_hex(8)
-        self._since = datetime.now(UTC)
-
-    async def __aenter__(self) -> Self:
-        self._pool = await Pool(self._children, require_walls=self._require_walls, heard=self._heard).__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        work = [record.work for record in self._records.values() if record.work is not None]
-        for task in work:
-            task.cancel()
-        await asyncio.gather(*work, return_exceptions=True)
-        if self._pool is not None:
-            await self._pool.close()
-        self._pool = None
-
-    def walls(self) -> dict[str, str]:
-        """As the children found them; empty before the driver is entered."""
-        return self._pool.walls() if self._pool is not None else {}
-
-    # ---- Query
-
-    async def devices(self) -> tuple[Device, ...]:
-        return tuple(self._device(backend) for backend in self._backends.values())
-
-    async def status(self, backend: str) -> DeviceStatus:
-        self._configured(backend)
-        waiting = self._pool.waiting if self._pool is not None else 0
-        return DeviceStatus(online=True, queue_depth=waiting)
-
-    async def calibration(self, backend: str) -> Calibration:
-        """An ideal simulator's calibration is what it is: version, precision, no noise."""
-        config = self._configured(backend)
-        facts = {
-            "simulator": "qiskit-aer",
-            "version": _version(),
-            "precision": "double",
-            "noise_model": "none",
-            "backend": config.id,
+    def device(self, backend: BackendConfig, config: DriversConfig) -> Device:
+        limits = config.limits
+        by_method = {
+            "statevector": min(statevector_qubits(backend.memory_bytes), limits.qubits),
+            "stabilizer": limits.qubits,
         }
-        data = msgspec.json.encode(facts, order="sorted")
-        return Calibration(id="sha256:" + hashlib.sha256(data).hexdigest(), valid_from=self._since, data=data)
-
-    def _device(self, backend: BackendConfig) -> Device:
-        formats: tuple[Format, ...] = ("QASM3", "QASM2", "QPY") if self._limits.qpy else ("QASM3", "QASM2")
-        statevector = int(math.log2(max(1, backend.memory_bytes - RUN_OVERHEAD_BYTES) / 16))
-        by_method = {"statevector": min(statevector, self._limits.qubits), "stabilizer": self._limits.qubits}
         return Device(
             id=backend.id,
             provider=backend.provider,
@@ -159,264 +47,28 @@ class AerDriver:
             sovereign=backend.sovereign,
             max_shots=backend.max_shots,
             capabilities=Capabilities(
-                formats=formats,
+                formats=formats(limits),
                 control_flow=True,
                 seed=True,
                 cancel="running",
                 idempotent_submit=True,
                 find_authoritative=True,
                 handle_scope="process",
-                tasks_at_once=self._children,
+                tasks_at_once=config.children,
             ),
             qubits_by_method=by_method,
         )
 
-    def _configured(self, backend: str) -> BackendConfig:
-        if backend not in self._backends:
-            raise BackendUnknown(f"no backend {backend[:64]} here")
-        return self._backends[backend]
+    def calibration(self, backend: BackendConfig, since: datetime) -> Calibration:
+        """An ideal simulator's calibration is what it is: version, precision, no noise."""
+        facts = {
+            "simulator": "qiskit-aer",
+            "version": version("qiskit-aer"),
+            "precision": "double",
+            "noise_model": "none",
+            "backend": backend.id,
+        }
+        return described(facts, since)
 
-    # ---- Compile
-
-    async def compile(self, request: CompileRequest) -> Compiled:
-        backend = self._configured(request.backend)
-        if request.shots > backend.max_shots:
-            raise ProgramUnsupported(f"{request.shots} shots asked, the backend takes {backend.max_shots}")
-        prescan.prescan(request.format, request.source, self._limits)
-        call = CompileCall(
-            format=request.format,
-            source=request.source,
-            parameters=request.parameters,
-            limits=self._limits,
-            memory_bytes=backend.memory_bytes,
-            basis=request.basis,
-        )
-        try:
-            reply, spent = await self._entered().call(call, COMPILE_BOUNDS)
-        except ChildLost as lost:
-            raise _lost_while_compiling(lost) from None
-        if isinstance(reply, Refusal):
-            raise _refused(reply)
-        if not isinstance(reply, Artefact):
-            raise BackendFailed("the circuit child gave no artefact")
-        return Compiled(
-            backend=request.backend,
-            artefact=reply.artefact,
-            format="QPY",
-            qasm3=reply.qasm3,
-            facts=reply.facts,
-            versions=reply.versions,
-            usage=_usage(spent),
-        )
-
-    def _entered(self) -> Pool:
-        if self._pool is None:
-            raise BackendUnavailable("the driver is not started in this process")
-        return self._pool
-
-    # ---- Control
-
-    async def submit(self, compiled: Compiled, task: Task) -> Handle:
-        backend = self._configured(compiled.backend)
-        self._entered()
-        if not 1 <= task.shots <= backend.max_shots:
-            raise ProgramUnsupported(f"{task.shots} shots asked, the backend takes 1 to {backend.max_shots}")
-        if task.token not in self._records:
-            # 53 bits: the seed goes into canonical JSON as an integer.
-            seed = task.seed if task.seed is not None else secrets.randbits(53)
-            record = _Record(task, compiled, seed)
-            self._records[task.token] = record
-            record.work = asyncio.get_running_loop().create_task(self._run(record))
-            # A task cancelled before its first step never enters _run.
-            record.work.add_done_callback(lambda _: record.ended.set())
-            self._shed()
-        return self._handle(task.token)
-
-    def _shed(self) -> None:
-        while len(self._records) > KEPT_TASKS:
-            oldest = next((token for token, record in self._records.items() if record.ended.is_set()), None)
-            if oldest is None:
-                return
-            del self._records[oldest]
-
-    def _handle(self, token: str) -> Handle:
-        return {"driver": "aer", "process": self._process, "token": token}
-
-    async def find(self, token: str) -> Handle | None:
-        return self._handle(token) if token in self._records else None
-
-    async def poll(self, handle: Handle, wait_s: float = 0.0) -> Status:
-        record = self._record(handle)
-        if record is None:
-            return Unknown()
-        if wait_s > 0 and not record.ended.is_set():
-            try:
-                async with asyncio.timeout(wait_s):
-                    await record.ended.wait()
-            except TimeoutError:
-                pass
-        return record.status
-
-    async def cancel(self, handle: Handle) -> Cancellation:
-        record = self._record(handle)
-        if record is None:
-            raise HandleUnknown("no task of this process has that handle")
-        match record.status:
-            case Stopped():
-                return Canceled()
-            case Finished() | Failed() | Unknown():
-                return TooLate()
-            case Queued() | Running():
-                record.status = Stopped()
-                if record.child is not None:
-                    record.child.kill("canceled")
-                elif record.work is not None:
-                    record.work.cancel()
-                await record.ended.wait()
-                return Canceled()
-            case _:
-                assert_never(record.status)
-
-    async def result(self, handle: Handle) -> Outcome:
-        record = self._record(handle)
-        if record is None:
-            raise HandleUnknown("no task of this process has that handle")
-        if record.outcome is None:
-            raise NotFinished("the task has no result")
-        return record.outcome
-
-    async def forget(self, handle: Handle) -> None:
-        record = self._record(handle)
-        if record is not None and record.ended.is_set():
-            del self._records[record.task.token]
-
-    async def open_session(self, backend: str) -> str:
-        self._configured(backend)
-        raise ProgramUnsupported("Aer has no sessions")
-
-    async def close_session(self, session: str) -> None:
-        raise ProgramUnsupported(f"Aer has no session {session[:64]}")
-
-    def _record(self, handle: Handle) -> _Record | None:
-        if handle.get("driver") != "aer" or handle.get("process") != self._process:
-            return None
-        return self._records.get(str(handle.get("token")))
-
-    async def _run(self, record: _Record) -> None:
-        """Everything that can end a task ends here, and sets ``ended`` once."""
-        try:
-            await self._execute(record)
-        except asyncio.CancelledError:
-            record.status = Stopped()
-        except DriverError as error:
-            self._fail(record, error.code, error.detail)
-        except ChildLost as lost:
-            self._fail(record, *_lost_while_running(lost))
-        finally:
-            record.child = None
-            record.ended.set()
-
-    def _fail(self, record: _Record, code: str, detail: str) -> None:
-        if not isinstance(record.status, Stopped):
-            record.status = Failed(code=code, detail=detail)
-
-    async def _execute(self, record: _Record) -> None:
-        backend, compiled = self._configured(record.compiled.backend), record.compiled
-        started_at: datetime | None = None
-
-        def started(child: Child) -> None:
-            nonlocal started_at
-            started_at = datetime.now(UTC)
-            record.child, record.status = child, Running(started_at=started_at)
-
-        call = RunCall(
-            artefact=compiled.artefact,
-            shots=record.task.shots,
-            seed=record.seed,
-            method=compiled.facts.method,
-        )
-        bounds = Bounds(
-            memory_bytes=backend.memory_bytes + RUN_OVERHEAD_BYTES,
-            cpu_s=math.inf,
-            wall_s=record.task.deadline_s,
-        )
-        reply, spent = await self._entered().call(call, bounds, started)
-        if isinstance(reply, Refusal):
-            raise _refused(reply)
-        if not isinstance(reply, Counts) or started_at is None:
-            raise BackendFailed("the circuit child gave no counts")
-        if isinstance(record.status, Stopped):
-            return
-        _check_counts(reply, compiled.facts.clbits, record.task.shots)
-        record.outcome = _outcome(reply, spent, record, started_at)
-        record.status = Finished()
-
-
-def _outcome(reply: Counts, spent: Spent, record: _Record, started_at: datetime) -> Outcome:
-    ended_at, shots = datetime.now(UTC), record.task.shots
-    return Outcome(
-        counts=reply.counts,
-        blocks=(Block(shots=shots, counts=reply.counts, start=started_at, end=ended_at),),
-        shots_executed=shots,
-        partial=None,
-        seed=record.seed,
-        method=reply.method,
-        usage=_usage(spent),
-        started_at=started_at,
-        ended_at=ended_at,
-        metadata=reply.metadata,
-    )
-
-
-def _check_counts(reply: Counts, width: int, shots: int) -> None:
-    """The child has run a stranger's circuit: what it reports must at least be possible."""
-    if sum(reply.counts.values()) != shots or any(count < 1 for count in reply.counts.values()):
-        raise BackendFailed("the counts do not add up to the shots")
-    if any(len(bits) != width or bits.strip("01") for bits in reply.counts):
-        raise BackendFailed("an outcome is no bit string of the circuit's width")
-
-
-def _usage(spent: Spent) -> Usage:
-    return Usage(wall_s=spent.wall_s, cpu_s=spent.cpu_s, peak_memory_bytes=spent.peak_memory_bytes, source="measured")
-
-
-def _refused(reply: Refusal | Ready) -> DriverError:
-    if isinstance(reply, Refusal):
-        if reply.code == CircuitInvalid.code:
-            return CircuitInvalid(reply.detail, line=reply.line)
-        if reply.code == CircuitTooComplex.code:
-            return CircuitTooComplex(reply.detail, line=reply.line)
-        if reply.code == ProgramUnsupported.code:
-            return ProgramUnsupported(reply.detail)
-        return BackendFailed(reply.detail)
-    return BackendFailed("the circuit child answered out of turn")
-
-
-def _lost_while_compiling(lost: ChildLost) -> DriverError:
-    """A circuit that kills its reader is at fault, unless we took the child away ourselves."""
-    match lost.reason:
-        case "cpu" | "wall":
-            return CircuitTooComplex("reading and translating the circuit takes longer than is granted")
-        case "canceled":
-            return BackendUnavailable("the driver is being stopped")
-        case _ if lost.exit_code == -6:  # SIGABRT: what Rust and C++ do when an allocation fails
-            return CircuitTooComplex("the circuit needs more memory than is granted")
-        case _:
-            return CircuitInvalid("the circuit breaks its reader")
-
-
-def _lost_while_running(lost: ChildLost) -> tuple[str, str]:
-    match lost.reason:
-        case "wall":
-            return "deadline_exceeded", "the task reached its deadline and was stopped"
-        case "canceled":
-            return BackendUnavailable.code, "the driver was stopped"
-        case _ if lost.exit_code == -6:
-            return CircuitTooComplex.code, "the run needs more memory than this backend grants"
-        case _:
-            return BackendFailed.code, "the simulator ended before it answered"
-
-
-@functools.cache
-def _version() -> str:
-    return importlib.metadata.version("qiskit-aer")
+    def setup(self, backend: BackendConfig) -> Setup:
+        return Setup(device=backend.device, method=backend.method)

@@ -1,23 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """The two processes between a worker and a hostile circuit: the zygote and its children.
 
-``python -m hal_drivers.child FD`` is the **zygote**: it moves into an empty network, imports Qiskit and Aer
-once, and then only forks. It never reads a circuit and never runs one, so every child starts from the same
-clean image. On its control socket (SEQPACKET) the worker sends ``fork`` with one end of a socket pair, or
-``reap PID``.
+``python -m hal_drivers.child FD PID ENGINE`` is the **zygote**: it moves into an empty network, imports Qiskit and one
+engine (``hal_drivers.engines.ENGINE``) once, and then only forks. It never reads a circuit and never runs one, so every
+child starts from the same clean image. On its control socket (SEQPACKET) the worker sends ``fork`` with one end of a
+socket pair, or ``reap PID``.
 
-A **child** is that fork behind the walls of ``sandbox``. It warms up on a circuit of our own, reports the
+A **child** is that fork behind the walls of ``sandbox``. It warms up on circuits of our own, reports the
 walls, and serves one request at a time until its socket closes or the worker kills it. It dies with the
 zygote, the zygote with the worker. Standard error leads nowhere: readers' panics quote the circuit (I10).
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import socket
 import sys
 import warnings
+from typing import Protocol
 
 from hal_drivers import sandbox
 from hal_drivers.errors import CircuitInvalid, CircuitTooComplex, DriverError
@@ -25,13 +27,42 @@ from hal_drivers.frames import (
     LENGTH,
     REPLY_BYTES,
     REQUEST_BYTES,
+    Artefact,
     CompileCall,
+    Counts,
     Ready,
     Refusal,
     Reply,
+    RunCall,
     decode_request,
     frame,
 )
+
+
+class ChildEngine(Protocol):
+    """What a module below ``hal_drivers.engines`` offers; only children call it."""
+
+    def versions(self) -> dict[str, str]:
+        """Every tool that has a say in the artefact or the counts."""
+        ...
+
+    def warm_up(self) -> None:
+        """Run circuits of our own, so that a stranger's finds all libraries loaded."""
+        ...
+
+    def compile_circuit(self, call: CompileCall) -> Artefact:
+        """Raises a DriverError; anything else that escapes is judged here."""
+        ...
+
+    def run_circuit(self, call: RunCall) -> Counts:
+        """Raises as ``compile_circuit`` does."""
+        ...
+
+
+def circuit_engine(name: str) -> ChildEngine:
+    """The child's half of the engine; raises ImportError."""
+    engine: ChildEngine = importlib.import_module(f"hal_drivers.engines.{name}")
+    return engine
 
 
 def main() -> None:
@@ -43,7 +74,7 @@ def main() -> None:
     # A change of namespace can clear the death signal.
     sandbox.die_with(int(sys.argv[2]))
     try:
-        import hal_drivers.circuit  # noqa: F401 - loaded here so that children share it
+        engine = circuit_engine(sys.argv[3])  # loaded here so that children share it
     except ImportError as error:
         control.send(f"failed module {error.name} is missing".encode())
         return
@@ -54,7 +85,7 @@ def main() -> None:
             return
         word, _, argument = order.decode().partition(" ")
         if word == "fork":
-            _fork(control, descriptors[0], namespace)
+            _fork(control, descriptors[0], namespace, engine)
         elif word == "reap":
             control.send(f"reaped {_reap(int(argument))}".encode())
 
@@ -67,7 +98,7 @@ def _reap(pid: int) -> int:
         return 0
 
 
-def _fork(control: socket.socket, descriptor: int, namespace: bool) -> None:
+def _fork(control: socket.socket, descriptor: int, namespace: bool, engine: ChildEngine) -> None:
     zygote = os.getpid()
     pid = os.fork()
     if pid:
@@ -77,14 +108,12 @@ def _fork(control: socket.socket, descriptor: int, namespace: bool) -> None:
     try:
         control.close()
         sandbox.die_with(zygote)
-        _serve(socket.socket(fileno=descriptor), namespace)
+        _serve(socket.socket(fileno=descriptor), namespace, engine)
     finally:
         os._exit(0)
 
 
-def _serve(worker: socket.socket, namespace: bool) -> None:
-    from hal_drivers import circuit
-
+def _serve(worker: socket.socket, namespace: bool, engine: ChildEngine) -> None:
     os.closerange(3, worker.fileno())
     os.closerange(worker.fileno() + 1, 256)
     walls = {"namespace": namespace, "rlimits": sandbox.tighten_limits()}
@@ -92,10 +121,10 @@ def _serve(worker: socket.socket, namespace: bool) -> None:
     walls["landlock"] = sandbox.confine_files(sandbox.readable_paths())
     walls["seccomp"] = sandbox.filter_calls()
     warnings.simplefilter("ignore")  # nobody would read them, and asking costs more than a small circuit
-    circuit.warm_up()
-    worker.sendall(frame(Ready(walls=walls, leaks=sandbox.leaks(), versions=circuit.versions()), REPLY_BYTES))
+    engine.warm_up()
+    worker.sendall(frame(Ready(walls=walls, leaks=sandbox.leaks(), versions=engine.versions()), REPLY_BYTES))
     while (body := _receive(worker)) is not None:
-        worker.sendall(_answer(body))
+        worker.sendall(_answer(body, engine))
 
 
 def _receive(worker: socket.socket) -> bytes | None:
@@ -116,9 +145,9 @@ def _exactly(worker: socket.socket, size: int) -> bytes | None:
     return bytes(data)
 
 
-def _answer(body: bytes) -> bytes:
+def _answer(body: bytes, engine: ChildEngine) -> bytes:
     try:
-        return frame(_work(body), REPLY_BYTES)
+        return frame(_work(body, engine), REPLY_BYTES)
     except (CircuitInvalid, CircuitTooComplex) as error:
         return frame(Refusal(code=error.code, detail=error.detail, line=error.line), REPLY_BYTES)
     except DriverError as error:
@@ -145,11 +174,9 @@ def _odd(code: str, detail: str) -> bytes:
     return frame(Refusal(code=code, detail=detail, tainted=True), REPLY_BYTES)
 
 
-def _work(body: bytes) -> Reply:
-    from hal_drivers import circuit
-
+def _work(body: bytes, engine: ChildEngine) -> Reply:
     call = decode_request(body)
-    return circuit.compile_circuit(call) if isinstance(call, CompileCall) else circuit.run_circuit(call)
+    return engine.compile_circuit(call) if isinstance(call, CompileCall) else engine.run_circuit(call)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a guarded child does with a circuit: read, bind, bound, translate, run. Only ``child`` calls this.
+"""What a guarded child does with any circuit, whatever engine runs it: read, bind, bound. Only ``engines`` call this.
 
 Nothing here is safe to call in a process that holds a secret, a socket or another tenant's data: the readers are
 the attack surface (51 bytes of QASM 2 took 2.2 GB). The order is the defence: read what the driver has pre-scanned,
-count symbolically what the definitions would expand to, and only then translate. What escapes those counts meets the
-limits on the process.
-
-The translation keeps gates as they were submitted wherever Aer knows them (optimisation level 0, fixed seed): same
-source, same versions → same artefact, byte for byte. Messages that leave name lines and limits, no source (I10).
+count symbolically what the definitions would expand to, and only then let an engine translate. What escapes those
+counts meets the limits on the process. Messages that leave name lines and limits, no source (I10).
 """
 
 from __future__ import annotations
@@ -19,7 +16,7 @@ import platform
 import re
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from qiskit import qasm2, qasm3, qpy
 from qiskit.circuit import (
@@ -32,98 +29,101 @@ from qiskit.circuit import (
 )
 from qiskit.circuit.annotated_operation import ControlModifier, PowerModifier
 from qiskit.circuit.library.standard_gates import get_standard_gate_name_mapping
-from qiskit.transpiler import generate_preset_pass_manager
-from qiskit_aer import AerSimulator
 
 from hal_drivers.base import CompiledFacts, Format
 from hal_drivers.basis import measured_in
 from hal_drivers.errors import CircuitInvalid, CircuitTooComplex, DriverError, ProgramUnsupported
-from hal_drivers.frames import Artefact, CompileCall, Counts, RunCall
+from hal_drivers.frames import CompileCall
 from hal_drivers.limits import Limits
-from hal_drivers.openqasm import to_qasm3
 
-if TYPE_CHECKING:
-    from qiskit.transpiler import PassManager
+STANDARD = {gate.base_class: name for name, gate in get_standard_gate_name_mapping().items()}
+CONTROL_FLOW = ("if_else", "for_loop", "while_loop", "switch_case")
+DIRECTIVES = frozenset({"measure", "reset", "barrier", "delay", "store", "break_loop", "continue_loop"})
 
-RUN_OVERHEAD_BYTES = 32 << 20
-"""What a run needs beside its state: sampling tables, the result, the simulator's own buffers."""
 
-_STANDARD = {gate.base_class: name for name, gate in get_standard_gate_name_mapping().items()}
-_CONTROL_FLOW = ("if_else", "for_loop", "while_loop", "switch_case")
-_DIRECTIVES = frozenset({"measure", "reset", "barrier", "delay", "store", "break_loop", "continue_loop"})
-_CLIFFORD = frozenset({"h", "s", "sdg", "sx", "sxdg", "x", "y", "z", "id", "cx", "cy", "cz", "swap", "ecr"})
+class Submitted(NamedTuple):
+    """A circuit that was read and found within bounds."""
+
+    circuit: QuantumCircuit
+    gates: int
+    """Once every definition and loop is unrolled."""
+    measured: tuple[int, ...]
+    """Classical bits that a measurement writes, ascending."""
 
 
 @cache
-def versions() -> dict[str, str]:
-    """Every tool that has a say in the artefact or the counts."""
-    names = ("qiskit", "qiskit-aer", "qiskit-qasm3-import", "numpy")
+def tools(*distributions: str) -> dict[str, str]:
+    """Versions of what reads a circuit and of what an engine names beside it."""
+    names = ("qiskit", "qiskit-qasm3-import", "numpy", *distributions)
     return {name: importlib.metadata.version(name) for name in names} | {"python": platform.python_version()}
 
 
-def compile_circuit(call: CompileCall) -> Artefact:
-    """Raises CircuitInvalid or CircuitTooComplex; anything else that escapes is the child's to sort."""
+def read_circuit(call: CompileCall) -> Submitted:
+    """Raises CircuitInvalid, CircuitTooComplex or ProgramUnsupported; anything else is the child's to sort."""
     circuit = _bind(_read(call.format, call.source), call.parameters)
     if circuit.num_qubits > call.limits.qubits or circuit.num_clbits > call.limits.clbits:
         raise CircuitTooComplex(
             f"more than {call.limits.qubits} qubits or {call.limits.clbits} classical bits are declared"
         )
-    gates_before = expanded_gates(circuit, call.limits)
+    gates = expanded_gates(circuit, call.limits)
     if call.basis is not None:
         circuit = measured_in(circuit, call.basis)
     measured = _measured_bits(circuit)
     if not measured:
         raise CircuitInvalid("no classical bits are measured")
-    prepared = _pass_manager().run(circuit)
-    prepared.name, prepared.metadata = "circuit", {}
-    gates_after = expanded_gates(prepared, call.limits)
-    method, memory = choose_method(prepared, call.memory_bytes)
-    facts = CompiledFacts(
-        qubits=prepared.num_qubits,
+    return Submitted(circuit, gates, tuple(sorted(measured)))
+
+
+def compiled_facts(
+    submitted: Submitted,
+    prepared: QuantumCircuit,
+    limits: Limits,
+    method: str,
+    memory_bytes: int,
+    layout: tuple[int, ...] | None = None,
+) -> CompiledFacts:
+    """What policy judges of a translated circuit; raises CircuitTooComplex where translating made it too large."""
+    return CompiledFacts(
+        qubits=submitted.circuit.num_qubits,
         clbits=prepared.num_clbits,
         depth=prepared.depth(),
-        gates_before=gates_before,
-        gates_after=gates_after,
+        gates_before=submitted.gates,
+        gates_after=expanded_gates(prepared, limits),
         operations={str(name): int(count) for name, count in sorted(prepared.count_ops().items())},
-        layout=None,
-        measured_bits=tuple(sorted(measured)),
+        layout=layout,
+        measured_bits=submitted.measured,
         method=method,
-        memory_bytes=memory,
-    )
-    return Artefact(artefact=_to_qpy(prepared), qasm3=to_qasm3(prepared), facts=facts, versions=versions())
-
-
-def run_circuit(call: RunCall) -> Counts:
-    """One circuit, one task: Aer derives another seed for the second circuit of a batch."""
-    circuit = qpy.load(io.BytesIO(call.artefact))[0]
-    result = _simulator(call.method).run(circuit, shots=call.shots, seed_simulator=call.seed).result()
-    if not result.success:
-        if "memory" in str(result.status).lower():
-            raise CircuitTooComplex("the simulator asks for more memory than this backend grants")
-        raise DriverError("the simulator refused the circuit")
-    run = result.results[0]
-    width = circuit.num_clbits
-    counts = {format(int(outcome, 16), f"0{width}b"): shots for outcome, shots in run.data.counts.items()}
-    return Counts(
-        counts=dict(sorted(counts.items())),
-        method=str(run.metadata.get("method", call.method)),
-        seconds=float(run.time_taken),
-        metadata={"precision": "double", "noise_model": "none", "seed_simulator": str(run.seed_simulator)},
+        memory_bytes=memory_bytes,
     )
 
 
-def warm_up() -> None:
-    """Run circuits of our own through the readers, so that a stranger's finds all libraries loaded."""
+def own_circuits() -> tuple[CompileCall, ...]:
+    """Circuits of our own that wake every reader, for engines to warm up on."""
     bell = 'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit[1] q;\nbit[1] c;\nh q[0];\nc = measure q;\n'
     old = 'OPENQASM 2.0;\ninclude "qelib1.inc";\nqreg q[1];\ncreg c[1];\nh q[0];\nmeasure q -> c;\n'
     limits = Limits()
     qasm3.loads(bell)
     sources: tuple[tuple[Format, str], ...] = (("QASM2", old), ("QASM3", bell))
-    for form, source in sources:
-        call = CompileCall(format=form, source=source.encode(), parameters={}, limits=limits, memory_bytes=1 << 28)
-        artefact = compile_circuit(call).artefact
-        for method in ("statevector", "stabilizer"):
-            run_circuit(RunCall(artefact=artefact, shots=8, seed=1, method=method))
+    return tuple(
+        CompileCall(format=form, source=source.encode(), parameters={}, limits=limits, memory_bytes=1 << 28)
+        for form, source in sources
+    )
+
+
+def active_qubits(circuit: QuantumCircuit) -> int:
+    """Aer drops idle qubits, except where control flow keeps it from knowing them."""
+    declared: int = circuit.num_qubits
+    if any(isinstance(instruction.operation, ControlFlowOp) for instruction in circuit.data):
+        return declared
+    used = {qubit for instruction in circuit.data if instruction.name != "barrier" for qubit in instruction.qubits}
+    return len(used)
+
+
+def to_qpy(circuit: QuantumCircuit) -> bytes:
+    """The circuit as Qiskit keeps it."""
+    buffer = io.BytesIO()
+    qpy.dump(circuit, buffer)
+    return buffer.getvalue()
 
 
 # ---- reading
@@ -227,7 +227,7 @@ def expanded_gates(circuit: QuantumCircuit, limits: Limits) -> int:
         return total
 
     def weight(operation: Operation) -> int:
-        if operation.name in _DIRECTIVES or getattr(operation, "base_class", None) in _STANDARD:
+        if operation.name in DIRECTIVES or getattr(operation, "base_class", None) in STANDARD:
             return 1
         if isinstance(operation, ControlFlowOp):
             return _repeats(operation) * max(1, sum(block(body) for body in operation.blocks))
@@ -286,60 +286,3 @@ def _measured_bits(circuit: QuantumCircuit) -> set[int]:
         elif bits and (definition := getattr(instruction.operation, "definition", None)) is not None:
             found |= {bits[inner] for inner in _measured_bits(definition)}
     return found
-
-
-def choose_method(circuit: QuantumCircuit, memory_bytes: int) -> tuple[str, int]:
-    """The method and its memory; a 2^n rule alone would refuse valid work such as a GHZ state of 500."""
-    active = _active_qubits(circuit)
-    statevector = (16 << active) + RUN_OVERHEAD_BYTES
-    if statevector <= memory_bytes and active <= 16:
-        return "statevector", statevector
-    if _is_clifford(circuit):
-        return "stabilizer", active * active + RUN_OVERHEAD_BYTES
-    if statevector <= memory_bytes:
-        return "statevector", statevector
-    raise CircuitTooComplex(
-        f"{active} qubits with gates outside the Clifford group need more than {memory_bytes >> 20} MiB"
-    )
-
-
-def _active_qubits(circuit: QuantumCircuit) -> int:
-    """Aer drops idle qubits, except where control flow keeps it from knowing them."""
-    declared: int = circuit.num_qubits
-    if any(isinstance(instruction.operation, ControlFlowOp) for instruction in circuit.data):
-        return declared
-    used = {qubit for instruction in circuit.data if instruction.name != "barrier" for qubit in instruction.qubits}
-    return len(used)
-
-
-def _is_clifford(circuit: QuantumCircuit) -> bool:
-    for instruction in circuit.data:
-        operation = instruction.operation
-        if isinstance(operation, ControlFlowOp):
-            if not all(_is_clifford(body) for body in operation.blocks):
-                return False
-        elif operation.name not in _CLIFFORD and operation.name not in _DIRECTIVES:
-            return False
-    return True
-
-
-# ---- translating and running
-
-
-@cache
-def _pass_manager() -> PassManager:
-    """Kept: building it costs 400 times what running it does."""
-    known = set(_STANDARD.values())
-    basis = [name for name in AerSimulator(method="statevector").configuration().basis_gates if name in known]
-    return generate_preset_pass_manager(0, basis_gates=[*basis, "measure", *_CONTROL_FLOW], seed_transpiler=0)
-
-
-@cache
-def _simulator(method: str) -> AerSimulator:
-    return AerSimulator(method=method, precision="double", max_parallel_threads=1)
-
-
-def _to_qpy(circuit: QuantumCircuit) -> bytes:
-    buffer = io.BytesIO()
-    qpy.dump(circuit, buffer)
-    return buffer.getvalue()

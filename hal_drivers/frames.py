@@ -22,6 +22,13 @@ REPLY_BYTES = 32 << 20
 LENGTH = struct.Struct("!I")
 
 
+class Setup(Struct, frozen=True, forbid_unknown_fields=True):
+    """What an engine in a child must know of the configured backend that the call is for."""
+
+    device: str | None = None
+    method: str = "automatic"
+
+
 class CompileCall(Struct, frozen=True, tag="compile", forbid_unknown_fields=True):
     """Parse, bind, check, translate."""
 
@@ -30,6 +37,7 @@ class CompileCall(Struct, frozen=True, tag="compile", forbid_unknown_fields=True
     parameters: dict[str, float]
     limits: Limits
     memory_bytes: int
+    setup: Setup = Setup()
     basis: str | None = None
 
 
@@ -40,6 +48,7 @@ class RunCall(Struct, frozen=True, tag="run", forbid_unknown_fields=True):
     shots: int
     seed: int
     method: str
+    setup: Setup = Setup()
 
 
 class Artefact(Struct, frozen=True, tag="artefact", forbid_unknown_fields=True):

@@ -30,12 +30,19 @@ class Pool:
     Compilations have a lane of their own: they last milliseconds and must not stand behind a run of minutes.
     """
 
-    def __init__(self, children: int, *, require_walls: bool, heard: Callable[[Told], None] | None = None) -> None:
+    def __init__(
+        self,
+        children: int,
+        *,
+        require_walls: bool,
+        heard: Callable[[Told], None] | None = None,
+        engine: str = "aer",
+    ) -> None:
         """`heard` is told of each call once it is over, in the context of its caller; it MUST NOT raise."""
         self._children = children
         self._heard = heard
         self._require_walls = require_walls
-        self._zygote = Zygote()
+        self._zygote = Zygote(engine)
         self._runs = asyncio.Semaphore(children)
         self._compiles = asyncio.Semaphore(1)
         self._idle: list[Child] = []

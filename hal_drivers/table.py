@@ -18,6 +18,7 @@ from hal_drivers.base import Driver
 from hal_drivers.errors import BackendUnknown
 from hal_drivers.guarded import Told
 from hal_drivers.limits import Limits
+from hal_drivers.local import LocalDriver
 
 PROVIDERS = ("aer",)
 
@@ -79,9 +80,9 @@ def open_drivers(config: DriversConfig) -> dict[str, Driver]:
 def _open(provider: str, backends: Sequence[BackendConfig], config: DriversConfig) -> Driver:
     match provider:
         case "aer":
-            from hal_drivers.aer import AerDriver
+            from hal_drivers.aer import AerEngine
 
-            return AerDriver(tuple(backends), config)
+            return LocalDriver(AerEngine(), backends, config)
         case _:
             raise BackendUnknown(f"no driver serves provider {provider}")
 

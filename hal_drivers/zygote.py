@@ -23,7 +23,8 @@ START_S = 60.0
 class Zygote:
     """The process that forks children; started anew if it ever dies."""
 
-    def __init__(self) -> None:
+    def __init__(self, engine: str) -> None:
+        self._engine = engine
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._lock = asyncio.Lock()
@@ -68,6 +69,7 @@ class Zygote:
                     "hal_drivers.child",
                     str(theirs.fileno()),
                     str(os.getpid()),
+                    self._engine,
                 ],
                 pass_fds=[theirs.fileno()],
                 env=_environment(),

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from hal_drivers import sandbox
-from hal_drivers.aer import COMPILE_BOUNDS
 from hal_drivers.base import CompileRequest, Driver, Format
+from hal_drivers.engine import COMPILE_BOUNDS
 from hal_drivers.errors import CircuitInvalid, CircuitTooComplex, WallsMissing
 from hal_drivers.frames import Artefact, CompileCall, Ready
 from hal_drivers.guarded import Bounds, ChildLost

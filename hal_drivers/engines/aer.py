@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Qiskit Aer in a guarded child.
+
+The translation keeps gates as they were submitted wherever Aer knows them (optimisation level 0, fixed seed): same
+source, same versions → same artefact, byte for byte.
+"""
+
+from __future__ import annotations
+
+import io
+from functools import cache
+from typing import TYPE_CHECKING
+
+from qiskit import qpy
+from qiskit.circuit import ControlFlowOp, QuantumCircuit
+from qiskit.transpiler import generate_preset_pass_manager
+from qiskit_aer import AerSimulator
+
+from hal_drivers.circuit import (
+    CONTROL_FLOW,
+    DIRECTIVES,
+    STANDARD,
+    active_qubits,
+    compiled_facts,
+    own_circuits,
+    read_circuit,
+    to_qpy,
+    tools,
+)
+from hal_drivers.engine import RUN_OVERHEAD_BYTES
+from hal_drivers.errors import CircuitTooComplex, DriverError
+from hal_drivers.frames import Artefact, CompileCall, Counts, RunCall
+from hal_drivers.openqasm import to_qasm3
+
+if TYPE_CHECKING:
+    from qiskit.transpiler import PassManager
+
+_CLIFFORD = frozenset({"h", "s", "sdg", "sx", "sxdg", "x", "y", "z", "id", "cx", "cy", "cz", "swap", "ecr"})
+
+
+def versions() -> dict[str, str]:
+    """Every tool that has a say in the artefact or the counts."""
+    return tools("qiskit-aer")
+
+
+def warm_up() -> None:
+    """Run circuits of our own through the readers, so that a stranger's finds all libraries loaded."""
+    for call in own_circuits():
+        artefact = compile_circuit(call).artefact
+        for method in ("statevector", "stabilizer"):
+            run_circuit(RunCall(artefact=artefact, shots=8, seed=1, method=method))
+
+
+def compile_circuit(call: CompileCall) -> Artefact:
+    """Read, bound, translate, and choose the method."""
+    submitted = read_circuit(call)
+    prepared = _pass_manager().run(submitted.circuit)
+    prepared.name, prepared.metadata = "circuit", {}
+    method, memory = choose_method(prepared, call.memory_bytes)
+    facts = compiled_facts(submitted, prepared, call.limits, method, memory)
+    return Artefact(artefact=to_qpy(prepared), qasm3=to_qasm3(prepared), facts=facts, versions=versions())
+
+
+def run_circuit(call: RunCall) -> Counts:
+    """One circuit, one task: Aer derives another seed for the second circuit of a batch."""
+    circuit = qpy.load(io.BytesIO(call.artefact))[0]
+    result = _simulator(call.method).run(circuit, shots=call.shots, seed_simulator=call.seed).result()
+    if not result.success:
+        if "memory" in str(result.status).lower():
+            raise CircuitTooComplex("the simulator asks for more memory than this backend grants")
+        raise DriverError("the simulator refused the circuit")
+    run = result.results[0]
+    width = circuit.num_clbits
+    counts = {format(int(outcome, 16), f"0{width}b"): shots for outcome, shots in run.data.counts.items()}
+    return Counts(
+        counts=dict(sorted(counts.items())),
+        method=str(run.metadata.get("method", call.method)),
+        seconds=float(run.time_taken),
+        metadata={"precision": "double", "noise_model": "none", "seed_simulator": str(run.seed_simulator)},
+    )
+
+
+def choose_method(circuit: QuantumCircuit, memory_bytes: int) -> tuple[str, int]:
+    """The method and its memory; a 2^n rule alone would refuse valid work such as a GHZ state of 500."""
+    active = active_qubits(circuit)
+    statevector = (16 << active) + RUN_OVERHEAD_BYTES
+    if statevector <= memory_bytes and active <= 16:
+        return "statevector", statevector
+    if _is_clifford(circuit):
+        return "stabilizer", active * active + RUN_OVERHEAD_BYTES
+    if statevector <= memory_bytes:
+        return "statevector", statevector
+    raise CircuitTooComplex(
+        f"{active} qubits with gates outside the Clifford group need more than {memory_bytes >> 20} MiB"
+    )
+
+
+def _is_clifford(circuit: QuantumCircuit) -> bool:
+    for instruction in circuit.data:
+        operation = instruction.operation
+        if isinstance(operation, ControlFlowOp):
+            if not all(_is_clifford(body) for body in operation.blocks):
+                return False
+        elif operation.name not in _CLIFFORD and operation.name not in DIRECTIVES:
+            return False
+    return True
+
+
+@cache
+def _pass_manager() -> PassManager:
+    """Kept: building it costs 400 times what running it does."""
+    known = set(STANDARD.values())
+    basis = [name for name in AerSimulator(method="statevector").configuration().basis_gates if name in known]
+    return generate_preset_pass_manager(0, basis_gates=[*basis, "measure", *CONTROL_FLOW], seed_transpiler=0)
+
+
+@cache
+def _simulator(method: str) -> AerSimulator:
+    return AerSimulator(method=method, precision="double", max_parallel_threads=1)
