@@ -133,6 +133,8 @@ class Compiled(Struct, frozen=True, forbid_unknown_fields=True):
     facts: CompiledFacts
     versions: dict[str, str]
     usage: Usage | None = None
+    ticket: str | None = None
+    """The backend's own word that it compiled this; it goes back to it with ``submit`` and into no evidence."""
 
 
 class Task(Struct, frozen=True, forbid_unknown_fields=True):

@@ -20,7 +20,7 @@ from hal_drivers.guarded import Told
 from hal_drivers.limits import Limits
 from hal_drivers.local import LocalDriver
 
-PROVIDERS = ("aer",)
+PROVIDERS = ("aer", "remote")
 
 
 class BackendConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,6 +61,8 @@ class DriversConfig(Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
     heard: Callable[[Told], None] | None = None
     """Told of each call of a guarded child once it is over, for traces; MUST NOT raise."""
+    credential: Callable[[str], str] | None = None
+    """Name → a backend's credential of now; raises DriverError. Given in a worker, to nobody else (S6)."""
 
 
 def open_drivers(config: DriversConfig) -> dict[str, Driver]:
@@ -69,10 +71,12 @@ def open_drivers(config: DriversConfig) -> dict[str, Driver]:
     for backend in config.backends:
         if backend.provider not in PROVIDERS:
             raise BackendUnknown(f"backend {backend.id}: no driver serves provider {backend.provider}")
-        by_provider.setdefault(backend.provider, []).append(backend)
+        # Each remote backend has a driver, and so a connection, a credential and an egress, of its own.
+        alone = f"{backend.provider}/{backend.id}" if backend.provider == "remote" else backend.provider
+        by_provider.setdefault(alone, []).append(backend)
     drivers: dict[str, Driver] = {}
-    for provider, backends in by_provider.items():
-        driver = _open(provider, backends, config)
+    for backends in by_provider.values():
+        driver = _open(backends[0].provider, backends, config)
         drivers.update((backend.id, driver) for backend in backends)
     return drivers
 
@@ -83,6 +87,10 @@ def _open(provider: str, backends: Sequence[BackendConfig], config: DriversConfi
             from hal_drivers.aer import AerEngine
 
             return LocalDriver(AerEngine(), backends, config)
+        case "remote":
+            from hal_drivers.remote.driver import RemoteDriver
+
+            return RemoteDriver(backends[0], config)
         case _:
             raise BackendUnknown(f"no driver serves provider {provider}")
 

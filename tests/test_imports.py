@@ -17,7 +17,7 @@ AWAY = {
     "ledger": {"msgspec", "sqlalchemy", "cryptography", "rfc3161_client", "psycopg", "aiohttp"},
     "finops": {"msgspec", "sqlalchemy"},
     "hal_drivers": {
-        *("msgspec", "sqlalchemy", "numpy", "psutil", "aiohttp"),
+        *("msgspec", "sqlalchemy", "numpy", "psutil", "aiohttp", "cryptography"),
         *("qiskit", "qiskit_aer", "qiskit_ibm_runtime", "braket", "boto3", "botocore", "distributed"),
     },
 }
@@ -36,8 +36,11 @@ PURE = (
     "hal_drivers/constant.py",
     "hal_drivers/counting.py",
     "hal_drivers/limits.py",
+    "hal_drivers/outcome.py",
     "hal_drivers/prescan.py",
     "hal_drivers/qpy_header.py",
+    "hal_drivers/remote/judge.py",
+    "hal_drivers/remote/wire.py",
     "hal_drivers/statements.py",
     "ledger/canonical.py",
     "ledger/chain.py",
@@ -115,7 +118,7 @@ def test_jobs_know_of_identity_only_who_somebody_is() -> None:
         assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
 
 
-NAMED = tuple(f"hal_drivers.{name}" for name in ("aer", "braket", "ibm", "aws", "engine", "local"))
+NAMED = tuple(f"hal_drivers.{name}" for name in ("aer", "braket", "ibm", "aws", "engine", "local", "remote"))
 
 
 def test_only_the_table_names_drivers() -> None:

@@ -55,10 +55,9 @@ async def check_driver(make: Make) -> None:
     """Run every check; ``make`` builds a driver that is not entered yet."""
     for check in CHECKS:
         driver = make()
-        devices = await driver.devices()
-        assert devices, "a driver reaches at least one device"
+        assert await driver.devices(), "a driver reaches at least one device, and says so before it is entered"
         async with driver:
-            await check(driver, devices[0])
+            await check(driver, (await driver.devices())[0])
 
 
 async def _compile(driver: Driver, device: Device, source: bytes, shots: int = 1000) -> Compiled:
