@@ -10,6 +10,7 @@ from typing import Any, cast
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from control_plane.db import Database, Query, engine, read, transaction
+from control_plane.jobs.away import Away
 from control_plane.jobs.known import Known
 from control_plane.jobs.lane import Lanes
 from control_plane.jobs.vault import Vault
@@ -34,6 +35,7 @@ class Plane:
     now: PlaneClock = field(default_factory=PlaneClock)
     sealing: Sealing = field(default_factory=Sealing)
     lanes: Lanes = field(default_factory=Lanes)
+    away: Away = field(default_factory=Away)
 
     async def read(self, tenant: str | None, *queries: Query) -> list[list[dict[str, Any]]]:
         """The rows of each query, in one transaction that sees this tenant alone and one round trip."""

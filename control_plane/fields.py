@@ -153,6 +153,7 @@ def _entries() -> dict[str, Field]:
         "simulators": whole(1, 64),
         "simulator_memory_mb": whole(128, 1 << 20),
         "job_deadline_s": number(1, 86400),
+        "queue_limit_s": number(1, 2592000),
         "lease_s": number(1, 600),
         "wait_limit_s": number(1, 600),
         "max_body_bytes": whole(1024, 1 << 30),

@@ -83,6 +83,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     simulators: int = 1
     simulator_memory_mb: int = 2048
     job_deadline_s: float = 300.0
+    queue_limit_s: float = 86_400.0
     lease_s: float = 10.0
     wait_limit_s: float = 60.0
     max_body_bytes: int = 2 * 1024 * 1024
@@ -239,6 +240,8 @@ def _refuse_what_the_profile_forbids(s: Settings) -> None:
     ids = [facts.id for facts in s.backend]
     if len(set(ids)) != len(ids):
         raise SettingInvalid("backend", ids, "each id once")
+    for number, facts in enumerate(s.backend):
+        _check_backend(number, facts)
     if s.opa_url and s.policy_engine == "embedded":
         raise SettingInvalid("policy_engine", s.policy_engine, "opa or auto, since opa_url is set")
     _check_authority(s)
@@ -264,6 +267,18 @@ def _refuse_what_the_profile_forbids(s: Settings) -> None:
         host = urlsplit(issuer.issuer).hostname
         if not issuer.issuer.startswith("https://") and host not in LOOPBACK:  # loopback crosses no network
             raise SettingInvalid(f"oidc[{number}].issuer", issuer.issuer, f"an https URL {where}")
+
+
+def _check_backend(number: int, facts: BackendFacts) -> None:
+    if facts.provider != "remote":
+        return
+    try:
+        parts = urlsplit(facts.url or "")
+        usable = parts.scheme == "https" and parts.hostname and parts.port != 0 and not parts.username
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment:
+        raise SettingInvalid(f"backend[{number}].url", facts.url, "https://HOST[:PORT][/PATH] of a remote simulator")
 
 
 def _check_authority(s: Settings) -> None:

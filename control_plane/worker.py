@@ -20,6 +20,7 @@ import msgspec
 
 from control_plane import telemetry
 from control_plane.context import Plane, open_plane
+from control_plane.credentials import of_worker
 from control_plane.db import FAULTS, Database
 from control_plane.errors import QcosError
 from control_plane.jobs import store
@@ -98,6 +99,7 @@ def drivers_config(settings: Settings) -> DriversConfig:
         children=settings.simulators,
         require_walls=settings.profile != "dev",
         limits=settings.circuit_limits,
+        credential=of_worker(settings.home),
     )
 
 

@@ -7,6 +7,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from control_plane.commands import _credentials as credentials
+
 ENDED = frozenset({"COMPLETED", "FAILED", "CANCELED", "DENIED", "UNCERTAIN"})
 WAIT_S = 30.0
 BAR = 20
@@ -47,6 +49,7 @@ def register(groups: Any) -> None:
     backends = groups.add_parser("backends", help="where jobs can run").add_subparsers(
         title="commands", metavar="COMMAND", dest="action", required=True
     )
+    credentials.register(backends)
     shown = backends.add_parser("list", help="backends, and why each is up or down")
     shown.add_argument("--json", action="store_true", help="one document")
     shown.set_defaults(run=_backends)

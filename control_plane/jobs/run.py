@@ -24,6 +24,7 @@ import contextlib
 import datetime as dt
 import logging
 import secrets
+import time
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -50,12 +51,18 @@ from hal_drivers.base import (
     Failed,
     Finished,
     Handle,
+    Queued,
+    Running,
+    Status,
     Stopped,
     StoppedAfter,
     Task,
+    TooLate,
     Unknown,
+    Unsupported,
 )
 from hal_drivers.errors import BackendUnavailable, DriverError
+from hal_drivers.outcome import judged
 from ledger.errors import LedgerError
 
 log = logging.getLogger("qcos.worker")
@@ -64,6 +71,7 @@ BACKEND_WAIT_S = 1.0  # before a job whose backends are away is looked at again
 UNREADABLE_S = 60.0
 QUICK_S = 0.05  # a compilation longer than this is told by an entry of its own
 SEAL_LOOK_S = (0.002, 0.1)  # how often a compiled job looks whether its admission is sealed: at first, at last
+OVERDUE_S = 5.0  # beyond its deadline, by which the backend itself should have ended a task
 MAX_ATTEMPTS = 10  # a job that breaks each worker that takes it ends here
 
 
@@ -123,9 +131,11 @@ async def _take(plane: Plane, job: dict[str, Any], worker: str) -> Claimed | Non
     else:
         try:
             return await _start(plane, job, spec, submitted, worker)
-        except BackendUnavailable:
-            await _postpone(plane, job, BACKEND_WAIT_S)
-            return None
+        except BackendUnavailable as error:
+            if (plane.now() - job["submitted_at"]).total_seconds() <= plane.settings.queue_limit_s:
+                await _postpone(plane, job, BACKEND_WAIT_S)
+                return None
+            end = settle.Failure(error.code, f"no backend in {plane.settings.queue_limit_s:g} s: {error.detail}")
         except FinopsError as error:  # its rate card is gone or was changed: it can't be priced, and so not run
             end = settle.Failure(error.code, error.detail)
     await transition.write(plane, job, await settle.settle(plane, job, spec, submitted, end))
@@ -149,6 +159,27 @@ async def _start(
 async def _postpone(plane: Plane, job: Mapping[str, Any], seconds: float) -> None:
     async with plane.transaction(job["tenant"]) as conn:
         await store.postpone(conn, job["job_id"], plane.now() + dt.timedelta(seconds=seconds))
+
+
+class Patience:
+    """How long one attempt waits for a backend that answers and never ends: a job ends whatever its backend does."""
+
+    def __init__(self, plane: Plane, job: Mapping[str, Any]) -> None:
+        """Start to count."""
+        self._plane, self._submitted_at = plane, job["submitted_at"]
+        self._ran_since: float | None = None
+
+    def over(self, status: Status) -> str | None:
+        """Why it is enough now, or None."""
+        settings, now = self._plane.settings, time.monotonic()
+        if isinstance(status, Running):
+            self._ran_since = now if self._ran_since is None else self._ran_since
+            if now - self._ran_since > settings.job_deadline_s + OVERDUE_S:
+                return f"the task ran for more than {settings.job_deadline_s:g} s"
+            return None
+        if (self._plane.now() - self._submitted_at).total_seconds() > settings.queue_limit_s:
+            return f"the task waited for more than {settings.queue_limit_s:g} s"
+        return None
 
 
 class Run:
@@ -188,8 +219,11 @@ class Run:
                 await self._put_back(error.code)
             else:
                 # Something may run under the token. Nothing is written: once the lease has ended, the job is claimed
-                # again and the token asked for again, for as long as the backend is away.
+                # again and the token asked for again, until the backend has been away for longer than a job may run.
                 log.warning("job %s waits for its backend: %s", self.job["job_id"], error)
+                away_s, limit_s = self.plane.away.lasts_s(self.key), self.plane.settings.job_deadline_s
+                if away_s > limit_s:
+                    await self._uncertain(f"its backend has been away for more than {limit_s:g} s: {error}")
 
     async def _first(self, route: gate.Chosen) -> None:
         job = self.job
@@ -211,12 +245,7 @@ class Run:
             await self._end(settle.Cancellation())
             return
         crash.point("run.intended")
-        task = Task(
-            token=job["token"],
-            shots=self.spec.shots,
-            seed=self.spec.execution.seed,
-            deadline_s=self.plane.settings.job_deadline_s,
-        )
+        task = self._task()
         try:
             with telemetry.span("driver.submit", backend=route.chosen.id):
                 handle = await driver.submit(compiled, task)
@@ -229,6 +258,15 @@ class Run:
             return
         crash.point("run.submitted")
         await self._watch(driver, handle, compiled)
+
+    def _task(self) -> Task:
+        """What was, or will be, handed over under the job's token."""
+        return Task(
+            token=self.job["token"],
+            shots=self.spec.shots,
+            seed=self.spec.execution.seed,
+            deadline_s=self.plane.settings.job_deadline_s,
+        )
 
     async def _compiled(self, driver: Driver, backend: str) -> Compiled:
         """Step 2; that it takes long is told while it does."""
@@ -294,6 +332,7 @@ class Run:
                 await store.keep_handle(conn, job["job_id"], job["attempt"], dict(handle))
         crash.point("run.kept")
         stop = asyncio.create_task(self._canceled.wait())
+        patience = Patience(self.plane, job)
         try:
             while True:
                 polled = asyncio.create_task(driver.poll(handle, POLL_S))
@@ -310,7 +349,9 @@ class Run:
                         case _:
                             stop = asyncio.create_task(asyncio.Event().wait())  # too late: take what comes
                             continue
-                match await polled:
+                status = await polled
+                self.plane.away.over(self.key)
+                match status:
                     case Finished():
                         await self._finish(driver, handle, compiled)
                         return
@@ -321,8 +362,11 @@ class Run:
                         await self._end(settle.Cancellation())
                         return
                     case Unknown():
-                        await self._uncertain("the backend no longer knows the task")
+                        await self._missing(driver)
                         return
+                    case Queued() | Running() if (over := patience.over(status)) is not None:
+                        if await self._overdue(driver, handle, over):
+                            return
         except BackendUnavailable:
             raise  # what runs there may still end well
         except DriverError as error:
@@ -336,10 +380,33 @@ class Run:
         if device.capabilities.handle_scope == "process":
             await driver.cancel(handle)
 
+    async def _overdue(self, driver: Driver, handle: Handle, over: str) -> bool:
+        """Stop a task that has had its time; False where a result of it is still to come."""
+        match await driver.cancel(handle):
+            case Canceled() | StoppedAfter(shots=0):
+                await self._end(settle.Failure("deadline_exceeded", f"{over}, and was stopped"))
+            case StoppedAfter() | TooLate():
+                return isinstance(await driver.poll(handle, POLL_S), Queued | Running) and await self._adrift(over)
+            case Unsupported():
+                return await self._adrift(over)
+        return True
+
+    async def _adrift(self, over: str) -> bool:
+        await self._uncertain(f"{over}, and its backend does not stop it")
+        return True
+
+    async def _missing(self, driver: Driver) -> None:
+        """The backend doesn't know the task: run it anew only where that proves that it gave nothing (I3)."""
+        if await driver.find(self.job["token"]) is None and (await self._capabilities(driver)).find_authoritative:
+            await self._put_back("backend_lost_it")
+            return
+        await self._uncertain("the backend no longer knows the task")
+
     async def _finish(self, driver: Driver, handle: Handle, compiled: Compiled | None) -> None:
         outcome = await driver.result(handle)
         if compiled is None:  # found again after a crash: the artefact is compiled anew, which is deterministic
             compiled = await self._compile(driver, self.job["backend"])
+        outcome = judged(outcome, compiled, self._task())
         calibration = await driver.calibration(self.job["backend"])
         crash.point("run.measured")
         await self._end(settle.Success(compiled, outcome, calibration))
@@ -351,6 +418,7 @@ class Run:
         job = self.job
         driver = self._driver(job["backend"])
         handle = await driver.find(job["token"])
+        self.plane.away.over(self.key)
         crash.point("run.found")
         if handle is not None:
             await self._watch(driver, handle, None)

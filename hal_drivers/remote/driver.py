@@ -350,7 +350,8 @@ class RemoteDriver:
         self, method: str, path: str, body: bytes | None = None, *, limit: int, wait_s: float = 0.0
     ) -> Answer:
         try:
-            return await self._link.ask(method, path, body, limit=limit, wait_s=wait_s)
+            # Where the last look found nobody, whoever asks is told at once: the plane asks again by itself.
+            return await self._link.ask(method, path, body, limit=limit, wait_s=wait_s, once=self._why is not None)
         except Away as away:
             raise BackendUnavailable(f"{self._config.id}: {away.reason}") from None
         except CredentialMissing as error:

@@ -22,6 +22,7 @@ SLACK_S = 2.0
 OFF_S = 1.0
 """A clock that differs by less is taken as right."""
 LONGEST_S = 30 * 86_400.0
+_AT_ONCE = 256
 _CORES = 4096
 _MEMORY = 1 << 50
 _WORD = 64
@@ -53,7 +54,14 @@ def words(said: dict[str, str], *secrets: str) -> dict[str, str]:
 def device(claimed: Device, ours: Device) -> Device:
     """Its claims within what the administrator and this plane's limits grant; where it stands is the former's word."""
     formats = tuple(name for name in claimed.capabilities.formats if name in ours.capabilities.formats)
-    capabilities = replace(claimed.capabilities, formats=formats, handle_scope="anywhere", session=False, batch=False)
+    capabilities = replace(
+        claimed.capabilities,
+        formats=formats,
+        handle_scope="anywhere",
+        session=False,
+        batch=False,
+        tasks_at_once=max(1, min(claimed.capabilities.tasks_at_once, _AT_ONCE)),
+    )
     mitigation = tuple(text(name, longest=_WORD) for name in capabilities.mitigation[:_ENTRIES])
     by_method = {text(m, longest=_WORD): min(n, ours.qubits) for m, n in sorted(claimed.qubits_by_method.items())}
     return replace(

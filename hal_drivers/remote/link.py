@@ -26,7 +26,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from msgspec import Struct
 
-from hal_drivers.errors import DriverError
+from hal_drivers.errors import BackendUnavailable
 
 BUSY = (429, 503)
 _LONGEST_RETRY_AFTER_S = 60.0
@@ -36,7 +36,7 @@ class Patience(Struct, frozen=True):
     """How long a call may take: seconds for a connection, for an answer, for all tries; and the pauses between."""
 
     connect_s: float = 5.0
-    answer_s: float = 15.0
+    answer_s: float = 10.0
     whole_s: float = 30.0
     pause_s: float = 0.1
     longest_pause_s: float = 5.0
@@ -61,10 +61,8 @@ class Answer(Struct, frozen=True):
     body: bytes
 
 
-class CredentialMissing(DriverError):
+class CredentialMissing(BackendUnavailable):
     """The worker holds no credential of the name that the backend's setting gives."""
-
-    code = "backend_unavailable"
 
 
 class _Unsent(Exception):
