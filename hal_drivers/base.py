@@ -224,6 +224,8 @@ class Outcome(Struct, frozen=True, forbid_unknown_fields=True):
     started_at: datetime
     ended_at: datetime
     metadata: dict[str, str]
+    accounting: dict[str, str] = {}
+    """By what else the work is known where it ran, such as ``slurm_job_id``: accounts are joined on it."""
 
 
 class Query(Protocol):

@@ -327,7 +327,7 @@ class LocalDriver:
             raise BackendFailed("the circuit child gave no counts")
         if isinstance(record.status, Stopped):
             return
-        _check_counts(reply, compiled.facts.clbits, record.task.shots)
+        check_counts(reply.counts, compiled.facts.clbits, record.task.shots)
         record.outcome = _outcome(reply, spent, record, started_at)
         record.status = Finished()
 
@@ -348,11 +348,11 @@ def _outcome(reply: Counts, spent: Spent, record: _Record, started_at: datetime)
     )
 
 
-def _check_counts(reply: Counts, width: int, shots: int) -> None:
+def check_counts(counts: dict[str, int], width: int, shots: int) -> None:
     """The child has run a stranger's circuit: what it reports must at least be possible."""
-    if sum(reply.counts.values()) != shots or any(count < 1 for count in reply.counts.values()):
+    if sum(counts.values()) != shots or any(count < 1 for count in counts.values()):
         raise BackendFailed("the counts do not add up to the shots")
-    if any(len(bits) != width or bits.strip("01") for bits in reply.counts):
+    if any(len(bits) != width or bits.strip("01") for bits in counts):
         raise BackendFailed("an outcome is no bit string of the circuit's width")
 
 

@@ -67,16 +67,16 @@ class DriversConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 def open_drivers(config: DriversConfig) -> dict[str, Driver]:
     """Backend id → driver, nothing started; raises BackendUnknown for a provider no driver serves."""
-    by_provider: dict[str, list[BackendConfig]] = {}
+    by_place: dict[tuple[str, str], list[BackendConfig]] = {}
     for backend in config.backends:
         if backend.provider not in PROVIDERS:
             raise BackendUnknown(f"backend {backend.id}: no driver serves provider {backend.provider}")
         # Each remote backend has a driver, and so a connection, a credential and an egress, of its own.
-        alone = f"{backend.provider}/{backend.id}" if backend.provider == "remote" else backend.provider
-        by_provider.setdefault(alone, []).append(backend)
+        alone = backend.id if backend.provider == "remote" else (backend.cluster or "").partition(":")[0]
+        by_place.setdefault((backend.provider, alone), []).append(backend)
     drivers: dict[str, Driver] = {}
-    for backends in by_provider.values():
-        driver = _open(backends[0].provider, backends, config)
+    for backends in by_place.values():
+        driver = _placed(backends, config)
         drivers.update((backend.id, driver) for backend in backends)
     return drivers
 
@@ -93,6 +93,20 @@ def _open(provider: str, backends: Sequence[BackendConfig], config: DriversConfi
             return RemoteDriver(backends[0], config)
         case _:
             raise BackendUnknown(f"no driver serves provider {provider}")
+
+
+def _placed(backends: Sequence[BackendConfig], config: DriversConfig) -> Driver:
+    """The provider's driver, or the one that has its work done on the cluster that the backends name."""
+    near = _open(backends[0].provider, backends, config)
+    match (backends[0].cluster or "").partition(":")[0]:
+        case "":
+            return near
+        case "slurm":
+            from hal_drivers.slurm import SlurmDriver
+
+            return SlurmDriver(near, backends, config)
+        case cluster:
+            raise BackendUnknown(f"no driver reaches a cluster by {cluster}://")
 
 
 @asynccontextmanager
