@@ -37,6 +37,7 @@ SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.log
 ProctrackType=proctrack/pgid
 TaskPlugin=task/none
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=1000,sched_interval=1
 MpiDefault=none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core

@@ -129,6 +129,8 @@ async def settle(plane: Plane, job: Mapping[str, Any], spec: JobSpec, submitted:
         "facts": [one.record() for one in facts(job, end)] if isinstance(end, Success) else [],
         "output_hash": ended.output_hash,
     }
+    if isinstance(end, Success) and end.outcome.accounting:
+        body["accounting"] = end.outcome.accounting
     pending = Pending(
         entry_id=ids["outcome_entry"],
         tenant=job["tenant"],
