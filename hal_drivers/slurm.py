@@ -315,7 +315,8 @@ class SlurmDriver:
         order = read_order((folder / "order").read_bytes())
         check_counts(answer.outcome.counts, order.compiled.facts.clbits, order.task.shots)
         known = {"slurm_job_id": str(job), "slurm_partition": place.partition}
-        return msgspec.structs.replace(answer.outcome, accounting=known)
+        outcome = answer.outcome
+        return msgspec.structs.replace(outcome, metadata=outcome.metadata | known, accounting=known)
 
     def _answer(self, folder: Path) -> Answer | None:
         data = _read(folder / "answer")
