@@ -297,6 +297,12 @@ CODES: dict[str, Meaning] = {
         "Tell the plane's administrator.",
     ),
     "finops_error": Meaning(500, "A fault of the books", "The step on the books failed; nothing was written.", ""),
+    "max_price_exceeded": Meaning(
+        422,
+        "Every price is above the job's own bound",
+        "No backend runs the job for at most its max_price; nothing was stored.",
+        "Raise execution.max_price, or ask for fewer executions.",
+    ),
     "price_changed": Meaning(
         409, "The price changed", "The exact price is above what was held.", "Submit again at the new price."
     ),

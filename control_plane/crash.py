@@ -31,6 +31,8 @@ POINTS: dict[str, str] = {
     "run.leased": "a lease is taken, nothing is told",
     "run.requeuing": "about to put a job that never ran back into the queue",
     "run.requeued": "the job is back in the queue",
+    "run.rerouting": "about to put a job back whose backend failed, for another one",
+    "run.rerouted": "the job is back in the queue, its new route open",
     "run.found": "a lost worker's token was asked for",
     "run.compiled": "compiled; nothing new is durable",
     "run.judged": "the dispatch gate let it pass",

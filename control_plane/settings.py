@@ -24,6 +24,7 @@ from msgspec import Struct
 from control_plane import crash
 from control_plane.errors import SettingInvalid
 from control_plane.fields import FIELDS, LOOPBACK
+from control_plane.jobs import weights
 from control_plane.telemetry import config as telemetry
 from hal_drivers.limits import Limits
 
@@ -109,6 +110,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     oidc: tuple[OidcIssuer, ...] = ()
     backend: tuple[BackendFacts, ...] = ()
     telemetry: telemetry.Telemetry = telemetry.Telemetry()
+    routing: weights.Weights = weights.Weights()
 
     @property
     def qpy_enabled(self) -> bool:
@@ -210,9 +212,11 @@ def _from_file(path: Path | None) -> dict[str, Any]:
             values[key] = _tables(key, value, BackendFacts)
         elif key == "telemetry":
             values[key] = value
+        elif key == "routing":
+            values[key] = weights.read(value)
         else:
             raise SettingInvalid(
-                key, value, "one of the known keys: " + ", ".join([*FIELDS, "oidc", "backend", "telemetry"])
+                key, value, "one of the known keys: " + ", ".join([*FIELDS, "oidc", "backend", "telemetry", "routing"])
             )
     return values
 

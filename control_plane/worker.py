@@ -40,7 +40,7 @@ HEARTBEAT_S = 0.3
 REPORT_S = 5.0
 # What makes a job claimable once it is sealed, beside an admission, which is told by itself. (A job put back waits a
 # while; the next look finds it.)
-CLAIMABLE = frozenset({"job:control:resumed"})
+CLAIMABLE = frozenset({"job:control:resumed", "job:attempt:rerouted"})
 LETTING_GO_S = 2.0  # what an attempt may take to end once it was told that it can't finish
 AHEAD = 1  # jobs held beyond the simulators that can run: one compiles while another runs
 

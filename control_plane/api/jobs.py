@@ -51,6 +51,7 @@ _ADMISSION = (
     "budget_exceeded",
     "budget_missing",
     "unknown_price",
+    "max_price_exceeded",
     "duplicate_job_id",
     "idempotency_conflict",
     "denial_quota",

@@ -109,6 +109,17 @@ class EvidenceState(Struct, frozen=True):
     state: Literal["sealed", "waiting"]
 
 
+class Route(Struct, frozen=True):
+    """A backend that was considered."""
+
+    backend: str
+    verdict: Literal["chosen", "not_chosen", "excluded"]
+    reason: str
+    price: Amount | None
+    queue_s: float | None
+    attempt: int = 1
+
+
 class Submitted(Struct, frozen=True):
     """A submission that was admitted, or with `dry_run` what would become of it."""
 
@@ -118,6 +129,7 @@ class Submitted(Struct, frozen=True):
     cost: Cost
     evidence: None
     advisory: bool = False
+    route: tuple[Route, ...] = ()
 
 
 class Move(Struct, frozen=True):
@@ -125,16 +137,6 @@ class Move(Struct, frozen=True):
 
     state: State
     at: Instant
-
-
-class Route(Struct, frozen=True):
-    """A backend that was considered."""
-
-    backend: str
-    verdict: Literal["chosen", "not_chosen", "excluded"]
-    reason: str
-    price: Amount | None
-    queue_s: float | None
 
 
 class Failure(Struct, frozen=True):

@@ -83,6 +83,8 @@ def _submit(arguments: argparse.Namespace) -> int:
         tables.document(job)
     else:
         _tell(job)
+        if arguments.dry_run:
+            _tell_route(job["route"])
     return _exit_code(job, arguments)
 
 
@@ -181,10 +183,16 @@ def _show(arguments: argparse.Namespace) -> None:
         return
     _tell(job)
     tables.table(("state", "at"), [(event["state"], event["at"]) for event in job["history"]])
-    tables.table(
-        ("backend", "verdict", "reason", "price", "queue s"),
-        [(r["backend"], r["verdict"], r["reason"], r["price"], r["queue_s"]) for r in job["route"]],
-    )
+    _tell_route(job["route"])
+
+
+def _tell_route(route: list[dict[str, Any]]) -> None:
+    from control_plane import tables
+
+    several = any(line["attempt"] > 1 for line in route)
+    heading = ("backend", "verdict", "reason", "price", "queue s", "attempt")
+    rows = [(r["backend"], r["verdict"], r["reason"], r["price"], r["queue_s"], r["attempt"]) for r in route]
+    tables.table(heading[: 6 if several else 5], [row[: 6 if several else 5] for row in rows])
 
 
 def _signal(arguments: argparse.Namespace) -> None:

@@ -36,8 +36,10 @@ from control_plane.jobs import spec as specs
 from control_plane.jobs.envelope import Envelope, Submit
 from control_plane.jobs.evidence import Submitted
 from control_plane.jobs.quote import Asked, Snapshot
+from control_plane.jobs.routing import Considered, route
 from control_plane.jobs.spec import Circuit
 from control_plane.jobs.state import State, moves
+from control_plane.jobs.weights import Weights
 from control_plane.policy.decision import Decision, problem_code
 from finops.holds import Held, shares
 from hal_drivers.prescan import prescan
@@ -57,6 +59,8 @@ class Admission(Struct, frozen=True):
     problem: str | None = None
     repeated: bool = False
     advisory: bool = False
+    route: tuple[Considered, ...] = ()
+    """Of a dry run: where the job would go now, and why not elsewhere."""
 
 
 def _told_of(admission: Admission) -> dict[str, telemetry.Value]:
@@ -88,7 +92,7 @@ async def admit(plane: Plane, envelope: Envelope, submit: Submit) -> Admission:
     decision = await plane.pdp.decide(snapshot.document, str(uuid.uuid4()), at)
     crash.point("admit.decided")
     if submit.dry_run:
-        return _advice(spec.job_id or "", decision, snapshot)
+        return _advice(spec.job_id or "", decision, snapshot, plane.settings.routing)
     await plane.vault.ready(plane.engine, principal.tenant)
     draft = _Draft(plane, asked, submit, spec.job_id or new_job_id(at), snapshot, decision)
     problem = None if decision.allow else problem_code(decision)
@@ -314,11 +318,12 @@ def denial_text(decision: Decision, problem: str) -> str:
     return "; ".join(reason.message for reason in decision.reasons) or problem
 
 
-def _advice(job_id: str, decision: Decision, snapshot: Snapshot) -> Admission:
+def _advice(job_id: str, decision: Decision, snapshot: Snapshot, weights: Weights) -> Admission:
     """What a dry run answers: what would be decided now."""
     problem = None if decision.allow else problem_code(decision)
     made = _answer(job_id, "QUEUED" if decision.allow else "DENIED", decision, snapshot, problem)
-    return msgspec.structs.replace(made, advisory=True)
+    found = route(snapshot.candidates, snapshot.wanted, frozenset(decision.backends), weights)
+    return msgspec.structs.replace(made, advisory=True, route=found.considered)
 
 
 def _answer(job_id: str, state: State, decision: Decision, snapshot: Snapshot, problem: str | None) -> Admission:

@@ -136,13 +136,20 @@ def predicate(
         cost=end.cost,
         history=tuple(Transition(seq=e["seq"], state=e["state"], at=e["at"]) for e in history),
         route=tuple(
-            RouteChoice(backend=r["backend"], verdict=r["verdict"], reason=r["reason"]) for r in row.get("route") or ()
+            RouteChoice(backend=r["backend"], verdict=r["verdict"], reason=routed(r)) for r in row.get("route") or ()
         ),
         environment=end.environment,
         artefacts=tuple(_artefact(content, carried) for content in contents),
         provenance=_PROVENANCE | executed,
         gaps=end.gaps,
     )
+
+
+def routed(line: Mapping[str, Any]) -> str:
+    """Why routing thought so of a backend; of a job with several attempts, in which of them."""
+    attempt, failed = line.get("attempt", 1), line.get("failed")
+    told = line["reason"] if attempt == 1 and not failed else f"attempt {attempt}: {line['reason']}"
+    return f"{told}; it failed there: {failed['code']}: {failed['detail']}" if failed else told
 
 
 def _artefact(content: Content, carried: frozenset[str]) -> Artefact:

@@ -9,7 +9,7 @@ anything to a backend. An engine that can't decide raises PolicyUnavailable, and
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -17,11 +17,11 @@ import msgspec
 import ledger.store
 from control_plane import crash, telemetry
 from control_plane.context import Plane
-from control_plane.jobs import spec as specs
+from control_plane.jobs import failover
 from control_plane.jobs.admit import decision_entry
 from control_plane.jobs.evidence import Submitted
-from control_plane.jobs.quote import priced
-from control_plane.jobs.routing import Candidate, Considered, route
+from control_plane.jobs.quote import priced, wants
+from control_plane.jobs.routing import Candidate, Route, route
 from control_plane.jobs.spec import JobSpec
 from hal_drivers.base import Compiled
 from hal_drivers.errors import BackendUnavailable
@@ -29,6 +29,7 @@ from ledger.canonical import dumps, timestamp
 
 # What the administrator says of a backend and policy judges; a job that waited may find it changed.
 FACTS = ("region", "compliance_zone", "sovereign")
+HELD = "the hold"  # how routing names what bounds the price
 
 
 class Stopped(Exception):
@@ -41,28 +42,68 @@ class Stopped(Exception):
 
 
 class Chosen(msgspec.Struct, frozen=True):
-    """A route that has a backend."""
+    """A route that has a backend; `lines` are those of this attempt, after those of attempts that failed over."""
 
     chosen: Candidate
-    considered: tuple[Considered, ...]
+    lines: list[dict[str, Any]]
+    reason: str
 
 
-async def choose(plane: Plane, job: Mapping[str, Any], spec: JobSpec) -> Chosen:
-    """Route the job; raises BackendUnavailable while what it may use is offline."""
+class _Job(msgspec.Struct):
+    qubits: int
+
+
+class _Judged(msgspec.Struct):
+    """Of the recorded decision input, what routing needs."""
+
+    job: _Job
+
+
+_judged = msgspec.json.Decoder(_Judged)
+
+
+async def choose(plane: Plane, job: Mapping[str, Any], spec: JobSpec, submitted: Submitted) -> Chosen:
+    """Route the job; raises BackendUnavailable while what it may use is offline, Stopped where the hold is too small.
+
+    A backend that failed this job is left out, unless it was only away and nothing else is left.
+    """
+    before = failover.kept(job["route"])
+    failed = failover.failures(before)
+    found = await _found(plane, job, spec, submitted, failed)
+    if found.chosen is None and failed:
+        broken = [line for line in failed if line["failed"]["code"] != "backend_unavailable"]
+        found = await _found(plane, job, spec, submitted, broken)
+    if found.chosen is None:
+        said = "; ".join(f"{line.backend}: {line.reason}" for line in found.considered)
+        if any(HELD in line.reason for line in found.considered if line.verdict == "excluded"):
+            raise Stopped("price_changed", said)
+        raise BackendUnavailable(said)
+    attempt = {"attempt": job["attempt"] + 1}
+    lines = [*before, *(msgspec.to_builtins(line) | attempt for line in found.considered)]
+    return Chosen(found.chosen, lines, next(line.reason for line in found.considered if line.verdict == "chosen"))
+
+
+async def another(
+    plane: Plane, job: Mapping[str, Any], spec: JobSpec, submitted: Submitted, route: Sequence[dict[str, Any]]
+) -> bool:
+    """Whether a backend is left that hasn't failed this job by the route's lines."""
+    return (await _found(plane, job, spec, submitted, failover.failures(route))).chosen is not None
+
+
+async def _found(
+    plane: Plane, job: Mapping[str, Any], spec: JobSpec, submitted: Submitted, failed: Sequence[Mapping[str, Any]]
+) -> Route:
     rows = await plane.known.backends(plane.engine)
     card = await plane.known.card(plane.engine, job["tenant"], job["rate_card"])
-    candidates = priced(rows, card, spec.executions, plane.settings.job_deadline_s)
-    circuit = specs.single_sampler(spec)
-    found = route(
-        candidates,
-        spec.execution.backend_constraints,
-        circuit.format,
-        0,
-        frozenset(job["allowed"]),
-    )
-    if found.chosen is None:
-        raise BackendUnavailable("; ".join(f"{line.backend}: {line.reason}" for line in found.considered))
-    return Chosen(found.chosen, found.considered)
+    past = await plane.known.past(plane.engine, job["tenant"], plane.settings.routing.history_days)
+    candidates = priced(rows, card, spec.executions, plane.settings.job_deadline_s, past)
+    formats = tuple(sorted({circuit.format for circuit in spec.circuits}))
+    wanted = wants(spec, formats, _judged.decode(submitted.decision_input).job.qubits, card.currency)
+    held = job["hold_amount"]
+    if held is not None and (wanted.most is None or held < wanted.most):
+        wanted = msgspec.structs.replace(wanted, most=held, why_most=HELD)
+    unfit = {line["backend"]: failover.said(line) for line in failed}
+    return route(candidates, wanted, frozenset(job["allowed"]), plane.settings.routing, unfit)
 
 
 @telemetry.traced("job.gate")

@@ -15,11 +15,13 @@ from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import finops.store
-from control_plane.db import transaction
-from control_plane.jobs import store
+from control_plane.db import read, transaction
+from control_plane.jobs import past, store
+from control_plane.jobs.past import Past
 from finops.rates import RateCard
 
 FRESH_S = 1.0
+PAST_FRESH_S = 5.0  # what hundreds of jobs say changes little with the next
 CARDS = 256
 
 
@@ -31,12 +33,14 @@ class Known:
         self._backends: tuple[float, Sequence[RowMapping]] | None = None
         self._current: dict[str, tuple[float, RateCard]] = {}
         self._cards: dict[tuple[str, str], RateCard] = {}
+        self._past: dict[str, tuple[float, dict[str, Past]]] = {}
 
     def forget(self) -> None:
         """Read everything anew from here on."""
         self._backends = None
         self._current.clear()
         self._cards.clear()
+        self._past.clear()
 
     async def backends(self, engine: AsyncEngine) -> Sequence[RowMapping]:
         """The registry, at most `FRESH_S` old."""
@@ -52,6 +56,16 @@ class Known:
             return found
         async with transaction(engine, None) as conn:
             return await store.backend_facts(conn, backend_id)
+
+    async def past(self, engine: AsyncEngine, tenant: str, days: int) -> dict[str, Past]:
+        """What the tenant's own last jobs say of each backend, at most `PAST_FRESH_S` old."""
+        known = self._past.get(tenant)
+        if known is None or time.monotonic() - known[0] > PAST_FRESH_S:
+            if known is None and len(self._past) >= CARDS:
+                self._past.clear()
+            (rows,) = await read(engine, tenant, store.past(days))
+            known = self._past[tenant] = time.monotonic(), past.fold(rows)
+        return known[1]
 
     async def current_card(self, engine: AsyncEngine, tenant: str, at: dt.datetime) -> RateCard:
         """The tenant's rate card in force; raises UnknownPrice where there is none."""

@@ -19,8 +19,10 @@ import finops.store
 from control_plane import telemetry
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
+from control_plane.errors import Refused
 from control_plane.jobs import store
-from control_plane.jobs.routing import Candidate, eligible
+from control_plane.jobs.past import NO_PAST, Past
+from control_plane.jobs.routing import Candidate, Wanted, eligible
 from control_plane.jobs.spec import BackendConstraints, Circuit, JobSpec
 from control_plane.sealing import skew_s
 from finops.budget import BudgetView
@@ -44,7 +46,8 @@ class Asked(Struct, frozen=True):
 class Snapshot(Struct, frozen=True):
     """What price and policy are judged on; `bound` is what the idempotency key is bound to already.
 
-    `skew_s` is by how much the database's clock was surely ahead of this process's.
+    `skew_s` is by how much the database's clock was surely ahead of this process's; `candidates` and `wanted` are what
+    routing would see now.
     """
 
     card: RateCard
@@ -52,21 +55,25 @@ class Snapshot(Struct, frozen=True):
     document: dict[str, Any]
     price: Decimal
     bound: Mapping[str, Any] | None
+    candidates: tuple[Candidate, ...]
+    wanted: Wanted
     skew_s: float = 0.0
 
 
 @telemetry.traced("job.price")
 async def look(plane: Plane, asked: Asked, key: str | None) -> Snapshot:
-    """The snapshot; raises UnknownPrice where no rate card is in force."""
+    """The snapshot; raises UnknownPrice where no rate card is in force, Refused where every price is too high."""
     principal, spec = asked.principal, asked.spec
-    constraints, governance = spec.execution.backend_constraints, spec.governance
+    governance = spec.governance
     rows = await plane.known.backends(plane.engine)
     card = await plane.known.current_card(plane.engine, principal.tenant, asked.at)
-    candidates = priced(rows, card, spec.executions, plane.settings.job_deadline_s)
+    past = await plane.known.past(plane.engine, principal.tenant, plane.settings.routing.history_days)
+    candidates = priced(rows, card, spec.executions, plane.settings.job_deadline_s, past)
+    wanted = wants(spec, (asked.circuit.format,), asked.qubits, card.currency)
     # Policy sees every backend that could take the work, so that a denial can name what would pass; price and budgets
     # are those of the backends that the spec's constraints leave.
-    offered = eligible(candidates, NO_CONSTRAINTS, asked.circuit.format, 0)
-    left = eligible(candidates, constraints, asked.circuit.format, asked.qubits) or offered
+    offered = eligible(candidates, Wanted(NO_CONSTRAINTS, wanted.formats))
+    left = eligible(candidates, wanted) or _within(offered, wanted, eligible(candidates, _at_any_price(wanted)))
     providers = {candidate.provider for candidate in left}
     before = plane.now.system()
     bound, usage, budgets = await plane.read(
@@ -93,19 +100,50 @@ async def look(plane: Plane, asked: Asked, key: str | None) -> Snapshot:
         "limits": plane.pdp.engine.policies.limits(governance.project, principal.team, principal.department),
         "backends": [_backend(candidate) for candidate in offered],
     }
-    return Snapshot(card, tuple(views), document, price, bound[0] if bound else None, skew)
+    return Snapshot(card, tuple(views), document, price, bound[0] if bound else None, candidates, wanted, skew)
 
 
-def priced(rows: Sequence[Any], card: RateCard, executions: int, deadline_s: float) -> tuple[Candidate, ...]:
+def wants(spec: JobSpec, formats: tuple[str, ...], qubits: int, currency: str) -> Wanted:
+    """What the spec asks of a backend; raises Refused where its price is bounded in another currency."""
+    bound = spec.execution.max_price
+    if bound is not None and bound.currency != currency:
+        said = f"prices here are in {currency}"
+        raise Refused("spec_invalid", said, errors=({"field": "execution.max_price.currency", "message": said},))
+    return Wanted(
+        constraints=spec.execution.backend_constraints,
+        formats=formats,
+        qubits=qubits,
+        shots=spec.shots,
+        objective=spec.execution.objective or "balanced",
+        most=Decimal(bound.amount) if bound is not None else None,
+    )
+
+
+def _at_any_price(wanted: Wanted) -> Wanted:
+    return msgspec.structs.replace(wanted, most=None)
+
+
+def _within(offered: tuple[Candidate, ...], wanted: Wanted, dear: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
+    """What policy judges where the constraints leave nothing; that the price is too high is the asker's own word."""
+    if dear and wanted.most is not None:
+        prices = ", ".join(f"{one.id} costs up to {one.price:f} {one.currency}" for one in dear)
+        raise Refused("max_price_exceeded", f"no backend runs this for at most {wanted.most:f}: {prices}")
+    return offered
+
+
+def priced(
+    rows: Sequence[Any], card: RateCard, executions: int, deadline_s: float, past: Mapping[str, Past]
+) -> tuple[Candidate, ...]:
     """The registry's rows as candidates, each with its upper-bound price; None where the card has no price."""
-    return tuple(_candidate(row, card, executions, deadline_s) for row in rows)
+    return tuple(_candidate(row, card, executions, deadline_s, past.get(row["id"], NO_PAST)) for row in rows)
 
 
-def _candidate(row: Any, card: RateCard, executions: int, deadline_s: float) -> Candidate:
+def _candidate(row: Any, card: RateCard, executions: int, deadline_s: float, past: Past) -> Candidate:
     try:
         price = upper_bound(card, row["provider"], row["id"], executions, deadline_s).amount
     except FinopsError:
         price = None
+    calibration = row["calibration"] or {}
     return Candidate(
         id=row["id"],
         provider=row["provider"],
@@ -118,6 +156,11 @@ def _candidate(row: Any, card: RateCard, executions: int, deadline_s: float) -> 
         sovereign=row["sovereign"],
         price=price,
         currency=card.currency,
+        queue_s=round(max(row["queue_s"] or 0.0, past.queue_s)),
+        max_shots=row["max_shots"],
+        survival=calibration.get("survival"),
+        succeeded=past.succeeded,
+        ended=past.ended,
     )
 
 

@@ -10,6 +10,9 @@
     6 measured     the outcome is there; nothing durable
     7 settled      outcome, capture, release, evidence and SEALING in one transaction
 
+A backend that fails before step 7 with nothing left of the task leads back to step 1 and to another one, as a route of
+its own, where `jobs.failover` allows it.
+
 Before and after each durable write stands a crash point (`control_plane.crash`).
 
 A worker that lost its lease changes nothing: each write is conditional on the job's number. What a lost worker left is
@@ -34,7 +37,7 @@ import msgspec
 from control_plane import crash, telemetry
 from control_plane.context import Plane
 from control_plane.errors import Refused
-from control_plane.jobs import evidence, gate, settle, store, transition
+from control_plane.jobs import evidence, failover, gate, settle, store, transition
 from control_plane.jobs import spec as specs
 from control_plane.jobs.spec import JobSpec
 from control_plane.jobs.state import ACTIVE, State
@@ -136,7 +139,7 @@ async def _take(plane: Plane, job: dict[str, Any], worker: str) -> Claimed | Non
                 await _postpone(plane, job, BACKEND_WAIT_S)
                 return None
             end = settle.Failure(error.code, f"no backend in {plane.settings.queue_limit_s:g} s: {error.detail}")
-        except FinopsError as error:  # its rate card is gone or was changed: it can't be priced, and so not run
+        except (FinopsError, gate.Stopped) as error:  # it can't be priced now, or not within its hold: it can't run
             end = settle.Failure(error.code, error.detail)
     await transition.write(plane, job, await settle.settle(plane, job, spec, submitted, end))
     return None
@@ -145,11 +148,11 @@ async def _take(plane: Plane, job: dict[str, Any], worker: str) -> Claimed | Non
 async def _start(
     plane: Plane, job: dict[str, Any], spec: JobSpec, submitted: evidence.Submitted, worker: str
 ) -> Claimed:
-    route = await gate.choose(plane, job, spec)
+    route = await gate.choose(plane, job, spec, submitted)
     started = {
         "worker": worker,
         "attempt": job["attempt"] + 1,
-        "route": msgspec.to_builtins(list(route.considered)),
+        "route": route.lines,
     }
     begun = transition.move(job, ("COMPILING",), "job:attempt:started", plane.now(), **started)
     transition.follow(job, begun)
@@ -227,16 +230,18 @@ class Run:
 
     async def _first(self, route: gate.Chosen) -> None:
         job = self.job
+        driver = self._driver(route.chosen.id)
         try:
-            driver = self._driver(route.chosen.id)
             compiled = await self._compiled(driver, route.chosen.id)
             crash.point("run.compiled")
             await gate.judge(self.plane, job, self.spec, compiled, self.claimed.submitted, route)
             crash.point("run.judged")
-        except BackendUnavailable:
+        except BackendUnavailable as error:
+            if await self._elsewhere(error.code, error.detail):
+                return
             raise  # nothing is handed over yet: back to the queue
         except (DriverError, gate.Stopped) as error:
-            await self._end(settle.Failure(error.code, error.detail))
+            await self._fail(error.code, error.detail)
             return
         if self._canceled.is_set():
             await self._end(settle.Cancellation())
@@ -249,12 +254,9 @@ class Run:
         try:
             with telemetry.span("driver.submit", backend=route.chosen.id):
                 handle = await driver.submit(compiled, task)
-        except BackendUnavailable as error:
-            # The intent is committed and the driver says that nothing was started: FAILED with the cause.
-            await self._end(settle.Failure(error.code, error.detail))
-            return
         except DriverError as error:
-            await self._end(settle.Failure(error.code, error.detail))
+            # The intent is committed and the driver says that nothing was started, or that nothing is left of it.
+            await self._fail(error.code, error.detail)
             return
         crash.point("run.submitted")
         await self._watch(driver, handle, compiled)
@@ -301,6 +303,7 @@ class Run:
         handed = {"token": f"{job['attempt']}-{secrets.token_hex(16)}", "backend": route.chosen.id}
         told = {
             **handed,
+            "routed": {"by": self.plane.settings.routing.hash, "reason": route.reason},
             "price": {"amount": store.numeric(job["hold_amount"]), "currency": job["currency"]},
             "compiled": settle.artefact_hash(compiled),
         }
@@ -356,7 +359,7 @@ class Run:
                         await self._finish(driver, handle, compiled)
                         return
                     case Failed(code=code, detail=detail):
-                        await self._end(settle.Failure(code, detail))
+                        await self._fail(code, detail)
                         return
                     case Stopped():
                         await self._end(settle.Cancellation())
@@ -370,7 +373,7 @@ class Run:
         except BackendUnavailable:
             raise  # what runs there may still end well
         except DriverError as error:
-            await self._end(settle.Failure(error.code, error.detail))
+            await self._fail(error.code, error.detail)
         finally:
             stop.cancel()
 
@@ -437,6 +440,26 @@ class Run:
 
     async def _capabilities(self, driver: Driver) -> Capabilities:
         return next(device.capabilities for device in await driver.devices() if device.id == self.job["backend"])
+
+    async def _fail(self, code: str, detail: str) -> None:
+        """No result here: to another backend, if there is one that may have it; else FAILED."""
+        if not await self._elsewhere(code, detail):
+            await self._end(settle.Failure(code, detail))
+
+    async def _elsewhere(self, code: str, detail: str) -> bool:
+        """Put the job back for another backend, its route told; False where none may have it."""
+        plane, job = self.plane, self.job
+        if self._lost:
+            raise MovedOn
+        if self._canceled.is_set() or not failover.may_move(job, self.spec, code, plane.settings.routing.failovers):
+            return False
+        route = failover.marked(job, code, detail)
+        if not await gate.another(plane, job, self.spec, self.claimed.submitted, route):
+            return False
+        crash.point("run.rerouting")
+        await self._write(failover.change(job, route, code, plane.now()))
+        crash.point("run.rerouted")
+        return True
 
     async def _uncertain(self, detail: str) -> None:
         await self._end(settle.Uncertainty(detail))

@@ -33,7 +33,7 @@ from finops.holds import Parked, Settled
 from finops.rates import Charge, RateCard, charge
 from hal_drivers.base import Calibration, Compiled, Outcome
 from ledger.blob import SealedBlob
-from ledger.canonical import dumps, sha256, timestamp
+from ledger.canonical import dumps, parse_time, sha256, timestamp
 from ledger.chain import Evidence, Pending
 from ledger.predicate import Cost, CostLine, ExecutionMetadata, Fault, Gap, Predicate, statement_bytes
 
@@ -101,20 +101,27 @@ async def settle(plane: Plane, job: Mapping[str, Any], spec: JobSpec, submitted:
         ended = _success(job, end, charged, level, contents, backend)
     else:
         ended = _without_result(job, end, final, level)
+    if job["route"]:
+        by = {"routing": plane.settings.routing.shown}
+        ended = msgspec.structs.replace(ended, environment=ended.environment | by)
     crash.point("settle.charged")
     record = evidence.predicate(plane, {**job, **ids}, spec, ended, contents, history)
     kept = _keep(plane, job, contents, record)
     crash.point("settle.proven")
     money = _money(job, charged, parked=isinstance(end, Uncertainty))
     cost = charged.amount if charged else Decimal(0)
-    columns = ids | {
-        "statement_blob": kept.statement.commitment,
-        "result_blob": kept.commitments.get("result"),
-        "artefacts": kept.commitments,
-        "cost_amount": cost,
-        "partial": ended.partial,
-        "error": {"code": ended.error.code, "detail": ended.error.detail} if ended.error else job["error"],
-    }
+    columns = (
+        ids
+        | measured(job, end)
+        | {
+            "statement_blob": kept.statement.commitment,
+            "result_blob": kept.commitments.get("result"),
+            "artefacts": kept.commitments,
+            "cost_amount": cost,
+            "partial": ended.partial,
+            "error": {"code": ended.error.code, "detail": ended.error.detail} if ended.error else job["error"],
+        }
+    )
     body: dict[str, Any] = {
         "job_id": job["job_id"],
         "attempt": job["attempt"],
@@ -146,6 +153,19 @@ async def settle(plane: Plane, job: Mapping[str, Any], spec: JobSpec, submitted:
     proof = Evidence(bundle_id=record.bundle_id, level=level, statement=kept.bytes, salt=kept.statement.salt)
     written = {"parked": True} if isinstance(money, Parked) else finops.store.settling(money)
     return Change(job["job_id"], job["seq"], events, columns, ((pending, proof),), kept.blobs, written)
+
+
+def measured(job: Mapping[str, Any], end: End) -> dict[str, float | None]:
+    """How long the job waited in all and at its backend, and ran: what later routes and figures are made of."""
+    if not isinstance(end, Success):
+        return {}
+    began = end.outcome.started_at
+    handed = next(e["at"] for e in reversed(job["history"]) if e["state"] == "EXECUTING")
+    return {
+        "queue_s": max(0.0, (began - job["submitted_at"]).total_seconds()),
+        "wait_s": max(0.0, (began - parse_time(handed)).total_seconds()),
+        "run_s": max(0.0, (end.outcome.ended_at - began).total_seconds()),
+    }
 
 
 def _final(end: End) -> Final:

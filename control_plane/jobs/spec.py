@@ -52,6 +52,7 @@ ParameterName = Annotated[
     str, Meta(min_length=1, max_length=128, extra_json_schema={"pattern": r"^[^\u0000-\u001f]+$"})
 ]
 ParameterValues = dict[ParameterName, float]
+Objective = Literal["balanced", "cheapest", "fastest", "best"]
 
 
 class SpecInvalid(Invalid):
@@ -120,12 +121,30 @@ class BackendConstraints(Struct, frozen=True, forbid_unknown_fields=True):
     backend: Annotated[Name, Meta(description="Pins one backend by its id.")] | None = None
 
 
+class MaxPrice(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the job may cost at most, anywhere: a backend whose upper bound is above it is not considered."""
+
+    amount: Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,14})(\.[0-9]{1,12})?$", description="A plain decimal.")]
+    currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}$", description="That of the rate card in force.")]
+
+
 class Execution(Struct, frozen=True, forbid_unknown_fields=True):
     """How often and where to run."""
 
     shots: Shots | None = None
     seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     backend_constraints: BackendConstraints = BackendConstraints()
+    objective: (
+        Annotated[
+            Objective,
+            Meta(
+                description="What decides among the backends that are left: the plane's weights (balanced, also "
+                "where absent), the price (cheapest), the queue (fastest) or the estimated fidelity (best)."
+            ),
+        ]
+        | None
+    ) = None
+    max_price: MaxPrice | None = None
 
 
 class Governance(Struct, frozen=True, forbid_unknown_fields=True):

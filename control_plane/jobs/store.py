@@ -21,6 +21,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     DateTime,
+    Float,
     Integer,
     MetaData,
     Numeric,
@@ -89,7 +90,11 @@ backend = Table(
     Column("formats", ARRAY(Text)),
     Column("sovereign", Boolean),
     Column("capability", JSONB),
-    Column("seen_at", DateTime(timezone=True)),
+    *(Column(name, Integer) for name in ("queue_depth", "max_shots")),
+    Column("queue_s", Float),
+    Column("simulator", Boolean),
+    Column("calibration", JSONB),
+    *(Column(name, DateTime(timezone=True)) for name in ("seen_at", "changed_at")),
     schema="jobs",
 )
 
@@ -322,6 +327,21 @@ _USAGE = """
 """
 
 
+_PAST = """
+    SELECT backend, final, error ->> 'code' AS code, wait_s, CASE WHEN attempt > 1 THEN route END AS route,
+           submitted_at > clock_timestamp() - interval '1 hour' AS recent
+    FROM (SELECT * FROM jobs.job WHERE submitted_at > clock_timestamp() - make_interval(days => %(days)s)
+          ORDER BY submitted_at DESC, job_id DESC LIMIT %(most)s) AS last
+    WHERE final IS NOT NULL AND (backend IS NOT NULL OR attempt > 1)
+"""
+PAST_JOBS = 500
+
+
+def past(days: int) -> Query:
+    """The query for the tenant's last ended jobs, newest first, as `past.fold` wants them; bounded in number."""
+    return _PAST, {"days": days, "most": PAST_JOBS}
+
+
 def usage_scopes(team: str | None, project: str) -> tuple[str, ...]:
     """Where a job's executions count."""
     return (f"project:{project}",) if team is None else (f"project:{project}", f"team:{team}")
@@ -434,9 +454,13 @@ async def settle_states(conn: AsyncConnection, at_most: int = SETTLED_AT_ONCE) -
 
 
 async def report_backend(conn: AsyncConnection, row: dict[str, Any]) -> None:
-    """A worker says what a backend that it drives can do, and that it is there now."""
+    """A worker says what a backend that it drives can do, and that it is there now; `changed_at` is when it last went
+    up or down, or gave another reason.
+    """
     values = {**row, "seen_at": func.clock_timestamp()}
-    update = {name: value for name, value in values.items() if name != "id"}
+    update: dict[str, Any] = {name: value for name, value in values.items() if name != "id"}
+    same = and_(backend.c.state == row["state"], backend.c.reason.is_not_distinct_from(row["reason"]))
+    update["changed_at"] = case((same, backend.c.changed_at), else_=func.clock_timestamp())
     await conn.execute(insert(backend).values(**values).on_conflict_do_update(index_elements=["id"], set_=update))
 
 

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
+
+import msgspec
 
 from control_plane.jobs.admit import Admission, shown_state
 from control_plane.jobs.evidence import Row
@@ -30,6 +33,7 @@ def submitted(admission: Admission) -> dict[str, Any]:
     }
     if admission.advisory:
         shown["advisory"] = True
+        shown["route"] = [_line(msgspec.to_builtins(line) | {"attempt": 1}) for line in admission.route]
     return shown
 
 
@@ -49,11 +53,26 @@ def shown(row: Row) -> dict[str, Any]:
         "attempt": row["attempt"],
         "backend": row["backend"],
         "history": history,
-        "route": [route | {"price": _plain(route["price"])} for route in row["route"]],
+        "route": [_line(line) for line in row["route"]],
         "error": row["error"],
         "partial": row["partial"],
         "project": row["project"],
         "submitted_at": timestamp(row["submitted_at"]),
+    }
+
+
+def _line(line: Mapping[str, Any]) -> dict[str, Any]:
+    """One line of a route; of several attempts each has its own."""
+    failed = line.get("failed")
+    return {
+        "backend": line["backend"],
+        "verdict": line["verdict"],
+        "reason": f"{line['reason']}; it failed there: {failed['code']}: {failed['detail']}"
+        if failed
+        else line["reason"],
+        "price": _plain(line["price"]),
+        "queue_s": line["queue_s"],
+        "attempt": line.get("attempt", 1),
     }
 
 

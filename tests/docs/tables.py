@@ -17,7 +17,7 @@ from control_plane.app import openapi
 from control_plane.cli import build
 from control_plane.codes import CODES
 from control_plane.fields import FIELDS
-from control_plane.jobs import spec
+from control_plane.jobs import spec, weights
 from control_plane.policy import document
 from control_plane.settings import Settings
 from control_plane.telemetry import config, names
@@ -87,6 +87,16 @@ def codes() -> str:
     """Code, HTTP status, sentence, next step."""
     rows = [f"| `{code}` | {m.status} | {m.sentence} | {m.next_step} |" for code, m in sorted(CODES.items())]
     return _table("| code | status | means | next step |", rows)
+
+
+def routing() -> str:
+    """Each key of `[routing]`."""
+    plain = weights.Weights()
+    rows = [
+        f"| `{name}` | {getattr(plain, name):g} | {low:g} to {high:g} | {means} |"
+        for name, (low, high, means) in weights.MEANS.items()
+    ]
+    return _table("| key of `[routing]` | default | from, to | what |", rows)
 
 
 def crash_points() -> str:
@@ -180,7 +190,7 @@ def measured() -> dict[str, Callable[[], str]]:
 
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "performance.md": measured(),
-    "operations.md": {"settings": settings, "crash points": crash_points},
+    "operations.md": {"settings": settings, "routing": routing, "crash points": crash_points},
     "faults.md": {"kills": kills},
     "api.md": {"codes": codes, "routes": routes},
     "cli.md": {"commands": commands},

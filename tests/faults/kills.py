@@ -104,10 +104,10 @@ class Killer:
 
 
 @contextmanager
-def short_home(**environment: str) -> Iterator[OwnPlane]:
+def short_home(more: str = "", **environment: str) -> Iterator[OwnPlane]:
     """A plane with short leases in a folder whose path is short too, for the sake of sockets."""
     folder = Path(tempfile.mkdtemp(prefix="qcos-f-", dir="/tmp"))
-    plane = OwnPlane(folder / "home", config=CONFIG, **environment)
+    plane = OwnPlane(folder / "home", config=CONFIG + more, **environment)
     try:
         with plane.running():
             plane.ask("login", "--as", "engineer")

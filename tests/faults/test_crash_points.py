@@ -24,6 +24,7 @@ import pytest
 
 from control_plane import crash
 from control_plane.jobs import known
+from tests.e2e.test_control import the_busy_one
 from tests.faults.judge import Judge
 from tests.faults.kills import short_home
 from tests.faults.traffic import Heard, spec
@@ -31,6 +32,11 @@ from tests.own_plane import OwnPlane, until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
+# So that a job whose backend fails has another to go to.
+TWO = "".join(
+    f'[[backend]]\nid = "{name}"\nprovider = "aer"\nregion = "local"\ncompliance_zone = "onprem"\nsovereign = true\n'
+    for name in ("aer", "aer-2")
+)
 # What must have happened before a point can be reached: an earlier crash.
 BEFORE = dict.fromkeys(("run.found", "run.requeuing", "run.requeued"), "run.intended")
 
@@ -128,7 +134,7 @@ class Walk:
 
 @pytest.fixture(scope="module")
 def walk() -> Iterator[Walk]:
-    with short_home(QCOS_CRASH_AT=crash.ARMED) as plane:
+    with short_home(TWO, QCOS_CRASH_AT=crash.ARMED) as plane:
         yield Walk(plane)
 
 
@@ -147,6 +153,20 @@ def a_lost_job(walk: Walk, point: str) -> None:
     walk.arm(point)
     walk.fired(point)
     walk.ended(job_id, "COMPLETED")
+
+
+def a_job_whose_backend_fails(walk: Walk, point: str) -> None:
+    """The child that simulates is killed: the job goes to the other backend, and dies there by its owner's word."""
+    job_id = walk.submit("long")
+    until(lambda: walk.state(job_id) == "EXECUTING", "it runs")
+    ((worker,),) = walk.plane.query(f"SELECT worker FROM jobs.job WHERE job_id = '{job_id}'")
+    busy = the_busy_one(int(worker.rpartition("-")[2]))
+    walk.arm(point)
+    os.kill(busy, signal.SIGKILL)
+    walk.fired(point)
+    until(lambda: walk.state(job_id) == "EXECUTING", "it runs elsewhere, or again")
+    walk.ask("POST", f"/jobs/{job_id}/cancel", 202, 409)
+    walk.ended(job_id, "CANCELED", "COMPLETED")
 
 
 def a_refused_hold(walk: Walk, point: str) -> None:
@@ -220,6 +240,8 @@ SCENES: dict[str, Callable[[Walk, str], None]] = {
     "control.shifting": a_waiting_job_is_held,
     "control.done": a_waiting_job_is_held,
     "budget": a_budget_is_set,
+    "run.rerouting": a_job_whose_backend_fails,
+    "run.rerouted": a_job_whose_backend_fails,
     **dict.fromkeys(BEFORE, a_lost_job),
 }
 
