@@ -26,6 +26,10 @@ EXPENDABLE = frozenset(
         "jobs.job.queue_s",
         "jobs.job.wait_s",
         "jobs.job.run_s",
+        *(
+            f"jobs.backend.{name}"
+            for name in ("queue_depth", "queue_s", "max_shots", "simulator", "calibration", "changed_at")
+        ),
     }
 )
 
