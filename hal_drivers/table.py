@@ -71,8 +71,8 @@ def open_drivers(config: DriversConfig) -> dict[str, Driver]:
     for backend in config.backends:
         if backend.provider not in PROVIDERS:
             raise BackendUnknown(f"backend {backend.id}: no driver serves provider {backend.provider}")
-        # Each remote backend has a driver, and so a connection, a credential and an egress, of its own.
-        alone = backend.id if backend.provider == "remote" else (backend.cluster or "").partition(":")[0]
+        # Each remote backend and cluster has a driver, and so a connection, a credential and an egress, of its own.
+        alone = backend.id if backend.provider == "remote" or backend.cluster else ""
         by_place.setdefault((backend.provider, alone), []).append(backend)
     drivers: dict[str, Driver] = {}
     for backends in by_place.values():
@@ -105,6 +105,10 @@ def _placed(backends: Sequence[BackendConfig], config: DriversConfig) -> Driver:
             from hal_drivers.slurm import SlurmDriver
 
             return SlurmDriver(near, backends, config)
+        case "dask" | "dasks":
+            from hal_drivers.dask import DaskDriver
+
+            return DaskDriver(near, backends, config)
         case cluster:
             raise BackendUnknown(f"no driver reaches a cluster by {cluster}://")
 

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a process of a Dask cluster does with an order: runs it through a local driver that it keeps.
+
+Both functions run on the event loop of Dask's worker. One driver a backend stands there, with as many guarded children
+as the worker has threads, warm for the next task. A task that is stopped has its child killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from hal_drivers.base import Driver, Failed, Finished, Handle, Stopped
+from hal_drivers.errors import DriverError
+from hal_drivers.order import Answer, Broken, Done, Order, encode, read_order
+from hal_drivers.table import DriversConfig, open_drivers
+
+_drivers: dict[bytes, Driver] = {}
+_running: dict[str, tuple[Driver, Handle]] = {}
+_opening = asyncio.Lock()
+
+
+async def carry_out(data: bytes) -> bytes:
+    """An encoded Answer for an encoded Order; never raises for what the circuit or the backend does."""
+    order = read_order(data)
+    try:
+        return encode(await _run(await _driver(order), order))
+    except DriverError as error:
+        return encode(Broken(error.code, error.detail))
+    finally:
+        _running.pop(order.task.token, None)
+
+
+async def stop(token: str) -> bool:
+    """Kill the task; whether it ran here."""
+    if token not in _running:
+        return False
+    driver, handle = _running[token]
+    await driver.cancel(handle)
+    return True
+
+
+async def _driver(order: Order) -> Driver:
+    facts = msgspec.msgpack.encode((order.backend, order.limits, order.require_walls))
+    async with _opening:
+        if facts not in _drivers:
+            config = DriversConfig(
+                backends=(order.backend,), children=_threads(), require_walls=order.require_walls, limits=order.limits
+            )
+            driver = open_drivers(config)[order.backend.id]
+            await driver.__aenter__()  # it lives as long as this process, and its children die with it
+            _drivers[facts] = driver
+        return _drivers[facts]
+
+
+def _threads() -> int:
+    from distributed import get_worker
+
+    threads: int = get_worker().state.nthreads
+    return threads
+
+
+async def _run(driver: Driver, order: Order) -> Answer:
+    handle = await driver.submit(order.compiled, order.task)
+    _running[order.task.token] = driver, handle
+    try:
+        while True:
+            match await driver.poll(handle, order.task.deadline_s):
+                case Finished():
+                    return Done(await driver.result(handle))
+                case Failed(code=code, detail=detail):
+                    return Broken(code, detail)
+                case Stopped():
+                    return Broken("stopped", "stopped on request")
+                case _:
+                    continue
+    except asyncio.CancelledError:
+        await driver.cancel(handle)
+        raise
+    except DriverError as error:
+        return Broken(error.code, error.detail)
+    finally:
+        await driver.forget(handle)
