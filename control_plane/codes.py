@@ -189,6 +189,12 @@ CODES: dict[str, Meaning] = {
     "deadline_exceeded": Meaning(
         409, "Out of time", "The job ran into its deadline.", "Ask for less, or a longer one."
     ),
+    "backends_unavailable": Meaning(
+        503,
+        "No backend is up",
+        "Backends that fit the job are known, and none of them takes work now; nothing was stored.",
+        "Try again shortly; qcos backends list says why each is down.",
+    ),
     "outcome_unknown": Meaning(409, "Outcome unknown", "The backend had the job and can't say what became of it."),
     "canceled": Meaning(409, "Canceled", "The job was canceled on request."),
     "not_found": Meaning(404, "Not found", "There is no such thing here.", "Check the id and the project."),

@@ -63,6 +63,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "governance": {"project": "demo", "classification": "internal", "purpose": "benchmark"},
     },
     "BudgetRequest": {"scope": "project:demo", "amount": "1000.00", "currency": "USD", "period": "monthly"},
+    "Settling": {"outcome": "charged", "amount": "0.30", "reason": "invoice 2026-11 of the vendor lists the task"},
 }
 HEADERS: dict[int, dict[str, Any]] = {
     401: {"WWW-Authenticate": {"description": "RFC 6750.", "required": True, "schema": {"type": "string"}}},

@@ -23,14 +23,14 @@ from control_plane.auth.access import may, require, visible
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.errors import Refused
-from control_plane.jobs import evidence, store, view
+from control_plane.jobs import evidence, store, uncertain, view
 from control_plane.jobs import spec as specs
 from control_plane.jobs.admit import Admission, admit, shown_state
 from control_plane.jobs.control import signal
 from control_plane.jobs.envelope import Envelope, Signal, Submit
 from control_plane.jobs.live import Leaving, Live, Watch
 from control_plane.jobs.state import State
-from control_plane.strict import want_json
+from control_plane.strict import decode, want_json
 from ledger.canonical import timestamp
 
 MAX_KEY = 200
@@ -52,6 +52,7 @@ _ADMISSION = (
     "budget_missing",
     "unknown_price",
     "max_price_exceeded",
+    "backends_unavailable",
     "duplicate_job_id",
     "idempotency_conflict",
     "denial_quota",
@@ -324,6 +325,35 @@ def _control(sent: Signal, action: str, summary: str) -> HTTPRouteHandler:
     return control
 
 
+@post(
+    "/jobs/{job_id:str}/settle",
+    status_code=200,
+    opt={
+        "action": "job:settle",
+        "answers": Answers(
+            {200: JobShown},
+            refusals=("transition_refused", "hold_closed", "amount_invalid"),
+            body=uncertain.Settling,
+        ),
+    },
+    summary="Settle a job whose outcome nobody knows",
+)
+async def settle(
+    request: Request[Principal, Any, Any],
+    plane: NamedDependency[Plane],
+    live: NamedDependency[Live],
+    job_id: FromPath[str],
+) -> Response[Any]:
+    """Release its parked hold, or charge up to it, once; the answer shows the job as it is then."""
+    want_json(request.headers.get("content-type", ""))
+    asked = decode(await request.body(), uncertain.decoder, code="request_invalid")
+    row = await _find(plane, request.user, job_id, "job:read")
+    require(request.user, "job:settle", row["project"])
+    await uncertain.settle(plane, request.user, row, asked)
+    live.ring()
+    return Response(view.shown(await _find(plane, request.user, job_id, "job:read")))
+
+
 @websocket("/jobs/{job_id:str}/events", opt={"action": "job:read"})
 async def events(
     socket: WebSocket[Principal, Any, Any],
@@ -416,5 +446,6 @@ HANDLERS = (
     _control("cancel", "job:cancel", "Cancel a job"),
     _control("hold", "job:hold", "Hold a queued job"),
     _control("resume", "job:hold", "Let a held job go on"),
+    settle,
     events,
 )

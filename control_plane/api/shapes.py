@@ -146,6 +146,17 @@ class Failure(Struct, frozen=True):
     detail: str
 
 
+class Settlement(Struct, frozen=True):
+    """How somebody settled a job whose outcome nobody knows."""
+
+    outcome: Literal["released", "charged"]
+    amount: Amount
+    currency: Currency
+    reason: str
+    by: str
+    at: Instant
+
+
 class JobShown(Struct, frozen=True):
     """Everything of a job that its owner may see."""
 
@@ -160,6 +171,7 @@ class JobShown(Struct, frozen=True):
     route: tuple[Route, ...]
     error: Failure | None
     partial: str | None
+    settlement: Settlement | None
     project: str
     submitted_at: Instant
 

@@ -52,6 +52,7 @@ Action = Literal[
     "job:cancel",
     "job:hold",
     "job:read",
+    "job:settle",
     "job:submit",
     "ledger:checkpoint",
     "ledger:read",

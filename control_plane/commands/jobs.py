@@ -42,6 +42,14 @@ def register(groups: Any) -> None:
         one.add_argument("job", metavar="JOB")
         one.add_argument("--json", action="store_true", help="one document")
         one.set_defaults(run=_show if name == "show" else _signal)
+    settle = jobs.add_parser("settle", help="end the hold of a job whose outcome nobody knows")
+    settle.add_argument("job", metavar="JOB")
+    decided = settle.add_mutually_exclusive_group(required=True)
+    decided.add_argument("--released", action="store_true", help="it cost nothing")
+    decided.add_argument("--charged", metavar="AMOUNT", help="what it cost, at most what is held")
+    settle.add_argument("--reason", metavar="TEXT", required=True, help="who said so; the ledger keeps it")
+    settle.add_argument("--json", action="store_true", help="one document")
+    settle.set_defaults(run=_settle)
     result = groups.add_parser("result", help="the counts of a completed job")
     result.add_argument("job", metavar="JOB")
     result.add_argument("--json", action="store_true", help="one document")
@@ -154,6 +162,10 @@ def _tell(job: dict[str, Any]) -> None:
         pairs.append(("backend", job["backend"]))
     if job.get("error"):
         pairs.append(("error", f"{job['error']['code']}: {job['error']['detail']}"))
+    if job.get("settlement"):
+        settled = job["settlement"]
+        told = f"{settled['outcome']} {settled['amount']} {settled['currency']} by {settled['by']} at {settled['at']}"
+        pairs.append(("settled", f"{told}: {settled['reason']}"))
     if job.get("evidence"):
         pairs.append(("evidence", f"{job['evidence']['state']} ({job['evidence']['level']})"))
     tables.facts(pairs)
@@ -199,6 +211,19 @@ def _signal(arguments: argparse.Namespace) -> None:
     from control_plane import tables
 
     job = _client().ask("POST", f"/api/v1/jobs/{_quoted(arguments.job)}/{arguments.action}")
+    if arguments.json:
+        tables.document(job)
+    else:
+        _tell(job)
+
+
+def _settle(arguments: argparse.Namespace) -> None:
+    from control_plane import tables
+
+    asked = {"outcome": "released" if arguments.released else "charged", "reason": arguments.reason}
+    if not arguments.released:
+        asked["amount"] = arguments.charged
+    job = _client().ask("POST", f"/api/v1/jobs/{_quoted(arguments.job)}/settle", asked)
     if arguments.json:
         tables.document(job)
     else:

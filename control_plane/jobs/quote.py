@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 import finops.store
 from control_plane import telemetry
@@ -62,7 +63,7 @@ class Snapshot(Struct, frozen=True):
 
 @telemetry.traced("job.price")
 async def look(plane: Plane, asked: Asked, key: str | None) -> Snapshot:
-    """The snapshot; raises UnknownPrice where no rate card is in force, Refused where every price is too high."""
+    """The snapshot; raises UnknownPrice where no rate card is in force, Refused where all is down or too dear."""
     principal, spec = asked.principal, asked.spec
     governance = spec.governance
     rows = await plane.known.backends(plane.engine)
@@ -72,6 +73,7 @@ async def look(plane: Plane, asked: Asked, key: str | None) -> Snapshot:
     wanted = wants(spec, (asked.circuit.format,), asked.qubits, card.currency)
     # Policy sees every backend that could take the work, so that a denial can name what would pass; price and budgets
     # are those of the backends that the spec's constraints leave.
+    _refuse_if_all_are_away(candidates, wanted)
     offered = eligible(candidates, Wanted(NO_CONSTRAINTS, wanted.formats))
     left = eligible(candidates, wanted) or _within(offered, wanted, eligible(candidates, _at_any_price(wanted)))
     providers = {candidate.provider for candidate in left}
@@ -129,6 +131,16 @@ def _within(offered: tuple[Candidate, ...], wanted: Wanted, dear: tuple[Candidat
         prices = ", ".join(f"{one.id} costs up to {one.price:f} {one.currency}" for one in dear)
         raise Refused("max_price_exceeded", f"no backend runs this for at most {wanted.most:f}: {prices}")
     return offered
+
+
+def _refuse_if_all_are_away(candidates: Sequence[Candidate], wanted: Wanted) -> None:
+    """That all backends which fit are down is no denial: the same submission may be admitted in a moment."""
+    if eligible(candidates, wanted):
+        return
+    up = eligible([replace(candidate, state="online") for candidate in candidates], wanted)
+    if up:
+        away = {candidate.id: candidate.reason or candidate.state for candidate in candidates}
+        raise Refused("backends_unavailable", "; ".join(f"{one.id}: {away[one.id]}" for one in up[:8]))
 
 
 def priced(

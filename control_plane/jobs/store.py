@@ -71,6 +71,7 @@ job = Table(
     *(Column(name, Integer) for name in ("seq", "attempt", "executions", "losses")),
     *(Column(name, DateTime(timezone=True)) for name in ("submitted_at", "lease_until")),
     *(Column(name, JSONB) for name in ("history", "decision", "route", "artefacts", "error", "handle")),
+    Column("settlement", JSONB(none_as_null=True)),
     *(Column(name, Uuid(as_uuid=False)) for name in ("decision_id", "admission_entry", "outcome_entry", "bundle_id")),
     *(Column(name, Text) for name in ("spec_blob", "input_blob", "statement_blob", "result_blob")),
     *(Column(name, Text) for name in ("currency", "backend", "token", "rate_card", "partial", "worker")),
@@ -271,6 +272,13 @@ async def postpone(conn: AsyncConnection, job_id: str, until: dt.datetime) -> No
 async def keep_handle(conn: AsyncConnection, job_id: str, attempt: int, handle: dict[str, Any]) -> None:
     """Store the backend's handle beside the committed intent."""
     await conn.execute(job.update().where(and_(job.c.job_id == job_id, job.c.attempt == attempt)).values(handle=handle))
+
+
+async def keep_settlement(conn: AsyncConnection, job_id: str, settlement: Mapping[str, Any], cost: Decimal) -> bool:
+    """Note how an UNCERTAIN job was settled, and what it cost after all; False where it was settled before."""
+    unsettled = and_(job.c.job_id == job_id, job.c.final == "UNCERTAIN", job.c.settlement.is_(None))
+    noted = job.update().where(unsettled).values(settlement=dict(settlement), cost_amount=cost).returning(job.c.job_id)
+    return (await conn.execute(noted)).first() is not None
 
 
 def _in(state: State) -> ColumnElement[bool]:

@@ -56,6 +56,7 @@ def shown(row: Row) -> dict[str, Any]:
         "route": [_line(line) for line in row["route"]],
         "error": row["error"],
         "partial": row["partial"],
+        "settlement": row["settlement"],
         "project": row["project"],
         "submitted_at": timestamp(row["submitted_at"]),
     }

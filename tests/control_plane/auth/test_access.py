@@ -42,6 +42,7 @@ evidence:read          x       .           x               x               x    
 job:cancel             .       .           x               x               x          .
 job:hold               .       .           x               x               x          .
 job:read               x       .           x               x               x          .
+job:settle             .       .           x               .               .          .
 job:submit             .       .           .               x               x          .
 ledger:checkpoint      x       x           x               x               x          x
 ledger:read            x       .           x               .               .          .

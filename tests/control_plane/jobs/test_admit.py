@@ -21,7 +21,6 @@ from control_plane.policy.decision import PolicyUnavailable
 from control_plane.policy.pdp import Pdp
 from control_plane.policy.revision import PolicySet
 from tests.control_plane.jobs.desk import Desk, bell, person
-from tests.fakes import FakeDriver
 
 NOTHING = (Decimal(0), Decimal(0))
 
@@ -249,10 +248,3 @@ async def test_evidence_of_a_denial_is_of_the_spec_that_was_denied(desk: Desk) -
     async with desk.plane.transaction("demo") as conn:
         opened = await desk.plane.vault.read(conn, "demo", row["spec_blob"])
     assert msgspec.json.decode(opened.content)["job_id"] == admission.job_id
-
-
-async def test_a_backend_that_nobody_reports_is_offline(desk: Desk, driver: FakeDriver) -> None:
-    desk.sql("UPDATE jobs.backend SET seen_at = now() - interval '1 minute'")
-    admission = await desk.submit()
-    assert (admission.state, admission.problem) == ("DENIED", "policy_denied")
-    assert driver.submissions == 0
