@@ -233,7 +233,7 @@ CODES: dict[str, Meaning] = {
         400,
         "Program not supported",
         "No backend of this plane takes such a program.",
-        "Send one sampler circuit.",
+        "qcos backends list tells what each takes.",
     ),
     "circuit_invalid": Meaning(
         400,

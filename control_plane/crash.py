@@ -43,6 +43,8 @@ POINTS: dict[str, str] = {
     "run.measured": "the outcome is read, not durable",
     "run.settling": "about to write outcome, money and evidence",
     "run.settled": "outcome, money and evidence are durable",
+    "items.submitted": "one more item of a program is handed over, nothing tells of it",
+    "items.ended": "one more item has ended, nothing of it is durable",
     "gate.decided": "a new decision at dispatch, nothing is durable",
     "gate.told": "the new decision is in the inbox, not committed",
     "gate.recorded": "the new decision is durable",

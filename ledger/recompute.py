@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections import Counter
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal
 from itertools import pairwise
 from typing import Any
@@ -22,21 +21,11 @@ from ledger import canonical
 from ledger.bundle import MAX_CARRIED_BYTES, Bundle
 from ledger.errors import EvidenceInvalid
 from ledger.predicate import Artefact, CostLine, Predicate
+from ledger.recount import recount
 
 NOT_CARRIED = "not_carried"
 _EXACT = Context(prec=80)  # products of two 36-digit numbers and sums of thousands, without rounding
 _ROUNDING = {"half_even": ROUND_HALF_EVEN, "half_up": ROUND_HALF_UP}
-
-
-class _Block(msgspec.Struct, frozen=True):
-    shots: int
-    counts: dict[str, int]
-
-
-class _Result(msgspec.Struct, frozen=True):
-    counts: dict[str, int]
-    blocks: list[_Block]
-    shots: int
 
 
 def artefact(bundle: Bundle, name: str) -> Artefact | None:
@@ -89,24 +78,11 @@ def output_hash(bundle: Bundle) -> str:
 
 
 def shots(bundle: Bundle) -> str:
-    """Shots are counted again: the counts, each block's, and what the record says was executed."""
+    """Shots are counted again: the counts, each block's and each item's, and what the record says was executed."""
     content = bundle.contents.get("result")
-    executed = bundle.execution_metadata.shots_executed
     if content is None:
         return NOT_CARRIED if bundle.output_hash else "no result"
-    result = _json(_Result, content, "result")
-    blocks: Counter[str] = Counter()
-    for block in result.blocks:
-        _same(sum(block.counts.values()), block.shots, "the shots of a block")
-        blocks.update(block.counts)
-    counted = sum(result.counts.values())
-    if min((0, *result.counts.values(), *(n for block in result.blocks for n in block.counts.values()))) < 0:
-        raise EvidenceInvalid("a negative count")
-    if result.blocks:
-        _same(dict(+blocks), dict(+Counter(result.counts)), "the counts of the blocks")
-    _same(counted, result.shots, "the result's shots")
-    _same(counted, executed, "shots_executed")
-    return f"{counted} shots counted"
+    return f"{recount(bundle, content, bundle.contents.get('spec'))} shots counted"
 
 
 def cost(bundle: Bundle) -> str:
@@ -225,13 +201,6 @@ def _source(bundle: Bundle, document: dict[str, Any]) -> None:
     except (binascii.Error, ValueError) as error:
         raise EvidenceInvalid("circuit.source is not base64") from error
     _same(canonical.sha256(source), part.sha256, "circuit.source")
-
-
-def _json(kind: type[_Result], content: bytes, what: str) -> _Result:
-    try:
-        return msgspec.convert(canonical.loads(content, what=what), kind)
-    except msgspec.ValidationError as error:
-        raise EvidenceInvalid(f"{what}: {error}") from error
 
 
 def _object(content: bytes, what: str) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class FakeDriver:
 
     `tasks` outlives a worker, as a vendor's does: two workers that share one see the same tasks. While `gate` is clear
     a task runs on, while `compiling` is, a compilation; `breaks` raises at the named call; `remembers` False makes
-    `find` answer None.
+    `find` answer None. A token in `held` runs on even while `gate` is set.
     """
 
     def __init__(self, backend: str = "fake", *, find_authoritative: bool = True, wall_s: float = 0.01) -> None:
@@ -54,6 +54,8 @@ class FakeDriver:
             find_authoritative=find_authoritative,
         )
         self.tasks: dict[str, Task] = {}
+        self.widths: dict[str, int] = {}
+        self.held: set[str] = set()
         self.stopped: set[str] = set()
         self.failed: dict[str, Failed] = {}
         self.gate = asyncio.Event()
@@ -95,7 +97,7 @@ class FakeDriver:
         self._know(request.backend)
         facts = CompiledFacts(
             qubits=2,
-            clbits=2,
+            clbits=2 if request.basis is None else len(request.basis.replace("I", "")),
             depth=self.depth,
             gates_before=2,
             gates_after=2,
@@ -113,6 +115,7 @@ class FakeDriver:
         if task.token not in self.tasks:
             self.submissions += 1
             self.tasks[task.token] = task
+            self.widths[task.token] = compiled.facts.clbits
         self._may("submitted")
         return {"driver": "fake", "token": task.token}
 
@@ -129,13 +132,17 @@ class FakeDriver:
             await asyncio.wait_for(self.gate.wait(), wait_s)
         except TimeoutError:
             return Running(BEGAN)
+        if task.token in self.held and task.token not in self.stopped:
+            await asyncio.sleep(min(wait_s, 0.02))
+            return Running(BEGAN)
         if task.token in self.stopped:
             return Stopped()
         return self.failed.get(task.token, Finished())
 
     async def cancel(self, handle: Handle) -> Cancellation:
         task = self._task(handle)
-        if task is None or (self.gate.is_set() and task.token not in self.stopped):
+        held = task is not None and task.token in self.held
+        if task is None or (self.gate.is_set() and not held and task.token not in self.stopped):
             return TooLate()
         self.stopped.add(task.token)
         return Canceled()
@@ -148,13 +155,15 @@ class FakeDriver:
         if not self.gate.is_set():
             raise NotFinished("it runs")
         ended = BEGAN + dt.timedelta(seconds=self.wall_s)
-        counts = {"00": task.shots - task.shots // 2, "11": task.shots // 2}
+        width = self.widths[task.token]
+        counts = {"0" * width: task.shots - task.shots // 2, "1" * width: task.shots // 2}
+        counts = {bits: n for bits, n in counts.items() if n}
         return Outcome(
             counts=counts,
             blocks=(Block(task.shots, counts, BEGAN, ended),),
             shots_executed=task.shots,
             partial=None,
-            seed=task.seed or 7,
+            seed=7 if task.seed is None else task.seed,
             method="fake",
             usage=Usage(wall_s=self.wall_s, cpu_s=self.wall_s, peak_memory_bytes=1 << 20),
             started_at=BEGAN,

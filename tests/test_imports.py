@@ -25,6 +25,10 @@ BASE = {"msgspec", "cryptography", "rfc3161_client"}
 AUDITOR = ("canonical", "merkle", "chain", "checkpoint", "timestamp", "bundle", "verify", "keys", "errors")
 PURE = (
     "control_plane/jobs/state.py",
+    "control_plane/jobs/itemised.py",
+    "control_plane/jobs/meaning.py",
+    "control_plane/jobs/observables.py",
+    "control_plane/jobs/program.py",
     "control_plane/jobs/routing.py",
     "control_plane/policy/decision.py",
     "finops/books.py",
@@ -46,6 +50,7 @@ PURE = (
     "ledger/chain.py",
     "ledger/floor.py",
     "ledger/merkle.py",
+    "ledger/recount.py",
     "ledger/rekor.py",
 )
 # Tables are reached from here alone; provision and postgres make roles and databases, which no table's owner can.

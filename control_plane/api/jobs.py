@@ -23,7 +23,7 @@ from control_plane.auth.access import may, require, visible
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.errors import Refused
-from control_plane.jobs import evidence, store, uncertain, view
+from control_plane.jobs import evidence, meaning, store, uncertain, view
 from control_plane.jobs import spec as specs
 from control_plane.jobs.admit import Admission, admit, shown_state
 from control_plane.jobs.control import signal
@@ -72,6 +72,7 @@ _BUNDLE = Bytes(
         "required": ["bundle_id", "job_id", "input_hash", "execution_metadata", "governance_record", "signatures"],
     },
 )
+_FILE = Bytes("application/octet-stream", {"type": "string", "format": "binary"})
 # Not `| None`: the text `null` would be read as one.
 Wait = Annotated[
     float,
@@ -250,31 +251,55 @@ async def result(
     request: Request[Principal, Any, Any], plane: NamedDependency[Plane], job_id: FromPath[str]
 ) -> Response[Any]:
     """Counts in Qiskit's order; 409 `evidence_pending` until the evidence is sealed (I1)."""
-    row = await _find(plane, request.user, job_id, "result:read")
+    row = await _ended_with_result(plane, request.user, job_id)
+    raw, execution, analysis = await _read(plane, row, ("result", "execution", "analysis"))
+    return Response(meaning.payload(job_id, raw, execution, analysis))
+
+
+async def _read(plane: Plane, row: evidence.Row, names: tuple[str, ...]) -> list[Any]:
+    """Artefacts of an ended job that are JSON; None for one that it doesn't have. One circuit's needs no second."""
+    kept = [name for name in names if name in row["artefacts"]]
+    if "compiled.json" not in row["artefacts"]:
+        kept = [name for name in kept if name != "execution"]
+    async with plane.transaction(row["tenant"]) as conn:
+        opened = await plane.vault.read_all(conn, row["tenant"], [row["artefacts"][name] for name in kept])
+    found = {name: msgspec.json.decode(one.content) for name, one in zip(kept, opened, strict=True)}
+    return [found.get(name) for name in names]
+
+
+async def _ended_with_result(plane: Plane, principal: Principal, job_id: str) -> evidence.Row:
+    row = await _find(plane, principal, job_id, "result:read")
     state = shown_state(row)
     if state not in view.ENDED:
-        raise Refused(
-            "evidence_pending",
-            f"the job is {state}; its result is given once its evidence is sealed",
-        )
+        raise Refused("evidence_pending", f"the job is {state}; its result is given once its evidence is sealed")
     if row["result_blob"] is None:
         raise Refused("no_result", f"the job ended {state} without a result")
-    async with plane.transaction(request.user.tenant) as conn:
-        opened = await plane.vault.read(conn, request.user.tenant, row["result_blob"])
-    return Response(quantum_result(job_id, msgspec.json.decode(opened.content)))
+    return row
 
 
-def quantum_result(job_id: str, raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The result payload (N15): measured counts, and the frequencies that they are."""
-    counts, shots = raw["counts"], raw["shots"]
-    ranked = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
-    measured = {
-        "counts": counts,
-        "shots": shots,
-        "measured_probabilities": {bits: n / shots for bits, n in counts.items()} if shots else {},
-        "top_basis_states": [{"state": bits, "count": n} for bits, n in ranked[:16]],
-    }
-    return {"job_id": job_id, "quantum_result": measured, "fragment_results": []}
+@get(
+    "/jobs/{job_id:str}/result/files/{name:str}",
+    opt={
+        "action": "result:read",
+        "answers": Answers({200: _FILE}, refusals=("evidence_pending", "no_result", "content_erased")),
+    },
+    media_type="application/octet-stream",
+    summary="A part of the result that is too large to stand in it",
+)
+async def result_file(
+    request: Request[Principal, Any, Any], plane: NamedDependency[Plane], job_id: FromPath[str], name: FromPath[str]
+) -> Response[bytes]:
+    """Counts as JSON, states and probabilities as NumPy arrays: what the result names in `files`."""
+    row = await _ended_with_result(plane, request.user, job_id)
+    kept = row["artefacts"]
+    if name == meaning.COUNTS_FILE:
+        (raw,) = await _read(plane, row, ("result",))
+        return Response(msgspec.json.encode(meaning.counts_file(raw)), media_type="application/json")
+    if not name.endswith(".npy") or name not in kept:
+        raise Refused("not_found", f"the result of {job_id} has no file {name[:64]}")
+    async with plane.transaction(row["tenant"]) as conn:
+        opened = await plane.vault.read(conn, row["tenant"], kept[name])
+    return Response(opened.content, media_type="application/octet-stream")
 
 
 @get(
@@ -442,6 +467,7 @@ HANDLERS = (
     list_jobs,
     show,
     result,
+    result_file,
     bundle,
     _control("cancel", "job:cancel", "Cancel a job"),
     _control("hold", "job:hold", "Hold a queued job"),

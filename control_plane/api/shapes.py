@@ -203,13 +203,106 @@ class BasisState(Struct, frozen=True):
     count: int
 
 
+Label = Annotated[
+    Literal["sampled", "exact_ideal", "exact_noisy"],
+    Meta(description="Made of counts, or computed from the circuit, without noise or with the backend's noise model."),
+]
+
+
+class StandardErrors(Struct, frozen=True):
+    """Of what is sampled, by its field."""
+
+    measured_probabilities: dict[str, float] = {}
+
+
+class ResultFile(Struct, frozen=True):
+    """A part of the result that is too large to stand in it: GET …/result/files/{name}."""
+
+    name: str
+    of: str
+    media_type: str
+    outcomes: int | None = None
+
+
+class Expectation(Struct, frozen=True):
+    """An observable's expectation in the state of one circuit under one parameter set."""
+
+    observable: str
+    value: float
+    label: Label
+    circuit: int = 0
+    parameters: int | None = None
+    standard_error: float | None = None
+    shots: int | None = None
+
+
+class NotGiven(Struct, frozen=True):
+    """A field that was asked for and isn't there, and why."""
+
+    field: str
+    reason: str
+    circuit: int = 0
+    parameters: int | None = None
+    observable: str | None = None
+
+
+class Precision(Struct, frozen=True):
+    """What became of a precision that was asked for in place of shots; `capped` where it can't be promised."""
+
+    asked: float
+    shots: int
+    shots_needed: int
+    variance_bound: str
+    capped: bool
+
+
+class Measured(Struct, frozen=True):
+    """One item of a program: circuit, parameter set and basis by their places, and what was measured."""
+
+    item: int
+    circuit: int
+    parameters: int | None
+    basis: str | None
+    shots: int
+    counts: dict[str, int] = {}
+    measured_probabilities: dict[str, float] = {}
+    top_basis_states: tuple[BasisState, ...] = ()
+    standard_errors: StandardErrors = StandardErrors()
+    labels: dict[str, Label] = {}
+
+
 class QuantumResult(Struct, frozen=True):
-    """What was measured."""
+    """What was measured, what it means, and what was computed beside it."""
 
     counts: dict[str, int]
     shots: int
     measured_probabilities: dict[str, float]
     top_basis_states: tuple[BasisState, ...]
+    standard_errors: StandardErrors = StandardErrors()
+    labels: dict[str, Label] = {}
+    items: tuple[Measured, ...] = ()
+    files: tuple[ResultFile, ...] = ()
+    observable_expectations: tuple[Expectation, ...] = ()
+    precision: Precision | None = None
+    refused: tuple[NotGiven, ...] = ()
+
+
+class Fragment(Struct, frozen=True):
+    """What happened to one item of a program."""
+
+    item: int
+    circuit: int
+    parameters: int | None
+    basis: str | None
+    status: Literal["completed", "failed", "canceled", "not_run"]
+    shots: int
+    error: Failure | None = None
+    partial: str | None = None
+    seed: int | None = None
+    method: str | None = None
+    start: Instant | None = None
+    end: Instant | None = None
+    counts: dict[str, int] = {}
 
 
 class Result(Struct, frozen=True):
@@ -217,7 +310,7 @@ class Result(Struct, frozen=True):
 
     job_id: str
     quantum_result: QuantumResult
-    fragment_results: tuple[Any, ...]
+    fragment_results: tuple[Fragment, ...]
 
 
 class Budget(Struct, frozen=True):

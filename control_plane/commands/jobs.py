@@ -52,6 +52,8 @@ def register(groups: Any) -> None:
     settle.set_defaults(run=_settle)
     result = groups.add_parser("result", help="the counts of a completed job")
     result.add_argument("job", metavar="JOB")
+    result.add_argument("--file", metavar="NAME", help="a part that is too large to stand in it")
+    result.add_argument("-o", "--output", metavar="FILE", type=Path, help="where the part goes; - is standard output")
     result.add_argument("--json", action="store_true", help="one document")
     result.set_defaults(run=_result)
     backends = groups.add_parser("backends", help="where jobs can run").add_subparsers(
@@ -235,16 +237,76 @@ def _result(arguments: argparse.Namespace) -> None:
 
     from control_plane import tables
 
+    if arguments.file is not None or arguments.output is not None:
+        _file(arguments)
+        return
     result = _client().ask("GET", f"/api/v1/jobs/{_quoted(arguments.job)}/result")
     if arguments.json:
         tables.document(result)
         return
-    counts = result["quantum_result"]["counts"]
+    measured = result["quantum_result"]
+    if "items" not in measured:
+        _histogram(measured["counts"])
+    for refused in measured.get("refused", ()):
+        sys.stderr.write(f"not given: {refused['field']}: {refused['reason']}\n")
+    for file in measured.get("files", ()):
+        sys.stderr.write(f"in a file: {file['of']}: qcos result {arguments.job} --file {file['name']} -o FILE\n")
+    if "observable_expectations" in measured:
+        _expectations(measured["observable_expectations"])
+    elif "items" in measured:
+        head = ("item", "circuit", "parameters", "bits", "count")
+        rows = [
+            (one["item"], one["circuit"], one["parameters"], bits, n)
+            for one in measured["items"]
+            for bits, n in sorted(one.get("counts", {}).items())
+        ]
+        tables.table(head, rows)
+
+
+def _file(arguments: argparse.Namespace) -> None:
+    import sys
+
+    from control_plane import tables
+    from control_plane.errors import Refused
+
+    if arguments.file is None or arguments.output is None:
+        raise Refused("usage", "--file NAME and -o FILE go together")
+    path = f"/api/v1/jobs/{_quoted(arguments.job)}/result/files/{_quoted(arguments.file)}"
+    _, data = _client().raw("GET", path, headers={"Accept": "*/*"})
+    if str(arguments.output) == "-":
+        sys.stdout.buffer.write(data)
+        return
+    try:
+        arguments.output.write_bytes(data)
+    except OSError as error:
+        raise Refused("unusable_input", f"{arguments.output}: {error.strerror}") from None
+    if arguments.json:
+        tables.document({"job_id": arguments.job, "file": str(arguments.output), "bytes": len(data)})
+    else:
+        tables.facts([("file", str(arguments.output)), ("bytes", len(data))])
+
+
+def _histogram(counts: dict[str, int]) -> None:
+    import sys
+
+    from control_plane import tables
+
     most = max(counts.values(), default=1)
     rows: list[tuple[Any, ...]] = [(bits, n) for bits, n in sorted(counts.items())]
     if sys.stdout.isatty():
         rows = [(bits, n, "█" * max(1, BAR * n // most)) for bits, n in rows]
     tables.table(("bits", "count", "")[: len(rows[0]) if rows else 2], rows)
+
+
+def _expectations(values: list[dict[str, Any]]) -> None:
+    from control_plane import tables
+
+    rows = []
+    for one in values:
+        error = one.get("standard_error")
+        figures = (f"{one['value']:.6f}", "" if error is None else f"{error:.6f}")
+        rows.append((one["observable"], one["circuit"], one["parameters"], *figures, one.get("shots"), one["label"]))
+    tables.table(("observable", "circuit", "parameters", "value", "standard error", "shots", "label"), rows)
 
 
 def _backends(arguments: argparse.Namespace) -> None:

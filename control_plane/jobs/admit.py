@@ -37,7 +37,7 @@ from control_plane.jobs.envelope import Envelope, Submit
 from control_plane.jobs.evidence import Submitted
 from control_plane.jobs.quote import Asked, Snapshot
 from control_plane.jobs.routing import Considered, route
-from control_plane.jobs.spec import Circuit
+from control_plane.jobs.spec import JobSpec
 from control_plane.jobs.state import State, moves
 from control_plane.jobs.weights import Weights
 from control_plane.policy.decision import Decision, problem_code
@@ -80,8 +80,7 @@ async def admit(plane: Plane, envelope: Envelope, submit: Submit) -> Admission:
     principal, spec, at = envelope.principal, submit.spec, envelope.received_at
     if not submit.dry_run:
         plane.sealing.refuse()
-    circuit = specs.single_sampler(spec)
-    asked = Asked(principal, spec, circuit, await _scan(plane, circuit), at)
+    asked = Asked(principal, spec, spec.circuits[0].format, await _scan(plane, spec), at)
     crash.point("admit.scanned")
     snapshot = await quote.look(plane, asked, submit.idempotency_key)
     if not submit.dry_run:
@@ -135,16 +134,21 @@ def new_job_id(at: dt.datetime) -> str:
     return f"qcos-job-{at:%Y-%m-%d}-{secrets.token_hex(6)}"
 
 
-async def _scan(plane: Plane, circuit: Circuit) -> int:
-    """The declared qubits, from a scan that parses nothing; raises a DriverError."""
-    if circuit.format == "QPY" and not plane.settings.qpy_enabled:
+async def _scan(plane: Plane, spec: JobSpec) -> int:
+    """The declared qubits of the largest circuit, from a scan that parses nothing; raises a DriverError."""
+    if spec.circuits[0].format == "QPY" and not plane.settings.qpy_enabled:
         raise Refused(
             "format_disabled",
             "QPY is switched off on this plane",
             errors=({"field": "circuit.format", "message": "QPY is switched off"},),
         )
-    source, limits = specs.source_bytes(circuit), plane.settings.circuit_limits
-    return (await aside(len(source), prescan, circuit.format, source, limits)).qubits_declared
+    most = 0
+    for place, circuit in enumerate(spec.circuits):
+        source, limits = specs.source_bytes(circuit), plane.settings.circuit_limits
+        declared = (await aside(len(source), prescan, circuit.format, source, limits)).qubits_declared
+        specs.fits_observables(spec, place, declared)
+        most = max(most, declared)
+    return most
 
 
 async def _repeat(plane: Plane, principal: Principal, bound: Mapping[str, Any], submit: Submit) -> Admission:

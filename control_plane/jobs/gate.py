@@ -17,11 +17,12 @@ import msgspec
 import ledger.store
 from control_plane import crash, telemetry
 from control_plane.context import Plane
-from control_plane.jobs import failover
+from control_plane.jobs import failover, program
 from control_plane.jobs.admit import decision_entry
 from control_plane.jobs.evidence import Submitted
 from control_plane.jobs.quote import priced, wants
 from control_plane.jobs.routing import Candidate, Route, route
+from control_plane.jobs.several import Program
 from control_plane.jobs.spec import JobSpec
 from hal_drivers.base import Compiled
 from hal_drivers.errors import BackendUnavailable
@@ -96,7 +97,7 @@ async def _found(
     rows = await plane.known.backends(plane.engine)
     card = await plane.known.card(plane.engine, job["tenant"], job["rate_card"])
     past = await plane.known.past(plane.engine, job["tenant"], plane.settings.routing.history_days)
-    candidates = priced(rows, card, spec.executions, plane.settings.job_deadline_s, past)
+    candidates = priced(rows, card, spec.executions, plane.settings.job_deadline_s, past, spec.items)
     formats = tuple(sorted({circuit.format for circuit in spec.circuits}))
     wanted = wants(spec, formats, _judged.decode(submitted.decision_input).job.qubits, card.currency)
     held = job["hold_amount"]
@@ -113,14 +114,20 @@ async def judge(
     """Raise Stopped unless the compiled circuit and the decision in force let the job go on."""
     limit = spec.execution.backend_constraints.max_depth
     if limit is not None and compiled.facts.depth > limit:
-        raise Stopped(
-            "depth_exceeded",
-            f"compiled to depth {compiled.facts.depth}, max_depth is {limit}",
-        )
+        raise Stopped("depth_exceeded", f"{_deepest(spec, compiled)}, max_depth is {limit}")
     document = msgspec.json.decode(submitted.decision_input)
     moved = _refresh(document, chosen.chosen)
     if moved or plane.pdp.revision != job["decision"]["policy_revision"]:
         await _decide_again(plane, job, compiled, document)
+
+
+def _deepest(spec: JobSpec, compiled: Compiled) -> str:
+    """What was compiled too deep, by its item where there are several."""
+    said = f"compiled to depth {compiled.facts.depth}"
+    if not isinstance(compiled, Program):
+        return said
+    number = next(n for n, item in enumerate(compiled.items) if item.facts.depth == compiled.facts.depth)
+    return f"{program.items(spec)[number].where} {said}"
 
 
 def _refresh(document: dict[str, Any], backend: Candidate) -> bool:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 
 from control_plane.context import Plane
 from control_plane.jobs import store, transition
+from control_plane.jobs.several import items_of
 from control_plane.jobs.state import ACTIVE
 from hal_drivers.base import Driver
 
@@ -45,7 +46,6 @@ async def _stopped(driver: Driver, backend: str, token: str) -> bool:
     capabilities = next(device.capabilities for device in await driver.devices() if device.id == backend)
     if capabilities.handle_scope != "process" or not capabilities.find_authoritative:
         return False
-    handle = await driver.find(token)
-    if handle is not None:
+    for handle in await items_of(driver, token):
         await driver.cancel(handle)
     return True

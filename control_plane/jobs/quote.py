@@ -24,7 +24,7 @@ from control_plane.errors import Refused
 from control_plane.jobs import store
 from control_plane.jobs.past import NO_PAST, Past
 from control_plane.jobs.routing import Candidate, Wanted, eligible
-from control_plane.jobs.spec import BackendConstraints, Circuit, JobSpec
+from control_plane.jobs.spec import BackendConstraints, JobSpec
 from control_plane.sealing import skew_s
 from finops.budget import BudgetView
 from finops.errors import FinopsError
@@ -39,7 +39,7 @@ class Asked(Struct, frozen=True):
 
     principal: Principal
     spec: JobSpec
-    circuit: Circuit
+    format: str
     qubits: int
     at: dt.datetime
 
@@ -69,8 +69,8 @@ async def look(plane: Plane, asked: Asked, key: str | None) -> Snapshot:
     rows = await plane.known.backends(plane.engine)
     card = await plane.known.current_card(plane.engine, principal.tenant, asked.at)
     past = await plane.known.past(plane.engine, principal.tenant, plane.settings.routing.history_days)
-    candidates = priced(rows, card, spec.executions, plane.settings.job_deadline_s, past)
-    wanted = wants(spec, (asked.circuit.format,), asked.qubits, card.currency)
+    candidates = priced(rows, card, spec.executions, plane.settings.job_deadline_s, past, spec.items)
+    wanted = wants(spec, (asked.format,), asked.qubits, card.currency)
     # Policy sees every backend that could take the work, so that a denial can name what would pass; price and budgets
     # are those of the backends that the spec's constraints leave.
     _refuse_if_all_are_away(candidates, wanted)
@@ -144,15 +144,15 @@ def _refuse_if_all_are_away(candidates: Sequence[Candidate], wanted: Wanted) -> 
 
 
 def priced(
-    rows: Sequence[Any], card: RateCard, executions: int, deadline_s: float, past: Mapping[str, Past]
+    rows: Sequence[Any], card: RateCard, executions: int, deadline_s: float, past: Mapping[str, Past], tasks: int
 ) -> tuple[Candidate, ...]:
     """The registry's rows as candidates, each with its upper-bound price; None where the card has no price."""
-    return tuple(_candidate(row, card, executions, deadline_s, past.get(row["id"], NO_PAST)) for row in rows)
+    return tuple(_candidate(row, card, executions, deadline_s, past.get(row["id"], NO_PAST), tasks) for row in rows)
 
 
-def _candidate(row: Any, card: RateCard, executions: int, deadline_s: float, past: Past) -> Candidate:
+def _candidate(row: Any, card: RateCard, executions: int, deadline_s: float, past: Past, tasks: int) -> Candidate:
     try:
-        price = upper_bound(card, row["provider"], row["id"], executions, deadline_s).amount
+        price = upper_bound(card, row["provider"], row["id"], executions, deadline_s, tasks).amount
     except FinopsError:
         price = None
     calibration = row["calibration"] or {}
@@ -202,7 +202,7 @@ def _document(asked: Asked) -> dict[str, Any]:
             "classification": governance.classification,
             "purpose": governance.purpose,
             "justification": governance.justification,
-            "format": asked.circuit.format,
+            "format": asked.format,
             "shots": spec.shots,
             "executions": spec.executions,
             "qubits": max(asked.qubits, constraints.min_qubits or 0),

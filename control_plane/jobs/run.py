@@ -37,8 +37,9 @@ import msgspec
 from control_plane import crash, telemetry
 from control_plane.context import Plane
 from control_plane.errors import Refused
-from control_plane.jobs import evidence, failover, gate, settle, store, transition
+from control_plane.jobs import evidence, failover, gate, program, settle, store, transition
 from control_plane.jobs import spec as specs
+from control_plane.jobs.several import Limits, Several
 from control_plane.jobs.spec import JobSpec
 from control_plane.jobs.state import ACTIVE, State
 from control_plane.jobs.store import Change
@@ -193,6 +194,7 @@ class Run:
         self.plane, self.drivers, self.claimed = plane, drivers, claimed
         self.job, self.spec = claimed.row, claimed.spec
         self._untold = claimed.begun
+        self._items = program.items(self.spec)
         self._canceled = asyncio.Event()
         self._lost = False
 
@@ -233,6 +235,9 @@ class Run:
         driver = self._driver(route.chosen.id)
         try:
             compiled = await self._compiled(driver, route.chosen.id)
+            if compiled is None:
+                await self._end(settle.Cancellation())
+                return
             crash.point("run.compiled")
             await gate.judge(self.plane, job, self.spec, compiled, self.claimed.submitted, route)
             crash.point("run.judged")
@@ -270,8 +275,8 @@ class Run:
             deadline_s=self.plane.settings.job_deadline_s,
         )
 
-    async def _compiled(self, driver: Driver, backend: str) -> Compiled:
-        """Step 2; that it takes long is told while it does."""
+    async def _compiled(self, driver: Driver, backend: str) -> Compiled | None:
+        """Step 2; that it takes long is told while it does. None where a cancel came before it was done."""
         compiling = asyncio.create_task(self._compile(driver, backend))
         try:
             await asyncio.wait({compiling}, timeout=QUICK_S)
@@ -279,13 +284,18 @@ class Run:
                 if await store.advance(self.plane.engine, self.job["tenant"], self._untold) != "moved":
                     raise MovedOn
                 self._untold = None
-            return await compiling
+            if not compiling.done():
+                stop = asyncio.create_task(self._canceled.wait())
+                await asyncio.wait({compiling, stop}, return_when=asyncio.FIRST_COMPLETED)
+                stop.cancel()
+            return await compiling if compiling.done() else None
         finally:
             compiling.cancel()
 
     @telemetry.traced("driver.compile")
     async def _compile(self, driver: Driver, backend: str) -> Compiled:
-        circuit = specs.single_sampler(self.spec)
+        # A program's circuits are `several`'s to compile; what it is asked with is the first.
+        circuit = self.spec.single or self.spec.circuits[0]
         request = CompileRequest(
             format=circuit.format,
             source=specs.source_bytes(circuit),
@@ -367,7 +377,7 @@ class Run:
                     case Unknown():
                         await self._missing(driver)
                         return
-                    case Queued() | Running() if (over := patience.over(status)) is not None:
+                    case Queued() | Running() if not self._items and (over := patience.over(status)) is not None:
                         if await self._overdue(driver, handle, over):
                             return
         except BackendUnavailable:
@@ -409,7 +419,8 @@ class Run:
         outcome = await driver.result(handle)
         if compiled is None:  # found again after a crash: the artefact is compiled anew, which is deterministic
             compiled = await self._compile(driver, self.job["backend"])
-        outcome = judged(outcome, compiled, self._task())
+        if not self._items:  # of a program each item is judged as it ends
+            outcome = judged(outcome, compiled, self._task())
         calibration = await driver.calibration(self.job["backend"])
         crash.point("run.measured")
         await self._end(settle.Success(compiled, outcome, calibration))
@@ -420,7 +431,10 @@ class Run:
         """A lost worker had committed its intent: find what became of it, and never submit twice (I3)."""
         job = self.job
         driver = self._driver(job["backend"])
-        handle = await driver.find(job["token"])
+        if isinstance(driver, Several):
+            handle = await driver.resume(job["token"], job["backend"])
+        else:
+            handle = await driver.find(job["token"])
         self.plane.away.over(self.key)
         crash.point("run.found")
         if handle is not None:
@@ -436,7 +450,11 @@ class Run:
         driver = self.drivers.get(backend)
         if driver is None:
             raise BackendUnavailable(f"no driver here for {backend}")
-        return driver
+        if not self._items:
+            return driver
+        settings = self.plane.settings
+        limits = Limits(settings.job_deadline_s, settings.job_deadline_s + OVERDUE_S, settings.queue_limit_s)
+        return Several(driver, self.spec, self._items, limits)
 
     async def _capabilities(self, driver: Driver) -> Capabilities:
         return next(device.capabilities for device in await driver.devices() if device.id == self.job["backend"])

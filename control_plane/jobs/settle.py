@@ -20,8 +20,9 @@ import finops.store
 from control_plane import crash, environment, telemetry
 from control_plane.context import Plane
 from control_plane.errors import Refused
-from control_plane.jobs import evidence, store
+from control_plane.jobs import evidence, itemised, meaning, store
 from control_plane.jobs.evidence import Content, Submitted
+from control_plane.jobs.several import Gathered, Program
 from control_plane.jobs.spec import JobSpec
 from control_plane.jobs.state import moves
 from control_plane.jobs.store import Change
@@ -97,7 +98,7 @@ async def settle(plane: Plane, job: Mapping[str, Any], spec: JobSpec, submitted:
         card = await plane.known.card(plane.engine, job["tenant"], job["rate_card"])
         backend = await plane.known.backend(plane.engine, job["backend"])
         charged = charge(card, backend["provider"], facts(job, end), device=job["backend"])
-        contents += _outcome_contents(job, end, card)
+        contents += _outcome_contents(job, spec, end, card)
         ended = _success(job, end, charged, level, contents, backend)
     else:
         ended = _without_result(job, end, final, level)
@@ -185,10 +186,11 @@ def _final(end: End) -> Final:
 def facts(job: Mapping[str, Any], end: Success) -> list[Fact]:
     """What the job used (G6), each with who says so; what is unknown is absent."""
     outcome, usage = end.outcome, end.outcome.usage
+    tasks = sum(one.outcome is not None for one in outcome.items) if isinstance(outcome, Gathered) else 1
     by = job["backend"]
     queued = max(0.0, (outcome.started_at - job["submitted_at"]).total_seconds())
     found = [
-        fact("tasks", Decimal(1), "measured", "plane"),
+        fact("tasks", Decimal(tasks), "measured", "plane"),
         fact("shots", Decimal(outcome.shots_executed), "measured", "plane"),
         fact("queue_seconds", queued, "measured", "plane"),
         fact("circuit_depth", Decimal(end.compiled.facts.depth), "measured", "plane"),
@@ -214,32 +216,27 @@ def facts(job: Mapping[str, Any], end: Success) -> list[Fact]:
 
 def result_bytes(outcome: Outcome) -> bytes:
     """The `result` artefact: measured integers only (decision 12); `output_hash` covers exactly these bytes."""
-    blocks = [
-        {
-            "shots": b.shots,
-            "counts": b.counts,
-            "start": timestamp(b.start),
-            "end": timestamp(b.end),
-        }
-        for b in outcome.blocks
-    ]
+    if isinstance(outcome, Gathered):
+        return itemised.result_bytes(outcome)
+    blocks = itemised.blocks(outcome)
     return dumps({"counts": outcome.counts, "shots": outcome.shots_executed, "blocks": blocks})
 
 
-def _outcome_contents(job: Mapping[str, Any], end: Success, card: RateCard) -> list[Content]:
+def _computed(spec: JobSpec, outcome: Outcome) -> list[Content]:
+    """What is computed of the counts and beside them: apart from the result, which is measured integers only."""
+    made = meaning.precision(spec)
+    if isinstance(outcome, Gathered):
+        made |= meaning.estimated(spec, outcome)
+    if not made:
+        return []
+    return [Content("analysis", "application/json", msgspec.json.encode({"version": 1} | made, order="sorted"))]
+
+
+def _outcome_contents(job: Mapping[str, Any], spec: JobSpec, end: Success, card: RateCard) -> list[Content]:
     compiled, outcome = end.compiled, end.outcome
-    execution = {
-        "seed": outcome.seed,
-        "method": outcome.method,
+    execution = _what_ran(compiled, outcome) | {
         "bit_order": "last classical bit left",
-        "layout": list(compiled.facts.layout) if compiled.facts.layout is not None else None,
-        "measured_bits": list(compiled.facts.measured_bits),
-        "qubits": compiled.facts.qubits,
-        "depth": compiled.facts.depth,
-        "gates_before": compiled.facts.gates_before,
-        "gates_after": compiled.facts.gates_after,
         "versions": compiled.versions,
-        "metadata": outcome.metadata,
         "facts": [one.record() for one in facts(job, end)],
         "calibration": {
             "id": end.calibration.id,
@@ -248,14 +245,34 @@ def _outcome_contents(job: Mapping[str, Any], end: Success, card: RateCard) -> l
     }
     contents = [
         Content("result", "application/json", result_bytes(outcome), "observed"),
+        *_computed(spec, outcome),
         Content("rate_card", "application/json", card.document, "asserted"),
         Content("execution", "application/json", dumps(execution), "observed"),
         Content("calibration", "application/octet-stream", end.calibration.data, "asserted"),
-        Content("compiled.qpy", "application/octet-stream", compiled.artefact, "observed"),
     ]
+    if isinstance(compiled, Program):
+        return [*contents, Content("compiled.json", "application/json", compiled.artefact, "observed")]
+    contents.append(Content("compiled.qpy", "application/octet-stream", compiled.artefact, "observed"))
     if compiled.qasm3 is not None:
         contents.append(Content("compiled.qasm3", "text/plain", compiled.qasm3.encode(), "observed"))
     return contents
+
+
+def _what_ran(compiled: Compiled, outcome: Outcome) -> dict[str, Any]:
+    """Circuit and run, of each item where there are several."""
+    if isinstance(compiled, Program) and isinstance(outcome, Gathered):
+        return {"items": itemised.executed(compiled, outcome)}
+    return {
+        "seed": outcome.seed,
+        "method": outcome.method,
+        "layout": list(compiled.facts.layout) if compiled.facts.layout is not None else None,
+        "measured_bits": list(compiled.facts.measured_bits),
+        "qubits": compiled.facts.qubits,
+        "depth": compiled.facts.depth,
+        "gates_before": compiled.facts.gates_before,
+        "gates_after": compiled.facts.gates_after,
+        "metadata": outcome.metadata,
+    }
 
 
 def _success(
@@ -280,7 +297,7 @@ def _success(
         seed=outcome.seed,
         method=outcome.method,
     )
-    gaps = [] if end.compiled.qasm3 is not None else [Gap(field="artefacts.compiled.qasm3", reason="not expressible")]
+    gaps = _inexpressible(end.compiled)
     gaps += [Gap(field=f"cost.{meter}", reason="priced and not measured") for meter in charged.unmeasured]
     result = next(content.data for content in contents if content.name == "result")
     return evidence.End(
@@ -293,6 +310,14 @@ def _success(
         environment=environment.versions() | end.compiled.versions,
         gaps=tuple(gaps),
     )
+
+
+def _inexpressible(compiled: Compiled) -> list[Gap]:
+    if isinstance(compiled, Program):
+        if all(item.qasm3 is not None for item in compiled.items):
+            return []
+        return [Gap(field="artefacts.compiled.json", reason="a circuit is not expressible in OpenQASM 3")]
+    return [] if compiled.qasm3 is not None else [Gap(field="artefacts.compiled.qasm3", reason="not expressible")]
 
 
 def _cost(charged: Charge) -> Cost:

@@ -11,16 +11,19 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
 from control_plane.errors import Refused
+from control_plane.jobs import observables
 from control_plane.strict import Invalid, decode
 
 MAX_SHOTS = 1_000_000
 MAX_EXECUTIONS = 10_000_000
+MAX_ITEMS = 1_000  # each is compiled, judged, run and proven; a job is one bundle
 
 Name = Annotated[
     str,
@@ -64,7 +67,7 @@ class SpecInvalid(Invalid):
 
 
 class ProgramUnsupported(Refused):
-    """A well-formed program that no backend of this plane can run yet."""
+    """A well-formed program that no backend of this plane can run."""
 
     def __init__(self, field: str, message: str) -> None:
         """Name the field that asks for too much."""
@@ -96,14 +99,37 @@ class Circuit(Struct, frozen=True, forbid_unknown_fields=True):
 class Program(Struct, frozen=True, forbid_unknown_fields=True):
     """Several circuits, parameter sets or observables under one hold; executions are their product."""
 
-    kind: Literal["sampler", "estimator"]
-    circuits: Annotated[tuple[Circuit, ...], Meta(min_length=1, max_length=1000)]
-    parameters: Annotated[tuple[ParameterValues, ...], Meta(max_length=10_000)] = ()
+    kind: Annotated[
+        Literal["sampler", "estimator"],
+        Meta(description="Counts of each circuit, or expectations of `observables` in the state that each prepares."),
+    ]
+    circuits: Annotated[tuple[Circuit, ...], Meta(min_length=1, max_length=MAX_ITEMS, description="Of one format.")]
+    parameters: Annotated[
+        tuple[ParameterValues, ...],
+        Meta(max_length=10_000, description="Each circuit runs with each set, which overrules the circuit's own."),
+    ] = ()
     observables: Annotated[
-        tuple[Annotated[str, Meta(min_length=1, max_length=2000, extra_json_schema=_SPOKEN)], ...],
+        tuple[
+            Annotated[
+                str,
+                Meta(
+                    min_length=1,
+                    max_length=2000,
+                    description="Pauli strings in Qiskit's order with real coefficients: `ZZ`, `0.5*ZZ - 0.25*XI`.",
+                    extra_json_schema=_SPOKEN,
+                ),
+            ],
+            ...,
+        ],
         Meta(max_length=1000),
     ] = ()
-    precision: Annotated[float, Meta(gt=0, le=1)] | None = None
+    precision: (
+        Annotated[
+            float,
+            Meta(gt=0, le=1, description="In place of shots: the standard error that each figure has at most."),
+        ]
+        | None
+    ) = None
 
 
 class BackendConstraints(Struct, frozen=True, forbid_unknown_fields=True):
@@ -132,7 +158,7 @@ class Execution(Struct, frozen=True, forbid_unknown_fields=True):
     """How often and where to run."""
 
     shots: Shots | None = None
-    seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    seed: Annotated[int, Meta(ge=0, le=2**31 - 1, description="Item N of a program runs under seed + N.")] | None = None
     backend_constraints: BackendConstraints = BackendConstraints()
     objective: (
         Annotated[
@@ -175,6 +201,17 @@ class JobSpec(Struct, frozen=True, forbid_unknown_fields=True):
     evidence_requirements: EvidenceRequirements = EvidenceRequirements()
 
     @property
+    def single(self) -> Circuit | None:
+        """The one circuit of a job that is no program of several items, with its parameters."""
+        program = self.program
+        if program is None:
+            return self.circuit
+        if program.kind != "sampler" or len(program.circuits) != 1 or len(program.parameters) > 1:
+            return None
+        circuit, values = program.circuits[0], program.parameters[0] if program.parameters else {}
+        return msgspec.structs.replace(circuit, parameters=circuit.parameters | values)
+
+    @property
     def circuits(self) -> tuple[Circuit, ...]:
         """The circuits asked for, short form or long."""
         if self.program is not None:
@@ -183,17 +220,24 @@ class JobSpec(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def shots(self) -> int:
-        """Shots of each execution; 0 where a precision is asked for instead."""
-        return self.execution.shots or 0
+        """Shots of each item: those asked for, or what the precision needs, at most `MAX_SHOTS`."""
+        if self.execution.shots is not None or self.program is None or self.program.precision is None:
+            return self.execution.shots or 0
+        return min(MAX_SHOTS, needed(self.program))
+
+    @property
+    def items(self) -> int:
+        """Circuits x parameter sets x bases: how many tasks the job is."""
+        program = self.program
+        if program is None:
+            return 1
+        bases = len(observables.bases(program.observables)) if program.kind == "estimator" else 1
+        return len(program.circuits) * max(1, len(program.parameters)) * bases
 
     @property
     def executions(self) -> int:
         """Circuits x parameter sets x bases x shots: the product that price and quota use (G1)."""
-        if self.program is None:
-            return self.shots
-        sets = max(1, len(self.program.parameters))
-        bases = max(1, len(self.program.observables))
-        return len(self.program.circuits) * sets * bases * max(1, self.shots)
+        return self.items * self.shots
 
 
 _decoder = msgspec.json.Decoder(JobSpec)
@@ -208,19 +252,29 @@ def parse(body: bytes) -> JobSpec:
     return spec
 
 
-def single_sampler(spec: JobSpec) -> Circuit:
-    """The one circuit of a job that this plane runs; other programs raise `ProgramUnsupported`."""
-    if spec.circuit is not None:
-        return spec.circuit
-    program = spec.program
-    if program is None:  # parse() lets no such spec through
-        raise SpecInvalid([("circuit", "a circuit or a program is needed")])
-    if program.kind != "sampler" or len(program.circuits) != 1 or program.observables or program.precision is not None:
-        raise ProgramUnsupported("program", "this plane runs one sampler circuit a job")
-    if len(program.parameters) > 1:
-        raise ProgramUnsupported("program.parameters", "this plane runs one parameter set a job")
-    circuit = program.circuits[0]
-    return msgspec.structs.replace(circuit, parameters=program.parameters[0]) if program.parameters else circuit
+def needed(program: Program) -> int:
+    """Shots of each item that bring every figure's standard error to the precision, whatever the state.
+
+    A frequency's variance is at most 1/4 a shot; for expectations see `observables.shots_for`.
+    """
+    if program.precision is None:
+        return 0
+    if program.kind == "estimator":
+        return observables.shots_for(program.observables, program.precision)
+    return math.ceil(Fraction(1, 4) / Fraction(str(program.precision)) ** 2)
+
+
+def fits_observables(spec: JobSpec, place: int, declared: int) -> None:
+    """Raise `SpecInvalid` where a circuit declares more qubits than the observables have letters.
+
+    Fewer may be declared than there are: what a scan can't tell counts as nothing, and compiling finds it.
+    """
+    if spec.program is None or spec.program.kind != "estimator":
+        return
+    letters = len(observables.parse(spec.program.observables[0])[0].pauli)
+    if declared > letters:
+        at = f"program.circuits[{place}]"
+        raise SpecInvalid([("program.observables", f"{letters} letters, and {at} declares {declared} qubits")])
 
 
 def source_bytes(circuit: Circuit, field: str = "circuit.source") -> bytes:
@@ -293,11 +347,16 @@ def _faults(spec: JobSpec) -> Any:
     precision = spec.program.precision if spec.program is not None else None
     if (spec.execution.shots is None) == (precision is None):
         yield "execution.shots", "exactly one of shots and program.precision is needed"
+    if spec.program is not None:
+        faults = list(_program_faults(spec.program))
+        yield from faults
+        if faults:
+            return
+    if spec.items > MAX_ITEMS:
+        yield "program", f"{spec.items} items (circuits x parameter sets x bases), at most {MAX_ITEMS}"
     if spec.executions > MAX_EXECUTIONS:
-        yield (
-            "execution.shots",
-            f"{spec.executions} executions, at most {MAX_EXECUTIONS}",
-        )
+        at = "execution.shots" if precision is None else "program.precision"
+        yield at, f"{spec.executions} executions, at most {MAX_EXECUTIONS}"
     for index, circuit in enumerate(spec.circuits):
         where = "circuit" if spec.circuit is not None else f"program.circuits[{index}]"
         try:
@@ -308,6 +367,43 @@ def _faults(spec: JobSpec) -> Any:
     for index, values in enumerate(spec.program.parameters if spec.program else ()):
         yield from _not_finite(values, f"program.parameters[{index}]")
     yield from _control_characters(msgspec.to_builtins(spec), "")
+
+
+def _program_faults(program: Program) -> Any:
+    """What makes a program none; the rest of the checks counts its items."""
+    first = program.circuits[0].format
+    for index, circuit in enumerate(program.circuits):
+        if circuit.format != first:
+            yield f"program.circuits[{index}].format", f"a program's circuits have one format, here {first}"
+    if program.kind == "sampler" and program.observables:
+        yield "program.observables", "observables are estimated by a program of kind estimator"
+    if program.kind == "estimator":
+        yield from _observable_faults(program.observables)
+
+
+def _observable_faults(texts: tuple[str, ...]) -> Any:
+    if not texts:
+        yield "program.observables", "an estimator needs an observable"
+        return
+    width, wrong = 0, False
+    for index, text in enumerate(texts):
+        where = f"program.observables[{index}]"
+        try:
+            letters = len(observables.parse(text)[0].pauli)
+        except observables.ObservableInvalid as fault:
+            yield where, str(fault)
+            wrong = True
+            continue
+        width = width or letters
+        if letters != width:
+            yield where, f"{letters} letters where those before have {width}"
+            wrong = True
+    if wrong:
+        return
+    if (many := len(observables.strings(texts))) > observables.MAX_STRINGS:
+        yield "program.observables", f"{many} Pauli strings, at most {observables.MAX_STRINGS}"
+    elif not observables.bases(texts):
+        yield "program.observables", "nothing to measure: the identity is 1 in every state"
 
 
 def _not_finite(values: dict[str, float], field: str) -> Any:

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 HOMES = {
     "admit": "control_plane/jobs/admit.py",
     "run": "control_plane/jobs/run.py",
+    "items": "control_plane/jobs/several.py",
     "gate": "control_plane/jobs/gate.py",
     "settle": "control_plane/jobs/settle.py",
     "control": "control_plane/jobs/control.py",

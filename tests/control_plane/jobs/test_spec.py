@@ -7,7 +7,7 @@ import base64
 import json
 import string
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from control_plane.jobs import observables, program
 from control_plane.jobs.spec import (
     MAX_EXECUTIONS,
     BackendConstraints,
@@ -24,13 +25,12 @@ from control_plane.jobs.spec import (
     Governance,
     JobSpec,
     Program,
-    ProgramUnsupported,
     SpecInvalid,
     canonical,
     from_canonical,
+    needed,
     parse,
     schema,
-    single_sampler,
     source_bytes,
 )
 from control_plane.strict import MAX_NESTING, MAX_VALUES, Invalid
@@ -95,20 +95,33 @@ governance = st.builds(
 evidence = st.builds(
     EvidenceRequirements, level=st.sampled_from(["full", "standard"]), retention_days=st.integers(1, 36_500)
 )
-programs = st.builds(
-    Program,
-    kind=st.sampled_from(["sampler", "estimator"]),
-    circuits=st.lists(circuits, min_size=1, max_size=3).map(tuple),
-    parameters=st.lists(parameters, max_size=3).map(tuple),
-    observables=st.lists(st.text("IXYZ", min_size=1, max_size=4), max_size=3).map(tuple),
-    precision=st.none() | st.floats(0, 1, exclude_min=True),
-)
+
+
+@st.composite
+def programs(draw: st.DrawFn) -> Program:
+    """A program of one format; an estimator's observables have one width and something to measure."""
+    kind: Literal["sampler", "estimator"] = draw(st.sampled_from(["sampler", "estimator"]))
+    form = draw(st.sampled_from(["QASM3", "QASM2", "QPY"]))
+    width = draw(st.integers(1, 4))
+    paulis = st.text("IXYZ", min_size=width, max_size=width)
+    sums = st.lists(st.tuples(st.sampled_from(["+", "-", "+0.5*", "- 2e-3 * "]), paulis), min_size=1, max_size=3)
+    texts = st.lists(sums.map(lambda terms: " ".join(sign + pauli for sign, pauli in terms)), max_size=2)
+    return Program(
+        kind=kind,
+        circuits=tuple(
+            msgspec.structs.replace(circuit, format=form)
+            for circuit in draw(st.lists(circuits, min_size=1, max_size=3))
+        ),
+        parameters=tuple(draw(st.lists(parameters, max_size=3))),
+        observables=("Z" * width, *draw(texts)) if kind == "estimator" else (),
+        precision=draw(st.none() | st.floats(0.05, 1)),
+    )
 
 
 @st.composite
 def specs(draw: st.DrawFn) -> JobSpec:
     """Any spec that `parse` would let through."""
-    program = draw(st.none() | programs)
+    program = draw(st.none() | programs())
     shots = None if program is not None and program.precision is not None else draw(st.integers(1, 1000))
     return JobSpec(
         job_id=draw(st.none() | st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True)),
@@ -150,34 +163,32 @@ def test_what_is_written_as_json_is_read_as_itself_and_passes_the_schema(spec: J
 
 @given(specs())
 def test_executions_are_the_product_that_price_and_quota_use(spec: JobSpec) -> None:
-    """G1: circuits x parameter sets x bases x shots."""
-    program = spec.program
-    sets, bases, count = 1, 1, 1
-    if program is not None:
-        sets, bases = max(1, len(program.parameters)), max(1, len(program.observables))
-        count = len(program.circuits)
-    assert spec.executions == count * sets * bases * max(1, spec.execution.shots or 0)
+    """G1: circuits x parameter sets x bases x shots, and as many items as are run."""
+    listed = program.items(spec)
+    assert spec.executions == spec.items * spec.shots
+    assert spec.shots == (spec.execution.shots or needed(spec.program or Program("sampler", ())))
+    if spec.single is not None:
+        assert (spec.items, listed) == (1, ())
+        return
+    asked = spec.program
+    assert asked is not None
+    assert len(listed) == spec.items
+    assert [item.number for item in listed] == list(range(spec.items))
+    product = {(item.circuit, item.parameters, item.basis) for item in listed}
+    assert len(product) == spec.items
+    assert {circuit for circuit, _, _ in product} == set(range(len(asked.circuits)))
+    assert {basis for _, _, basis in product} == set(observables.bases(asked.observables) or (None,))
 
 
 @given(specs())
-def test_a_spec_is_run_whole_or_refused(spec: JobSpec) -> None:
-    """Issue item 3: other programs are `program_unsupported`, never cut down to what runs."""
-    program = spec.program
-    if program is None or (
-        program.kind == "sampler"
-        and len(program.circuits) == 1
-        and len(program.parameters) <= 1
-        and not program.observables
-        and program.precision is None
-    ):
-        found = single_sampler(spec)
-        assert found.source == spec.circuits[0].source
-        if program is not None and program.parameters:
-            assert found.parameters == program.parameters[0]
-    else:
-        with pytest.raises(ProgramUnsupported) as caught:
-            single_sampler(spec)
-        assert caught.value.code == "program_unsupported"
+def test_a_single_circuit_is_the_same_short_or_long(spec: JobSpec) -> None:
+    """G1: a parameter set overrules the circuit's own values, name by name."""
+    found = spec.single
+    if found is None:
+        return
+    assert found.source == spec.circuits[0].source
+    if spec.program is not None and spec.program.parameters:
+        assert found.parameters == spec.circuits[0].parameters | spec.program.parameters[0]
 
 
 def test_the_document_of_g1_is_valid_as_it_stands() -> None:
