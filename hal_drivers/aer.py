@@ -49,6 +49,7 @@ class AerEngine:
             capabilities=Capabilities(
                 formats=formats(limits),
                 control_flow=True,
+                mid_circuit=True,
                 seed=True,
                 cancel="running",
                 idempotent_submit=True,

@@ -29,6 +29,8 @@ class Capabilities(Struct, frozen=True, forbid_unknown_fields=True):
 
     formats: tuple[Format, ...]
     control_flow: bool = False
+    mid_circuit: bool = False
+    """Measurement and reset before the end."""
     sampler: bool = True
     estimator: bool = False
     batch: bool = False
@@ -60,6 +62,8 @@ class Device(Struct, frozen=True, forbid_unknown_fields=True):
     max_shots: int
     capabilities: Capabilities
     qubits_by_method: dict[str, int] = {}
+    sku: str | None = None
+    """What a rate card may price it as, beside its id: ``local-simulator``, an ARN, a processor's name."""
 
 
 class DeviceStatus(Struct, frozen=True, forbid_unknown_fields=True):
@@ -120,6 +124,8 @@ class CompiledFacts(Struct, frozen=True, forbid_unknown_fields=True):
     """Estimated need of the run."""
     duration_s: float | None = None
     """Estimated time on the processor; None where nothing supports an estimate."""
+    final_layout: tuple[int, ...] | None = None
+    """As ``layout``, where routing has left them at the end."""
 
 
 class Compiled(Struct, frozen=True, forbid_unknown_fields=True):

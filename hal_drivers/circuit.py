@@ -81,6 +81,8 @@ def compiled_facts(
     method: str,
     memory_bytes: int,
     layout: tuple[int, ...] | None = None,
+    final_layout: tuple[int, ...] | None = None,
+    duration_s: float | None = None,
 ) -> CompiledFacts:
     """What policy judges of a translated circuit; raises CircuitTooComplex where translating made it too large."""
     return CompiledFacts(
@@ -91,6 +93,8 @@ def compiled_facts(
         gates_after=expanded_gates(prepared, limits),
         operations={str(name): int(count) for name, count in sorted(prepared.count_ops().items())},
         layout=layout,
+        final_layout=final_layout,
+        duration_s=duration_s,
         measured_bits=submitted.measured,
         method=method,
         memory_bytes=memory_bytes,

@@ -27,6 +27,8 @@ class Setup(Struct, frozen=True, forbid_unknown_fields=True):
 
     device: str | None = None
     method: str = "automatic"
+    ideal: bool = False
+    """Leave out the noise that the device has of itself."""
 
 
 class CompileCall(Struct, frozen=True, tag="compile", forbid_unknown_fields=True):

@@ -88,6 +88,7 @@ class LocalDriver:
     def __init__(self, engine: Engine, backends: Sequence[BackendConfig], config: DriversConfig) -> None:
         self._engine = engine
         self._backends = {backend.id: backend for backend in backends}
+        self._devices = {backend.id: engine.device(backend, config) for backend in backends}
         self._config = config
         self._open = False
         self._pool: Pool | None = None
@@ -121,7 +122,7 @@ class LocalDriver:
     # ---- Query
 
     async def devices(self) -> tuple[Device, ...]:
-        return tuple(self._engine.device(backend, self._config) for backend in self._backends.values())
+        return tuple(self._devices.values())
 
     async def status(self, backend: str) -> DeviceStatus:
         lacking = self._engine.lacking() or self._engine.unusable(self._configured(backend))
@@ -145,9 +146,10 @@ class LocalDriver:
 
     async def compile(self, request: CompileRequest) -> Compiled:
         backend = self._configured(request.backend)
-        if request.shots > backend.max_shots:
-            raise ProgramUnsupported(f"{request.shots} shots asked, the backend takes {backend.max_shots}")
         self._usable(backend)
+        most = self._devices[backend.id].max_shots
+        if request.shots > most:
+            raise ProgramUnsupported(f"{request.shots} shots asked, the backend takes {most}")
         prescan.prescan(request.format, request.source, self._config.limits)
         call = CompileCall(
             format=request.format,
@@ -198,8 +200,9 @@ class LocalDriver:
         if not self._open:
             raise BackendUnavailable("the driver is not started in this process")
         self._usable(backend)
-        if not 1 <= task.shots <= backend.max_shots:
-            raise ProgramUnsupported(f"{task.shots} shots asked, the backend takes 1 to {backend.max_shots}")
+        most = self._devices[backend.id].max_shots
+        if not 1 <= task.shots <= most:
+            raise ProgramUnsupported(f"{task.shots} shots asked, the backend takes 1 to {most}")
         if task.token not in self._records:
             # 53 bits: the seed goes into canonical JSON as an integer.
             seed = task.seed if task.seed is not None else secrets.randbits(53)
