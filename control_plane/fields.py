@@ -152,6 +152,7 @@ def _entries() -> dict[str, Field]:
         "workers": whole(1, 256),
         "simulators": whole(1, 64),
         "simulator_memory_mb": whole(128, 1 << 20),
+        "default_backends": ("true or false", _switch),
         "job_deadline_s": number(1, 86400),
         "queue_limit_s": number(1, 2592000),
         "lease_s": number(1, 600),

@@ -29,7 +29,7 @@ from ledger.blob import BlobKeys
 from ledger.chain import Pending
 
 PLANE_ACTOR = "plane"
-CARD = "aer.json"
+CARD = "providers.json"
 DEV_TENANTS = {"demo": "demo", "other": "other"}
 DEV_BUDGET = Decimal(1000)
 

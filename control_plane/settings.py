@@ -83,6 +83,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     workers: int = 2
     simulators: int = 1
     simulator_memory_mb: int = 2048
+    default_backends: bool = True
     job_deadline_s: float = 300.0
     queue_limit_s: float = 86_400.0
     lease_s: float = 10.0

@@ -33,7 +33,7 @@ from control_plane.settings import Settings
 from hal_drivers.base import Driver
 from hal_drivers.errors import DriverError
 from hal_drivers.guarded import Told
-from hal_drivers.table import BackendConfig, DriversConfig, open_drivers, running
+from hal_drivers.table import BackendConfig, DriversConfig, default_backends, open_drivers, running
 
 log = logging.getLogger("qcos.worker")
 HEARTBEAT_S = 0.3
@@ -84,18 +84,13 @@ async def run(
 
 
 def drivers_config(settings: Settings) -> DriversConfig:
-    """The administrator's facts and limits as the drivers read them; without any, the Aer of this machine."""
-    given = [msgspec.structs.asdict(facts) for facts in settings.backend]
-    here = {
-        "id": "aer",
-        "provider": "aer",
-        "region": "local",
-        "compliance_zone": "onprem",
-        "sovereign": True,
-    }
+    """The administrator's facts and limits as drivers read them; in dev this machine's simulators beside them."""
+    given = {facts.id: msgspec.structs.asdict(facts) for facts in settings.backend}
+    if settings.profile == "dev" and settings.default_backends:
+        given = {facts["id"]: facts for facts in default_backends()} | given
     memory = settings.simulator_memory_mb << 20
     return DriversConfig(
-        backends=tuple(BackendConfig(**facts, memory_bytes=memory) for facts in given or [here]),
+        backends=tuple(BackendConfig(**facts, memory_bytes=memory) for facts in given.values()),
         children=settings.simulators,
         require_walls=settings.profile != "dev",
         limits=settings.circuit_limits,
@@ -179,7 +174,8 @@ class Worker:
                     "region": device.region,
                     "compliance_zone": device.compliance_zone,
                     "sovereign": device.sovereign,
-                    "capability": msgspec.to_builtins(device.capabilities) | {"walls": driver.walls()},
+                    "capability": msgspec.to_builtins(device.capabilities)
+                    | {"walls": driver.walls(), "sku": device.sku},
                 }
                 async with self.plane.transaction(None) as conn:
                     await store.report_backend(conn, row)

@@ -94,10 +94,10 @@ class RateCard(Struct, frozen=True):
         """Whether the card's dates cover the moment."""
         return self.effective_from <= at and (self.effective_until is None or at < self.effective_until)
 
-    def rates(self, provider: str, device: str) -> tuple[Rate, ...]:
-        """The rates of a device, its own before the provider's "*"; raises UnknownPrice."""
+    def rates(self, provider: str, device: str, sku: str | None = None) -> tuple[Rate, ...]:
+        """The rates of a device: its own, else what it is sold as, else the provider's "*"; raises UnknownPrice."""
         found = {price.device: price.meters for price in self.card.prices if price.provider == provider}
-        rates = found.get(device) or found.get(ANY_DEVICE)
+        rates = found.get(device) or found.get(sku or ANY_DEVICE) or found.get(ANY_DEVICE)
         if rates is None:
             raise UnknownPrice(f"card {self.card.name} has no price for {provider} {device}", field="provider")
         return rates
@@ -156,7 +156,13 @@ def parse_card(data: bytes) -> RateCard:
 
 
 def upper_bound(
-    card: RateCard, provider: str, device: str, executions: int, deadline_s: Decimal | float, tasks: int = 1
+    card: RateCard,
+    provider: str,
+    device: str,
+    executions: int,
+    deadline_s: Decimal | float,
+    tasks: int = 1,
+    sku: str | None = None,
 ) -> Money:
     """The most that `executions` shots in `tasks` tasks of `deadline_s` seconds each can cost, rounded up.
 
@@ -168,21 +174,23 @@ def upper_bound(
     amount = money.ZERO
     with money.exact():
         most = {"tasks": count, "shots": shots} | dict.fromkeys(_BOUND_BY_DEADLINE, count * seconds)
-        for rate in card.rates(provider, device):
+        for rate in card.rates(provider, device, sku):
             # A meter that the job doesn't bound has a cap: `parse_card` saw to it.
             quantity = _billed(rate, most.get(rate.meter), count)
             amount += _rounded(quantity * Decimal(rate.rate), card.card.precision, ROUND_CEILING)
     return Money(money.check(amount, "price"), card.currency)
 
 
-def charge(card: RateCard, provider: str, facts: Iterable[Fact], device: str = ANY_DEVICE) -> Charge:
+def charge(
+    card: RateCard, provider: str, facts: Iterable[Fact], device: str = ANY_DEVICE, sku: str | None = None
+) -> Charge:
     """What the facts cost on the provider's device; raises UnknownPrice, FactInvalid or AmountInvalid."""
     measured = by_meter(facts)
     tasks = measured["tasks"].quantity if "tasks" in measured else Decimal(1)
     lines: list[ChargeLine] = []
     unmeasured: list[str] = []
     with money.exact():
-        for rate in card.rates(provider, device):
+        for rate in card.rates(provider, device, sku):
             fact = measured.get(rate.meter)
             if fact is None:
                 unmeasured.append(rate.meter)

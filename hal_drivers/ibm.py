@@ -53,9 +53,7 @@ class IbmEngine:
     artefact_format: Format = "QPY"
 
     def lacking(self) -> str | None:
-        return missing(
-            ("qiskit", "qiskit"), ("qiskit_aer", "qiskit-aer"), ("qiskit_ibm_runtime", "qiskit-ibm-runtime")
-        )
+        return missing(("qiskit", "qiskit"), ("qiskit_aer", "qiskit-aer"), ("qiskit_ibm_runtime", "qiskit-ibm-runtime"))
 
     def unusable(self, backend: BackendConfig) -> str | None:
         if _files(_device(backend)) is None:

@@ -9,8 +9,10 @@ others.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 from msgspec import Struct
 
@@ -20,7 +22,7 @@ from hal_drivers.guarded import Told
 from hal_drivers.limits import Limits
 from hal_drivers.local import LocalDriver
 
-PROVIDERS = ("aer", "remote")
+PROVIDERS = ("aer", "aws-braket", "ibm-quantum", "remote")
 
 
 class BackendConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,6 +67,18 @@ class DriversConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Name → a backend's credential of now; raises DriverError. Given in a worker, to nobody else (S6)."""
 
 
+def default_backends() -> tuple[dict[str, Any], ...]:
+    """The simulators of this machine whose packages are installed, as `[[backend]]` tables would say it."""
+    named = [("aer", "aer", "qiskit_aer"), ("braket-local", "aws-braket", "braket")]
+    named.append(("ibm-fake", "ibm-quantum", "qiskit_ibm_runtime"))
+    here = {"region": "local", "compliance_zone": "onprem", "sovereign": True}
+    return tuple(
+        {"id": backend, "provider": provider, **here}
+        for backend, provider, module in named
+        if provider == "aer" or importlib.util.find_spec(module) is not None
+    )
+
+
 def open_drivers(config: DriversConfig) -> dict[str, Driver]:
     """Backend id → driver, nothing started; raises BackendUnknown for a provider no driver serves."""
     by_place: dict[tuple[str, str], list[BackendConfig]] = {}
@@ -87,6 +101,14 @@ def _open(provider: str, backends: Sequence[BackendConfig], config: DriversConfi
             from hal_drivers.aer import AerEngine
 
             return LocalDriver(AerEngine(), backends, config)
+        case "aws-braket":
+            from hal_drivers.braket import BraketEngine
+
+            return LocalDriver(BraketEngine(), backends, config)
+        case "ibm-quantum":
+            from hal_drivers.ibm import IbmEngine
+
+            return LocalDriver(IbmEngine(), backends, config)
         case "remote":
             from hal_drivers.remote.driver import RemoteDriver
 

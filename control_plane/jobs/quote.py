@@ -152,7 +152,9 @@ def priced(
 
 def _candidate(row: Any, card: RateCard, executions: int, deadline_s: float, past: Past, tasks: int) -> Candidate:
     try:
-        price = upper_bound(card, row["provider"], row["id"], executions, deadline_s, tasks).amount
+        price = upper_bound(
+            card, row["provider"], row["id"], executions, deadline_s, tasks, sku=row["capability"].get("sku")
+        ).amount
     except FinopsError:
         price = None
     calibration = row["calibration"] or {}

@@ -97,7 +97,13 @@ async def settle(plane: Plane, job: Mapping[str, Any], spec: JobSpec, submitted:
     if isinstance(end, Success):
         card = await plane.known.card(plane.engine, job["tenant"], job["rate_card"])
         backend = await plane.known.backend(plane.engine, job["backend"])
-        charged = charge(card, backend["provider"], facts(job, end), device=job["backend"])
+        charged = charge(
+            card,
+            backend["provider"],
+            facts(job, end),
+            device=job["backend"],
+            sku=backend["capability"].get("sku"),
+        )
         contents += _outcome_contents(job, spec, end, card)
         ended = _success(job, end, charged, level, contents, backend)
     else:
@@ -252,7 +258,8 @@ def _outcome_contents(job: Mapping[str, Any], spec: JobSpec, end: Success, card:
     ]
     if isinstance(compiled, Program):
         return [*contents, Content("compiled.json", "application/json", compiled.artefact, "observed")]
-    contents.append(Content("compiled.qpy", "application/octet-stream", compiled.artefact, "observed"))
+    if compiled.format == "QPY":  # what runs as text is kept as the text below
+        contents.append(Content("compiled.qpy", "application/octet-stream", compiled.artefact, "observed"))
     if compiled.qasm3 is not None:
         contents.append(Content("compiled.qasm3", "text/plain", compiled.qasm3.encode(), "observed"))
     return contents
@@ -266,6 +273,7 @@ def _what_ran(compiled: Compiled, outcome: Outcome) -> dict[str, Any]:
         "seed": outcome.seed,
         "method": outcome.method,
         "layout": list(compiled.facts.layout) if compiled.facts.layout is not None else None,
+        **({} if compiled.facts.final_layout is None else {"final_layout": list(compiled.facts.final_layout)}),
         "measured_bits": list(compiled.facts.measured_bits),
         "qubits": compiled.facts.qubits,
         "depth": compiled.facts.depth,

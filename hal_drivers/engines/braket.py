@@ -40,12 +40,24 @@ if TYPE_CHECKING:
 
 linalg_utils._QUBIT_THRESHOLD = 1 << 10  # noqa: SLF001 - above it the compiled loops would run, uncompiled
 
-GATES = {
-    **{name: name for name in ("x", "y", "z", "h", "s", "t", "rx", "ry", "rz", "cy", "cz", "swap", "iswap", "ecr")},
-    **{"id": "i", "sdg": "si", "tdg": "ti", "sx": "v", "sxdg": "vi", "p": "phaseshift", "u": "U"},
-    **{"cx": "cnot", "csx": "cv", "cp": "cphaseshift", "ccx": "ccnot", "cswap": "cswap"},
-    **{"rxx": "xx", "ryy": "yy", "rzz": "zz"},
+_SAME = ("x", "y", "z", "h", "s", "t", "rx", "ry", "rz", "cy", "cz", "swap", "iswap", "ecr", "cswap")
+_OTHER = {
+    "id": "i",
+    "sdg": "si",
+    "tdg": "ti",
+    "sx": "v",
+    "sxdg": "vi",
+    "p": "phaseshift",
+    "u": "U",
+    "cx": "cnot",
+    "csx": "cv",
+    "cp": "cphaseshift",
+    "ccx": "ccnot",
+    "rxx": "xx",
+    "ryy": "yy",
+    "rzz": "zz",
 }
+GATES = {name: name for name in _SAME} | _OTHER
 """Qiskit's name → Braket's, where both mean the same unitary up to a global phase."""
 BATCHED = 10
 """Above this many qubits gates are contracted ten at a time; below, one at a time is faster."""

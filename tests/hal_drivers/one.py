@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One backend and one circuit, for tests of engines."""
+
+from __future__ import annotations
+
+from hal_drivers.base import Compiled, CompileRequest, Driver, Finished, Outcome, Task
+from hal_drivers.limits import Limits
+from hal_drivers.table import BackendConfig, DriversConfig, open_drivers
+
+HEAD = 'OPENQASM 3.0;\ninclude "stdgates.inc";\n'
+BELL = HEAD + "qubit[2] q;\nbit[2] c;\nh q[0];\ncx q[0], q[1];\nc = measure q;\n"
+
+
+def one(provider: str, **settings: object) -> Driver:
+    """The driver of the backend ``one``, not entered."""
+    backend = BackendConfig(id="one", provider=provider, **settings)  # type: ignore[arg-type]
+    return open_drivers(DriversConfig(backends=(backend,), limits=Limits(qpy=True)))["one"]
+
+
+async def compiled(driver: Driver, source: str, shots: int = 1000, basis: str | None = None) -> Compiled:
+    """The circuit as the backend will run it."""
+    request = CompileRequest(
+        format="QASM3", source=source.encode(), parameters={}, backend="one", shots=shots, basis=basis
+    )
+    return await driver.compile(request)
+
+
+async def run(driver: Driver, source: str, *, shots: int = 1000, seed: int = 11) -> Outcome:
+    """Compile, run and answer; asserts that it finished."""
+    artefact = await compiled(driver, source, shots)
+    handle = await driver.submit(artefact, Task(token=f"{hash(source)}-{shots}-{seed}", shots=shots, seed=seed))
+    status = await driver.poll(handle, 120)
+    assert isinstance(status, Finished), status
+    outcome = await driver.result(handle)
+    await driver.forget(handle)
+    return outcome

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""IBM's fake backends: real targets, recorded layouts, the snapshot's noise and its date (G14, issue 4 item 1)."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import importlib.util
+import json
+
+import pytest
+
+from hal_drivers.errors import BackendUnavailable, ProgramUnsupported
+from tests.conformance.driver import check_driver
+from tests.hal_drivers.one import BELL, HEAD, compiled, one, run
+
+pytestmark = [
+    pytest.mark.timeout(240),
+    pytest.mark.skipif(
+        importlib.util.find_spec("qiskit_ibm_runtime") is None, reason="package qiskit-ibm-runtime is not installed"
+    ),
+]
+GHZ = HEAD + "qubit[5] q;\nbit[5] c;\nh q[0];\n" + "".join(f"cx q[0], q[{i}];\n" for i in range(1, 5))
+GHZ += "c = measure q;\n"
+
+
+async def test_a_fake_backend_conforms() -> None:
+    await check_driver(lambda: one("ibm-quantum"))
+
+
+async def test_the_circuit_is_placed_on_the_device_and_the_layouts_are_recorded() -> None:
+    """A star of four targets doesn't fit Hanoi's couplings: it is routed, and grows."""
+    async with one("ibm-quantum") as driver:
+        facts = (await compiled(driver, GHZ)).facts
+    assert (facts.qubits, facts.clbits) == (5, 5)
+    assert facts.layout is not None
+    assert facts.final_layout is not None
+    assert len(set(facts.layout)) == len(set(facts.final_layout)) == 5
+    assert all(0 <= qubit < 27 for qubit in (*facts.layout, *facts.final_layout))
+    assert set(facts.operations) <= {"rz", "sx", "x", "cx", "measure", "barrier"}
+    assert facts.operations["cx"] > 4
+    assert facts.depth > 6
+    assert facts.duration_s is not None
+    assert 1e-6 < facts.duration_s < 1e-4
+
+
+async def test_the_calibration_is_the_snapshot_s_own_with_its_date() -> None:
+    async with one("ibm-quantum", device="fake_manila") as driver:
+        found = await driver.calibration("one")
+        device = (await driver.devices())[0]
+    assert device.qubits == 5
+    assert found.valid_from == dt.datetime(2024, 5, 27, 18, 27, 23, tzinfo=dt.UTC)
+    assert json.loads(found.data)["backend_name"] == "ibmq_manila"
+    assert found.id == "sha256:" + hashlib.sha256(found.data).hexdigest()
+
+
+async def test_noise_is_the_device_s_own_or_none() -> None:
+    async with one("ibm-quantum") as noisy, one("ibm-quantum", noise="none") as ideal:
+        real, perfect = await run(noisy, GHZ, shots=4000), await run(ideal, GHZ, shots=4000)
+    assert set(perfect.counts) == {"00000", "11111"}
+    wrong = 4000 - real.counts["00000"] - real.counts["11111"]
+    assert 40 < wrong < 1600, wrong
+    assert (real.metadata["noise_model"], perfect.metadata["noise_model"]) == ("the device's own", "none")
+    assert real.method == "density_matrix"
+
+
+async def test_a_large_device_costs_what_its_used_qubits_cost() -> None:
+    """156 qubits of noise would take seconds a run and gigabytes by a 2^n rule."""
+    async with one("ibm-quantum", device="fake_fez") as driver:
+        outcome = await run(driver, BELL)
+    assert outcome.usage.cpu_s is not None
+    assert outcome.usage.cpu_s < 2
+    assert outcome.counts["00"] + outcome.counts["11"] > 900
+
+
+async def test_a_trajectory_and_the_density_matrix_agree() -> None:
+    async with one("ibm-quantum", method="statevector") as sampled, one("ibm-quantum") as exact:
+        first, second = await run(sampled, GHZ, shots=8000), await run(exact, GHZ, shots=8000)
+    assert (first.method, second.method) == ("statevector", "density_matrix")
+    distance = sum(abs(first.counts.get(k, 0) - second.counts.get(k, 0)) for k in first.counts | second.counts) / 16_000
+    assert distance < 0.06, distance
+
+
+async def test_a_wide_circuit_and_an_unknown_device_are_refused_with_the_reason() -> None:
+    async with one("ibm-quantum", device="fake_manila") as driver:
+        with pytest.raises(ProgramUnsupported, match="the circuit has 6 qubits, fake_manila 5"):
+            await compiled(driver, HEAD + "qubit[6] q;\nbit[1] c;\nh q[0];\nc[0] = measure q[0];\n")
+    async with one("ibm-quantum", device="fake_../../etc") as driver:
+        status = await driver.status("one")
+        assert not status.online
+        assert status.reason == "qiskit-ibm-runtime has no fake backend fake_../../etc"
+        with pytest.raises(BackendUnavailable):
+            await driver.calibration("one")
