@@ -44,6 +44,7 @@ MEANS = {
     "qpy": "take QPY circuits (version 13 on)",
     "api_processes": "",
     "workers": "",
+    "default_backends": "in profile `dev`, this machine's simulators beside the `[[backend]]` tables",
     "simulators": "circuits that a worker runs at a time",
     "simulator_memory_mb": "the most that a circuit's run may use",
     "job_deadline_s": "the longest run; bounds the price too; a backend away for longer leaves its job UNCERTAIN",
