@@ -43,7 +43,7 @@ def test_each_example_runs_twice(plane: Plane, name: str) -> None:
 
 
 def test_the_document_of_g1_is_valid_as_it_stands_but_for_its_circuit(plane: Plane) -> None:
-    """G1: it is well formed; policy then says that no backend of these providers is here."""
+    """G1: it is well formed; here nobody has given its project a budget."""
     spec = {
         "job_id": fresh(),
         "circuit": {"format": "QASM3", "source": bell()["circuit"]["source"], "compiler_version": "qiskit-1.0.0"},
@@ -63,7 +63,7 @@ def test_the_document_of_g1_is_valid_as_it_stands_but_for_its_circuit(plane: Pla
         },
         "evidence_requirements": {"level": "full", "retention_days": 2555},
     }
-    assert plane.submit(spec).code == "policy_denied"
+    assert plane.submit(spec).code == "budget_missing"
 
 
 def test_wait_answers_with_the_end(plane: Plane) -> None:
