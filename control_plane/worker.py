@@ -14,7 +14,6 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import msgspec
 
@@ -29,6 +28,7 @@ from control_plane.jobs.giveback import give_back
 from control_plane.jobs.live import ADMITTED, Bell
 from control_plane.jobs.run import Claimed, Run, claim
 from control_plane.jobs.transition import MovedOn
+from control_plane.registry.report import Reporter
 from control_plane.settings import Settings
 from hal_drivers.base import Driver
 from hal_drivers.errors import DriverError
@@ -125,6 +125,7 @@ class Worker:
             bell,
             slots,
         )
+        self.reporter = Reporter(plane, drivers)
         self._runs: dict[tuple[str, str], Run] = {}
         self._attempts: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
@@ -161,24 +162,7 @@ class Worker:
 
     async def report(self) -> None:
         """Tell the registry what this worker's backends can do and whether they can now."""
-        for driver in {id(driver): driver for driver in self.drivers.values()}.values():
-            for device in await driver.devices():
-                status = await driver.status(device.id)
-                row: dict[str, Any] = {
-                    "id": device.id,
-                    "provider": device.provider,
-                    "state": "online" if status.online else "offline",
-                    "reason": status.reason,
-                    "qubits": device.qubits,
-                    "formats": list(device.capabilities.formats),
-                    "region": device.region,
-                    "compliance_zone": device.compliance_zone,
-                    "sovereign": device.sovereign,
-                    "capability": msgspec.to_builtins(device.capabilities)
-                    | {"walls": driver.walls(), "sku": device.sku},
-                }
-                async with self.plane.transaction(None) as conn:
-                    await store.report_backend(conn, row)
+        await self.reporter.report()
 
     async def _claim(self) -> list[Claimed]:
         free = self.slots - len(self._runs)
@@ -222,6 +206,7 @@ class Worker:
             # The worker loop is the one place that outlives any fault: the lease ends and the job is recovered.
             log.exception("job %s: attempt failed", run.key[1])
         finally:
+            self.reporter.ran(job["backend"], job["run_s"])
             facts = {"state": job["state"], "attempt": job["attempt"], "backend": job["backend"]}
             log.info("attempt", extra=facts | {"duration_ms": round((time.monotonic() - began) * 1000, 1)})
             if self._runs.get(run.key) is run:  # not where this process lost the job and has it again
