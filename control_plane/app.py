@@ -18,6 +18,7 @@ from litestar.di import Provide
 from litestar.openapi.config import OpenAPIConfig
 
 from control_plane.answers import answer, methods_told
+from control_plane.api import backends as backend_routes
 from control_plane.api import budgets as budget_routes
 from control_plane.api import issuer as issuer_routes
 from control_plane.api import jobs as job_routes
@@ -70,6 +71,7 @@ def assemble(settings: Settings, door: Any, parts: dict[str, Any], lifespan: lis
         *job_routes.HANDLERS,
         *ledger_routes.HANDLERS,
         *budget_routes.HANDLERS,
+        *backend_routes.HANDLERS,
         *plane_routes.HANDLERS,
         openapi_document,
     ]

@@ -46,6 +46,7 @@ __all__ = [
     "Missing",
     "Parked",
     "Settled",
+    "all_cards",
     "applicable",
     "books",
     "card",
@@ -270,6 +271,12 @@ async def cards(conn: AsyncConnection, tenant: str) -> dict[str, bool]:
     """Hash of each card of the tenant → whether its document still has that hash; for the audit role (I6)."""
     rows = await conn.execute(_ALL_CARDS, {"tenant": tenant})
     return {row.hash: _hash(row.document) == row.hash for row in rows}
+
+
+async def all_cards(conn: AsyncConnection, tenant: str) -> list[RateCard]:
+    """Every card that the tenant ever had, by when it holds from; raises UnknownPrice where one was changed."""
+    rows = (await conn.execute(_ALL_CARDS, {"tenant": tenant})).all()
+    return sorted((_sound(row.hash, row.document) for row in rows), key=lambda one: (one.effective_from, one.hash))
 
 
 def _sound(card_hash: str, document: bytes) -> RateCard:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plane itself: who am I, health, readiness, backends, schemas, and in dev the local issuer."""
+"""The plane itself: who am I, health, readiness, schemas, and in dev the local issuer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from litestar import Request, Response, get
 from litestar.di import NamedDependency
 
 import ledger.store
-from control_plane.api.shapes import Alive, Answers, Backend, Bytes, Caller, Readiness, Root
+from control_plane.api.shapes import Alive, Answers, Bytes, Caller, Readiness, Root
 from control_plane.auth import store as accounts
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
@@ -126,31 +126,6 @@ async def whoami(request: Request[Principal, Any, Any], plane: NamedDependency[P
 
 
 @get(
-    "/backends",
-    opt={"action": "backend:read", "answers": Answers({200: tuple[Backend, ...]})},
-    summary="Backends and why each is up or down",
-)
-async def backends(request: Request[Principal, Any, Any], plane: NamedDependency[Plane]) -> list[dict[str, Any]]:
-    """The registry, by id."""
-    async with plane.transaction(request.user.tenant) as conn:
-        rows = await store.backends(conn, store.BACKEND_STALE_S)
-    return [
-        {
-            "id": row["id"],
-            "provider": row["provider"],
-            "state": row["state"] if row["fresh"] else "offline",
-            "qubits": row["qubits"],
-            "formats": row["formats"],
-            "region": row["region"],
-            "compliance_zone": row["compliance_zone"],
-            "sovereign": row["sovereign"],
-            "reason": row["reason"] if row["fresh"] else "no worker has reported it lately",
-        }
-        for row in rows
-    ]
-
-
-@get(
     "/schemas/job-spec.json",
     opt={"action": "public", "answers": Answers({200: Bytes("application/json", {"type": "object"})})},
     summary="JSON Schema of the job spec",
@@ -162,4 +137,4 @@ async def job_schema() -> dict[str, Any]:
 
 _schema = cache(spec.schema)
 
-HANDLERS = (health, ready, whoami, backends, job_schema)
+HANDLERS = (health, ready, whoami, job_schema)

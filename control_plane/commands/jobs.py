@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`qcos submit`, `jobs list|show|cancel|hold|resume`, `result`, `backends list`."""
+"""`qcos submit`, `jobs list|show|cancel|hold|resume`, `result`."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 from typing import Any
-
-from control_plane.commands import _credentials as credentials
 
 ENDED = frozenset({"COMPLETED", "FAILED", "CANCELED", "DENIED", "UNCERTAIN"})
 WAIT_S = 30.0
@@ -56,13 +54,6 @@ def register(groups: Any) -> None:
     result.add_argument("-o", "--output", metavar="FILE", type=Path, help="where the part goes; - is standard output")
     result.add_argument("--json", action="store_true", help="one document")
     result.set_defaults(run=_result)
-    backends = groups.add_parser("backends", help="where jobs can run").add_subparsers(
-        title="commands", metavar="COMMAND", dest="action", required=True
-    )
-    credentials.register(backends)
-    shown = backends.add_parser("list", help="backends, and why each is up or down")
-    shown.add_argument("--json", action="store_true", help="one document")
-    shown.set_defaults(run=_backends)
 
 
 def _client() -> Any:
@@ -307,28 +298,6 @@ def _expectations(values: list[dict[str, Any]]) -> None:
         figures = (f"{one['value']:.6f}", "" if error is None else f"{error:.6f}")
         rows.append((one["observable"], one["circuit"], one["parameters"], *figures, one.get("shots"), one["label"]))
     tables.table(("observable", "circuit", "parameters", "value", "standard error", "shots", "label"), rows)
-
-
-def _backends(arguments: argparse.Namespace) -> None:
-    from control_plane import tables
-
-    found = _client().ask("GET", "/api/v1/backends")
-    if arguments.json:
-        tables.document(found)
-        return
-    rows = [
-        (
-            b["id"],
-            b["provider"],
-            b["state"],
-            b["qubits"],
-            ",".join(b["formats"]),
-            b["compliance_zone"],
-            b["reason"],
-        )
-        for b in found
-    ]
-    tables.table(("backend", "provider", "state", "qubits", "formats", "zone", "reason"), rows)
 
 
 def _quoted(job: str) -> str:

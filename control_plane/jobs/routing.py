@@ -190,7 +190,8 @@ def _rank(c: Candidate, price: Decimal, fidelity: float, score: float, objective
 
 def _plain(price: Decimal) -> str:
     told = str(price)
-    return format(price, "f") if "E" in told else told
+    told = format(price, "f") if "E" in told else told
+    return told.rstrip("0").rstrip(".") if "." in told else told
 
 
 def _id(candidate: Candidate) -> str:
