@@ -157,8 +157,9 @@ def _calibration(row: Row) -> dict[str, Any]:
 def _price(card: RateCard, row: Row, deadline_s: float) -> dict[str, Any] | None:
     """What the card says of the backend, and the most that a job of `REFERENCE` executions costs by it."""
     try:
-        rates = card.rates(row["provider"], row["id"])
-        most = upper_bound(card, row["provider"], row["id"], REFERENCE, deadline_s)
+        sku = row["capability"].get("sku")
+        rates = card.rates(row["provider"], row["id"], sku)
+        most = upper_bound(card, row["provider"], row["id"], REFERENCE, deadline_s, sku=sku)
     except FinopsError:
         return None
     return {
