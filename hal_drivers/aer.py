@@ -56,6 +56,7 @@ class AerEngine:
                 find_authoritative=True,
                 handle_scope="process",
                 tasks_at_once=config.children,
+                exact=True,
             ),
             qubits_by_method=by_method,
         )

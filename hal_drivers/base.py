@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from types import TracebackType
-from typing import Literal, Protocol, Self, TypeAlias
+from typing import Literal, Protocol, Self, TypeAlias, runtime_checkable
 
 from msgspec import Struct
 
@@ -46,6 +46,8 @@ class Capabilities(Struct, frozen=True, forbid_unknown_fields=True):
     mitigation: tuple[str, ...] = ()
     tasks_at_once: int = 1
     """How many tasks of one process run side by side; more only wait."""
+    exact: bool = False
+    """Whether its driver is an ``Analyst``: it computes states of circuits beside what devices measure."""
 
 
 class Device(Struct, frozen=True, forbid_unknown_fields=True):
@@ -234,6 +236,43 @@ class Outcome(Struct, frozen=True, forbid_unknown_fields=True):
     """By what else the work is known where it ran, such as ``slurm_job_id``: accounts are joined on it."""
 
 
+class ExactRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """A submitted circuit whose state before its measurements is asked for (N15)."""
+
+    format: Format
+    source: bytes
+    parameters: dict[str, float]
+    backend: str
+    """Whose noise model counts, where it has one."""
+    fields: tuple[str, ...]
+    observables: tuple[tuple[str, tuple[tuple[float, str], ...]], ...] = ()
+    """Each text with its coefficients and Pauli strings; without any, Z of each qubit, ZZ and XX of each pair."""
+    counts: dict[str, int] = {}
+    """What was measured, for ``fidelity``."""
+
+
+class Exact(Struct, frozen=True, tag="exact", forbid_unknown_fields=True):
+    """What was computed; of amplitudes and probabilities either the values or, as NumPy writes it, a file."""
+
+    label: str
+    """exact_ideal, or exact_noisy where a noise model counted."""
+    qubits: int
+    measured_qubits: tuple[int, ...]
+    amplitudes: tuple[tuple[float, float], ...] = ()
+    amplitudes_file: bytes = b""
+    probabilities: dict[str, float] = {}
+    probabilities_file: bytes = b""
+    outcomes: dict[str, float] = {}
+    expectations: tuple[tuple[str, float], ...] = ()
+    reduced: tuple[tuple[tuple[float, float], ...], ...] = ()
+    bloch: tuple[tuple[float, float, float], ...] = ()
+    entropies: tuple[float, ...] = ()
+    half_entropy: float | None = None
+    agreement: tuple[float, float] | None = None
+    top: tuple[tuple[str, float], ...] = ()
+    refused: dict[str, str] = {}
+
+
 class Query(Protocol):
     """Reads; no call has a side effect, and all work before the driver is entered."""
 
@@ -255,6 +294,15 @@ class Compile(Protocol):
 
     async def compile(self, request: CompileRequest) -> Compiled:
         """Raises CircuitInvalid, CircuitTooComplex, ProgramUnsupported, BackendUnknown, BackendUnavailable."""
+        ...
+
+
+@runtime_checkable
+class Analyst(Protocol):
+    """Computes what a circuit's state is, in a guarded child; beside a driver's three Protocols, not one of them."""
+
+    async def analyse(self, request: ExactRequest) -> Exact:
+        """Raises as ``compile`` does; ProgramUnsupported where there is no one state, or it is too large."""
         ...
 
 

@@ -19,9 +19,10 @@ import signal
 import socket
 import sys
 import warnings
-from typing import Protocol
+from typing import Protocol, assert_never
 
 from hal_drivers import sandbox
+from hal_drivers.base import Exact
 from hal_drivers.errors import CircuitInvalid, CircuitTooComplex, DriverError
 from hal_drivers.frames import (
     LENGTH,
@@ -30,6 +31,7 @@ from hal_drivers.frames import (
     Artefact,
     CompileCall,
     Counts,
+    ExactCall,
     Ready,
     Refusal,
     Reply,
@@ -56,6 +58,10 @@ class ChildEngine(Protocol):
 
     def run_circuit(self, call: RunCall) -> Counts:
         """Raises as ``compile_circuit`` does."""
+        ...
+
+    def analyse_circuit(self, call: ExactCall) -> Exact:
+        """Raises as ``compile_circuit`` does; only an engine whose devices claim ``exact`` is asked."""
         ...
 
 
@@ -176,7 +182,15 @@ def _odd(code: str, detail: str) -> bytes:
 
 def _work(body: bytes, engine: ChildEngine) -> Reply:
     call = decode_request(body)
-    return engine.compile_circuit(call) if isinstance(call, CompileCall) else engine.run_circuit(call)
+    match call:
+        case CompileCall():
+            return engine.compile_circuit(call)
+        case RunCall():
+            return engine.run_circuit(call)
+        case ExactCall():
+            return engine.analyse_circuit(call)
+        case _:
+            assert_never(call)
 
 
 if __name__ == "__main__":

@@ -60,18 +60,21 @@ def tools(*distributions: str) -> dict[str, str]:
 
 def read_circuit(call: CompileCall) -> Submitted:
     """Raises CircuitInvalid, CircuitTooComplex or ProgramUnsupported; anything else is the child's to sort."""
-    circuit = _bind(_read(call.format, call.source), call.parameters)
-    if circuit.num_qubits > call.limits.qubits or circuit.num_clbits > call.limits.clbits:
-        raise CircuitTooComplex(
-            f"more than {call.limits.qubits} qubits or {call.limits.clbits} classical bits are declared"
-        )
-    gates = expanded_gates(circuit, call.limits)
+    circuit, gates = read_bound(call.format, call.source, call.parameters, call.limits)
     if call.basis is not None:
         circuit = measured_in(circuit, call.basis)
     measured = _measured_bits(circuit)
     if not measured:
         raise CircuitInvalid("no classical bits are measured")
     return Submitted(circuit, gates, tuple(sorted(measured)))
+
+
+def read_bound(form: Format, source: bytes, parameters: dict[str, float], limits: Limits) -> tuple[QuantumCircuit, int]:
+    """The circuit with its parameters, and its gates once all is unrolled; raises as ``read_circuit``."""
+    circuit = _bind(_read(form, source), parameters)
+    if circuit.num_qubits > limits.qubits or circuit.num_clbits > limits.clbits:
+        raise CircuitTooComplex(f"more than {limits.qubits} qubits or {limits.clbits} classical bits are declared")
+    return circuit, expanded_gates(circuit, limits)
 
 
 def compiled_facts(

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Struct
 
-from hal_drivers.base import CompiledFacts, Format
+from hal_drivers.base import CompiledFacts, Exact, ExactRequest, Format
 from hal_drivers.limits import Limits
 
 REQUEST_BYTES = 8 << 20
@@ -50,6 +50,14 @@ class RunCall(Struct, frozen=True, tag="run", forbid_unknown_fields=True):
     shots: int
     seed: int
     method: str
+    setup: Setup = Setup()
+
+
+class ExactCall(Struct, frozen=True, tag="exact_call", forbid_unknown_fields=True):
+    """Compute the state of a circuit and what was asked of it."""
+
+    request: ExactRequest
+    limits: Limits
     setup: Setup = Setup()
 
 
@@ -89,8 +97,8 @@ class Ready(Struct, frozen=True, tag="ready", forbid_unknown_fields=True):
     versions: dict[str, str]
 
 
-Request: TypeAlias = CompileCall | RunCall
-Reply: TypeAlias = Artefact | Counts | Refusal | Ready
+Request: TypeAlias = CompileCall | RunCall | ExactCall
+Reply: TypeAlias = Artefact | Counts | Exact | Refusal | Ready
 
 encode = msgspec.msgpack.Encoder().encode
 _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)

@@ -32,6 +32,8 @@ from hal_drivers.base import (
     CompileRequest,
     Device,
     DeviceStatus,
+    Exact,
+    ExactRequest,
     Failed,
     Finished,
     Handle,
@@ -57,13 +59,15 @@ from hal_drivers.errors import (
     NotFinished,
     ProgramUnsupported,
 )
-from hal_drivers.frames import Artefact, CompileCall, Counts, Ready, Refusal, RunCall
+from hal_drivers.frames import Artefact, CompileCall, Counts, ExactCall, Ready, Refusal, RunCall
 from hal_drivers.guarded import Bounds, Child, ChildLost, Spent
 from hal_drivers.pool import Pool
 
 if TYPE_CHECKING:
     from hal_drivers.table import BackendConfig, DriversConfig
 
+EXACT_BOUNDS = Bounds(memory_bytes=768 << 20, cpu_s=30.0, wall_s=60.0)
+"""What computing a state of up to 20 qubits, and all that is asked of it, may use."""
 KEPT_TASKS = 10_000
 """Ended tasks kept for ``result``; the oldest go first if the plane never forgets any."""
 
@@ -177,6 +181,24 @@ class LocalDriver:
             versions=reply.versions,
             usage=_usage(spent),
         )
+
+    async def analyse(self, request: ExactRequest) -> Exact:
+        """As ``base.Analyst`` promises, of an engine whose devices claim it."""
+        backend = self._configured(request.backend)
+        if not self._engine.device(backend, self._config).capabilities.exact:
+            raise ProgramUnsupported("this backend computes no exact states")
+        self._usable(backend)
+        prescan.prescan(request.format, request.source, self._config.limits)
+        call = ExactCall(request=request, limits=self._config.limits, setup=self._engine.setup(backend))
+        try:
+            reply, _ = await (await self._entered()).call(call, EXACT_BOUNDS)
+        except ChildLost as lost:
+            raise _lost_while_compiling(lost) from None
+        if isinstance(reply, Refusal):
+            raise _refused(reply)
+        if not isinstance(reply, Exact):
+            raise BackendFailed("the circuit child gave no state")
+        return reply
 
     async def _entered(self) -> Pool:
         """The pool, started where it is not yet."""

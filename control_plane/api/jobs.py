@@ -173,7 +173,7 @@ def _why(reason: Mapping[str, Any]) -> str:
     "/jobs",
     opt={
         "action": "job:read",
-        "query": ("cursor", "limit", "project", "state"),
+        "query": ("cursor", "limit", "project", "state", "workflow"),
         "answers": Answers(
             {200: tuple[JobListed, ...]}, headers={"X-Next-Cursor": "The next page's `cursor`, where there is one."}
         ),
@@ -185,6 +185,9 @@ async def list_jobs(
     plane: NamedDependency[Plane],
     in_state: Annotated[State | None, QueryParameter(name="state")] = None,
     project: Annotated[str | None, QueryParameter(max_length=128, pattern=r"^[^\x00]*$")] = None,
+    workflow: Annotated[
+        str | None, QueryParameter(max_length=128, pattern=r"^[^\x00]*$", description="The steps of this one.")
+    ] = None,
     limit: Annotated[int, QueryParameter(ge=1, le=1000)] = PAGE,
     cursor: Annotated[
         str | None, QueryParameter(max_length=400, pattern=CURSOR, description="Of the page before.")
@@ -202,6 +205,7 @@ async def list_jobs(
             subject=None,
             state=in_state,
             project=project,
+            workflow=workflow,
             before=_from_cursor(cursor),
         )
     headers = {}
@@ -294,7 +298,7 @@ async def result_file(
     kept = row["artefacts"]
     if name == meaning.COUNTS_FILE:
         (raw,) = await _read(plane, row, ("result",))
-        return Response(msgspec.json.encode(meaning.counts_file(raw)), media_type="application/json")
+        return Response(msgspec.json.encode(meaning.counts_file(raw)), media_type="application/octet-stream")
     if not name.endswith(".npy") or name not in kept:
         raise Refused("not_found", f"the result of {job_id} has no file {name[:64]}")
     async with plane.transaction(row["tenant"]) as conn:

@@ -157,6 +157,14 @@ class Settlement(Struct, frozen=True):
     at: Instant
 
 
+class Workflow(Struct, frozen=True):
+    """The workflow that a job is a step of, in the words of its spec."""
+
+    id: str
+    session: str | None = None
+    step: int | None = None
+
+
 class JobShown(Struct, frozen=True):
     """Everything of a job that its owner may see."""
 
@@ -174,6 +182,7 @@ class JobShown(Struct, frozen=True):
     settlement: Settlement | None
     project: str
     submitted_at: Instant
+    workflow: Workflow | None = None
 
 
 class JobListed(Struct, frozen=True):
@@ -184,6 +193,7 @@ class JobListed(Struct, frozen=True):
     submitted_at: Instant
     project: str
     backend: str | None
+    workflow: Workflow | None = None
 
 
 class Denial(Problem, frozen=True):
@@ -271,7 +281,100 @@ class Measured(Struct, frozen=True):
     labels: dict[str, Label] = {}
 
 
-class QuantumResult(Struct, frozen=True):
+Complex = Annotated[tuple[float, float], Meta(description="Real and imaginary part.")]
+
+
+class Statevector(Struct, frozen=True):
+    """Amplitudes by basis state, 0 first; more than 1,024 are a file."""
+
+    label: Label
+    amplitudes: tuple[Complex, ...] = ()
+    file: str | None = None
+
+
+class Distribution(Struct, frozen=True):
+    """Probabilities by bit string; of more than 10 qubits they are a file."""
+
+    label: Label
+    values: dict[str, float] = {}
+    file: str | None = None
+
+
+class ReducedStates(Struct, frozen=True):
+    """The density matrix of each qubit."""
+
+    label: Label
+    of: str
+    matrices: tuple[tuple[tuple[Complex, Complex], tuple[Complex, Complex]], ...]
+
+
+class BlochVectors(Struct, frozen=True):
+    """x, y, z of each qubit."""
+
+    label: Label
+    of: str
+    vectors: tuple[tuple[float, float, float], ...]
+
+
+class Entropies(Struct, frozen=True):
+    """Von Neumann entropies of parts of the state."""
+
+    label: Label
+    unit: str
+    of_each_qubit: tuple[float, ...]
+    of_the_upper_half: float | None
+    note: str
+
+
+class Agreement(Struct, frozen=True):
+    """How well what was measured agrees with what is computed: a consistency reference, no tomography."""
+
+    label: Label
+    value: float
+    standard_error: float
+    reference: Label
+    kind: str
+    note: str
+
+
+class Likely(Struct, frozen=True):
+    """A basis state and its probability."""
+
+    state: str
+    probability: float
+
+
+class LikelyStates(Struct, frozen=True):
+    """The most probable basis states."""
+
+    label: Label
+    states: tuple[Likely, ...]
+
+
+class Computed(Struct, frozen=True):
+    """What was asked for of the state that a circuit prepares, before its measurements."""
+
+    qubits: int | None = None
+    measured_qubits: tuple[int, ...] = ()
+    order: str | None = None
+    statevector: Statevector | None = None
+    probabilities: Distribution | None = None
+    measured_probabilities_exact: Distribution | None = None
+    reduced_density_matrices: ReducedStates | None = None
+    bloch_vectors: BlochVectors | None = None
+    entanglement_entropy: Entropies | None = None
+    fidelity: Agreement | None = None
+    top_basis_states_exact: LikelyStates | None = None
+
+
+class ComputedState(Computed, frozen=True, kw_only=True):
+    """The same of one circuit under one parameter set of a program."""
+
+    circuit: int
+    parameters: int | None
+
+
+class QuantumResult(Computed, frozen=True, kw_only=True):
     """What was measured, what it means, and what was computed beside it."""
 
     counts: dict[str, int]
@@ -284,6 +387,7 @@ class QuantumResult(Struct, frozen=True):
     files: tuple[ResultFile, ...] = ()
     observable_expectations: tuple[Expectation, ...] = ()
     precision: Precision | None = None
+    states: tuple[ComputedState, ...] = ()
     refused: tuple[NotGiven, ...] = ()
 
 

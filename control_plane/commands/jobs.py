@@ -27,6 +27,7 @@ def register(groups: Any) -> None:
     listing = jobs.add_parser("list", help="jobs, newest first")
     listing.add_argument("--state", metavar="STATE")
     listing.add_argument("--project", metavar="PROJECT")
+    listing.add_argument("--workflow", metavar="ID", help="the steps of a workflow")
     listing.add_argument("--limit", metavar="N", type=int, default=100)
     listing.add_argument("--json", action="store_true", help="one document")
     listing.set_defaults(run=_list)
@@ -153,6 +154,8 @@ def _tell(job: dict[str, Any]) -> None:
     pairs.append(("cost", f"{cost['amount']} {cost['currency']} {basis}".rstrip()))
     if job.get("backend"):
         pairs.append(("backend", job["backend"]))
+    if job.get("workflow"):
+        pairs += [(f"workflow {name}", value) for name, value in job["workflow"].items()]
     if job.get("error"):
         pairs.append(("error", f"{job['error']['code']}: {job['error']['detail']}"))
     if job.get("settlement"):
@@ -169,7 +172,7 @@ def _list(arguments: argparse.Namespace) -> None:
 
     from control_plane import tables
 
-    wanted = {name: getattr(arguments, name) for name in ("state", "project", "limit")}
+    wanted = {name: getattr(arguments, name) for name in ("state", "project", "workflow", "limit")}
     query = urlencode({name: value for name, value in wanted.items() if value is not None})
     jobs = _client().ask("GET", f"/api/v1/jobs?{query}")
     if arguments.json:

@@ -147,6 +147,7 @@ async def _scan(plane: Plane, spec: JobSpec) -> int:
         source, limits = specs.source_bytes(circuit), plane.settings.circuit_limits
         declared = (await aside(len(source), prescan, circuit.format, source, limits)).qubits_declared
         specs.fits_observables(spec, place, declared)
+        specs.fits_analysis(spec, declared)
         most = max(most, declared)
     return most
 
@@ -247,10 +248,12 @@ class _Draft:
             "rate_card": self.snapshot.card.hash,
             "currency": self.snapshot.card.currency,
             "allowed": list(decision.backends),
+            "workflow": specs.workflow_of(self.spec),
         }
 
     def _body(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        return {
+        tied = {"workflow": row["workflow"]} if row["workflow"] is not None else {}
+        return tied | {
             "job_id": self.job_id,
             "project": row["project"],
             "team": row["team"],

@@ -137,9 +137,13 @@ def _counts_file(keys: int) -> dict[str, Any]:
 def _with(result: dict[str, Any], analysis: Mapping[str, Any]) -> dict[str, Any]:
     """What was computed beside what was measured; one circuit's fields stand with the rest of its result."""
     files = [*result.get("files", ()), *analysis.get("files", ())]
-    made = result | {name: value for name, value in analysis.items() if name not in ("version", "files")}
-    if analysis.get("observable_expectations"):
-        made["labels"] = made["labels"] | {"observable_expectations": SAMPLED}
+    made = result | {name: value for name, value in analysis.items() if name not in ("version", "files", "states")}
+    states = analysis.get("states", ())
+    if "items" in result:
+        made |= {"states": states} if states else {}
+    else:
+        for state in states:
+            made |= {name: value for name, value in state.items() if name not in ("circuit", "parameters")}
     return made | ({"files": files} if files else {})
 
 

@@ -24,7 +24,7 @@ from control_plane.errors import Refused
 from control_plane.jobs import store
 from control_plane.jobs.past import NO_PAST, Past
 from control_plane.jobs.routing import Candidate, Wanted, eligible
-from control_plane.jobs.spec import BackendConstraints, JobSpec
+from control_plane.jobs.spec import BackendConstraints, JobSpec, ProgramUnsupported
 from control_plane.sealing import skew_s
 from finops.budget import BudgetView
 from finops.errors import FinopsError
@@ -71,6 +71,8 @@ async def look(plane: Plane, asked: Asked, key: str | None) -> Snapshot:
     past = await plane.known.past(plane.engine, principal.tenant, plane.settings.routing.history_days)
     candidates = priced(rows, card, spec.executions, plane.settings.job_deadline_s, past, spec.items)
     wanted = wants(spec, (asked.format,), asked.qubits, card.currency)
+    if wanted.session and not any(candidate.sessions for candidate in candidates):
+        raise ProgramUnsupported("execution.session", "no backend of this plane has sessions")
     # Policy sees every backend that could take the work, so that a denial can name what would pass; price and budgets
     # are those of the backends that the spec's constraints leave.
     _refuse_if_all_are_away(candidates, wanted)
@@ -118,6 +120,7 @@ def wants(spec: JobSpec, formats: tuple[str, ...], qubits: int, currency: str) -
         shots=spec.shots,
         objective=spec.execution.objective or "balanced",
         most=Decimal(bound.amount) if bound is not None else None,
+        session=bool(spec.execution.session),
     )
 
 
@@ -173,6 +176,7 @@ def _candidate(row: Any, card: RateCard, executions: int, deadline_s: float, pas
         queue_s=round(max(row["queue_s"] or 0.0, past.queue_s)),
         max_shots=row["max_shots"],
         survival=calibration.get("survival"),
+        sessions=bool((row["capability"] or {}).get("session")),
         succeeded=past.succeeded,
         ended=past.ended,
     )

@@ -146,7 +146,7 @@ def _keep(kept: Kept, entry: Draft | Leaf, body: dict[str, Any]) -> None:
     row["history"] = [*row["history"], *body.get("events", ())]
     if entry.kind.startswith("job:admission:"):
         row |= {name: body[name] for name in ("team", "executions", "rate_card", "allowed")}
-        row |= {"pseudonym": entry.actor, "level": body["evidence_level"]}
+        row |= {"pseudonym": entry.actor, "level": body["evidence_level"], "workflow": body.get("workflow")}
         row |= {"spec_blob": entry.commitments["spec"], "input_blob": entry.commitments["decision_input"]}
     for name in ("statement", "result"):
         if name in entry.commitments:

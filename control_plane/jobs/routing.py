@@ -52,6 +52,7 @@ class Candidate(Struct, frozen=True):
     reason: str | None = None
     max_shots: int | None = None
     survival: float | None = None
+    sessions: bool = False
     succeeded: int = 0
     ended: int = 0
 
@@ -68,6 +69,7 @@ class Wanted(Struct, frozen=True):
     objective: Objective = "balanced"
     most: Decimal | None = None
     why_most: str = "max_price"
+    session: bool = False
 
 
 class Considered(Struct, frozen=True):
@@ -106,6 +108,8 @@ def fits(candidate: Candidate, wanted: Wanted) -> str | None:
         return f"has {candidate.qubits} qubits, {qubits} are needed"
     if candidate.max_shots is not None and candidate.max_shots < wanted.shots:
         return f"takes {candidate.max_shots} shots, {wanted.shots} are asked"
+    if wanted.session and not candidate.sessions:
+        return "has no sessions"
     if candidate.price is None:
         return "no price is known"
     if wanted.most is not None and candidate.price > wanted.most:

@@ -37,7 +37,7 @@ import msgspec
 from control_plane import crash, telemetry
 from control_plane.context import Plane
 from control_plane.errors import Refused
-from control_plane.jobs import evidence, failover, gate, program, settle, store, transition
+from control_plane.jobs import evidence, exact, failover, gate, program, settle, store, transition
 from control_plane.jobs import spec as specs
 from control_plane.jobs.several import Limits, Several
 from control_plane.jobs.spec import JobSpec
@@ -423,7 +423,8 @@ class Run:
             outcome = judged(outcome, compiled, self._task())
         calibration = await driver.calibration(self.job["backend"])
         crash.point("run.measured")
-        await self._end(settle.Success(compiled, outcome, calibration))
+        computed = await exact.compute(self.drivers, self.job["backend"], self.spec, outcome)
+        await self._end(settle.Success(compiled, outcome, calibration, computed))
         with contextlib.suppress(DriverError):  # the outcome is durable; what the driver keeps is its own affair
             await driver.forget(handle)
 

@@ -20,8 +20,9 @@ import finops.store
 from control_plane import crash, environment, telemetry
 from control_plane.context import Plane
 from control_plane.errors import Refused
-from control_plane.jobs import evidence, itemised, meaning, store
+from control_plane.jobs import evidence, exact, itemised, meaning, store
 from control_plane.jobs.evidence import Content, Submitted
+from control_plane.jobs.exact import Computed
 from control_plane.jobs.several import Gathered, Program
 from control_plane.jobs.spec import JobSpec
 from control_plane.jobs.state import moves
@@ -45,6 +46,7 @@ class Success(Struct, frozen=True):
     compiled: Compiled
     outcome: Outcome
     calibration: Calibration
+    computed: Computed = Computed()
 
 
 class Failure(Struct, frozen=True):
@@ -104,7 +106,7 @@ async def settle(plane: Plane, job: Mapping[str, Any], spec: JobSpec, submitted:
             device=job["backend"],
             sku=backend["capability"].get("sku"),
         )
-        contents += _outcome_contents(job, spec, end, card)
+        contents += [*_outcome_contents(job, end, card), *_computed(spec, end)]
         ended = _success(job, end, charged, level, contents, backend)
     else:
         ended = _without_result(job, end, final, level)
@@ -228,17 +230,21 @@ def result_bytes(outcome: Outcome) -> bytes:
     return dumps({"counts": outcome.counts, "shots": outcome.shots_executed, "blocks": blocks})
 
 
-def _computed(spec: JobSpec, outcome: Outcome) -> list[Content]:
+def _computed(spec: JobSpec, end: Success) -> list[Content]:
     """What is computed of the counts and beside them: apart from the result, which is measured integers only."""
-    made = meaning.precision(spec)
-    if isinstance(outcome, Gathered):
-        made |= meaning.estimated(spec, outcome)
+    made = dict(end.computed.members)
+    sampled = meaning.estimated(spec, end.outcome) if isinstance(end.outcome, Gathered) else {}
+    for name, rows in sampled.items():
+        made[name] = [*rows, *made.get(name, ())]
+    made |= meaning.precision(spec)
     if not made:
         return []
-    return [Content("analysis", "application/json", msgspec.json.encode({"version": 1} | made, order="sorted"))]
+    document = msgspec.json.encode({"version": 1} | made, order="sorted")
+    files = [Content(name, exact.NPY, data) for name, data in end.computed.files]
+    return [Content("analysis", "application/json", document), *files]
 
 
-def _outcome_contents(job: Mapping[str, Any], spec: JobSpec, end: Success, card: RateCard) -> list[Content]:
+def _outcome_contents(job: Mapping[str, Any], end: Success, card: RateCard) -> list[Content]:
     compiled, outcome = end.compiled, end.outcome
     execution = _what_ran(compiled, outcome) | {
         "bit_order": "last classical bit left",
@@ -251,7 +257,6 @@ def _outcome_contents(job: Mapping[str, Any], spec: JobSpec, end: Success, card:
     }
     contents = [
         Content("result", "application/json", result_bytes(outcome), "observed"),
-        *_computed(spec, outcome),
         Content("rate_card", "application/json", card.document, "asserted"),
         Content("execution", "application/json", dumps(execution), "observed"),
         Content("calibration", "application/octet-stream", end.calibration.data, "asserted"),
@@ -306,6 +311,8 @@ def _success(
         method=outcome.method,
     )
     gaps = _inexpressible(end.compiled)
+    missing = {f"analysis.{one['field']}": one["reason"] for one in end.computed.members.get("refused", ())}
+    gaps += [Gap(field=field, reason=reason) for field, reason in missing.items()]
     gaps += [Gap(field=f"cost.{meter}", reason="priced and not measured") for meter in charged.unmeasured]
     result = next(content.data for content in contents if content.name == "result")
     return evidence.End(

@@ -23,6 +23,8 @@ from control_plane.strict import Invalid, decode
 
 MAX_SHOTS = 1_000_000
 MAX_EXECUTIONS = 10_000_000
+MAX_STATES = 16  # whose analysis may be asked for: each is computed apart
+STATE_QUBITS = 20
 MAX_ITEMS = 1_000  # each is compiled, judged, run and proven; a job is one bundle
 
 Name = Annotated[
@@ -154,6 +156,19 @@ class MaxPrice(Struct, frozen=True, forbid_unknown_fields=True):
     currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}$", description="That of the rate card in force.")]
 
 
+Field = Literal[
+    "statevector",
+    "probabilities",
+    "measured_probabilities",
+    "observable_expectations",
+    "reduced_density_matrices",
+    "bloch_vectors",
+    "entanglement_entropy",
+    "fidelity",
+    "top_basis_states",
+]
+
+
 class Execution(Struct, frozen=True, forbid_unknown_fields=True):
     """How often and where to run."""
 
@@ -171,6 +186,21 @@ class Execution(Struct, frozen=True, forbid_unknown_fields=True):
         | None
     ) = None
     max_price: MaxPrice | None = None
+    session: (
+        Annotated[bool, Meta(description="Run in a session of the backend, one for all jobs of the workflow.")] | None
+    ) = None
+    analysis: (
+        Annotated[
+            tuple[Field, ...],
+            Meta(
+                min_length=1,
+                max_length=9,
+                description="Computed of the state before measurement, without noise or with the backend's noise "
+                f"model, and labelled so; to {STATE_QUBITS} qubits.",
+            ),
+        ]
+        | None
+    ) = None
 
 
 class Governance(Struct, frozen=True, forbid_unknown_fields=True):
@@ -190,6 +220,14 @@ class EvidenceRequirements(Struct, frozen=True, forbid_unknown_fields=True):
     retention_days: Annotated[int, Meta(ge=1, le=36_500)] = 365
 
 
+class Workflow(Struct, frozen=True, forbid_unknown_fields=True):
+    """What ties the jobs of one hybrid loop together: all but `id` is the caller's own word (S9)."""
+
+    id: Annotated[Name, Meta(description="The same in every job of the loop.")]
+    session: Annotated[Name, Meta(description="A part of the workflow, such as one optimiser's run.")] | None = None
+    step: Annotated[int, Meta(ge=0, le=2**53 - 1, description="Which turn of the loop.")] | None = None
+
+
 class JobSpec(Struct, frozen=True, forbid_unknown_fields=True):
     """A vendor-neutral, declarative request for one quantum execution (G1)."""
 
@@ -198,6 +236,7 @@ class JobSpec(Struct, frozen=True, forbid_unknown_fields=True):
     job_id: JobId | None = None
     circuit: Circuit | None = None
     program: Program | None = None
+    workflow: Workflow | None = None
     evidence_requirements: EvidenceRequirements = EvidenceRequirements()
 
     @property
@@ -264,6 +303,13 @@ def needed(program: Program) -> int:
     return math.ceil(Fraction(1, 4) / Fraction(str(program.precision)) ** 2)
 
 
+def fits_analysis(spec: JobSpec, declared: int) -> None:
+    """Raise `ProgramUnsupported` where states are asked for of more qubits than are given."""
+    if spec.execution.analysis and declared > STATE_QUBITS:
+        said = f"states are given to {STATE_QUBITS} qubits, the circuit declares {declared}"
+        raise ProgramUnsupported("execution.analysis", said)
+
+
 def fits_observables(spec: JobSpec, place: int, declared: int) -> None:
     """Raise `SpecInvalid` where a circuit declares more qubits than the observables have letters.
 
@@ -303,6 +349,11 @@ def canonical(spec: JobSpec) -> dict[str, Any]:
 def from_canonical(data: bytes) -> JobSpec:
     """The spec that `canonical` wrote; it was checked when it was accepted."""
     return msgspec.convert(_out_of_domain(msgspec.json.decode(data)), JobSpec)
+
+
+def workflow_of(spec: JobSpec) -> dict[str, Any] | None:
+    """What the job's row and its admission say of the workflow; absent members are left out."""
+    return None if spec.workflow is None else dict(_in_domain(msgspec.to_builtins(spec.workflow)))
 
 
 def schema() -> dict[str, Any]:
@@ -347,11 +398,14 @@ def _faults(spec: JobSpec) -> Any:
     precision = spec.program.precision if spec.program is not None else None
     if (spec.execution.shots is None) == (precision is None):
         yield "execution.shots", "exactly one of shots and program.precision is needed"
+    if spec.execution.session and spec.workflow is None:
+        yield "execution.session", "a session is a workflow's: workflow.id is needed"
     if spec.program is not None:
         faults = list(_program_faults(spec.program))
         yield from faults
         if faults:
             return
+    yield from _analysis_faults(spec)
     if spec.items > MAX_ITEMS:
         yield "program", f"{spec.items} items (circuits x parameter sets x bases), at most {MAX_ITEMS}"
     if spec.executions > MAX_EXECUTIONS:
@@ -367,6 +421,15 @@ def _faults(spec: JobSpec) -> Any:
     for index, values in enumerate(spec.program.parameters if spec.program else ()):
         yield from _not_finite(values, f"program.parameters[{index}]")
     yield from _control_characters(msgspec.to_builtins(spec), "")
+
+
+def _analysis_faults(spec: JobSpec) -> Any:
+    asked = spec.execution.analysis or ()
+    if len(set(asked)) < len(asked):
+        yield "execution.analysis", "a field is named twice"
+    sets = len(spec.program.parameters) if spec.program is not None else 0
+    if asked and (states := len(spec.circuits) * max(1, sets)) > MAX_STATES:
+        yield "execution.analysis", f"{states} states (circuits x parameter sets), at most {MAX_STATES}"
 
 
 def _program_faults(program: Program) -> Any:

@@ -79,6 +79,7 @@ job = Table(
     Column("allowed", ARRAY(Text)),
     Column("cancel_requested", Boolean),
     Column("traceparent", Text),
+    Column("workflow", JSONB),
     schema="jobs",
 )
 
@@ -301,6 +302,7 @@ async def page(
     subject: str | None,
     state: State | None,
     project: str | None,
+    workflow: str | None = None,
     before: tuple[dt.datetime, str] | None,
 ) -> Sequence[RowMapping]:
     """Jobs of the tenant, newest first, `limit` at most; `before` is the last row of the page before."""
@@ -310,6 +312,7 @@ async def page(
         job.c.submitted_at,
         job.c.project,
         job.c.backend,
+        job.c.workflow,
     )
     query = select(*columns).order_by(job.c.submitted_at.desc(), job.c.job_id.desc()).limit(limit)
     if projects is not None:
@@ -320,6 +323,8 @@ async def page(
         query = query.where(_in(state))
     if project is not None:
         query = query.where(job.c.project == project)
+    if workflow is not None:
+        query = query.where(job.c.workflow.is_not(None), job.c.workflow["id"].astext == workflow)
     if before is not None:
         query = query.where(tuple_(job.c.submitted_at, job.c.job_id) < tuple_(*before))
     return (await conn.execute(query)).mappings().all()
@@ -486,7 +491,7 @@ async def backends(conn: AsyncConnection, stale_s: float) -> Sequence[RowMapping
 _ROWS = text("""
     SELECT tenant, job_id, state, final, seq, attempt, project, decision_id::text, backend, error->>'code' AS error,
            cost_amount::text AS cost, currency, bundle_id::text, pseudonym, team, executions, level, rate_card,
-           allowed, history, spec_blob, input_blob, statement_blob, result_blob
+           allowed, history, workflow, spec_blob, input_blob, statement_blob, result_blob
     FROM jobs.job ORDER BY tenant, job_id
 """)
 

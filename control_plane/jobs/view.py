@@ -59,6 +59,7 @@ def shown(row: Row) -> dict[str, Any]:
         "settlement": row["settlement"],
         "project": row["project"],
         "submitted_at": timestamp(row["submitted_at"]),
+        "workflow": row["workflow"],
     }
 
 
@@ -85,6 +86,7 @@ def listed(row: Row) -> dict[str, Any]:
         "submitted_at": timestamp(row["submitted_at"]),
         "project": row["project"],
         "backend": row["backend"],
+        "workflow": row["workflow"],
     }
 
 

@@ -11,11 +11,15 @@ import io
 from functools import cache
 from typing import TYPE_CHECKING
 
+import numpy as np
 from qiskit import qpy
 from qiskit.circuit import ControlFlowOp, QuantumCircuit
 from qiskit.transpiler import generate_preset_pass_manager
 from qiskit_aer import AerSimulator
 
+from hal_drivers import exact
+from hal_drivers.base import Exact
+from hal_drivers.basis import unmeasured
 from hal_drivers.circuit import (
     CONTROL_FLOW,
     DIRECTIVES,
@@ -23,13 +27,14 @@ from hal_drivers.circuit import (
     active_qubits,
     compiled_facts,
     own_circuits,
+    read_bound,
     read_circuit,
     to_qpy,
     tools,
 )
 from hal_drivers.engine import RUN_OVERHEAD_BYTES
-from hal_drivers.errors import CircuitTooComplex, DriverError
-from hal_drivers.frames import Artefact, CompileCall, Counts, RunCall
+from hal_drivers.errors import CircuitTooComplex, DriverError, ProgramUnsupported
+from hal_drivers.frames import Artefact, CompileCall, Counts, ExactCall, RunCall
 from hal_drivers.openqasm import to_qasm3
 
 if TYPE_CHECKING:
@@ -83,6 +88,30 @@ def counted(simulator: AerSimulator, circuit: QuantumCircuit, call: RunCall, nam
         seconds=float(run.time_taken),
         metadata={"precision": "double", **named, "seed_simulator": str(run.seed_simulator)},
     )
+
+
+def analyse_circuit(call: ExactCall) -> Exact:
+    """The state before the measurements at the circuit's end, and what was asked of it."""
+    request = call.request
+    circuit, _ = read_bound(request.format, request.source, request.parameters, call.limits)
+    qubits = circuit.num_qubits
+    if qubits > exact.FILE_QUBITS:
+        raise ProgramUnsupported(f"states are given to {exact.FILE_QUBITS} qubits, the circuit has {qubits}")
+    bare = unmeasured(circuit)
+    if any(instruction.name == "reset" for instruction in bare.decompose("initialize").data):
+        raise ProgramUnsupported("the circuit resets a qubit: there is no one state before its measurement")
+    bits = {
+        circuit.find_bit(instruction.clbits[0]).index: circuit.find_bit(instruction.qubits[0]).index
+        for instruction in circuit.data
+        if instruction.name == "measure"
+    }
+    prepared = _pass_manager().run(bare)
+    prepared.save_statevector()
+    result = _simulator("statevector").run(prepared, shots=1).result()
+    if not result.success:
+        raise DriverError("the simulator refused the circuit")
+    state = exact.State(np.asarray(result.data(0)["statevector"]), qubits)
+    return exact.describe(state, request, bits, circuit.num_clbits, "exact_ideal")
 
 
 def choose_method(circuit: QuantumCircuit, memory_bytes: int) -> tuple[str, int]:

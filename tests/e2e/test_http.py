@@ -36,7 +36,7 @@ def test_the_unix_socket_asks_for_the_same_credentials(plane: Plane) -> None:
     assert plane.http("GET", "/api/v1/whoami", unix=True).json["subject"] == "engineer"
 
 
-@pytest.mark.parametrize("name", ["bell.json", "ghz.json", "rotation.json"])
+@pytest.mark.parametrize("name", ["bell.json", "ghz.json", "rotation.json", "sweep.json", "h2.json"])
 def test_each_example_runs_twice(plane: Plane, name: str) -> None:
     spec = (EXAMPLES / name).read_bytes()
     assert {plane.run(spec)["state"], plane.run(spec)["state"]} == {"COMPLETED"}
