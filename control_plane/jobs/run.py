@@ -436,7 +436,6 @@ class Run:
             handle = await driver.resume(job["token"], job["backend"])
         else:
             handle = await driver.find(job["token"])
-        self.plane.away.over(self.key)
         crash.point("run.found")
         if handle is not None:
             await self._watch(driver, handle, None)

@@ -254,6 +254,8 @@ class RemoteDriver:
             return None
         if answer.status not in (200, 410):
             self._refuse(answer)
+        if answer.status == 200 and self._read(answer, Shown).token != token:
+            raise BackendUnavailable(f"{self._config.id}: it answers for another task")
         return self._handle(token)
 
     def _is_authoritative(self, fault: Fault) -> None:

@@ -13,6 +13,7 @@ then it raises ``Away``, which tells whether a request may have arrived. Every a
 from __future__ import annotations
 
 import asyncio
+import io
 import random
 import socket
 import ssl
@@ -184,7 +185,11 @@ class Link:
             headers["Content-Type"] = "application/json"
         try:
             request = await self._opened().request(
-                method, self._base + path, data=body, headers=headers, allow_redirects=False
+                method,
+                self._base + path,
+                data=None if body is None else io.BytesIO(body),
+                headers=headers,
+                allow_redirects=False,
             )
         except aiohttp.ConnectionTimeoutError:
             raise _Unsent("nobody can be reached there in time") from None

@@ -33,6 +33,7 @@ from hal_drivers.base import (
     Running,
     Status,
     Stopped,
+    StoppedAfter,
     TooLate,
     Unknown,
 )
@@ -224,7 +225,8 @@ class Desk:
         cancellation: Cancellation
         if isinstance(found, _Live) and found.handle is not None:
             cancellation = await self._driver.cancel(found.handle)
-            await found.ended.wait()
+            if isinstance(cancellation, Canceled | StoppedAfter):
+                await found.ended.wait()  # its end is durable before it is told
         elif isinstance(found, Kept) and isinstance(found.status, Stopped):
             cancellation = Canceled()
         else:
