@@ -65,7 +65,8 @@ class Credentials:
         path = self._path(name)
         if not secret.strip() or len(secret) > MOST_BYTES:
             raise Refused("unusable_input", f"a credential has 1 to {MOST_BYTES} bytes")
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (self._folder.parent.parent, self._folder.parent, self._folder):  # a parent's mode is its own
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self._root.exists():
             write_secret(self._root, os.urandom(32))
         named, nonce = Named(name, timestamp(now)), os.urandom(_NONCE)
