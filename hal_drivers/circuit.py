@@ -21,6 +21,7 @@ from typing import NamedTuple
 from qiskit import qasm2, qasm3, qpy
 from qiskit.circuit import (
     AnnotatedOperation,
+    Bit,
     ControlFlowOp,
     ControlledGate,
     ForLoopOp,
@@ -124,6 +125,20 @@ def active_qubits(circuit: QuantumCircuit) -> int:
         return declared
     used = {qubit for instruction in circuit.data if instruction.name != "barrier" for qubit in instruction.qubits}
     return len(used)
+
+
+def measures_midway(circuit: QuantumCircuit) -> bool:
+    """Whether a shot can't be drawn from one final state: something follows a measurement, or depends on one."""
+    done: set[Bit] = set()
+    for instruction in circuit.data:
+        operation = instruction.operation
+        if isinstance(operation, ControlFlowOp) or operation.name == "reset":
+            return True
+        if operation.name != "barrier" and not done.isdisjoint(instruction.qubits):
+            return True
+        if operation.name == "measure":
+            done.update(instruction.qubits)
+    return False
 
 
 def to_qpy(circuit: QuantumCircuit) -> bytes:

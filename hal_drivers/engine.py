@@ -13,6 +13,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import math
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -91,7 +92,7 @@ def version(distribution: str) -> str:
     return importlib.metadata.version(distribution)
 
 
-def described(facts: dict[str, str], since: datetime) -> Calibration:
+def described(facts: Mapping[str, object], since: datetime) -> Calibration:
     """The calibration of a simulator: what it is, as sorted JSON under its own hash."""
     data = msgspec.json.encode(facts, order="sorted")
     return Calibration(id="sha256:" + hashlib.sha256(data).hexdigest(), valid_from=since, data=data)

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from hal_drivers.base import CompiledFacts, Exact, ExactRequest, Format
 from hal_drivers.limits import Limits
+from hal_drivers.noise import Noise
 
 REQUEST_BYTES = 8 << 20
 REPLY_BYTES = 32 << 20
@@ -27,6 +28,7 @@ class Setup(Struct, frozen=True, forbid_unknown_fields=True):
 
     device: str | None = None
     method: str = "automatic"
+    noise: Noise | None = None
     ideal: bool = False
     """Leave out the noise that the device has of itself."""
 

@@ -56,7 +56,7 @@ class IbmEngine:
         return missing(("qiskit", "qiskit"), ("qiskit_aer", "qiskit-aer"), ("qiskit_ibm_runtime", "qiskit-ibm-runtime"))
 
     def unusable(self, backend: BackendConfig) -> str | None:
-        if _files(_device(backend)) is None:
+        if snapshot(_device(backend)) is None:
             return f"qiskit-ibm-runtime has no fake backend {_device(backend)[:64]}"
         if backend.noise not in (None, "none"):
             return "a fake backend has its own noise, or with noise = none no noise"
@@ -65,7 +65,7 @@ class IbmEngine:
         return None
 
     def device(self, backend: BackendConfig, config: DriversConfig) -> Device:
-        found = _files(_device(backend)) if self.lacking() is None else None
+        found = snapshot(_device(backend)) if self.lacking() is None else None
         facts = _configuration(found[0]) if found is not None else _Configuration(n_qubits=0)
         return Device(
             id=backend.id,
@@ -93,7 +93,7 @@ class IbmEngine:
     def calibration(self, backend: BackendConfig, since: datetime) -> Calibration:
         """The snapshot's own properties, byte for byte, valid from the date that they state."""
         del since
-        found = _files(_device(backend))
+        found = snapshot(_device(backend))
         if found is None:
             raise BackendUnavailable("the fake backend is gone")
         return _calibration(found[1])
@@ -107,8 +107,8 @@ def _device(backend: BackendConfig) -> str:
 
 
 @functools.cache
-def _files(device: str) -> tuple[Path, Path] | None:
-    """Configuration and properties of a fake backend, found without importing the package."""
+def snapshot(device: str) -> tuple[Path, Path] | None:
+    """The files with configuration and properties of a fake backend, found without importing the package."""
     name = _NAME.fullmatch(device)
     package = importlib.util.find_spec("qiskit_ibm_runtime")
     if name is None or package is None or not package.submodule_search_locations:

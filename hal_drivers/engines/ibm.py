@@ -21,7 +21,15 @@ from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel
 from qiskit_ibm_runtime.fake_provider.fake_backend import FakeBackendV2
 
-from hal_drivers.circuit import Submitted, compiled_facts, own_circuits, read_circuit, to_qpy, tools
+from hal_drivers.circuit import (
+    Submitted,
+    compiled_facts,
+    measures_midway,
+    own_circuits,
+    read_circuit,
+    to_qpy,
+    tools,
+)
 from hal_drivers.engine import RUN_OVERHEAD_BYTES
 from hal_drivers.engines.aer import counted
 from hal_drivers.errors import CircuitTooComplex, ProgramUnsupported
@@ -81,7 +89,7 @@ def _choose_method(circuit: QuantumCircuit, setup: Setup, memory_bytes: int) -> 
     sampled = (16 << active) + RUN_OVERHEAD_BYTES
     if setup.method == "automatic":
         # What is measured in its middle runs every shot anew: a trajectory is then the smaller state.
-        exact = not setup.ideal and active <= DENSE_QUBITS and not _measures_midway(circuit)
+        exact = not setup.ideal and active <= DENSE_QUBITS and not measures_midway(circuit)
         method = "density_matrix" if exact else "statevector"
     else:
         method = setup.method
@@ -89,19 +97,6 @@ def _choose_method(circuit: QuantumCircuit, setup: Setup, memory_bytes: int) -> 
     if needed > memory_bytes:
         raise CircuitTooComplex(f"{active} used qubits by {method} need more than {memory_bytes >> 20} MiB")
     return method, needed
-
-
-def _measures_midway(circuit: QuantumCircuit) -> bool:
-    done: set[Any] = set()
-    for instruction in circuit.data:
-        operation = instruction.operation
-        if isinstance(operation, ControlFlowOp) or operation.name == "reset":
-            return True
-        if operation.name != "barrier" and not done.isdisjoint(instruction.qubits):
-            return True
-        if operation.name == "measure":
-            done.update(instruction.qubits)
-    return False
 
 
 def _layouts(circuit: QuantumCircuit, submitted: Submitted) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
