@@ -103,7 +103,9 @@ def _of_snapshot(name: str) -> Noise:
 
     files = snapshot(name)
     if files is None:
-        raise ValueError(f"noise is a JSON object, a .json file or a fake backend of IBM's; {name[:64]} is none of them")
+        raise ValueError(
+            f"noise is a JSON object, a .json file or a fake backend of IBM's; {name[:64]} is none of them"
+        )
     found = msgspec.json.decode(files[1].read_bytes(), type=_Properties)
     one, two = (_median_error(found.gates, size) for size in (1, 2))
     return Noise(

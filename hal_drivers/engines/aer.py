@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from qiskit import qpy
-from qiskit.circuit import ControlFlowOp, QuantumCircuit
+from qiskit.circuit import QuantumCircuit
 from qiskit.transpiler import generate_preset_pass_manager
 from qiskit_aer import AerSimulator
 
@@ -22,9 +22,7 @@ from hal_drivers.base import Exact
 from hal_drivers.basis import unmeasured
 from hal_drivers.circuit import (
     CONTROL_FLOW,
-    DIRECTIVES,
     STANDARD,
-    active_qubits,
     compiled_facts,
     own_circuits,
     read_bound,
@@ -32,15 +30,15 @@ from hal_drivers.circuit import (
     to_qpy,
     tools,
 )
-from hal_drivers.engine import RUN_OVERHEAD_BYTES
+from hal_drivers.engines.method import choose_method
+from hal_drivers.engines.noisy import SIZES, noise_model
 from hal_drivers.errors import CircuitTooComplex, DriverError, ProgramUnsupported
 from hal_drivers.frames import Artefact, CompileCall, Counts, ExactCall, RunCall
+from hal_drivers.noise import Noise
 from hal_drivers.openqasm import to_qasm3
 
 if TYPE_CHECKING:
     from qiskit.transpiler import PassManager
-
-_CLIFFORD = frozenset({"h", "s", "sdg", "sx", "sxdg", "x", "y", "z", "id", "cx", "cy", "cz", "swap", "ecr"})
 
 
 def versions() -> dict[str, str]:
@@ -59,9 +57,10 @@ def warm_up() -> None:
 def compile_circuit(call: CompileCall) -> Artefact:
     """Read, bound, translate, and choose the method."""
     submitted = read_circuit(call)
-    prepared = _pass_manager().run(submitted.circuit)
+    noisy = call.setup.noise is not None
+    prepared = _pass_manager(_basis_of(call.setup.method), noisy=noisy).run(submitted.circuit)
     prepared.name, prepared.metadata = "circuit", {}
-    method, memory = choose_method(prepared, call.memory_bytes)
+    method, memory = choose_method(prepared, call)
     facts = compiled_facts(submitted, prepared, call.limits, method, memory)
     return Artefact(artefact=to_qpy(prepared), qasm3=to_qasm3(prepared), facts=facts, versions=versions())
 
@@ -69,7 +68,9 @@ def compile_circuit(call: CompileCall) -> Artefact:
 def run_circuit(call: RunCall) -> Counts:
     """One circuit, one task: Aer derives another seed for the second circuit of a batch."""
     circuit = qpy.load(io.BytesIO(call.artefact))[0]
-    return counted(_simulator(call.method), circuit, call, {"noise_model": "none"})
+    noise = call.setup.noise
+    named = {"noise_model": "none" if noise is None else noise.hash}
+    return counted(_simulator(call.method, noise), circuit, call, named)
 
 
 def counted(simulator: AerSimulator, circuit: QuantumCircuit, call: RunCall, named: dict[str, str]) -> Counts:
@@ -105,49 +106,33 @@ def analyse_circuit(call: ExactCall) -> Exact:
         for instruction in circuit.data
         if instruction.name == "measure"
     }
-    prepared = _pass_manager().run(bare)
+    prepared = _pass_manager("statevector", noisy=False).run(bare)
     prepared.save_statevector()
-    result = _simulator("statevector").run(prepared, shots=1).result()
+    result = _simulator("statevector", None).run(prepared, shots=1).result()
     if not result.success:
         raise DriverError("the simulator refused the circuit")
     state = exact.State(np.asarray(result.data(0)["statevector"]), qubits)
     return exact.describe(state, request, bits, circuit.num_clbits, "exact_ideal")
 
 
-def choose_method(circuit: QuantumCircuit, memory_bytes: int) -> tuple[str, int]:
-    """The method and its memory; a 2^n rule alone would refuse valid work such as a GHZ state of 500."""
-    active = active_qubits(circuit)
-    statevector = (16 << active) + RUN_OVERHEAD_BYTES
-    if statevector <= memory_bytes and active <= 16:
-        return "statevector", statevector
-    if _is_clifford(circuit):
-        return "stabilizer", active * active + RUN_OVERHEAD_BYTES
-    if statevector <= memory_bytes:
-        return "statevector", statevector
-    raise CircuitTooComplex(
-        f"{active} qubits with gates outside the Clifford group need more than {memory_bytes >> 20} MiB"
-    )
-
-
-def _is_clifford(circuit: QuantumCircuit) -> bool:
-    for instruction in circuit.data:
-        operation = instruction.operation
-        if isinstance(operation, ControlFlowOp):
-            if not all(_is_clifford(body) for body in operation.blocks):
-                return False
-        elif operation.name not in _CLIFFORD and operation.name not in DIRECTIVES:
-            return False
-    return True
+def _basis_of(method: str) -> str:
+    """Whose gates a circuit is translated to: those of the statevector, which it and most others know."""
+    return method if method in ("density_matrix", "matrix_product_state") else "statevector"
 
 
 @cache
-def _pass_manager() -> PassManager:
+def _pass_manager(method: str, *, noisy: bool) -> PassManager:
     """Kept: building it costs 400 times what running it does."""
     known = set(STANDARD.values())
-    basis = [name for name in AerSimulator(method="statevector").configuration().basis_gates if name in known]
+    basis = [name for name in AerSimulator(method=method).configuration().basis_gates if name in known]
+    if noisy:  # what the noise has errors for, by whichever method it is then run
+        both = set(AerSimulator(method="density_matrix").configuration().basis_gates)
+        basis = [name for name in basis if SIZES.get(name, 0) in (1, 2) and name in both]
     return generate_preset_pass_manager(0, basis_gates=[*basis, "measure", *CONTROL_FLOW], seed_transpiler=0)
 
 
 @cache
-def _simulator(method: str) -> AerSimulator:
-    return AerSimulator(method=method, precision="double", max_parallel_threads=1)
+def _simulator(method: str, noise: Noise | None) -> AerSimulator:
+    if noise is None:
+        return AerSimulator(method=method, precision="double", max_parallel_threads=1)
+    return AerSimulator(method=method, precision="double", max_parallel_threads=1, noise_model=noise_model(noise))

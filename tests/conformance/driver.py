@@ -45,8 +45,6 @@ LONG = (
     + b"h q[0];\nrx(0.3) q[1];\nc[0] = measure q[0];\nreset q[0];\n" * 50
     + b"c = measure q;\n"
 )
-# For devices that measure at the end only: a state so large that its gates take seconds.
-LARGE = HEAD + b"qubit[20] q;\nbit[20] c;\n" + b"rx(0.3) q;\ncx q[0], q[19];\n" * 60 + b"c = measure q;\n"
 # One bit decides over another qubit; a device without control flow has nothing like it.
 DECIDED = (
     HEAD
@@ -80,7 +78,12 @@ async def _run(driver: Driver, device: Device, source: bytes, *, seed: int | Non
 
 
 def _long(device: Device) -> bytes:
-    return LONG if device.capabilities.mid_circuit else LARGE
+    """For devices that measure at the end only, a state so large that its gates take seconds."""
+    if device.capabilities.mid_circuit:
+        return LONG
+    wide = min(device.qubits, 20)
+    gates = b"rx(0.3) q;\ncx q[0], q[%d];\n" % (wide - 1) * 60
+    return HEAD + b"qubit[%d] q;\nbit[%d] c;\n" % (wide, wide) + gates + b"c = measure q;\n"
 
 
 async def check_queries_name_the_backend(driver: Driver, device: Device) -> None:
