@@ -145,6 +145,18 @@ def a_job(walk: Walk, point: str) -> None:
     walk.ended(job_id, "COMPLETED")
 
 
+def a_program(walk: Walk, point: str) -> None:
+    """In its middle: two items have been there before."""
+    walk.arm(f"{point}:3")
+    job_id = walk.submit("program")
+    walk.fired(f"{point}:3")
+    walk.ended(job_id, "COMPLETED")
+    shots, partial = walk.plane.query(
+        f"SELECT executions, coalesce(partial, '') FROM jobs.job WHERE job_id = '{job_id}'"
+    )[0]
+    assert (shots, partial) == (500, "")
+
+
 def a_lost_job(walk: Walk, point: str) -> None:
     """The point lies on the way back from another crash."""
     walk.arm(BEFORE[point])
@@ -234,6 +246,7 @@ def a_budget_is_set(walk: Walk, point: str) -> None:
 
 SCENES: dict[str, Callable[[Walk, str], None]] = {
     "admit.refused": a_refused_hold,
+    "items": a_program,
     "gate": a_new_decision,
     "control.requested": a_running_job_is_canceled,
     "control.canceling": a_waiting_job_is_canceled,

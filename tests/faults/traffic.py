@@ -183,6 +183,9 @@ def spec(kind: str) -> dict[str, Any]:
     if kind == "long":
         circuit = {"format": "QASM3", "source": base64.b64encode(LONG).decode()}
         made |= {"circuit": circuit, "execution": {"shots": 100, "seed": 7}}
+    if kind == "program":
+        circuit = made.pop("circuit")
+        made["program"] = {"kind": "sampler", "circuits": [circuit] * 5}
     if kind == "standard":
         made["evidence_requirements"] = {"level": "standard"}
     if kind == "denied":
