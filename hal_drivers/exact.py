@@ -11,21 +11,27 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from qiskit.circuit import QuantumCircuit
 
 from hal_drivers.base import Exact, ExactRequest
+from hal_drivers.basis import unmeasured
+from hal_drivers.errors import ProgramUnsupported
 
 INLINE_QUBITS = 10
 FILE_QUBITS = 20
-MIXED_QUBITS = 10
-"""Of a density matrix, which has a row and a column for each basis state."""
 HALVED_QUBITS = 16
 """Beyond them the singular values of a half take seconds."""
+NOISY_QUBITS = 8
+"""Up to here a gate on a density matrix takes milliseconds."""
 TOP = 16
 TINY = 1e-12
 """A probability below this is rounding, and left out."""
+
+
+Readout: TypeAlias = Mapping[int, Any]
 
 
 class State:
@@ -63,13 +69,22 @@ class State:
         values = np.linalg.svd(self.data.reshape(1 << (self.qubits - lower), 1 << lower), compute_uv=False) ** 2
         return entropy(values)
 
-    def outcomes(self, bits: Mapping[int, int], width: int) -> dict[str, float]:
-        """The exact distribution over result strings; `bits` says which qubit a classical bit has."""
+    def outcomes(
+        self, bits: Mapping[int, int], width: int, readout: Mapping[int, Any] | None = None
+    ) -> dict[str, float]:
+        """The exact distribution over result strings; `bits` says which qubit a classical bit has.
+
+        `readout` has for a qubit what a readout makes of it: a row a true value, a column a value read.
+        """
         order = sorted(bits)
         place = np.zeros_like(self._index)
         for position, bit in enumerate(order):
             place |= ((self._index >> bits[bit]) & 1) << position
         sums = np.bincount(place, weights=self.probabilities, minlength=1 << len(order))
+        for position, bit in enumerate(order):
+            if readout and bits[bit] in readout:
+                parts = sums.reshape(-1, 2, 1 << position)
+                sums = np.einsum("hal,ab->hbl", parts, np.asarray(readout[bits[bit]])).reshape(-1)
         found: dict[str, float] = {}
         for value in np.flatnonzero(sums > TINY):
             written = ["0"] * width
@@ -85,14 +100,38 @@ def entropy(eigenvalues: Any) -> float:
     return float(max(0.0, -np.sum(kept * np.log2(kept))))
 
 
-def describe(state: State, request: ExactRequest, bits: Mapping[int, int], width: int, label: str) -> Exact:
+def measured_bits(circuit: QuantumCircuit) -> dict[int, int]:
+    """The qubit that each classical bit holds at the circuit's end."""
+    return {
+        circuit.find_bit(instruction.clbits[0]).index: circuit.find_bit(instruction.qubits[0]).index
+        for instruction in circuit.data
+        if instruction.name == "measure"
+    }
+
+
+def one_state(circuit: QuantumCircuit) -> QuantumCircuit:
+    """The circuit up to its measurements; raises ProgramUnsupported where it prepares no one state of few qubits."""
+    if circuit.num_qubits > FILE_QUBITS:
+        raise ProgramUnsupported(f"states are given to {FILE_QUBITS} qubits, the circuit has {circuit.num_qubits}")
+    bare = unmeasured(circuit)
+    if any(instruction.name == "reset" for instruction in bare.decompose("initialize").data):
+        raise ProgramUnsupported("the circuit resets a qubit: there is no one state before its measurement")
+    return bare
+
+
+def describe(
+    state: State,
+    request: ExactRequest,
+    bits: Mapping[int, int],
+    width: int,
+    readout: Readout | None = None,
+) -> Exact:
     """The fields that were asked for; what can't be given stands in `refused` with its reason."""
-    asked, refused = set(request.fields), {}
+    asked = set(request.fields)
+    refused: dict[str, str] = {}
     n = state.qubits
-    if "statevector" in asked and not state.pure:
-        refused["statevector"] = "a noisy state is no vector"
     vector = "statevector" in asked and state.pure
-    outcomes = state.outcomes(bits, width) if asked & {"measured_probabilities", "fidelity"} and bits else {}
+    outcomes = state.outcomes(bits, width, readout) if asked & {"measured_probabilities", "fidelity"} and bits else {}
     if not bits and asked & {"measured_probabilities", "fidelity"}:
         refused |= dict.fromkeys(asked & {"measured_probabilities", "fidelity"}, "the circuit measures nothing")
     given = outcomes if "measured_probabilities" in asked else {}
@@ -102,7 +141,7 @@ def describe(state: State, request: ExactRequest, bits: Mapping[int, int], width
     small = n <= INLINE_QUBITS
     singles = [state.reduced(q) for q in range(n)] if asked & _SINGLE else []
     return Exact(
-        label=label,
+        label="exact_ideal" if state.pure else "exact_noisy",
         qubits=n,
         measured_qubits=tuple(bits[bit] for bit in sorted(bits)),
         amplitudes=_pairs(state.data) if vector and small else (),

@@ -86,6 +86,7 @@ class IbmEngine:
                 find_authoritative=True,
                 handle_scope="process",
                 tasks_at_once=config.children,
+                exact=True,
             ),
             sku="local-simulator",
         )

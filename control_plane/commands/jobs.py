@@ -247,7 +247,7 @@ def _result(arguments: argparse.Namespace) -> None:
         sys.stderr.write(f"in a file: {file['of']}: qcos result {arguments.job} --file {file['name']} -o FILE\n")
     if "observable_expectations" in measured:
         _expectations(measured["observable_expectations"])
-    elif "items" in measured:
+    if "items" in measured and not any(one["basis"] for one in measured["items"]):
         head = ("item", "circuit", "parameters", "bits", "count")
         rows = [
             (one["item"], one["circuit"], one["parameters"], bits, n)

@@ -150,7 +150,7 @@ def _state(exact: Exact, place: _Place, spec: JobSpec, files: list[tuple[str, by
         held = (
             filed("statevector", exact.amplitudes_file) if exact.amplitudes_file else {"amplitudes": exact.amplitudes}
         )
-        made["statevector"] = label | held
+        made["statevector"] = {"label": "exact_ideal"} | held  # a noisy state is no vector
     if exact.probabilities or exact.probabilities_file:
         held = (
             filed("probabilities", exact.probabilities_file)

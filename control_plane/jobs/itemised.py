@@ -50,6 +50,7 @@ def _executed(one: Ended, built: Compiled) -> dict[str, Any]:
         "status": status if one.code is not None or outcome is not None else "not_run",
         "error": {"code": one.code, "detail": one.detail} if one.code is not None else None,
         "layout": list(facts.layout) if facts.layout is not None else None,
+        **({} if facts.final_layout is None else {"final_layout": list(facts.final_layout)}),
         "measured_bits": list(facts.measured_bits),
         "qubits": facts.qubits,
         "depth": facts.depth,

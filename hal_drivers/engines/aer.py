@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import io
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec.structs import replace
 from qiskit import qpy
 from qiskit.circuit import QuantumCircuit
 from qiskit.transpiler import generate_preset_pass_manager
 from qiskit_aer import AerSimulator
 
 from hal_drivers import exact
-from hal_drivers.base import Exact
-from hal_drivers.basis import unmeasured
+from hal_drivers.base import Exact, ExactRequest
 from hal_drivers.circuit import (
     CONTROL_FLOW,
     STANDARD,
@@ -32,7 +32,7 @@ from hal_drivers.circuit import (
 )
 from hal_drivers.engines.method import choose_method
 from hal_drivers.engines.noisy import SIZES, noise_model
-from hal_drivers.errors import CircuitTooComplex, DriverError, ProgramUnsupported
+from hal_drivers.errors import CircuitTooComplex, DriverError
 from hal_drivers.frames import Artefact, CompileCall, Counts, ExactCall, RunCall
 from hal_drivers.noise import Noise
 from hal_drivers.openqasm import to_qasm3
@@ -92,27 +92,48 @@ def counted(simulator: AerSimulator, circuit: QuantumCircuit, call: RunCall, nam
 
 
 def analyse_circuit(call: ExactCall) -> Exact:
-    """The state before the measurements at the circuit's end, and what was asked of it."""
-    request = call.request
-    circuit, _ = read_bound(request.format, request.source, request.parameters, call.limits)
-    qubits = circuit.num_qubits
-    if qubits > exact.FILE_QUBITS:
-        raise ProgramUnsupported(f"states are given to {exact.FILE_QUBITS} qubits, the circuit has {qubits}")
-    bare = unmeasured(circuit)
-    if any(instruction.name == "reset" for instruction in bare.decompose("initialize").data):
-        raise ProgramUnsupported("the circuit resets a qubit: there is no one state before its measurement")
-    bits = {
-        circuit.find_bit(instruction.clbits[0]).index: circuit.find_bit(instruction.qubits[0]).index
-        for instruction in circuit.data
-        if instruction.name == "measure"
-    }
+    """The state before the measurements at the circuit's end, and what was asked of it.
+
+    With the backend's noise where it has some and the state is small enough; amplitudes are the ideal ones either way.
+    """
+    circuit, _ = read_bound(call.request.format, call.request.source, call.request.parameters, call.limits)
+    bare, noise = exact.one_state(circuit), call.setup.noise
+    if noise is None or circuit.num_qubits > exact.NOISY_QUBITS:
+        return ideal_state(call.request, circuit, bare)
+    prepared = _pass_manager(_basis_of(call.setup.method), noisy=True).run(bare)
+    prepared.save_density_matrix()
+    density = saved(_simulator("density_matrix", noise), prepared, "density_matrix")
+    flips = [[1 - noise.readout_01, noise.readout_01], [noise.readout_10, 1 - noise.readout_10]]
+    readout = dict.fromkeys(range(circuit.num_qubits), flips)
+    return noisy_state(call.request, circuit, bare, density, readout)
+
+
+def ideal_state(request: ExactRequest, circuit: QuantumCircuit, bare: QuantumCircuit) -> Exact:
+    """Without noise: `bare` is the circuit up to its measurements."""
     prepared = _pass_manager("statevector", noisy=False).run(bare)
     prepared.save_statevector()
-    result = _simulator("statevector", None).run(prepared, shots=1).result()
+    state = exact.State(saved(_simulator("statevector", None), prepared, "statevector"), circuit.num_qubits)
+    return exact.describe(state, request, exact.measured_bits(circuit), circuit.num_clbits)
+
+
+def noisy_state(
+    request: ExactRequest, circuit: QuantumCircuit, bare: QuantumCircuit, density: Any, readout: exact.Readout
+) -> Exact:
+    """With noise, but for the amplitudes: a noisy state is no vector."""
+    state = exact.State(density, circuit.num_qubits)
+    found = exact.describe(state, request, exact.measured_bits(circuit), circuit.num_clbits, readout)
+    if "statevector" not in request.fields:
+        return found
+    ideal = ideal_state(replace(request, fields=("statevector",)), circuit, bare)
+    return replace(found, amplitudes=ideal.amplitudes, amplitudes_file=ideal.amplitudes_file)
+
+
+def saved(simulator: AerSimulator, circuit: QuantumCircuit, name: str) -> Any:
+    """What the circuit saves under this name."""
+    result = simulator.run(circuit, shots=1).result()
     if not result.success:
         raise DriverError("the simulator refused the circuit")
-    state = exact.State(np.asarray(result.data(0)["statevector"]), qubits)
-    return exact.describe(state, request, bits, circuit.num_clbits, "exact_ideal")
+    return np.asarray(result.data(0)[name])
 
 
 def _basis_of(method: str) -> str:

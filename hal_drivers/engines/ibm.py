@@ -21,19 +21,23 @@ from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel
 from qiskit_ibm_runtime.fake_provider.fake_backend import FakeBackendV2
 
+from hal_drivers import exact
+from hal_drivers.base import Exact
 from hal_drivers.circuit import (
     Submitted,
     compiled_facts,
     measures_midway,
     own_circuits,
+    read_bound,
     read_circuit,
     to_qpy,
     tools,
 )
 from hal_drivers.engine import RUN_OVERHEAD_BYTES
+from hal_drivers.engines import aer
 from hal_drivers.engines.aer import counted
 from hal_drivers.errors import CircuitTooComplex, ProgramUnsupported
-from hal_drivers.frames import Artefact, CompileCall, Counts, RunCall, Setup
+from hal_drivers.frames import Artefact, CompileCall, Counts, ExactCall, RunCall, Setup
 from hal_drivers.ibm import DEFAULT
 from hal_drivers.openqasm import to_qasm3
 
@@ -81,6 +85,31 @@ def run_circuit(call: RunCall) -> Counts:
     simulator = AerSimulator(method=call.method, noise_model=noise, precision="double", max_parallel_threads=1)
     named = {"device": device, "noise_model": "none" if noise is None else "the device's own"}
     return counted(simulator, close, call, named)
+
+
+def analyse_circuit(call: ExactCall) -> Exact:
+    """The state as Aer's engine says, with the device's noise: of the circuit as it is placed and routed."""
+    request, device = call.request, call.setup.device or DEFAULT
+    circuit, _ = read_bound(request.format, request.source, request.parameters, call.limits)
+    bare = exact.one_state(circuit)
+    if call.setup.ideal or circuit.num_qubits > min(exact.NOISY_QUBITS, _target(device).num_qubits):
+        return aer.ideal_state(request, circuit, bare)
+    # What isn't measured is placed as if all of it were: the placement minds the readout, too.
+    prepared = _pass_manager(device).run(circuit if exact.measured_bits(circuit) else bare.measure_all(inplace=False))
+    last = prepared.layout.final_index_layout(filter_ancillas=True) if prepared.layout else range(circuit.num_qubits)
+    used = sorted({*_used(prepared), *last})
+    if len(used) > exact.NOISY_QUBITS:
+        return aer.ideal_state(request, circuit, bare)
+    noise = _noise(device, prepared, used)
+    close = _renumbered(prepared, used).remove_final_measurements(inplace=False)
+    place = [used.index(physical) for physical in last]
+    close.save_density_matrix(qubits=place)
+    simulator = AerSimulator(method="density_matrix", noise_model=noise, precision="double", max_parallel_threads=1)
+    density = aer.saved(simulator, close, "density_matrix")
+    # Aer has no other way to ask for them.
+    read = {qubits[0]: error.probabilities for qubits, error in noise._local_readout_errors.items()}  # noqa: SLF001
+    readout = {virtual: read[physical] for virtual, physical in enumerate(place) if physical in read}
+    return aer.noisy_state(request, circuit, bare, density, readout)
 
 
 def _choose_method(circuit: QuantumCircuit, setup: Setup, memory_bytes: int) -> tuple[str, int]:

@@ -10,9 +10,11 @@ import json
 
 import pytest
 
+from hal_drivers.base import Analyst, ExactRequest
 from hal_drivers.errors import BackendUnavailable, ProgramUnsupported
 from tests.conformance.driver import check_driver
 from tests.hal_drivers.one import BELL, HEAD, compiled, one, run
+from tests.hal_drivers.test_aer_methods import RELAXING
 
 pytestmark = [
     pytest.mark.timeout(240),
@@ -91,3 +93,24 @@ async def test_a_wide_circuit_and_an_unknown_device_are_refused_with_the_reason(
         assert status.reason == "qiskit-ibm-runtime has no fake backend fake_../../etc"
         with pytest.raises(BackendUnavailable):
             await driver.calibration("one")
+
+
+@pytest.mark.parametrize(("provider", "settings"), [("ibm-quantum", {}), ("aer", {"noise": RELAXING})])
+async def test_the_exact_state_counts_the_noise_and_agrees_with_what_is_measured(
+    provider: str, settings: dict[str, str]
+) -> None:
+    """N15: exact_noisy, readout included; the amplitudes alone are the ideal ones, for a vector has no noise."""
+    fields = ("statevector", "measured_probabilities", "observable_expectations", "fidelity")
+    async with one(provider, **settings) as driver:
+        assert isinstance(driver, Analyst)
+        outcome = await run(driver, BELL, shots=8000)
+        request = ExactRequest("QASM3", BELL.encode(), {}, "one", fields, counts=outcome.counts)
+        found = await driver.analyse(request)
+    assert found.label == "exact_noisy"
+    assert [abs(complex(*one)) for one in found.amplitudes] == pytest.approx([0.5**0.5, 0, 0, 0.5**0.5])
+    assert 0.9 < dict(found.expectations)["ZZ"] < 1
+    assert found.agreement is not None
+    assert found.agreement[0] > 0.999
+    for bits, share in found.outcomes.items():
+        error = (share * (1 - share) / 8000) ** 0.5
+        assert abs(outcome.counts.get(bits, 0) / 8000 - share) < 5 * error
