@@ -69,7 +69,7 @@ def _submit(arguments: argparse.Namespace) -> int:
     from control_plane.client import Answered
 
     client = _client()
-    body = _body(client, arguments.file)
+    body = read_body(client, arguments.file)
     headers = {"Idempotency-Key": arguments.idempotency_key} if arguments.idempotency_key else {}
     query = "?dry_run=true" if arguments.dry_run else f"?wait={WAIT_S:g}" if arguments.wait else ""
     try:
@@ -111,7 +111,8 @@ def _exit_code(job: dict[str, Any], arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _body(client: Any, path: Path) -> bytes:
+def read_body(client: Any, path: Path) -> bytes:
+    """A job spec's bytes; a bare circuit is wrapped with the caller's project and 1,000 shots."""
     import base64
     import json
     import sys

@@ -42,6 +42,11 @@ class Compared(Struct, frozen=True):
     margin: float
     verdict: Verdict
 
+    @property
+    def differs(self) -> bool:
+        """Whether chance alone would hardly make such counts."""
+        return self.p_value <= self.alpha
+
 
 def wilson(successes: int, trials: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Wilson's score interval of a share; (0, 1) where nothing was tried."""
@@ -71,15 +76,17 @@ def deviation(n: int, m: int, alpha: float) -> float:
 
 
 def permutation_test(a: Counts, b: Counts, chance: Chance, permutations: int = PERMUTATIONS) -> float:
-    """How often chance alone makes a distance at least as large, had both come from one distribution.
+    """How often chance alone makes counts at least as unlike, by the G statistic, had both come from one distribution.
 
-    Exact in level for any number of outcomes: shots are dealt anew to the two, without replacement.
+    Exact in level for any number of outcomes: shots are dealt anew to the two, without replacement. G and not the
+    distance decides, because rare outcomes of one side alone say much and hardly move the distance.
     """
     outcomes = sorted(a.keys() | b.keys())
     pooled = [a.get(outcome, 0) + b.get(outcome, 0) for outcome in outcomes]
-    n, m = sum(a.values()), sum(b.values())
-    found = total_variation(a, b) - 1e-12
-    extreme = sum(_distance(_dealt(pooled, n, chance), pooled, n, m) >= found for _ in range(permutations))
+    n = sum(a.values())
+    found = _g([a.get(outcome, 0) for outcome in outcomes], pooled)
+    least = found - 1e-9 * max(1.0, abs(found))
+    extreme = sum(_g(_dealt(pooled, n, chance), pooled) >= least for _ in range(permutations))
     return (1 + extreme) / (1 + permutations)
 
 
@@ -94,8 +101,10 @@ def compare(a: Counts, b: Counts, *, margin: float, alpha: float, chance: Chance
     return Compared(distance, upper, p_value, permutations, alpha, margin, verdict)
 
 
-def _distance(dealt: list[int], pooled: list[int], n: int, m: int) -> float:
-    return math.fsum(abs(x / n - (t - x) / m) for x, t in zip(dealt, pooled, strict=True)) / 2
+def _g(dealt: list[int], pooled: list[int]) -> float:
+    """Half of G but for what is the same for every deal of these shots."""
+    counts = (count for x, total in zip(dealt, pooled, strict=True) for count in (x, total - x) if count > 1)
+    return math.fsum(count * math.log(count) for count in counts)
 
 
 def _dealt(pooled: list[int], n: int, chance: Chance) -> list[int]:
