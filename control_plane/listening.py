@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import json
 import socket
 from pathlib import Path
 
@@ -84,6 +85,22 @@ async def answers(path: Path, target: str | None = None) -> bool:
             return await _answers(path, target)
     except (OSError, TimeoutError, ValueError):
         return False
+
+
+async def failing(path: Path) -> frozenset[str] | None:
+    """The checks of GET /api/v1/ready on the Unix socket that fail; None where nobody answers."""
+    try:
+        async with asyncio.timeout(_PROBE_S):
+            reader, writer = await asyncio.open_unix_connection(str(path))
+            try:
+                writer.write(b"GET /api/v1/ready HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                answer = await reader.read()
+                checks = json.loads(answer.partition(b"\r\n\r\n")[2])["checks"]
+                return frozenset(name for name, check in checks.items() if not check["ok"])
+            finally:
+                writer.close()
+    except (OSError, TimeoutError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 async def _answers(path: Path, target: str | None) -> bool:
