@@ -42,6 +42,7 @@ REPORT_S = 5.0
 # while; the next look finds it.)
 CLAIMABLE = frozenset({"job:control:resumed", "job:attempt:rerouted"})
 LETTING_GO_S = 2.0  # what an attempt may take to end once it was told that it can't finish
+ELSEWHERE = 32  # jobs that wait for backends of other machines, beside those that run here
 AHEAD = 1  # jobs held beyond the simulators that can run: one compiles while another runs
 
 
@@ -164,8 +165,14 @@ class Worker:
         """Tell the registry what this worker's backends can do and whether they can now."""
         await self.reporter.report()
 
+    @property
+    def _free(self) -> int:
+        """How many jobs more this worker takes: those that only wait for another machine hold no slot of this one."""
+        here = sum(not run.elsewhere for run in self._runs.values())
+        return min(self.slots - here, self.slots + ELSEWHERE - len(self._runs))
+
     async def _claim(self) -> list[Claimed]:
-        free = self.slots - len(self._runs)
+        free = self._free
         if free <= 0 or self.plane.sealing.stopped:
             return []
         try:
@@ -181,7 +188,7 @@ class Worker:
         """Until a seal, a free slot or the next look: new work is what a seal brings."""
         self._freed.clear()
         waits = [asyncio.create_task(event.wait()) for event in (self.bell.rung, self._freed, stop)]
-        if len(self._runs) >= self.slots:
+        if self._free <= 0:
             waits[0].cancel()
             waits = waits[1:]
         _, pending = await asyncio.wait(waits, timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED)
@@ -191,6 +198,7 @@ class Worker:
 
     async def _advance(self, claimed: Claimed) -> None:
         run = Run(self.plane, self.drivers, claimed)
+        run.moved_out = self._freed.set
         self._runs[run.key] = run
         job = claimed.row
         telemetry.bind(job_id=run.key[1], decision_id=job["decision_id"])

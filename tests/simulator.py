@@ -83,7 +83,7 @@ def sign_in(plane: OwnPlane, simulator: Simulator) -> None:
     plane.ask("backends", "credential", "set", name, "--from-file", simulator.told["token_file"])
 
     def up() -> bool:
-        (found,) = plane.ask("backends", "list")
-        return bool(found["state"] == "online")
+        found = {one["id"]: one["state"] for one in plane.ask("backends", "list")}
+        return found[BACKEND] == "online"
 
     until(up, "the simulator is online")

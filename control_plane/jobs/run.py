@@ -29,7 +29,7 @@ import logging
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -197,6 +197,9 @@ class Run:
         self._items = program.items(self.spec)
         self._canceled = asyncio.Event()
         self._lost = False
+        self.elsewhere = False
+        """Whether the task is with a backend that isn't this process's: waiting for it takes nothing here."""
+        self.moved_out: Callable[[], None] = lambda: None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -343,6 +346,8 @@ class Run:
         if (await self._capabilities(driver)).handle_scope == "anywhere":  # another's handle dies with its process
             async with self.plane.transaction(job["tenant"]) as conn:
                 await store.keep_handle(conn, job["job_id"], job["attempt"], dict(handle))
+            self.elsewhere = True
+            self.moved_out()
         crash.point("run.kept")
         stop = asyncio.create_task(self._canceled.wait())
         patience = Patience(self.plane, job)

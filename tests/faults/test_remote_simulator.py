@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.plane import ask, await_end, bell, faulty_plane, kinds, long, sound, submit
+from tests.faults.plane import LASTING, ask, await_end, bell, faulty_plane, kinds, long, sound, submit
 from tests.own_plane import OwnPlane, until
 from tests.simulator import BACKEND, Simulator, sign_in, simulating
 
@@ -92,3 +92,21 @@ def test_stopped_and_let_go_on_the_job_completes_and_ran_once(tmp_path: Path) ->
         assert (job["state"], job["attempt"]) == ("COMPLETED", 1)
         assert kinds(plane).count("job:dispatch:intended") == 1
         sound(plane)
+
+
+def test_jobs_of_a_silent_backend_hold_no_place_of_others(tmp_path: Path) -> None:
+    aer = '[[backend]]\nid = "aer"\nprovider = "aer"\nregion = "local"\ncompliance_zone = "onprem"\nsovereign = true\n'
+    with simulating(tmp_path / "simulator") as simulator:
+        config = simulator.table().replace("{more}", "workers = 1\nlease_s = 5\n" + aer)
+        with faulty_plane(config) as plane:
+            sign_in(plane, simulator)
+            pinned = long() | {"execution": {"shots": LASTING, "backend_constraints": {"backend": BACKEND}}}
+            there = [submit(plane, pinned, f"there-{n}") for n in range(4)]
+            until(lambda: all(state(plane, job) == ("EXECUTING", True) for job in there), "the simulator has all")
+            simulator.signal(signal.SIGSTOP)
+            here = submit(plane, bell(backend_constraints={"backend": "aer"}), "here")
+            assert await_end(plane, here)["state"] == "COMPLETED"
+            assert {state(plane, job)[0] for job in there} == {"EXECUTING"}
+            simulator.signal(signal.SIGCONT)
+            assert {await_end(plane, job)["state"] for job in there} == {"COMPLETED"}
+            sound(plane)
