@@ -84,6 +84,6 @@ def sign_in(plane: OwnPlane, simulator: Simulator) -> None:
 
     def up() -> bool:
         found = {one["id"]: one["state"] for one in plane.ask("backends", "list")}
-        return found[BACKEND] == "online"
+        return bool(found[BACKEND] == "online")
 
     until(up, "the simulator is online")
