@@ -19,6 +19,7 @@ from ledger import canonical
 from ledger.bundle import Bundle
 from ledger.errors import EvidenceInvalid
 
+MOST_ITEMS = 100_000  # no plane takes so many; a file could claim any number
 _PAULI = re.compile(r"[IXYZ]+")
 
 
@@ -95,8 +96,9 @@ def _program(bundle: Bundle, result: _Program, asked: dict[str, Any] | None) -> 
 def _as_asked(bundle: Bundle, result: _Program, asked: dict[str, Any]) -> None:
     bases = tuple(dict.fromkeys(one.basis for one in result.items))
     expected = _product(asked, bases)
+    known = frozenset(expected)
     for one in result.items:
-        if one.place not in expected:
+        if one.place not in known:
             raise EvidenceInvalid(f"item {one.item}: no such circuit, parameter set or basis was asked for")
     if bundle.partial is not None:
         return
@@ -105,7 +107,10 @@ def _as_asked(bundle: Bundle, result: _Program, asked: dict[str, Any]) -> None:
             raise EvidenceInvalid(f"item {one.item}: where {number} should be, and no reason in partial")
     if len(result.items) < len(expected):
         raise EvidenceInvalid(f"{len(result.items)} of {len(expected)} items, and no reason in partial")
-    for text in asked.get("observables") or ():
+    texts = asked.get("observables") or []
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise EvidenceInvalid("spec: observables that are no texts")
+    for text in texts:
         for pauli in _PAULI.findall(re.sub(r"[0-9.]+[eE]?[+-]?[0-9]*", "", text)):
             if not any(_covers(basis, pauli) for basis in bases):
                 raise EvidenceInvalid(f"{pauli} was measured in no basis, and no reason in partial")
@@ -116,7 +121,10 @@ def _product(asked: dict[str, Any], bases: tuple[str | None, ...] | None) -> tup
     try:
         sets = tuple(range(len(asked.get("parameters") or ()))) or (None,)
         among = (bases or ("",)) if asked["kind"] == "estimator" else (None,)
-        found = tuple(product(range(len(asked["circuits"])), sets, among))
+        circuits = range(len(asked["circuits"]))
+        if len(circuits) * len(sets) * len(among) > MOST_ITEMS:
+            raise EvidenceInvalid(f"spec: a program of more than {MOST_ITEMS} items")
+        found = tuple(product(circuits, sets, among))
     except (KeyError, TypeError) as error:
         raise EvidenceInvalid("spec: not a program") from error
     return found if asked["kind"] == "sampler" or bases is not None else (*found, ())
