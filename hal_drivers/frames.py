@@ -29,6 +29,8 @@ class Setup(Struct, frozen=True, forbid_unknown_fields=True):
     device: str | None = None
     method: str = "automatic"
     noise: Noise | None = None
+    gates: tuple[str, ...] = ()
+    """The device's gates in its own words; empty: all that the engine knows."""
     ideal: bool = False
     """Leave out the noise that the device has of itself."""
 

@@ -95,12 +95,24 @@ def open_drivers(config: DriversConfig) -> dict[str, Driver]:
     return drivers
 
 
+def _is_far(backend: BackendConfig) -> bool:
+    """Whether it is a vendor's device, and not the simulator of one on this machine."""
+    device = backend.device or ""
+    if backend.provider == "ibm-quantum":
+        return bool(device) and not device.startswith("fake_")
+    return backend.provider == "aws-braket" and device.startswith("arn:")
+
+
 def _open(provider: str, backends: Sequence[BackendConfig], config: DriversConfig) -> Driver:
     match provider:
         case "aer":
             from hal_drivers.aer import AerEngine
 
             return LocalDriver(AerEngine(), backends, config)
+        case "aws-braket" if _is_far(backends[0]):
+            from hal_drivers.aws import AwsDriver
+
+            return AwsDriver(backends[0], config)
         case "aws-braket":
             from hal_drivers.braket import BraketEngine
 

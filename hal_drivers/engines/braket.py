@@ -83,11 +83,11 @@ def compile_circuit(call: CompileCall) -> Artefact:
     """Read, bound, refuse what can't be said, translate."""
     submitted = read_circuit(call)
     _refuse(submitted.circuit)
-    prepared = _pass_manager().run(submitted.circuit)
+    prepared = _pass_manager(call.setup.gates).run(submitted.circuit)
     _refuse(prepared)  # a definition may hide what the circuit doesn't show
     device = call.setup.device or "braket_sv"
     method, memory = _room(active_qubits(prepared), device, call.memory_bytes)
-    text = to_braket(prepared)
+    text = to_braket(prepared, idle=not call.setup.gates or "i" in call.setup.gates)
     facts = compiled_facts(submitted, prepared, call.limits, method, memory)
     return Artefact(artefact=text.encode(), qasm3=text, facts=facts, versions=versions())
 
@@ -117,8 +117,8 @@ def run_circuit(call: RunCall) -> Counts:
     )
 
 
-def to_braket(circuit: QuantumCircuit) -> str:
-    """The circuit as Braket's OpenQASM 3, measurements last; raises ProgramUnsupported."""
+def to_braket(circuit: QuantumCircuit, *, idle: bool = True) -> str:
+    """The circuit as Braket's OpenQASM 3, measurements last; raises ProgramUnsupported. `idle`: it has an identity."""
     head = ["OPENQASM 3.0;", f"bit[{circuit.num_clbits}] c;", f"qubit[{circuit.num_qubits}] q;"]
     gates: list[str] = []
     ends: dict[int, int] = {}
@@ -136,7 +136,7 @@ def to_braket(circuit: QuantumCircuit) -> str:
         touched.update(qubits)
         gates.append(_gate(name, instruction.operation.params, qubits))
     # A qubit that no gate touches isn't there for the simulator; the identity brings it in.
-    gates += [f"i q[{qubit}];" for qubit in sorted(set(ends.values()) - touched)]
+    gates += [f"i q[{qubit}];" for qubit in sorted(set(ends.values()) - touched) if idle]
     measures = [f"c[{bit}] = measure q[{qubit}];" for bit, qubit in sorted(ends.items())]
     return "\n".join([*head, *gates, *measures]) + "\n"
 
@@ -158,6 +158,8 @@ def _refuse(circuit: QuantumCircuit) -> None:
 
 
 def _room(active: int, device: str, memory_bytes: int) -> tuple[str, int]:
+    if device not in _SIMULATORS:  # a processor: the state is its own affair
+        return "device", 0
     dense = device == "braket_dm"
     needed = COPIES * (16 << (2 * active if dense else active)) + RUN_OVERHEAD_BYTES
     if needed > memory_bytes:
@@ -184,5 +186,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 @cache
-def _pass_manager() -> PassManager:
-    return generate_preset_pass_manager(0, basis_gates=[*GATES, "measure", "reset", "delay"], seed_transpiler=0)
+def _pass_manager(gates: tuple[str, ...]) -> PassManager:
+    """For all gates that the dialect has, or those of them that a device takes."""
+    known = [ours for ours, theirs in GATES.items() if not gates or theirs.lower() in gates]
+    return generate_preset_pass_manager(0, basis_gates=[*known, "measure", "reset", "delay"], seed_transpiler=0)
