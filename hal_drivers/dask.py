@@ -100,7 +100,8 @@ class DaskDriver:
     ) -> None:
         if self._client is not None:
             with contextlib.suppress(Exception):  # what runs in the cluster is published and goes on without us
-                await asyncio.wait_for(self._client.close(), CONNECT_S)
+                async with asyncio.timeout(CONNECT_S):
+                    await self._client.close()
         await self._near.__aexit__(kind, error, trace)
 
     async def _connected(self) -> Client:

@@ -92,7 +92,8 @@ def test_up_tells_what_has_become_true_and_down_leaves_nothing(folder: Path) -> 
         assert all(set(process) == {"name", "pid", "ready", "restarts"} for process in status["processes"])
         names = [process["name"] for process in status["processes"] if process["name"] != "opa"]
         assert names == ["postgres", "tsa", "sealer", "worker-1", "api-1"]
-        assert (status["ready"], status["backends"]) == (True, ["aer"])
+        assert status["ready"]
+        assert "aer" in status["backends"]
         assert set(status["sandbox"].values()) <= {"holds", "missing"}
         assert set(status["database_admin"]) == {"socket_folder", "password_file"}
         for path in own.home.rglob("*.password"):
