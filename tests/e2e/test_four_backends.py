@@ -66,8 +66,8 @@ def online(plane: OwnPlane) -> list[dict[str, Any]]:
 
 def asked(folder: Path, backend: str) -> str:
     spec = bell()
-    spec["execution"] = {"shots": SHOTS, "backend_constraints": {"backend": backend}}
-    path = folder / f"{backend}.json"
+    spec["execution"] = {"shots": SHOTS} | ({"backend_constraints": {"backend": backend}} if backend else {})
+    path = folder / f"{backend or 'any'}.json"
     path.write_text(json.dumps(spec))
     return str(path)
 
@@ -94,6 +94,17 @@ def test_one_spec_runs_on_four_backends_and_is_proven_on_each(plane: OwnPlane, t
         assert plane.ask("verify", str(bundle), "--trust", trust)["verdict"] == "valid"
         assert json.loads(bundle.read_bytes())["execution_metadata"]["backend"] == backend
     assert len(set(prices.values())) == len(BACKENDS), prices
+
+
+def test_one_report_compares_all_four(plane: OwnPlane, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    report = plane.ask("compare", asked(tmp_path, ""), "--backends", ",".join(BACKENDS), "--html", str(page))
+    rows = {row["backend"]: row for row in report["backends"]}
+    assert set(rows) == set(BACKENDS)
+    assert all(row["state"] == "COMPLETED" for row in rows.values())
+    assert {pair["verdict"] for pair in report["pairs"]} == {"equal"}
+    assert "<script" not in page.read_text()
+    assert all(name in page.read_text() for name in BACKENDS)
 
 
 def test_what_a_far_simulator_is_told_with_stays_with_the_worker(plane: OwnPlane, far: dict[str, Any]) -> None:
