@@ -19,8 +19,8 @@ from control_plane.jobs.spec import JobSpec
 from control_plane.jobs.store import Change
 
 # Ends that say that the backend, and not the circuit, is at fault, and that nothing of the task runs any more. What one
-# backend can't express (control flow, a measurement in the middle), another may.
-MOVABLE = frozenset({"backend_failed", "backend_unavailable", "program_unsupported"})
+# backend can't express (control flow, a measurement in the middle), or only deeper than asked, another may.
+MOVABLE = frozenset({"backend_failed", "backend_unavailable", "depth_exceeded", "program_unsupported"})
 LINES_TOLD = 64  # of a route in its entry; evidence has all
 DETAIL = 500
 

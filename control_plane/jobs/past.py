@@ -49,7 +49,7 @@ def fold(rows: Iterable[Mapping[str, Any]]) -> dict[str, Past]:
     for row in rows:
         backend = row["backend"]
         for line in row["route"] or ():
-            if line.get("failed"):
+            if line.get("failed") and line["failed"]["code"] in FAULTS:
                 ended[line["backend"]] += 1
         if backend is None or (row["final"] != "COMPLETED" and row["code"] not in FAULTS):
             continue

@@ -154,12 +154,7 @@ def priced(
 
 
 def _candidate(row: Any, card: RateCard, executions: int, deadline_s: float, past: Past, tasks: int) -> Candidate:
-    try:
-        price = upper_bound(
-            card, row["provider"], row["id"], executions, deadline_s, tasks, sku=row["capability"].get("sku")
-        ).amount
-    except FinopsError:
-        price = None
+    price = _bound(card, (row["provider"], row["id"], row["capability"].get("sku")), executions, deadline_s, tasks)
     calibration = row["calibration"] or {}
     return Candidate(
         id=row["id"],
@@ -180,6 +175,26 @@ def _candidate(row: Any, card: RateCard, executions: int, deadline_s: float, pas
         succeeded=past.succeeded,
         ended=past.ended,
     )
+
+
+_bounds: dict[tuple[object, ...], Decimal | None] = {}
+BOUNDS = 16_384
+
+
+def _bound(
+    card: RateCard, sold: tuple[str, str, str | None], executions: int, deadline_s: float, tasks: int
+) -> Decimal | None:
+    """The upper bound, remembered: a pure function of a card's hash and of numbers that come again with most jobs."""
+    key = card.hash, sold, executions, deadline_s, tasks
+    if key not in _bounds:
+        if len(_bounds) >= BOUNDS:
+            _bounds.clear()
+        provider, device, sku = sold
+        try:
+            _bounds[key] = upper_bound(card, provider, device, executions, deadline_s, tasks, sku=sku).amount
+        except FinopsError:
+            _bounds[key] = None
+    return _bounds[key]
 
 
 def micros(amount: Decimal) -> int:

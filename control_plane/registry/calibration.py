@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Median errors out of a calibration's bytes, as far as their layout is known: what routing's fidelity rests on.
 
-Known are an own simulator's (`noise_model` none, or an `errors` table), IBM's backend properties and Braket's device
-properties. Bytes are a stranger's: what isn't understood gives None, never an error. Pure: no clock, randomness, I/O.
+Known are an own simulator's (`noise_model` none, its `noise`, or an `errors` table), IBM's backend properties and
+Braket's device properties. Bytes are a stranger's: what isn't understood gives None, never an error. Pure: no clock,
+randomness or I/O.
 """
 
 from __future__ import annotations
@@ -55,7 +56,13 @@ def _own(document: dict[str, Any]) -> Errors | None:
         return Errors(*(_error(told.get(name)) for name in ("one_qubit", "two_qubit", "readout")))
     if document.get("noise_model") == "none":
         return IDEAL
-    return None
+    noise = document.get("noise")
+    if not isinstance(noise, dict):
+        return None
+    # Relaxation comes on top and isn't counted: an order of merit, and never better than the gates alone.
+    read = [error for name in ("readout_01", "readout_10") if (error := _error(noise.get(name))) is not None]
+    one, two = (_error(noise.get(f"depolarizing_{size}q")) for size in (1, 2))
+    return Errors(one, two, sum(read) / len(read) if read else None)
 
 
 def _ibm(document: dict[str, Any]) -> Errors | None:

@@ -122,6 +122,16 @@ async def test_what_another_backend_would_not_mend_goes_nowhere(
     assert (await plane.row(job_id))["error"]["code"] == code
 
 
+async def test_a_circuit_too_deep_on_one_backend_goes_to_another(plane: Desk, fleet: dict[str, FakeDriver]) -> None:
+    """G1: max_depth judges what was compiled, and a backend with other couplings compiles to less."""
+    job_id = await plane.admitted(execution__backend_constraints={"max_depth": 3})
+    fleet["first"].depth = 4
+    for _ in range(2):
+        await (await attempt(plane, fleet)).advance()
+    assert await finish(plane, job_id) == "COMPLETED"
+    assert (await plane.row(job_id))["backend"] == "second"
+
+
 async def test_a_pinned_job_is_never_sent_elsewhere(plane: Desk, fleet: dict[str, FakeDriver]) -> None:
     job_id = await plane.admitted(execution__backend_constraints={"backend": "first"})
     fleet["first"].breaks["submit"] = Broken("it broke")

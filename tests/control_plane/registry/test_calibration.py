@@ -51,6 +51,8 @@ def test_medians_of_each_layout() -> None:
     """A gate that is out of order, or virtual, speaks for no other."""
     assert read(IBM) == Errors(0.001, 0.01, 0.02)
     assert read({"errors": {"one_qubit": 0.1, "readout": 0.2}}) == Errors(0.1, None, 0.2)
+    noise = {"depolarizing_1q": 0.001, "depolarizing_2q": 0.01, "readout_01": 0.02, "readout_10": 0.04, "t1_us": None}
+    assert read({"noise_model": "sha256:0", "noise": noise}) == Errors(0.001, 0.01, 0.03)
     found = read(BRAKET)
     assert found is not None
     assert (found.one_qubit, found.two_qubit, found.readout) == pytest.approx((0.001, 0.01, 0.03))
