@@ -46,6 +46,12 @@ async def test_the_circuit_is_placed_on_the_device_and_the_layouts_are_recorded(
     assert 1e-6 < facts.duration_s < 1e-4
 
 
+async def test_a_routed_circuit_has_one_hash() -> None:
+    """QPY would write the layout's registers in any order."""
+    async with one("ibm-quantum") as driver:
+        assert len({(await compiled(driver, GHZ)).artefact for _ in range(8)}) == 1
+
+
 async def test_the_calibration_is_the_snapshot_s_own_with_its_date() -> None:
     async with one("ibm-quantum", device="fake_manila") as driver:
         found = await driver.calibration("one")
