@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 HOME = ".qcos-simulator"
+ENGINES = ("aer", "aws-braket", "ibm-quantum")
 
 
 def register(groups: Any) -> None:
@@ -26,8 +27,8 @@ def register(groups: Any) -> None:
     serve.add_argument("--certificate", metavar="FILE", type=Path, help="PEM; self-signed otherwise")
     serve.add_argument("--key", metavar="FILE", type=Path, help="the certificate's key, PEM")
     serve.add_argument("--keep", metavar="FOLDER", type=Path, help="tokens and results that survive a restart")
-    serve.add_argument("--engine", metavar="PROVIDER", default="aer", help="aer, or another provider of this machine")
-    serve.add_argument("--device", metavar="ID", default="aer", help="what the simulator is called in the protocol")
+    serve.add_argument("--engine", choices=ENGINES, default="aer", help="the provider whose local engine is served")
+    serve.add_argument("--device", metavar="ID", help="what the simulator is called in the protocol; the engine's word")
     serve.add_argument("--engine-device", metavar="NAME", help="the engine's own name of a device")
     serve.add_argument("--method", metavar="METHOD", default="automatic", help="how the engine simulates")
     serve.add_argument("--noise", metavar="MODEL", help="the engine's noise model")
@@ -78,7 +79,7 @@ def _options(arguments: argparse.Namespace) -> Any:
         key=arguments.key,
         keep=arguments.keep,
         engine=arguments.engine,
-        device=arguments.device,
+        device=arguments.device or arguments.engine,
         vendor_device=arguments.engine_device,
         method=arguments.method,
         noise=arguments.noise,
@@ -96,14 +97,15 @@ def _tell(arguments: argparse.Namespace, server: Any) -> None:
 
     from control_plane import tables
 
+    name = f"remote-{arguments.device or arguments.engine}"
     table = {
-        "id": f"remote-{arguments.device}",
+        "id": name,
         "provider": "remote",
         "region": "REGION",
         "compliance_zone": "ZONE",
         "url": server.url,
         "ca": server.certificate,
-        "credential": f"remote-{arguments.device}",
+        "credential": name,
     }
     lines = ["[[backend]]", *(f'{name} = "{value}"' for name, value in table.items())]
     if arguments.json:
@@ -119,7 +121,7 @@ def _tell(arguments: argparse.Namespace, server: Any) -> None:
             }
         )
     else:
-        put = f"qcos backends credential set {table['credential']} --from-file {server.token_file}"
+        put = f"qcos backends credential set {name} --from-file {server.token_file}"
         survives = f"survive a restart, in {arguments.keep}" if server.authoritative else "end with this process"
         sys.stdout.write(
             f"Serving {arguments.engine} at {server.url}; results {survives}.\n"

@@ -60,6 +60,7 @@ def device(claimed: Device, ours: Device) -> Device:
         handle_scope="anywhere",
         session=False,
         batch=False,
+        exact=False,
         tasks_at_once=max(1, min(claimed.capabilities.tasks_at_once, _AT_ONCE)),
     )
     mitigation = tuple(text(name, longest=_WORD) for name in capabilities.mitigation[:_ENTRIES])

@@ -94,6 +94,7 @@ class Desk:
                     handle_scope="anywhere",
                     session=False,
                     batch=False,
+                    exact=False,
                 ),
             )
             for device in await self._driver.devices()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import signal
@@ -97,7 +98,13 @@ async def serving(options: Options) -> AsyncIterator[Serving]:
         desk = Desk(driver, keep, _ticket_key(home))
         app = application(desk, bearer, engine=options.engine, per_s=options.per_s)
         runner = web.AppRunner(
-            app, access_log=None, keepalive_timeout=75.0, handler_cancellation=True, shutdown_timeout=2.0
+            app,
+            access_log=None,
+            logger=_silent(),
+            auto_decompress=False,  # a few bytes would unpack to many
+            keepalive_timeout=75.0,
+            handler_cancellation=True,
+            shutdown_timeout=2.0,
         )
         await runner.setup()
         try:
@@ -116,6 +123,13 @@ async def serving(options: Options) -> AsyncIterator[Serving]:
         finally:
             await desk.close()
             await runner.cleanup()
+
+
+def _silent() -> logging.Logger:
+    """For aiohttp, which would quote what it can't read."""
+    quiet = logging.getLogger("qcos.simulator.http")
+    quiet.disabled = True
+    return quiet
 
 
 def _engine(options: Options) -> DriversConfig:
