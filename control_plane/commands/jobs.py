@@ -155,6 +155,8 @@ def _tell(job: dict[str, Any]) -> None:
     pairs.append(("cost", f"{cost['amount']} {cost['currency']} {basis}".rstrip()))
     if job.get("backend"):
         pairs.append(("backend", job["backend"]))
+    if job.get("partial"):
+        pairs.append(("partial", job["partial"]))
     if job.get("workflow"):
         pairs += [(f"workflow {name}", value) for name, value in job["workflow"].items()]
     if job.get("error"):

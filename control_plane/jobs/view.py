@@ -80,13 +80,13 @@ def _line(line: Mapping[str, Any]) -> dict[str, Any]:
 
 def listed(row: Row) -> dict[str, Any]:
     """One line of `jobs list`."""
-    return {
+    tied = {"workflow": row["workflow"]} if row["workflow"] is not None else {}
+    return tied | {
         "job_id": row["job_id"],
         "state": row["state"],
         "submitted_at": timestamp(row["submitted_at"]),
         "project": row["project"],
         "backend": row["backend"],
-        "workflow": row["workflow"],
     }
 
 
