@@ -95,7 +95,9 @@ def compare(a: Counts, b: Counts, *, margin: float, alpha: float, chance: Chance
     n, m = sum(a.values()), sum(b.values())
     distance = total_variation(a, b)
     upper = min(1.0, distance + deviation(n, m, alpha))
-    permutations = max(FEWEST, min(PERMUTATIONS, WORK // max(1, len(a.keys() | b.keys()))))
+    # With fewer than 1 / alpha no p could ever be as small as alpha.
+    fewest = max(FEWEST, math.ceil(2 / alpha))
+    permutations = max(fewest, min(PERMUTATIONS, WORK // max(1, len(a.keys() | b.keys()))))
     p_value = permutation_test(a, b, chance, permutations)
     verdict: Verdict = "equal" if upper <= margin else "different" if p_value <= alpha else "undecided"
     return Compared(distance, upper, p_value, permutations, alpha, margin, verdict)

@@ -23,7 +23,7 @@ from control_plane.context import Plane
 from control_plane.errors import Refused
 from control_plane.jobs import store
 from control_plane.jobs.past import NO_PAST, Past
-from control_plane.jobs.routing import Candidate, Wanted, eligible
+from control_plane.jobs.routing import Candidate, Wanted, eligible, plain
 from control_plane.jobs.spec import BackendConstraints, JobSpec, ProgramUnsupported
 from control_plane.sealing import skew_s
 from finops.budget import BudgetView
@@ -131,7 +131,7 @@ def _at_any_price(wanted: Wanted) -> Wanted:
 def _within(offered: tuple[Candidate, ...], wanted: Wanted, dear: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
     """What policy judges where the constraints leave nothing; that the price is too high is the asker's own word."""
     if dear and wanted.most is not None:
-        prices = ", ".join(f"{one.id} costs up to {one.price:f} {one.currency}" for one in dear)
+        prices = ", ".join(f"{one.id} costs up to {plain(one.price or Decimal(0))} {one.currency}" for one in dear)
         raise Refused("max_price_exceeded", f"no backend runs this for at most {wanted.most:f}: {prices}")
     return offered
 

@@ -113,7 +113,7 @@ def fits(candidate: Candidate, wanted: Wanted) -> str | None:
     if candidate.price is None:
         return "no price is known"
     if wanted.most is not None and candidate.price > wanted.most:
-        return f"costs up to {candidate.price:f} {candidate.currency}, {wanted.why_most} is {wanted.most:f}"
+        return f"costs up to {plain(candidate.price)} {candidate.currency}, {wanted.why_most} is {plain(wanted.most)}"
     return None
 
 
@@ -143,7 +143,7 @@ def route(
     best: tuple[Rank, int, Candidate] | None = None
     for c in sorted(candidates, key=_id):
         price = c.price
-        told = None if price is None else _plain(price)
+        told = None if price is None else plain(price)
         why_not = fits(c, wanted)
         if why_not is None and c.id not in allowed:
             why_not = "policy does not allow it"
@@ -192,7 +192,8 @@ def _rank(c: Candidate, price: Decimal, fidelity: float, score: float, objective
             return (-score, price, c.id)
 
 
-def _plain(price: Decimal) -> str:
+def plain(price: Decimal) -> str:
+    """The one text form of a price, without zeros that say nothing."""
     told = str(price)
     told = format(price, "f") if "E" in told else told
     return told.rstrip("0").rstrip(".") if "." in told else told

@@ -342,8 +342,8 @@ _USAGE = """
 
 _PAST = """
     SELECT backend, final, error ->> 'code' AS code, wait_s, CASE WHEN attempt > 1 THEN route END AS route,
-           submitted_at > clock_timestamp() - interval '1 hour' AS recent
-    FROM (SELECT * FROM jobs.job WHERE submitted_at > clock_timestamp() - make_interval(days => %(days)s)
+           submitted_at > now() - interval '1 hour' AS recent
+    FROM (SELECT * FROM jobs.job WHERE submitted_at > now() - make_interval(days => %(days)s)
           ORDER BY submitted_at DESC, job_id DESC LIMIT %(most)s) AS last
     WHERE final IS NOT NULL AND (backend IS NOT NULL OR attempt > 1)
 """

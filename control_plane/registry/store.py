@@ -51,7 +51,7 @@ _CALIBRATIONS = """
 """
 _QUEUES = """
     SELECT at, online, reason, depth, queue_s FROM jobs.backend_queue
-    WHERE backend = %(backend)s AND at > clock_timestamp() - make_interval(hours => %(hours)s) ORDER BY at
+    WHERE backend = %(backend)s AND at > now() - make_interval(hours => %(hours)s) ORDER BY at
 """
 
 
