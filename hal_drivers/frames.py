@@ -31,6 +31,9 @@ class Setup(Struct, frozen=True, forbid_unknown_fields=True):
     noise: Noise | None = None
     gates: tuple[str, ...] = ()
     """The device's gates in its own words; empty: all that the engine knows."""
+    configuration: bytes = b""
+    properties: bytes = b""
+    """A processor as its vendor describes it, where it is none that a package brings along."""
     ideal: bool = False
     """Leave out the noise that the device has of itself."""
 

@@ -117,6 +117,10 @@ def _open(provider: str, backends: Sequence[BackendConfig], config: DriversConfi
             from hal_drivers.braket import BraketEngine
 
             return LocalDriver(BraketEngine(), backends, config)
+        case "ibm-quantum" if _is_far(backends[0]):
+            from hal_drivers.ibm_cloud import IbmDriver
+
+            return IbmDriver(backends[0], config)
         case "ibm-quantum":
             from hal_drivers.ibm import IbmEngine
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import importlib
 import io
-from functools import cache
+import json
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from qiskit import qpy
-from qiskit.circuit import ControlFlowOp, QuantumCircuit
+from qiskit.circuit import ClassicalRegister, ControlFlowOp, QuantumCircuit, QuantumRegister
 from qiskit.providers import BackendV2, Options
 from qiskit.transpiler import Target, generate_preset_pass_manager
 from qiskit_aer import AerSimulator
@@ -64,6 +65,8 @@ def compile_circuit(call: CompileCall) -> Artefact:
     """Read, bound, place and route."""
     submitted = read_circuit(call)
     device = call.setup.device or DEFAULT
+    if call.setup.configuration:
+        return _for_processor(call, submitted)
     target = _target(device)
     if submitted.circuit.num_qubits > target.num_qubits:
         raise ProgramUnsupported(f"the circuit has {submitted.circuit.num_qubits} qubits, {device} {target.num_qubits}")
@@ -76,6 +79,27 @@ def compile_circuit(call: CompileCall) -> Artefact:
     # QPY writes a layout's registers in no order, so the same circuit would have two hashes; the facts have it.
     prepared._layout = None  # noqa: SLF001 - there is no other way to take it off
     return Artefact(artefact=to_qpy(prepared), qasm3=text, facts=facts, versions=versions())
+
+
+def _for_processor(call: CompileCall, submitted: Submitted) -> Artefact:
+    """OpenQASM 3 on physical qubits and one register ``c``, as the sampler's REST interface takes it."""
+    target, manager = _processor(call.setup.configuration, call.setup.properties)
+    circuit = submitted.circuit
+    if circuit.num_qubits > target.num_qubits:
+        raise ProgramUnsupported(f"the circuit has {circuit.num_qubits} qubits, the processor {target.num_qubits}")
+    if circuit.num_vars or any(isinstance(instruction.operation, ControlFlowOp) for instruction in circuit.data):
+        raise ProgramUnsupported("control flow is not sent to the processor")
+    flat = QuantumCircuit(QuantumRegister(circuit.num_qubits, "q"), ClassicalRegister(circuit.num_clbits, "c"))
+    flat.compose(circuit, flat.qubits, flat.clbits, inplace=True)
+    prepared = manager.run(flat)
+    first, last = _layouts(prepared, submitted)
+    facts = compiled_facts(submitted, prepared, call.limits, "device", 0, first, last, _duration(prepared, target))
+    on_chip = QuantumCircuit(QuantumRegister(target.num_qubits, "q"), ClassicalRegister(circuit.num_clbits, "c"))
+    on_chip.compose(prepared, on_chip.qubits, on_chip.clbits, inplace=True)
+    text = to_qasm3(on_chip)
+    if text is None:
+        raise CircuitTooComplex("the circuit is too long to be written as OpenQASM 3")
+    return Artefact(artefact=text.encode(), qasm3=text, facts=facts, versions=versions())
 
 
 def run_circuit(call: RunCall) -> Counts:
@@ -234,6 +258,22 @@ def _target(device: str) -> Target:
         if isinstance(kind, type) and issubclass(kind, FakeBackendV2) and getattr(kind, "backend_name", "") == device
     )
     return found().target
+
+
+@lru_cache(maxsize=2)
+def _processor(configuration: bytes, properties: bytes) -> tuple[Target, PassManager]:
+    """Target and pass manager of a processor that its vendor describes; kept for the description in force."""
+    from qiskit_ibm_runtime.models import BackendConfiguration, BackendProperties
+    from qiskit_ibm_runtime.utils.backend_converter import convert_to_target
+    from qiskit_ibm_runtime.utils.backend_decoder import decode_backend_configuration, properties_from_server_data
+
+    described, measured = json.loads(configuration), json.loads(properties)
+    decode_backend_configuration(described)
+    properties_from_server_data(measured)
+    target = convert_to_target(
+        configuration=BackendConfiguration.from_dict(described), properties=BackendProperties.from_dict(measured)
+    )
+    return target, generate_preset_pass_manager(1, target=target, seed_transpiler=0)
 
 
 @cache

@@ -118,8 +118,18 @@ class Egress(AbstractResolver):
 class Link:
     """``async with`` opens and closes it; one a backend."""
 
-    def __init__(self, url: str, ca: str | None, token: Callable[[], str | None], patience: Patience) -> None:
-        """`url` is https; `token` gives the bearer token of now, or None where the backend wants none."""
+    def __init__(
+        self,
+        url: str,
+        ca: str | None,
+        token: Callable[[], str | None],
+        patience: Patience,
+        headers: Callable[[], dict[str, str]] | None = None,
+    ) -> None:
+        """`url` is https; `token` gives the bearer token of now, or None where the backend wants none.
+
+        `headers` are those that a backend wants beside, as of now.
+        """
         parts = urlsplit(url)
         if parts.scheme != "https" or not parts.hostname or parts.query or parts.fragment or parts.username:
             raise ValueError("the URL of a remote backend is https://HOST[:PORT][/PATH]")
@@ -127,6 +137,7 @@ class Link:
         shown = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         self._base = f"https://{shown}:{self.egress.port}{parts.path.rstrip('/')}"
         self._ca, self._token, self._patience = ca, token, patience
+        self._headers = headers
         self._session: aiohttp.ClientSession | None = None
         self._trusted: tuple[int, int] | None = None
 
@@ -183,6 +194,8 @@ class Link:
             headers["Authorization"] = f"Bearer {token}"
         if body is not None:
             headers["Content-Type"] = "application/json"
+        if self._headers is not None:
+            headers |= self._headers()
         try:
             request = await self._opened().request(
                 method,
