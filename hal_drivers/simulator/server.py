@@ -44,9 +44,9 @@ T = TypeVar("T")
 class Bearer:
     """The one token that is let in, as its file says now."""
 
-    def __init__(self, path: Path) -> None:
-        """Read it; OSError or ValueError where it can't be a token."""
-        self._path = path
+    def __init__(self, path: Path, least: int = 16) -> None:
+        """Read it; OSError or ValueError where it can't be a token of at least so many characters."""
+        self._path, self._least = path, least
         self._seen: tuple[int, int] | None = None
         self._digest = b""
         self._read()
@@ -56,8 +56,8 @@ class Bearer:
         if (found.st_mtime_ns, found.st_size) == self._seen:
             return
         token = self._path.read_text(encoding="ascii").strip()
-        if len(token) < 16 or not token.isprintable() or " " in token:
-            raise ValueError(f"{self._path} holds no token: one line of at least 16 printable characters")
+        if len(token) < self._least or not token.isprintable() or " " in token:
+            raise ValueError(f"{self._path} holds no token: one line of at least {self._least} printable characters")
         self._digest = hashlib.sha256(token.encode()).digest()
         self._seen = found.st_mtime_ns, found.st_size
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,6 +92,20 @@ def test_stopped_and_let_go_on_the_job_completes_and_ran_once(tmp_path: Path) ->
         job = await_end(plane, job_id)
         assert (job["state"], job["attempt"]) == ("COMPLETED", 1)
         assert kinds(plane).count("job:dispatch:intended") == 1
+        sound(plane)
+
+
+def test_a_killed_workers_task_is_found_again_and_ran_once(tmp_path: Path) -> None:
+    with staged(tmp_path) as (plane, _):
+        job_id = running(plane)
+        os.kill(plane.pid("worker-1"), signal.SIGKILL)
+        job = await_end(plane, job_id)
+        assert (job["state"], job["attempt"]) == ("COMPLETED", 1)
+        assert kinds(plane).count("job:dispatch:intended") == 1
+        plane.ask("evidence", "get", job_id, "-o", str(tmp_path / "bundle.json"))
+        plane.ask("trust", "export", "-o", str(tmp_path / "trust.json"))
+        verdict = plane.ask("verify", str(tmp_path / "bundle.json"), "--trust", str(tmp_path / "trust.json"))
+        assert verdict["verdict"] == "valid"
         sound(plane)
 
 
