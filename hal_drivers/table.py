@@ -86,7 +86,7 @@ def open_drivers(config: DriversConfig) -> dict[str, Driver]:
         if backend.provider not in PROVIDERS:
             raise BackendUnknown(f"backend {backend.id}: no driver serves provider {backend.provider}")
         # Each remote backend and cluster has a driver, and so a connection, a credential and an egress, of its own.
-        alone = backend.id if backend.provider == "remote" or backend.cluster else ""
+        alone = backend.id if backend.provider == "remote" or backend.cluster or _is_far(backend) else ""
         by_place.setdefault((backend.provider, alone), []).append(backend)
     drivers: dict[str, Driver] = {}
     for backends in by_place.values():

@@ -271,7 +271,10 @@ async def test_a_device_that_is_off_or_unreadable_is_offline_with_the_reason() -
 
 
 async def test_without_a_credential_it_is_offline_and_settings_that_reach_nothing_are_refused() -> None:
-    driver = open_drivers(DriversConfig(backends=(BACKEND,)))["one"]
+    local = BackendConfig(id="local", provider="aws-braket")
+    drivers = open_drivers(DriversConfig(backends=(local, BACKEND)))
+    driver = drivers["one"]
+    assert drivers["local"] is not driver, "a device elsewhere has a driver of its own"
     async with driver:
         assert (await driver.status("one")).reason == "one: it needs a credential"
     with pytest.raises(BackendUnknown, match="s3://BUCKET/PREFIX"):
