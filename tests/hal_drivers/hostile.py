@@ -33,7 +33,7 @@ Serve: TypeAlias = Callable[[], Awaitable[web.StreamResponse]]
 Trick: TypeAlias = Callable[[web.Request, Serve], Awaitable[web.StreamResponse]]
 TOKEN = "a-token-of-the-hostile-side"
 BACKEND = "remote-1"
-SHORT = Patience(connect_s=0.5, answer_s=0.15, whole_s=0.4, pause_s=0.01, longest_pause_s=0.05)
+SHORT = Patience(connect_s=1.5, answer_s=1.5, whole_s=2.5, pause_s=0.01, longest_pause_s=0.05)
 
 
 class Engine(FakeDriver):
@@ -181,7 +181,7 @@ async def lost(request: web.Request, serve: Serve) -> web.StreamResponse:
 async def late(request: web.Request, serve: Serve) -> web.StreamResponse:
     """Does it, and answers when nobody waits any more."""
     answer = await serve()
-    await asyncio.sleep(1.0)
+    await asyncio.sleep(30.0)
     return answer
 
 

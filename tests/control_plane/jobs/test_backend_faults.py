@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import json
 import re
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from decimal import Decimal
 from importlib.resources import files
@@ -36,6 +35,7 @@ from tests.postgres import TestDatabase
 
 PAGE = Path(__file__).parents[3] / "docs" / "drivers" / "faults.md"
 DEADLINE_S = 1.0
+PATIENT_S = 60.0  # where no deadline is part of the fault, a busy machine shall not make it one
 ROUNDS = 40
 
 
@@ -55,11 +55,14 @@ class Stage:
             await report(self.desk, driver)
             yield driver
 
-    async def submit(self) -> None:
+    async def submit(self, deadline_s: float) -> None:
         """A job that only this backend may have."""
-        self.desk.plane.known.forget()
-        pinned = {"execution__backend_constraints": {"backend": BACKEND}}
-        self.job_id = await self.desk.admitted(**pinned, execution__shots=10, execution__seed=7)
+        settings = replace(self.desk.plane.settings, job_deadline_s=deadline_s)
+        self.desk.plane = dataclasses.replace(self.desk.plane, settings=settings)
+        async with self.driver():
+            self.desk.plane.known.forget()
+            pinned = {"execution__backend_constraints": {"backend": BACKEND}}
+            self.job_id = await self.desk.admitted(**pinned, execution__shots=10, execution__seed=7)
 
     async def attempt(self) -> dict[str, Any]:
         """One worker's go at it, after whatever lease; the row then."""
@@ -273,15 +276,10 @@ async def stage(
     monkeypatch.setattr(runs, "OVERDUE_S", 0.0)
     monkeypatch.setattr(runs, "POLL_S", 0.05)
     async with open_desk(database, tmp_path, pdp) as desk:
-        settings = replace(desk.plane.settings, job_deadline_s=DEADLINE_S)
-        desk.plane = dataclasses.replace(desk.plane, settings=settings)
         await _price(desk)
         far = Hostile(tmp_path)
         async with far.serving():
-            made = Stage(desk, far)
-            async with made.driver():
-                await made.submit()
-            yield made
+            yield Stage(desk, far)
             await far.close()
 
 
@@ -309,10 +307,10 @@ def test_the_page_and_the_cases_are_the_same() -> None:
 @pytest.mark.parametrize("fault", CASES)
 async def test_a_fault_ends_as_the_page_says(stage: Stage, fault: str) -> None:
     play, state, code, ran = CASES[fault]
-    began = time.monotonic()
+    timed = state == "UNCERTAIN" or code == "deadline_exceeded" or fault.startswith("it took longer")
+    await stage.submit(DEADLINE_S if timed else PATIENT_S)
     row = await play(stage)
     assert (row["final"], row["error"] and row["error"]["code"], stage.ran) == (state, code, ran), row["error"]
-    assert time.monotonic() - began < 60, "no job hangs"
     held, captured = await stage.desk.money()
     ((money,),) = stage.desk.sql("SELECT state FROM finops.hold")
     assert money == ("parked" if state == "UNCERTAIN" else "settled")
