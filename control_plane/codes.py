@@ -320,6 +320,9 @@ CODES: dict[str, Meaning] = {
         "Try again, or leave the backend open.",
     ),
     "backend_failed": Meaning(502, "The backend failed", "The backend broke while it held the task.", "Submit again."),
+    "session_ended": Meaning(
+        409, "Session over", "The backend has ended the session, twice over.", "Submit again, or without a session."
+    ),
     "handle_unknown": Meaning(500, "The task is unknown", "The backend knows no such task.", ""),
     "walls_missing": Meaning(
         503,

@@ -27,6 +27,7 @@ from control_plane.jobs.denials import FOLD_AFTER_S, fold_ripe
 from control_plane.jobs.giveback import give_back
 from control_plane.jobs.live import ADMITTED, Bell
 from control_plane.jobs.run import Claimed, Run, claim
+from control_plane.jobs.session import close_idle
 from control_plane.jobs.transition import MovedOn
 from control_plane.registry.report import Reporter
 from control_plane.settings import Settings
@@ -277,3 +278,4 @@ class Worker:
                     while await store.settle_states(conn) == store.SETTLED_AT_ONCE:
                         pass
                     await store.forget_keys(conn)
+                await close_idle(self.plane, self.drivers)

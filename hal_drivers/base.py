@@ -153,6 +153,8 @@ class Task(Struct, frozen=True, forbid_unknown_fields=True):
     seed: int | None = None
     """None: the driver chooses one and reports it."""
     deadline_s: float = 300.0
+    session: str | None = None
+    """What ``open_session`` gave; ``submit`` raises SessionEnded where the device has ended it."""
 
 
 class Queued(Struct, frozen=True, tag="queued"):

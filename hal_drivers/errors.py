@@ -11,6 +11,7 @@
     ├── BackendUnavailable   backend_unavailable   the backend does not answer; nothing was started
     ├── BackendFailed        backend_failed        it broke while it held the task
     ├── HandleUnknown        handle_unknown        this process holds no task under that handle
+    ├── SessionEnded         session_ended         the device has ended the session; nothing was started
     ├── NotFinished          not_finished          a result was asked of a task that has none
     └── WallsMissing         walls_missing         the kernel grants too few walls for this profile
 
@@ -77,6 +78,12 @@ class HandleUnknown(DriverError):
     """No task is known here under that handle."""
 
     code = "handle_unknown"
+
+
+class SessionEnded(DriverError):
+    """The device has ended the session; nothing was started."""
+
+    code = "session_ended"
 
 
 class NotFinished(DriverError):

@@ -31,7 +31,7 @@ from hal_drivers.base import (
     Unknown,
     Usage,
 )
-from hal_drivers.errors import BackendUnknown, DriverError, HandleUnknown, NotFinished, ProgramUnsupported
+from hal_drivers.errors import BackendUnknown, DriverError, HandleUnknown, NotFinished, ProgramUnsupported, SessionEnded
 
 BEGAN = dt.datetime(2026, 11, 21, 10, tzinfo=dt.UTC)
 
@@ -56,6 +56,8 @@ class FakeDriver:
         self.tasks: dict[str, Task] = {}
         self.widths: dict[str, int] = {}
         self.held: set[str] = set()
+        self.sessions: set[str] = set()
+        self.opened = 0
         self.stopped: set[str] = set()
         self.failed: dict[str, Failed] = {}
         self.gate = asyncio.Event()
@@ -112,6 +114,8 @@ class FakeDriver:
     async def submit(self, compiled: Compiled, task: Task) -> Handle:
         self._may("submit")
         self._know(compiled.backend)
+        if task.session is not None and task.session not in self.sessions:
+            raise SessionEnded("the session is over")
         if task.token not in self.tasks:
             self.submissions += 1
             self.tasks[task.token] = task
@@ -175,10 +179,16 @@ class FakeDriver:
         self._may("forget")
 
     async def open_session(self, backend: str) -> str:
-        raise ProgramUnsupported(f"{backend} has no sessions")
+        if not self.capabilities.session:
+            raise ProgramUnsupported(f"{backend} has no sessions")
+        self.opened += 1
+        self.sessions.add(f"session-{self.opened}")
+        return f"session-{self.opened}"
 
     async def close_session(self, session: str) -> None:
-        raise ProgramUnsupported("there are no sessions")
+        if not self.capabilities.session:
+            raise ProgramUnsupported("there are no sessions")
+        self.sessions.discard(session)
 
     async def __aenter__(self) -> Self:
         return self

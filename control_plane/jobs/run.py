@@ -39,7 +39,8 @@ from control_plane.context import Plane
 from control_plane.errors import Refused
 from control_plane.jobs import evidence, exact, failover, gate, program, settle, store, transition
 from control_plane.jobs import spec as specs
-from control_plane.jobs.several import Limits, Several
+from control_plane.jobs.session import Seat
+from control_plane.jobs.several import Limits, Several, Submit
 from control_plane.jobs.spec import JobSpec
 from control_plane.jobs.state import ACTIVE, State
 from control_plane.jobs.store import Change
@@ -261,13 +262,19 @@ class Run:
         task = self._task()
         try:
             with telemetry.span("driver.submit", backend=route.chosen.id):
-                handle = await driver.submit(compiled, task)
+                handle = await self._submitter(driver)(compiled, task)
         except DriverError as error:
             # The intent is committed and the driver says that nothing was started, or that nothing is left of it.
             await self._fail(error.code, error.detail)
             return
         crash.point("run.submitted")
         await self._watch(driver, handle, compiled)
+
+    def _submitter(self, driver: Driver) -> Submit:
+        """How a task is handed over: in the workflow's session where the job asks for one."""
+        if not self.spec.execution.session or isinstance(driver, Several):
+            return driver.submit
+        return Seat(self.plane, driver, self.job, self.spec).submit
 
     def _task(self) -> Task:
         """What was, or will be, handed over under the job's token."""
@@ -459,7 +466,7 @@ class Run:
             return driver
         settings = self.plane.settings
         limits = Limits(settings.job_deadline_s, settings.job_deadline_s + OVERDUE_S, settings.queue_limit_s)
-        return Several(driver, self.spec, self._items, limits)
+        return Several(driver, self.spec, self._items, limits, self._submitter(driver))
 
     async def _capabilities(self, driver: Driver) -> Capabilities:
         return next(device.capabilities for device in await driver.devices() if device.id == self.job["backend"])

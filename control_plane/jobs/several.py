@@ -20,10 +20,10 @@ import asyncio
 import base64
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeAlias
 
 from msgspec import Struct
 
@@ -74,6 +74,9 @@ FAILURES = 3
 SOURCES: tuple[Literal["vendor", "measured", "estimated"], ...] = ("estimated", "measured", "vendor")
 
 
+Submit: TypeAlias = Callable[[Compiled, Task], Awaitable[Handle]]
+
+
 class Program(Compiled, frozen=True):
     """All items as they will run; `facts` are the largest of any, `artefact` is the whole as one document."""
 
@@ -106,8 +109,9 @@ class Limits(Struct, frozen=True):
 class Several:
     """One job's program on one driver; made anew for each attempt."""
 
-    def __init__(self, driver: Driver, spec: JobSpec, items: tuple[Item, ...], limits: Limits) -> None:
-        """Nothing runs yet."""
+    def __init__(self, driver: Driver, spec: JobSpec, items: tuple[Item, ...], limits: Limits, submit: Submit) -> None:
+        """Nothing runs yet; `submit` is how an item is handed to the driver."""
+        self._submit_item = submit
         self._driver, self._spec, self._items, self._limits = driver, spec, items, limits
         self._backend = ""
         self._built: Program | None = None
@@ -224,7 +228,7 @@ class Several:
         handle = await self._driver.find(token) if self._asking else None
         if handle is None:
             built = await self.compile(self._request())
-            handle = await self._driver.submit(built.items[number], self._task(number))
+            handle = await self._submit_item(built.items[number], self._task(number))
         crash.point("items.submitted")
         self._flying[number] = self._handles[number] = handle
         self._next = number + 1

@@ -270,6 +270,45 @@ async def postpone(conn: AsyncConnection, job_id: str, until: dt.datetime) -> No
     await conn.execute(job.update().where(job.c.job_id == job_id).values(lease_until=until, worker=None))
 
 
+_USE_SESSION = text("""
+    UPDATE jobs.session SET used_at = clock_timestamp()
+    WHERE workflow = :workflow AND name = :name AND backend = :backend RETURNING session""")
+_KEEP_SESSION = text("""
+    INSERT INTO jobs.session AS s (tenant, workflow, name, backend, session)
+    VALUES (:tenant, :workflow, :name, :backend, :session)
+    ON CONFLICT (tenant, workflow, name, backend) DO UPDATE SET used_at = clock_timestamp() RETURNING s.session""")
+_FORGET_SESSION = text("""
+    DELETE FROM jobs.session
+    WHERE workflow = :workflow AND name = :name AND backend = :backend AND session = :session""")
+_IDLE_SESSIONS = text("SELECT * FROM jobs.idle_sessions(CAST(:backends AS text[]), :idle)")
+
+
+async def use_session(conn: AsyncConnection, workflow: str, name: str, backend_id: str) -> str | None:
+    """The session that the workflow has open at the backend, which is in use from now on; None where it has none."""
+    place = {"workflow": workflow, "name": name, "backend": backend_id}
+    found: str | None = (await conn.execute(_USE_SESSION, place)).scalar_one_or_none()
+    return found
+
+
+async def keep_session(
+    conn: AsyncConnection, tenant: str, workflow: str, name: str, backend_id: str, session: str
+) -> str:
+    """Keep a session that was opened; the one that is kept, which may be another that was first."""
+    row = {"tenant": tenant, "workflow": workflow, "name": name, "backend": backend_id, "session": session}
+    return str((await conn.execute(_KEEP_SESSION, row)).scalar_one())
+
+
+async def forget_session(conn: AsyncConnection, workflow: str, name: str, backend_id: str, session: str) -> None:
+    """The device has ended it."""
+    await conn.execute(_FORGET_SESSION, {"workflow": workflow, "name": name, "backend": backend_id, "session": session})
+
+
+async def idle_sessions(conn: AsyncConnection, backends_: Sequence[str], idle_s: float) -> list[tuple[str, str]]:
+    """(backend, session) of each that nobody has used for so long, of every tenant; they are forgotten here."""
+    rows = await conn.execute(_IDLE_SESSIONS, {"backends": list(backends_), "idle": idle_s})
+    return [(row.backend, row.session) for row in rows]
+
+
 async def keep_handle(conn: AsyncConnection, job_id: str, attempt: int, handle: dict[str, Any]) -> None:
     """Store the backend's handle beside the committed intent."""
     await conn.execute(job.update().where(and_(job.c.job_id == job_id, job.c.attempt == attempt)).values(handle=handle))
