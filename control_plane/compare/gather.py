@@ -63,7 +63,10 @@ def run(client: Client, specs: Mapping[str, Mapping[str, Any]], limit_s: float) 
         if isinstance(job, Answered):
             rows.append(_refused(backend, provider, job))
         else:
-            rows.append(_row(client, backend, provider, _ended(client, job, until)))
+            try:
+                rows.append(_row(client, backend, provider, _ended(client, job, until)))
+            except Answered as refused:
+                rows.append(_refused(backend, provider, refused, job["job_id"]))
     return rows
 
 
@@ -76,12 +79,12 @@ def _ended(client: Client, job: dict[str, Any], until: float) -> dict[str, Any]:
     return job
 
 
-def _refused(backend: str, provider: str | None, problem: Answered) -> Row:
+def _refused(backend: str, provider: str | None, problem: Answered, job_id: str | None = None) -> Row:
     document = problem.document
     return Row(
         backend=backend,
         provider=provider,
-        job_id=document.get("job_id"),
+        job_id=document.get("job_id") or job_id,
         state=document.get("state") or "REFUSED",
         error={"code": problem.code, "detail": str(document.get("detail", ""))},
     )

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from operator import attrgetter
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
@@ -28,6 +29,7 @@ UNKNOWN_FIDELITY = 0.5  # of a device that tells no errors: no better than a coi
 PRIOR = 2  # an untried backend counts as one with so many successes and no failure
 
 DEFAULT = Weights()
+_ID = attrgetter("id")
 
 
 class Candidate(Struct, frozen=True):
@@ -141,7 +143,7 @@ def route(
     for_fidelity, for_history, qubits = weights.fidelity, weights.history, max(1, wanted.qubits)
     lines: list[Considered] = []
     best: tuple[Rank, int, Candidate] | None = None
-    for c in sorted(candidates, key=_id):
+    for c in sorted(candidates, key=_ID):
         price = c.price
         told = None if price is None else plain(price)
         why_not = fits(c, wanted)
@@ -196,8 +198,4 @@ def plain(price: Decimal) -> str:
     """The one text form of a price, without zeros that say nothing."""
     told = str(price)
     told = format(price, "f") if "E" in told else told
-    return told.rstrip("0").rstrip(".") if "." in told else told
-
-
-def _id(candidate: Candidate) -> str:
-    return candidate.id
+    return told.rstrip("0").rstrip(".") if told[-1] == "0" and "." in told else told

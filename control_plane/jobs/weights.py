@@ -51,7 +51,7 @@ class Weights(Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def hash(self) -> str:
         """Names these weights."""
-        parts = {name: repr(getattr(self, name)) for name in MEANS}
+        parts = {name: repr(float(getattr(self, name))) for name in MEANS}
         return "sha256:" + hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()
 
     @cached_property

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from control_plane.context import Plane
+from control_plane.db import FAULTS
 from control_plane.jobs import store as jobs
 from control_plane.registry import calibration as calibrations
 from control_plane.registry import store
@@ -33,6 +34,7 @@ PRUNED_S = 3600.0
 RUN_S = 1.0  # what a run takes where none was seen yet
 SMOOTHING = 0.2
 REASON = 500
+MOST_WAITING = 1_000_000  # whatever a backend says waits there
 
 
 class _Told(msgspec.Struct, frozen=True):
@@ -64,8 +66,14 @@ class Reporter:
     async def report(self) -> None:
         """Ask every backend at once, and tell what each says."""
         asked = [self._ask(driver, device) for driver in self._drivers for device in await _devices(driver)]
+        failed: Exception | None = None
         for answered in asyncio.as_completed(asked):
-            await self._tell(await answered)
+            try:
+                await self._tell(await answered)
+            except FAULTS as error:  # of one backend's row, or of the database: the others are told all the same
+                failed = error
+        if failed is not None:
+            raise failed
         if time.monotonic() - self._pruned > PRUNED_S:
             self._pruned = time.monotonic()
             async with self._plane.transaction(None) as conn:
@@ -126,11 +134,15 @@ class Reporter:
         try:
             async with asyncio.timeout(ANSWER_LIMIT_S):
                 found = await driver.status(backend)
-            return msgspec.structs.replace(found, reason=found.reason[:REASON] if found.reason else found.reason)
+            depth = min(max(0, found.queue_depth), MOST_WAITING)
+            return msgspec.structs.replace(found, queue_depth=depth, reason=_shown(found.reason))
         except TimeoutError:
-            return DeviceStatus(online=False, queue_depth=0, reason=f"no answer in {ANSWER_LIMIT_S:g} s")
+            return _away(f"no answer in {ANSWER_LIMIT_S:g} s")
         except DriverError as error:
-            return DeviceStatus(online=False, queue_depth=0, reason=f"{error.code}: {error.detail}"[:REASON])
+            return _away(f"{error.code}: {error.detail}")
+        except Exception as error:  # a driver's own fault takes its backend away, and no other
+            log.exception("backend %s: its driver failed", backend)
+            return _away(f"its driver failed: {type(error).__name__}")
 
     async def _calibration(self, driver: Driver, backend: str) -> Calibration | None:
         """The calibration where it is time to ask for it; what it says is kept for the registry's row."""
@@ -140,10 +152,11 @@ class Reporter:
         try:
             async with asyncio.timeout(ANSWER_LIMIT_S):
                 found = await driver.calibration(backend)
-        except (TimeoutError, DriverError) as error:
-            log.info("backend %s gives no calibration: %s", backend, error)
+        except Exception as error:  # noqa: BLE001 - a backend without a calibration is one all the same
+            log.info("backend %s gives no calibration: %s: %s", backend, type(error).__name__, error)
             self._calibrated[backend] = now, known[1] if known is not None else None
             return None
+        found = msgspec.structs.replace(found, id=_shown(found.id) or "unnamed")
         facts = known[1] if known is not None else None
         digest = "sha256:" + hashlib.sha256(found.data).hexdigest()
         if facts is None or facts["hash"] != digest or facts["id"] != found.id:
@@ -152,11 +165,20 @@ class Reporter:
         return found
 
 
+def _away(reason: str) -> DeviceStatus:
+    return DeviceStatus(online=False, queue_depth=0, reason=_shown(reason))
+
+
+def _shown(text: str | None) -> str | None:
+    """What a stranger says, safe to store and to show on a terminal."""
+    return text and "".join(sign if sign.isprintable() else " " for sign in text[:REASON])
+
+
 async def _devices(driver: Driver) -> tuple[Device, ...]:
     try:
         return await driver.devices()
-    except DriverError as error:
-        log.warning("a driver names no backends: %s", error)
+    except Exception:  # as above
+        log.exception("a driver names no backends")
         return ()
 
 

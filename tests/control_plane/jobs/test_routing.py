@@ -17,6 +17,7 @@ from control_plane.jobs import weights
 from control_plane.jobs.routing import Candidate, Route, Wanted, eligible, fits, route
 from control_plane.jobs.spec import BackendConstraints, Objective
 from control_plane.jobs.weights import Weights
+from control_plane.settings import Settings, from_json, to_json
 
 IDS = ("a", "b", "c", "d", "e")
 PROVIDERS = ("aer", "braket", "ibm")
@@ -247,3 +248,4 @@ def test_weights_are_named_by_their_hash() -> None:
     assert weights.read({"queue": 3}).hash == Weights().hash
     assert weights.read({"queue": 4}).hash != Weights().hash
     assert Weights().hash in Weights().shown
+    assert from_json(to_json(Settings(routing=Weights(price=6)))).routing.hash == Weights(price=6.0).hash

@@ -87,6 +87,19 @@ async def test_a_backend_that_says_nothing_is_offline_and_keeps_no_other_waiting
     assert (await row(plane, "away"))["reason"] == "backend_unavailable: 401: the token has expired"
 
 
+async def test_what_a_backend_says_is_made_safe_and_its_drivers_faults_are_its_own(plane: Desk) -> None:
+    """No NUL breaks the registry, no escape reaches a terminal, no exception ends the reports of others."""
+    rude, broken, well = Told("rude"), Told("broken"), Told("well")
+    rude.said, rude.depth_told = BackendUnavailable("a\0b\x1b[31m" + "x" * 1000), -5
+    broken.said = KeyError("nothing that a driver may raise")
+    await Reporter(plane.plane, {"rude": rude, "broken": broken, "well": well}).report()
+    reason = (await row(plane, "rude"))["reason"]
+    assert reason.startswith("backend_unavailable: a b [31mx")
+    assert len(reason) == report.REASON
+    assert (await row(plane, "broken"))["reason"] == "its driver failed: KeyError"
+    assert (await row(plane, "well"))["state"] == "online"
+
+
 async def test_since_when_a_backend_is_down_is_kept_while_it_stays_so(plane: Desk) -> None:
     driver = Told()
     reporter = Reporter(plane.plane, {"fake": driver})
