@@ -18,7 +18,7 @@ from control_plane.jobs.run import Run
 from control_plane.jobs.weights import Weights
 from control_plane.policy.pdp import Pdp
 from hal_drivers.base import Failed
-from hal_drivers.errors import BackendUnavailable, DriverError
+from hal_drivers.errors import BackendUnavailable, DriverError, ProgramUnsupported
 from ledger.predicate import parse_statement
 from tests.control_plane.jobs.desk import Desk, report
 from tests.control_plane.jobs.desk import desk as open_desk
@@ -61,6 +61,7 @@ async def shown(plane: Desk, job_id: str) -> dict[str, Any]:
     ("call", "error"),
     [
         ("compile", BackendUnavailable("rebooting")),
+        ("compile", ProgramUnsupported("control flow on a backend that has none")),
         ("submit", BackendUnavailable("rebooting")),
         ("submit", Broken("it broke")),
         ("result", Broken("it broke")),
