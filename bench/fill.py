@@ -146,7 +146,7 @@ def _submit(client: Client, kind: str, source: str) -> str:
         case "failed":
             body["circuit"]["source"] = base64.b64encode(BAD_SOURCE.encode()).decode()
         case "denied":
-            body["execution"]["backend_constraints"] = {"allowed_providers": ["ibm-quantum"]}
+            body["execution"]["backend_constraints"] = {"allowed_providers": ["p2p"]}
     _, data = client.ask("POST", "/api/v1/jobs?wait=60", json.dumps(body).encode())
     answer = json.loads(data)
     wanted = {"failed": "FAILED", "denied": "DENIED"}.get(kind, "COMPLETED")
