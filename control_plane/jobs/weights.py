@@ -38,7 +38,7 @@ class Weights(Struct, frozen=True, kw_only=True, dict=True):
     price: float = 3.0
     fidelity: float = 2.0
     history: float = 2.0
-    queue_half_s: float = 60.0
+    queue_half_s: float = 600.0
     price_half: float = 1.0
     history_days: int = 30
     failovers: int = 2

@@ -204,7 +204,7 @@ def said(*fleet: Candidate) -> dict[str, tuple[str, str]]:
 
 def test_a_line_states_each_component() -> None:
     found = said(one("a", queue_s=3, survival=0.99, succeeded=12, ended=12), one("b", survival=None, state="offline"))
-    assert found["a"] == ("chosen", "0.873: queue 3 s, price 0.52 USD, fidelity 0.951, 12 of 12 succeeded")
+    assert found["a"] == ("chosen", "0.886: queue 3 s, price 0.52 USD, fidelity 0.951, 12 of 12 succeeded")
     assert found["b"] == ("excluded", "offline")
 
 
