@@ -121,7 +121,7 @@ def test_submit_wait_shows_what_jobs_show_shows(plane: Plane, done: Any) -> None
     assert all(at.endswith("Z") for at in times)
     assert all({"backend", "verdict", "reason", "price", "queue_s"} <= set(line) for line in shown["route"])
     verdicts = {line["backend"]: line["verdict"] for line in shown["route"]}
-    assert verdicts == {"aer": "chosen", "braket-local": "not_chosen", "ibm-fake": "not_chosen"}
+    assert verdicts == {"aer": "chosen", "braket-local": "excluded", "ibm-fake": "excluded"}  # the bell asks for aer
     assert shown["attempt"] == 1
     assert shown["error"] is None
 
