@@ -40,7 +40,7 @@ class VendorDriver(FakeDriver):
         self._socket, self._findable = folder / SOCKET, findable
 
     async def submit(self, compiled: Compiled, task: Task) -> Handle:
-        await self._ask("submit", token=task.token, shots=task.shots)
+        await self._ask("submit", token=task.token, shots=task.shots, width=compiled.facts.clbits)
         return {"driver": "vendor", "token": task.token}
 
     async def find(self, token: str) -> Handle | None:
@@ -53,6 +53,7 @@ class VendorDriver(FakeDriver):
     async def result(self, handle: Handle) -> Outcome:
         found = await self._ask("find", token=handle["token"])
         self.tasks[str(handle["token"])] = Task(token=str(handle["token"]), shots=found["shots"], seed=7)
+        self.widths[str(handle["token"])] = found["width"]
         outcome = await super().result({"driver": "fake", "token": handle["token"]})
         began = parse_time(found["at"])
         block = replace(outcome.blocks[0], start=began, end=began)
@@ -76,7 +77,7 @@ async def serve(folder: Path) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked = json.loads(await reader.readline())
         if asked["what"] == "submit":
-            ran = tasks.setdefault(asked["token"], {"shots": asked["shots"], "runs": 0})
+            ran = tasks.setdefault(asked["token"], {"shots": asked["shots"], "width": asked["width"], "runs": 0})
             ran["runs"] += 1
             ran["at"] = timestamp(dt.datetime.now(dt.UTC))
             (folder / RAN).write_text(json.dumps({token: task["runs"] for token, task in tasks.items()}))
