@@ -258,7 +258,7 @@ def tables(figures: Figures) -> dict[str, str]:
         lines = [
             f"| {row['backend']} | {row['direct_ms']['p50']:.1f} ({row['direct_ms']['p99']:.1f}) "
             f"| {row['governed_ms']['p50']:.1f} ({row['governed_ms']['p99']:.1f}) "
-            f"| + {row['governed_ms']['p50'] - row['direct_ms']['p50']:.1f} |"
+            f"| {row['governed_ms']['p50'] - row['direct_ms']['p50']:+.1f} |"
             for row in rows
         ]
         made["backends-drivers"] = table("| bell | directly, ms: p50 (p99) | governed, ms | by p50 |", lines)
