@@ -57,7 +57,7 @@ from hal_drivers.errors import (
     ProgramUnsupported,
 )
 from hal_drivers.local import check_counts
-from hal_drivers.order import Broken, Done, Order, encode, read_answer
+from hal_drivers.order import STOPPED, Broken, Done, Order, encode, read_answer
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -67,7 +67,6 @@ if TYPE_CHECKING:
 
 CONNECT_S, ANSWER_S = 5.0, 20.0
 KEY = "qcos-"
-STOPPED = "stopped"
 
 
 class _Task:

@@ -11,9 +11,9 @@ import asyncio
 
 import msgspec
 
-from hal_drivers.base import Driver, Failed, Finished, Handle, Stopped
+from hal_drivers.base import Driver, Handle
 from hal_drivers.errors import DriverError
-from hal_drivers.order import Answer, Broken, Done, Order, encode, read_order
+from hal_drivers.order import Broken, Order, encode, read_order, run
 from hal_drivers.table import DriversConfig, open_drivers
 
 _drivers: dict[bytes, Driver] = {}
@@ -25,11 +25,15 @@ async def carry_out(data: bytes) -> bytes:
     """An encoded Answer for an encoded Order; never raises for what the circuit or the backend does."""
     order = read_order(data)
     try:
-        return encode(await _run(await _driver(order), order))
+        return encode(await run(await _driver(order), order, _began))
     except DriverError as error:
         return encode(Broken(error.code, error.detail))
     finally:
         _running.pop(order.task.token, None)
+
+
+def _began(driver: Driver, handle: Handle) -> None:
+    _running[str(handle["token"])] = driver, handle
 
 
 async def stop(token: str) -> bool:
@@ -59,26 +63,3 @@ def _threads() -> int:
 
     threads: int = get_worker().state.nthreads
     return threads
-
-
-async def _run(driver: Driver, order: Order) -> Answer:
-    handle = await driver.submit(order.compiled, order.task)
-    _running[order.task.token] = driver, handle
-    try:
-        while True:
-            match await driver.poll(handle, order.task.deadline_s):
-                case Finished():
-                    return Done(await driver.result(handle))
-                case Failed(code=code, detail=detail):
-                    return Broken(code, detail)
-                case Stopped():
-                    return Broken("stopped", "stopped on request")
-                case _:
-                    continue
-    except asyncio.CancelledError:
-        await driver.cancel(handle)
-        raise
-    except DriverError as error:
-        return Broken(error.code, error.detail)
-    finally:
-        await driver.forget(handle)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
@@ -22,12 +23,13 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Struct
 
-from hal_drivers.base import Compiled, Failed, Finished, Outcome, Stopped, Task
+from hal_drivers.base import Compiled, Driver, Failed, Finished, Handle, Outcome, Stopped, Task
 from hal_drivers.errors import BackendFailed, DriverError
 from hal_drivers.limits import Limits
 from hal_drivers.table import BackendConfig, DriversConfig, open_drivers, running
 
 JOB_VARIABLE = "SLURM_JOB_ID"
+STOPPED = "stopped"  # the code of an answer to a task that was stopped where it ran
 
 
 class Order(Struct, frozen=True, forbid_unknown_fields=True):
@@ -93,27 +95,38 @@ def read_started(data: bytes) -> Started:
 
 
 async def carry_out(order: Order) -> Answer:
-    """Run the task here, through the local driver; never raises for what the circuit or the backend does."""
+    """Run the task through a local driver of its own; never raises for what the circuit or the backend does."""
     config = DriversConfig(
         backends=(order.backend,), children=1, require_walls=order.require_walls, limits=order.limits
     )
     try:
         drivers = open_drivers(config)
-        driver = drivers[order.backend.id]
         async with running(drivers):
-            handle = await driver.submit(order.compiled, order.task)
-            while True:
-                match await driver.poll(handle, order.task.deadline_s):
-                    case Finished():
-                        return Done(await driver.result(handle))
-                    case Failed(code=code, detail=detail):
-                        return Broken(code, detail)
-                    case Stopped():
-                        return Broken(BackendFailed.code, "the node stopped the task")
-                    case _:
-                        continue
+            return await run(drivers[order.backend.id], order)
     except DriverError as error:
         return Broken(error.code, error.detail)
+
+
+async def run(driver: Driver, order: Order, began: Callable[[Driver, Handle], None] = lambda _, __: None) -> Answer:
+    """The order's task through a driver that is entered; `began` has the handle by which it can be stopped."""
+    handle = await driver.submit(order.compiled, order.task)
+    began(driver, handle)
+    try:
+        while True:
+            match await driver.poll(handle, order.task.deadline_s):
+                case Finished():
+                    return Done(await driver.result(handle))
+                case Failed(code=code, detail=detail):
+                    return Broken(code, detail)
+                case Stopped():
+                    return Broken(STOPPED, "stopped on request")
+                case _:
+                    continue
+    except asyncio.CancelledError:
+        await driver.cancel(handle)
+        raise
+    finally:
+        await driver.forget(handle)
 
 
 def write(path: Path, data: bytes) -> None:

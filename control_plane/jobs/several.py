@@ -375,11 +375,9 @@ class Several:
             with contextlib.suppress(DriverError):
                 await asyncio.shield(self._submitting)
         for number, flying in list(self._flying.items()):
-            match await self._driver.cancel(flying):
-                case Canceled() | StoppedAfter(shots=0):
-                    self._end(number, None, "canceled", "canceled on request")
-                case StoppedAfter() | TooLate() | Unsupported():
-                    pass  # its end is told by the next poll
+            # Of one that wasn't stopped before its first shot the next poll tells the end.
+            if await self._driver.cancel(flying) in (Canceled(), StoppedAfter(0)):
+                self._end(number, None, "canceled", "canceled on request")
         if self._flying:
             return Unsupported()
         executed = sum(outcome.shots_executed for outcome in self._finished())

@@ -243,9 +243,9 @@ class _Part(BackendV2):  # type: ignore[misc]
     def _default_options(cls) -> Options:
         return Options()
 
-    def run(self, run_input: object, **options: object) -> None:
-        """Never called: the part is only looked at."""
-        raise NotImplementedError
+    def run(self, *_: object, **__: object) -> None:
+        """Refused: the part is only looked at."""
+        raise TypeError("a part of a device runs nothing")
 
 
 @cache

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 from pathlib import Path
 
@@ -118,8 +117,6 @@ def test_noise_is_read_from_text_file_and_snapshot(tmp_path: Path) -> None:
     (tmp_path / "lab.json").write_text(NOISE)
     assert read_noise(str(tmp_path / "lab.json")) == read_noise(NOISE)
     assert read_noise("none") is read_noise(None) is None
-    if importlib.util.find_spec("qiskit_ibm_runtime") is None:
-        pytest.skip("package qiskit-ibm-runtime is not installed")
     hanoi = read_noise("fake_hanoi")
     assert hanoi is not None
     assert 1e-4 < hanoi.depolarizing_1q < 1e-3 < hanoi.depolarizing_2q < 0.05

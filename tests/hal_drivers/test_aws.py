@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import boto3
 import pytest
+from botocore.stub import ANY, Stubber
 
+from hal_drivers.aws import AwsDriver
 from hal_drivers.base import (
     Canceled,
     Compiled,
@@ -28,14 +30,6 @@ from hal_drivers.errors import BackendFailed, BackendUnavailable, BackendUnknown
 from hal_drivers.table import BackendConfig, DriversConfig, open_drivers
 from tests.hal_drivers import recorded
 from tests.hal_drivers.one import BELL, HEAD, compiled
-
-if importlib.util.find_spec("boto3") is None or importlib.util.find_spec("braket") is None:
-    pytest.skip("package amazon-braket-sdk is not installed", allow_module_level=True)
-
-import boto3
-from botocore.stub import ANY, Stubber
-
-from hal_drivers.aws import AwsDriver
 
 pytestmark = [pytest.mark.timeout(180)]
 BACKEND = BackendConfig(
