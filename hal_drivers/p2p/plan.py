@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a plan is made from and what it says (N4, N8, I9). Pure: values and their hashes only.
+
+Costs, fidelities and times are integers (parts per million, microseconds), so that a plan is the same on every
+machine. A :class:`Snapshot` is everything that the planner may know of the network; its hash stands in the plan.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+from hal_drivers.p2p.ir import AliasModel, Service
+
+Mode: TypeAlias = Literal["whole", "product"]
+NodeState: TypeAlias = Literal["online", "unverified", "stale", "degraded", "unreachable", "suspended", "revoked"]
+
+
+class Offer(Struct, frozen=True, forbid_unknown_fields=True):
+    """One service of one node. ``reported_ppm`` is its advert's word, ``verified_ppm`` the plane's lower bound."""
+
+    service: Service
+    reported_ppm: int
+    verified_ppm: int | None
+    """None: no probe has been judged yet."""
+    qubit_min: int
+    qubit_max: int
+
+    @property
+    def judged_ppm(self) -> int:
+        """The smaller of the two, 0 before the first probe: what I8 judges."""
+        return min(self.reported_ppm, self.verified_ppm or 0)
+
+
+class NodeFacts(Struct, frozen=True, forbid_unknown_fields=True):
+    """One enrolled node. Organisation, region, zone and price are the enrolment's, never an advert's."""
+
+    node_id: str
+    state: NodeState
+    organisation: str
+    region: str
+    compliance_zone: str
+    sovereign: bool
+    price_per_fragment: str
+    price_per_shot: str
+    """Decimal strings in ``currency``."""
+    currency: str
+    offers: tuple[Offer, ...]
+    """Sorted by service."""
+    latency_us: int
+    """The median of recent heartbeats."""
+    load_ppm: int
+    """Share of its windows that are taken."""
+    failure_ppm: int
+    """Share of its recent fragments that failed."""
+
+
+class Snapshot(Struct, frozen=True, forbid_unknown_fields=True):
+    """The registry at one moment; ``nodes`` sorted by id."""
+
+    nodes: tuple[NodeFacts, ...]
+
+
+class Fragment(Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of the program that one node runs at once.
+
+    ``service_type`` is its only service, or ``whole`` where it needs several, ``none`` where it needs none.
+    """
+
+    fragment_id: str
+    service_type: str
+    services: tuple[Service, ...]
+    qubits: tuple[int, ...]
+    bits_read: tuple[int, ...]
+    """Bits of other fragments that its conditions ask for."""
+    bits_written: tuple[int, ...]
+    operations: tuple[int, ...]
+    depends_on: tuple[str, ...]
+
+
+class Candidate(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the planner thought of one node for one fragment; ``cost`` is None where it is excluded."""
+
+    node_id: str
+    verdict: Literal["primary", "fallback", "excluded"]
+    reason: str
+    cost: int | None
+    fidelity_ppm: int | None
+
+
+class Assignment(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who runs a fragment: the primary, then the fallbacks in their order."""
+
+    fragment_id: str
+    primary: str
+    fallbacks: tuple[str, ...]
+    candidates: tuple[Candidate, ...]
+
+
+class Weights(Struct, frozen=True, forbid_unknown_fields=True):
+    """What each part of a cost counts, in whole units; part of the configuration that a plan is a function of."""
+
+    latency: int = 1
+    failure: int = 1
+    infidelity: int = 1
+    load: int = 1
+    price: int = 1
+
+
+class PlanConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """The configuration of the planner: weights, thresholds (parts per million a service), how many fallbacks."""
+
+    weights: Weights = Weights()
+    min_fidelity_ppm: dict[str, int] = {}
+    default_min_fidelity_ppm: int = 900_000
+    fallbacks: int = 2
+    mode: Literal["auto", "whole", "product"] = "auto"
+
+
+class Plan(Struct, frozen=True, forbid_unknown_fields=True):
+    """The plan; ``plan_id`` is the hash of all its other fields."""
+
+    plan_id: str
+    planner: str
+    """The planner's name and version."""
+    program_sha256: str
+    snapshot_sha256: str
+    config_sha256: str
+    seed: int
+    mode: Mode
+    alias_model: AliasModel
+    fragments: tuple[Fragment, ...]
+    order: tuple[str, ...]
+    """Fragment ids; each stands after what it depends on."""
+    assignments: tuple[Assignment, ...]
+    approximations: tuple[str, ...]
+    """What is abstract or not exact in this plan, in words."""
