@@ -43,6 +43,7 @@ PURE = (
     "hal_drivers/outcome.py",
     "hal_drivers/p2p/ir.py",
     "hal_drivers/p2p/office.py",
+    "hal_drivers/p2p/aliases.py",
     "hal_drivers/p2p/plan.py",
     "hal_drivers/p2p/wire.py",
     "hal_drivers/prescan.py",
