@@ -46,6 +46,8 @@ PURE = (
     "hal_drivers/p2p/aliases.py",
     "hal_drivers/p2p/plan.py",
     "hal_drivers/p2p/wire.py",
+    "hal_drivers/p2p/calendar.py",
+    "hal_drivers/p2p/reservation.py",
     "hal_drivers/prescan.py",
     "hal_drivers/qpy_header.py",
     "hal_drivers/remote/judge.py",
