@@ -5,6 +5,8 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --no-input install --quiet --root-user-action=ignore
+# Wheels only, but for two modules of a page each that are published as source (libp2p's); setuptools, by hash, builds them.
+WHEELS := --only-binary :all: --no-binary varint,python-baseconv
 TOOLS := $(CURDIR)/.tools/bin
 OPA_VERSION := v1.19.1
 REGAL_VERSION := v0.39.0
@@ -40,7 +42,9 @@ $(PY):
 $(VENV)/runtime.stamp: requirements.lock pyproject.toml | $(PY)
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null
 	@echo "[setup] installing the plane's packages, by hash (a minute the first time)"
-	@$(PIP) --require-hashes --no-deps --only-binary :all: -r requirements.lock
+	@awk '/^setuptools==/ {on=1} on {print} on && !/\\$$/ {exit}' requirements.lock >$(VENV)/setuptools.lock
+	@$(PIP) --require-hashes --no-deps --only-binary :all: -r $(VENV)/setuptools.lock
+	@$(PIP) --require-hashes --no-deps --no-build-isolation $(WHEELS) -r requirements.lock
 	@$(PIP) --no-deps --no-build-isolation --no-index --editable .
 	@touch $@
 
