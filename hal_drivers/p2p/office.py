@@ -27,6 +27,38 @@ AttemptStatus: TypeAlias = Literal["running", "accepted", "refused", "failed", "
 ReservationState: TypeAlias = Literal[
     "REQUESTED", "PREPARED", "COMMITTED", "EXECUTED", "REJECTED", "EXPIRED", "FAILED", "CANCELED"
 ]
+EventKind: TypeAlias = Literal[
+    "journal:opened",
+    "journal:mended",
+    "advert:rejected",
+    "peer:connected",
+    "peer:disconnected",
+    "peer:unreachable",
+    "peer:reachable",
+    "peer:refused",
+    "run:submitted",
+    "run:finished",
+    "run:failed",
+    "run:canceled",
+    "reservation:requested",
+    "reservation:prepared",
+    "reservation:committed",
+    "reservation:executed",
+    "reservation:rejected",
+    "reservation:expired",
+    "reservation:failed",
+    "reservation:canceled",
+    "attempt:started",
+    "attempt:accepted",
+    "attempt:refused",
+    "attempt:failed",
+    "attempt:canceled",
+    "answer:late",
+    "answer:second",
+]
+"""What the journal tells. ``advert:rejected`` and ``peer:refused`` are folded: ``facts`` has ``reason`` and ``count``,
+so that a flood is a line and not a million. ``attempt:refused`` is an answer that was not accepted: ``code`` says why.
+"""
 
 
 class Verified(Struct, frozen=True, forbid_unknown_fields=True):
@@ -294,12 +326,12 @@ class TopologyIs(Struct, frozen=True, forbid_unknown_fields=True, tag="topology"
 
 
 class Event(Struct, frozen=True, forbid_unknown_fields=True):
-    """One line of the journal. ``kind`` is of the table in docs/protocol.md, ``facts`` plain values, never circuits."""
+    """One line of the journal; ``facts`` are plain values, never circuits."""
 
     seq: int
     at: str
     """RFC 3339, UTC, by the fabric's clock."""
-    kind: str
+    kind: EventKind
     node_id: str | None = None
     token: str | None = None
     fragment_id: str | None = None
