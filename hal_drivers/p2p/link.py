@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The way from the runtime to a node, as the runtime sees it: a request goes out, signed words come back, or none do."""
+"""The way from the runtime to a node, as the runtime sees it: a request goes out, signed words come back, or none."""
 
 from __future__ import annotations
 

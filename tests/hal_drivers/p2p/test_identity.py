@@ -32,7 +32,8 @@ import json, sys, warnings
 warnings.simplefilter("ignore")
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.peer.id import ID
-print(json.dumps({seed: str(ID.from_pubkey(create_new_key_pair(bytes.fromhex(seed)).public_key)) for seed in sys.argv[1:]}))
+made = {seed: create_new_key_pair(bytes.fromhex(seed)).public_key for seed in sys.argv[1:]}
+print(json.dumps({seed: str(ID.from_pubkey(key)) for seed, key in made.items()}))
 """
 
 
