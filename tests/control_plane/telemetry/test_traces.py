@@ -84,6 +84,10 @@ def told(request: pytest.FixtureRequest) -> Iterator[Told]:
             plane.stop()
 
 
+# What each process does last: it exports in order, so what went before is there too.
+_LAST = {"ledger.stamp", "ledger.batch", "job.settle", "driver.run", "job.attempt", "GET /api/v1/jobs/{job_id}"}
+
+
 def _work(told: Told) -> None:
     plane = told.plane
     passed = _marked("qubit[1] q;\nbit[1] c;\nc[0] = measure q[0];\n")
@@ -99,12 +103,12 @@ def _work(told: Told) -> None:
         plane.submit(passed, user="auditor", query="?wait=30"),  # denied
         plane.submit(json.dumps(passed).encode()[:-9]),
         plane.submit({**passed, "unknown": CIRCUIT_MARK}),
-        plane.http("GET", "/api/v1/jobs/nobody-has-this"),
         plane.http("GET", "/api/v1/jobs", user=None),
         plane.http("GET", "/api/v1/jobs", token=plane.tokens["engineer"][:-4] + "AAAA"),
         plane.http("GET", f"/api/v1/jobs?unknown={KEY_MARK}"),
+        plane.http("GET", "/api/v1/jobs/nobody-has-this"),
     ]
-    soon(lambda: any(span["name"] == "ledger.stamp" for span in told.trace()), "no stamp in the trace")
+    soon(lambda: {span["name"] for span in told.receiver.spans()} >= _LAST, "the last spans of each process")
     soon(lambda: {"qcos.seal.lag", "qcos.policy.denials"} <= set(told.receiver.metrics()), "no metrics")
 
 
@@ -122,10 +126,7 @@ def _by_name(spans: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 
 def test_one_trace_leads_from_the_caller_to_the_stamp(told: Told) -> None:
     """G8: api, policy, worker, driver, child, settlement, seal and stamp, each under what caused it."""
-    spans = told.trace()
-    names = {span["id"]: span["name"] for span in spans}
-    parents = {(span["name"], names.get(span["parent"], span["parent"])) for span in spans}
-    assert {
+    expected = {
         ("POST /api/v1/jobs", CALLER.split("-")[2]),
         ("job.admit", "POST /api/v1/jobs"),
         ("job.price", "job.admit"),
@@ -142,7 +143,14 @@ def test_one_trace_leads_from_the_caller_to_the_stamp(told: Told) -> None:
         ("ledger.seal", "job.admit"),
         ("ledger.seal", "job.settle"),
         ("ledger.stamp", "ledger.seal"),
-    } <= parents
+    }
+
+    def parents() -> set[tuple[str, str]]:
+        names = {span["id"]: span["name"] for span in told.trace()}
+        return {(span["name"], names.get(span["parent"], span["parent"])) for span in told.trace()}
+
+    soon(lambda: expected <= parents(), "a span is missing in the trace, or under another")
+    spans = told.trace()
     by_name = _by_name(spans)
     services = {name: {span["service"] for span in found} for name, found in by_name.items()}
     assert services["job.admit"] == {"qcos-api"}
@@ -167,9 +175,11 @@ def test_opa_goes_on_with_the_trace(told: Told) -> None:
 
 
 def test_a_batch_links_to_every_trace_in_it(told: Told) -> None:
-    batches = [span for span in told.receiver.spans() if span["name"] == "ledger.batch"]
-    assert any(TRACE in span["links"] for span in batches)
-    assert all(span["trace"] != TRACE for span in batches)
+    def batches() -> list[dict[str, Any]]:
+        return [span for span in told.receiver.spans() if span["name"] == "ledger.batch"]
+
+    soon(lambda: any(TRACE in span["links"] for span in batches()), "no batch links to the trace")
+    assert all(span["trace"] != TRACE for span in batches())
 
 
 def test_a_later_request_links_to_the_jobs_trace(told: Told) -> None:
