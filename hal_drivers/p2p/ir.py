@@ -70,8 +70,8 @@ class Circuit(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def canonical(value: object) -> bytes:
-    """The bytes that are hashed and signed: JSON with sorted keys and no spaces (msgspec, ``deterministic``)."""
-    return msgspec.json.encode(value, order="deterministic")
+    """The bytes that are hashed and signed: JSON with sorted keys, structs' fields among them, and no spaces."""
+    return msgspec.json.encode(value, order="sorted")
 
 
 def digest(value: object) -> str:

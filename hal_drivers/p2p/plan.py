@@ -2,14 +2,15 @@
 """What a plan is made from and what it says (N4, N8, I9). Pure: values and their hashes only.
 
 Costs, fidelities and times are integers (parts per million, microseconds), so that a plan is the same on every
-machine. A :class:`Snapshot` is everything that the planner may know of the network; its hash stands in the plan.
+machine. A :class:`Snapshot` is everything that the planner may know of the network; its hash stands in the plan. Where
+no plan can be made there is an :class:`Infeasible` in its place, which names what is missing.
 """
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from hal_drivers.p2p.ir import AliasModel, Service
 
@@ -83,10 +84,11 @@ class Candidate(Struct, frozen=True, forbid_unknown_fields=True):
     """What the planner thought of one node for one fragment; ``cost`` is None where it is excluded."""
 
     node_id: str
-    verdict: Literal["primary", "fallback", "excluded"]
+    verdict: Literal["primary", "fallback", "not_chosen", "excluded"]
     reason: str
     cost: int | None
     fidelity_ppm: int | None
+    """Of the whole fragment there: the product of its services' judged fidelities, each as often as it is used."""
 
 
 class Assignment(Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,16 +98,27 @@ class Assignment(Struct, frozen=True, forbid_unknown_fields=True):
     primary: str
     fallbacks: tuple[str, ...]
     candidates: tuple[Candidate, ...]
+    left_out: int = 0
+    """How many more nodes were judged than stand in ``candidates``: of a large network the best and some others do."""
+
+
+Weight: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000)]
 
 
 class Weights(Struct, frozen=True, forbid_unknown_fields=True):
-    """What each part of a cost counts, in whole units; part of the configuration that a plan is a function of."""
+    """What each part of a cost counts, in whole units; part of the configuration that a plan is a function of.
 
-    latency: int = 1
-    failure: int = 1
-    infidelity: int = 1
-    load: int = 1
-    price: int = 1
+    With all of them 1 a microsecond of latency, a millionth of failure, of infidelity (summed over the operations), of
+    load, and a millionth of the currency weigh the same: 10 ms, 1 % of failures, one operation at 99 %, 1 % of load
+    and one cent. ``entanglement`` is the infidelity of services on two qubits, ``infidelity`` that of the others.
+    """
+
+    latency: Weight = 1
+    failure: Weight = 1
+    infidelity: Weight = 1
+    entanglement: Weight = 1
+    load: Weight = 1
+    price: Weight = 1
 
 
 class PlanConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -116,6 +129,14 @@ class PlanConfig(Struct, frozen=True, forbid_unknown_fields=True):
     default_min_fidelity_ppm: int = 900_000
     fallbacks: int = 2
     mode: Literal["auto", "whole", "product"] = "auto"
+    load_a_fragment_ppm: int = 50_000
+    """What each fragment of the plan, and each window that is reserved, adds to its node's load: groups spread."""
+    currency: str = "USD"
+    """A node that is priced in another one can't be compared, and gets nothing."""
+
+    def min_fidelity(self, service: str) -> int:
+        """The least judged fidelity that this service is used at, in parts per million."""
+        return self.min_fidelity_ppm.get(service, self.default_min_fidelity_ppm)
 
 
 class Plan(Struct, frozen=True, forbid_unknown_fields=True):
@@ -127,8 +148,13 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True):
     program_sha256: str
     snapshot_sha256: str
     config_sha256: str
+    reservations_sha256: str
+    """Of the windows that were open at the nodes, {node id: how many}."""
     seed: int
+    shots: int
+    """What a price was reckoned for."""
     mode: Mode
+    mode_reason: str
     alias_model: AliasModel
     fragments: tuple[Fragment, ...]
     order: tuple[str, ...]
@@ -136,3 +162,27 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True):
     assignments: tuple[Assignment, ...]
     approximations: tuple[str, ...]
     """What is abstract or not exact in this plan, in words."""
+
+
+Missing: TypeAlias = Literal["network", "service", "qubits", "policy", "state", "price", "fidelity"]
+
+
+class Gap(Struct, frozen=True, forbid_unknown_fields=True):
+    """Why no node can run a fragment: the first test, in the order of :data:`Missing`, that leaves none."""
+
+    fragment_id: str
+    missing: Missing
+    detail: str
+
+
+class Infeasible(Struct, frozen=True, forbid_unknown_fields=True):
+    """No plan: each fragment that can't be placed, with what it lacks."""
+
+    gaps: tuple[Gap, ...]
+
+    @property
+    def detail(self) -> str:
+        """All of it in a line."""
+        said = "; ".join(f"fragment {gap.fragment_id}: {gap.detail}" for gap in self.gaps[:8])
+        more = len(self.gaps) - 8
+        return said + (f"; and {more} more" if more > 0 else "")
