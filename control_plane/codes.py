@@ -247,6 +247,27 @@ CODES: dict[str, Meaning] = {
         "The circuit asks for more than the limits grant.",
         "Reduce qubits, gates or nesting.",
     ),
+    "network_off": Meaning(
+        503,
+        "The network is off",
+        "This plane runs no fabric, so it has no network of services.",
+        "Start it with qcos up --nodes N, or set [network] enabled.",
+    ),
+    "fabric_unreachable": Meaning(
+        503,
+        "The fabric doesn't answer",
+        "The process that speaks to the network doesn't answer; nothing was sent.",
+        "Try again shortly; qcos status shows whether it runs.",
+    ),
+    "peer_known": Meaning(
+        409,
+        "The peer is known",
+        "A peer of this id was proposed with other facts.",
+        "qcos node show tells them; revoke it, and enrol another key.",
+    ),
+    "too_many_peers": Meaning(
+        409, "Too many peers", "As many peers are known as a plane takes.", "Ask the plane's administrator."
+    ),
     "policy_denied": Meaning(
         403, "Denied by policy", "A policy check did not pass; the reasons say what would.", "See reasons."
     ),

@@ -21,6 +21,8 @@ from control_plane.db import snapshot
 from control_plane.errors import QcosError
 from control_plane.jobs import store
 from control_plane.jobs.state import JobState, fold
+from control_plane.network import enrolment
+from control_plane.network import store as network
 from finops import books
 from finops.errors import FinopsError
 from ledger.canonical import dumps, sha256
@@ -50,6 +52,7 @@ async def replay(audit: AsyncEngine, *, compare: bool) -> Replayed:
         used: Used = defaultdict(int)
         pushed: dict[str, set[str]] = defaultdict(set)
         kept: Kept = {}
+        peers: dict[str, enrolment.Record] = {}
         faults: list[str] = []
         entries = 0
         async for entry, body, where in _entries(conn):
@@ -61,6 +64,7 @@ async def replay(audit: AsyncEngine, *, compare: bool) -> Replayed:
                 _use(used, tenant, kind, body)
                 if kind == "rates:pushed":
                     pushed[tenant].add(body["rate_card"])
+                enrolment.fold(peers, kind, body)
                 ledgers[tenant] = books.fold(ledgers[tenant], kind, body)
             except (QcosError, FinopsError, KeyError) as error:
                 faults.append(f"{where} ({kind}) does not follow: {error}")
@@ -72,8 +76,9 @@ async def replay(audit: AsyncEngine, *, compare: bool) -> Replayed:
                 *_differ(await store.counted(conn), used),
                 *await _books(conn, ledgers),
                 *await _cards(conn, pushed),
+                *_enrolled(await network.records(conn), peers),
             ]
-        digest = sha256(dumps(_state(jobs, ledgers)))
+        digest = sha256(dumps(_state(jobs, ledgers, peers)))
     return Replayed(not differences if compare else None, differences, entries, len(jobs), digest)
 
 
@@ -187,9 +192,19 @@ async def _cards(conn: AsyncConnection, pushed: dict[str, set[str]]) -> list[str
     return found
 
 
-def _state(jobs: Jobs, ledgers: dict[str, books.Books]) -> dict[str, Any]:
+def _enrolled(rows: Mapping[str, enrolment.Record], told: Mapping[str, enrolment.Record]) -> list[str]:
+    """A row that says more of a peer than its entries is a node that nobody let in (N14)."""
+    return [
+        f"peer {peer}: {rows.get(peer)} where the ledger says {told.get(peer)}"
+        for peer in sorted({*rows, *told})
+        if rows.get(peer) != told.get(peer)
+    ]
+
+
+def _state(jobs: Jobs, ledgers: dict[str, books.Books], peers: Mapping[str, enrolment.Record]) -> dict[str, Any]:
     """The canonical state: the same entries give the same bytes on every node (S3)."""
     return {
+        "peers": [msgspec.to_builtins(peers[peer]) for peer in sorted(peers)],
         "jobs": [msgspec.to_builtins(jobs[key]) for key in sorted(jobs)],
         "books": {
             tenant: {

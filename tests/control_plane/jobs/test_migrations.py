@@ -19,7 +19,7 @@ from tests.postgres import relinked
 
 CHAIN = [path.stem for path in sorted(Path("control_plane/migrations/versions").glob("0*.py"))]
 VERSIONS = "control_plane.migrations.versions"
-SCHEMAS = ("ledger", "finops", "auth", "jobs")
+SCHEMAS = ("ledger", "finops", "auth", "jobs", "network")
 
 
 @pytest.fixture
