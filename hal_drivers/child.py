@@ -32,6 +32,8 @@ from hal_drivers.frames import (
     CompileCall,
     Counts,
     ExactCall,
+    FragmentCall,
+    Memory,
     Ready,
     Refusal,
     Reply,
@@ -62,6 +64,10 @@ class ChildEngine(Protocol):
 
     def analyse_circuit(self, call: ExactCall) -> Exact:
         """Raises as ``compile_circuit`` does; only an engine whose devices claim ``exact`` is asked."""
+        ...
+
+    def run_fragment(self, call: FragmentCall) -> Memory:
+        """Raises as ``compile_circuit`` does; only the engine of service nodes is asked."""
         ...
 
 
@@ -189,6 +195,8 @@ def _work(body: bytes, engine: ChildEngine) -> Reply:
             return engine.run_circuit(call)
         case ExactCall():
             return engine.analyse_circuit(call)
+        case FragmentCall():
+            return engine.run_fragment(call)
         case _:
             assert_never(call)
 

@@ -17,6 +17,8 @@ from msgspec import Struct
 from hal_drivers.base import CompiledFacts, Exact, ExactRequest, Format
 from hal_drivers.limits import Limits
 from hal_drivers.noise import Noise
+from hal_drivers.p2p.ir import Circuit
+from hal_drivers.p2p.wire import Given
 
 REQUEST_BYTES = 8 << 20
 REPLY_BYTES = 32 << 20
@@ -68,6 +70,16 @@ class ExactCall(Struct, frozen=True, tag="exact_call", forbid_unknown_fields=Tru
     setup: Setup = Setup()
 
 
+class FragmentCall(Struct, frozen=True, tag="fragment", forbid_unknown_fields=True):
+    """Run a fragment of a network job under these average gate fidelities; only a service node's engine is asked."""
+
+    circuit: Circuit
+    fidelities: dict[str, float]
+    shots: int
+    seed: int
+    given: Given | None = None
+
+
 class Artefact(Struct, frozen=True, tag="artefact", forbid_unknown_fields=True):
     """Answer to CompileCall."""
 
@@ -87,6 +99,14 @@ class Counts(Struct, frozen=True, tag="counts", forbid_unknown_fields=True):
     metadata: dict[str, str]
 
 
+class Memory(Struct, frozen=True, tag="memory", forbid_unknown_fields=True):
+    """Answer to FragmentCall: a row a shot (``p2p.given``)."""
+
+    rows: bytes
+    methods: tuple[str, ...]
+    seconds: float
+
+
 class Refusal(Struct, frozen=True, tag="refusal", forbid_unknown_fields=True):
     """The circuit is at fault. ``tainted``: the child met something odd and must not serve again."""
 
@@ -104,8 +124,8 @@ class Ready(Struct, frozen=True, tag="ready", forbid_unknown_fields=True):
     versions: dict[str, str]
 
 
-Request: TypeAlias = CompileCall | RunCall | ExactCall
-Reply: TypeAlias = Artefact | Counts | Exact | Refusal | Ready
+Request: TypeAlias = CompileCall | RunCall | ExactCall | FragmentCall
+Reply: TypeAlias = Artefact | Counts | Exact | Memory | Refusal | Ready
 
 encode = msgspec.msgpack.Encoder().encode
 _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)

@@ -64,6 +64,24 @@ class ChildLost(Exception):
         self.exit_code = exit_code
 
 
+def address_space(pid: int) -> int:
+    """What a process has mapped, in bytes; 0 when it is gone."""
+    try:
+        with Path(f"/proc/{pid}/statm").open("rb", 0) as file:
+            return int(file.read(64).split()[0]) * _PAGE
+    except OSError:
+        return 0
+
+
+def grant_memory(pid: int, extra: int) -> None:
+    """Bound a child to so much more than it has now."""
+    with contextlib.suppress(ProcessLookupError):
+        hard = resource.prlimit(pid, resource.RLIMIT_AS)[1]
+        resource.prlimit(pid, resource.RLIMIT_AS, (address_space(pid) + extra, hard))
+    with contextlib.suppress(OSError), Path(f"/proc/{pid}/clear_refs").open("wb", 0) as marks:
+        marks.write(b"5")  # the high-water mark starts anew, where the kernel lets us
+
+
 class Child:
     """One warm process; one call at a time."""
 
@@ -85,7 +103,7 @@ class Child:
         if not isinstance(reply, Ready):
             raise BackendUnavailable("a circuit child said something else than ready")
         self.ready = reply
-        self._warm_bytes = self._address_space()
+        self._warm_bytes = address_space(self.pid)
         return reply
 
     def kill(self, reason: str) -> None:
@@ -105,12 +123,12 @@ class Child:
         """Whether it must be replaced before the next task."""
         if self._reason is not None or self.tainted or self.tasks >= TASKS_A_CHILD:
             return True
-        return self._address_space() > self._warm_bytes + SWELL_BYTES
+        return address_space(self.pid) > self._warm_bytes + SWELL_BYTES
 
     async def call(self, request: bytes, bounds: Bounds) -> tuple[Reply, Spent]:
         """One task; raises EOFError when the child ends first, and kills it over a bound."""
         self.tasks += 1
-        self._limit_memory(bounds.memory_bytes)
+        grant_memory(self.pid, bounds.memory_bytes)
         started, cpu_started = time.monotonic(), self._cpu()
         self._writer.write(request)
         while True:
@@ -147,25 +165,11 @@ class Child:
         except (asyncio.IncompleteReadError, OSError, msgspec.DecodeError) as error:
             raise EOFError from error
 
-    def _limit_memory(self, extra: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            hard = resource.prlimit(self.pid, resource.RLIMIT_AS)[1]
-            resource.prlimit(self.pid, resource.RLIMIT_AS, (self._address_space() + extra, hard))
-        with contextlib.suppress(OSError), Path(f"/proc/{self.pid}/clear_refs").open("wb", 0) as marks:
-            marks.write(b"5")  # the high-water mark starts anew, where the kernel lets us
-
     def _cpu(self) -> float:
         try:
             return time.clock_gettime((~self.pid << 3) | 2)  # clock_getcpuclockid(3)
         except OSError:
             return 0.0
-
-    def _address_space(self) -> int:
-        try:
-            with Path(f"/proc/{self.pid}/statm").open("rb", 0) as file:
-                return int(file.read(64).split()[0]) * _PAGE
-        except OSError:
-            return 0
 
     def _peak(self) -> int:
         try:

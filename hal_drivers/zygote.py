@@ -58,27 +58,7 @@ class Zygote:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         with theirs:
-            # A few milliseconds, once; and the death signal follows the thread that starts the process.
-            self._process = subprocess.Popen(  # noqa: ASYNC220
-                [
-                    sys.executable,
-                    "-P",
-                    "-s",
-                    "-B",
-                    "-m",
-                    "hal_drivers.child",
-                    str(theirs.fileno()),
-                    str(os.getpid()),
-                    self._engine,
-                ],
-                pass_fds=[theirs.fileno()],
-                env=_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd="/",
-                start_new_session=True,
-            )
+            self._process = start_zygote(self._engine, theirs)
         self._control = ours
         answer = await self._receive()
         if answer != "ready":
@@ -106,6 +86,23 @@ class Zygote:
             self._process.kill()
             self._process.wait()
         self._control = self._process = None
+
+
+def start_zygote(engine: str, control: socket.socket) -> subprocess.Popen[bytes]:
+    """The process, with its end of the control socket; it says ``ready`` or why not. From the main thread: the death
+    signal follows the thread that starts it. Takes a few milliseconds.
+    """
+    descriptor = control.fileno()
+    return subprocess.Popen(
+        [sys.executable, "-P", "-s", "-B", "-m", "hal_drivers.child", str(descriptor), str(os.getpid()), engine],
+        pass_fds=[descriptor],
+        env=_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        start_new_session=True,
+    )
 
 
 def _environment() -> dict[str, str]:

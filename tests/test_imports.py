@@ -54,6 +54,7 @@ PURE = (
     "hal_drivers/p2p/rows.py",
     "hal_drivers/p2p/wire.py",
     "hal_drivers/p2p/calendar.py",
+    "hal_drivers/p2p/given.py",
     "hal_drivers/p2p/reservation.py",
     "hal_drivers/prescan.py",
     "hal_drivers/qpy_header.py",

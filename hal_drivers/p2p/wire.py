@@ -10,6 +10,7 @@ request: no two clocks are compared.
 
 from __future__ import annotations
 
+import hashlib
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -161,7 +162,9 @@ class Executed(Struct, frozen=True, forbid_unknown_fields=True, tag="executed"):
     seed: int
     rows: bytes
     fidelity: float
-    """The node's own estimate for the whole fragment."""
+    """The node's own estimate for the whole fragment: what its services had, over all operations."""
+    fidelities: dict[Service, float]
+    """The average gate fidelity of each service in this run, by the node's word: judged as an advert's is (I8)."""
     queued_us: int
     duration_us: int
     simulated: bool
@@ -178,6 +181,11 @@ class ExecutionFailed(Struct, frozen=True, forbid_unknown_fields=True, tag="fail
     epoch: int
     code: str
     detail: str
+
+
+def request_digest(frame: bytes) -> str:
+    """How an answer names its request: SHA-256 of the request's bytes, hexadecimal."""
+    return hashlib.sha256(frame).hexdigest()
 
 
 Answer: TypeAlias = Pong | Prepared | Committed | Canceled | Rejected | Executed | ExecutionFailed
