@@ -8,8 +8,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from hal_drivers.base import Calibration, Capabilities, Device, Format
-from hal_drivers.engine import COMPILE_BOUNDS, described, formats, missing, statevector_qubits, version
+from hal_drivers.base import Calibration, Device, Format
+from hal_drivers.device import local_claims, record
+from hal_drivers.engine import COMPILE_BOUNDS, described, missing, statevector_qubits, version
 from hal_drivers.frames import Setup
 from hal_drivers.noise import read_noise
 
@@ -45,29 +46,8 @@ class AerEngine:
     def device(self, backend: BackendConfig, config: DriversConfig) -> Device:
         by_method = _qubits(backend, config.limits.qubits)
         whole = backend.method != "density_matrix"
-        return Device(
-            id=backend.id,
-            provider=backend.provider,
-            qubits=max(by_method.values()),
-            simulator=True,
-            region=backend.region,
-            compliance_zone=backend.compliance_zone,
-            sovereign=backend.sovereign,
-            max_shots=backend.max_shots,
-            capabilities=Capabilities(
-                formats=formats(config.limits),
-                control_flow=whole,
-                mid_circuit=whole,
-                seed=True,
-                cancel="running",
-                idempotent_submit=True,
-                find_authoritative=True,
-                handle_scope="process",
-                tasks_at_once=config.children,
-                exact=True,
-            ),
-            qubits_by_method=by_method,
-        )
+        claims = local_claims(config, dynamic=whole, exact=True)
+        return record(backend, claims, qubits=max(by_method.values()), by_method=by_method)
 
     def calibration(self, backend: BackendConfig, since: datetime) -> Calibration:
         """A simulator's calibration is what it is: version, precision, noise."""

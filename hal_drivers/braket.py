@@ -11,8 +11,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from hal_drivers.base import Calibration, Capabilities, Device, Format
-from hal_drivers.engine import described, formats, missing, statevector_qubits, version
+from hal_drivers.base import Calibration, Device, Format
+from hal_drivers.device import local_claims, record
+from hal_drivers.engine import described, missing, statevector_qubits, version
 from hal_drivers.frames import Setup
 from hal_drivers.guarded import Bounds
 
@@ -49,25 +50,12 @@ class BraketEngine:
     def device(self, backend: BackendConfig, config: DriversConfig) -> Device:
         method = DEVICES.get(_device(backend), "statevector")
         most = statevector_qubits(backend.memory_bytes // COPIES) // (2 if method == "density_matrix" else 1)
-        return Device(
-            id=backend.id,
-            provider=backend.provider,
+        return record(
+            backend,
+            local_claims(config),
             qubits=min(most, config.limits.qubits),
-            simulator=True,
-            region=backend.region,
-            compliance_zone=backend.compliance_zone,
-            sovereign=backend.sovereign,
-            max_shots=min(backend.max_shots, MAX_SHOTS),
-            capabilities=Capabilities(
-                formats=formats(config.limits),
-                seed=True,
-                cancel="running",
-                idempotent_submit=True,
-                find_authoritative=True,
-                handle_scope="process",
-                tasks_at_once=config.children,
-            ),
-            qubits_by_method={method: min(most, config.limits.qubits)},
+            max_shots=MAX_SHOTS,
+            by_method={method: min(most, config.limits.qubits)},
             sku="local-simulator",
         )
 

@@ -29,12 +29,9 @@ import msgspec
 
 from hal_drivers import dask_node
 from hal_drivers.base import (
-    Calibration,
     Canceled,
     Cancellation,
     Compiled,
-    CompileRequest,
-    Device,
     DeviceStatus,
     Failed,
     Finished,
@@ -48,21 +45,22 @@ from hal_drivers.base import (
     TooLate,
     Unknown,
 )
+from hal_drivers.device import check_shots
 from hal_drivers.errors import (
     BackendFailed,
     BackendUnavailable,
     BackendUnknown,
     HandleUnknown,
     NotFinished,
-    ProgramUnsupported,
 )
-from hal_drivers.local import check_counts
+from hal_drivers.near import Near
 from hal_drivers.order import STOPPED, Broken, Done, Order, encode, read_answer
+from hal_drivers.outcome import check_counts
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-    from hal_drivers.base import Driver
+    from hal_drivers.local import LocalDriver
     from hal_drivers.table import BackendConfig, DriversConfig
 
 CONNECT_S, ANSWER_S = 5.0, 20.0
@@ -77,21 +75,20 @@ class _Task:
         self.started_at: datetime | None = None
 
 
-class DaskDriver:
-    """The backends of one Dask scheduler; compiling and queries are the local driver's."""
+class DaskDriver(Near):
+    """The backends of one Dask scheduler."""
 
-    def __init__(self, near: Driver, backends: Sequence[BackendConfig], config: DriversConfig) -> None:
-        """`near` is the driver of the same backends on this machine; it only compiles."""
-        self._near, self._config = near, config
-        self._backends = {backend.id: backend for backend in backends}
+    def __init__(self, near: LocalDriver, backends: Sequence[BackendConfig], config: DriversConfig) -> None:
+        super().__init__(near, backends, config)
         self._address = _address(backends, config)
         self._client: Client | None = None
         self._tasks: dict[str, _Task] = {}
 
     async def __aenter__(self) -> Self:
-        await self._near.__aenter__()
+        await super().__aenter__()
         with contextlib.suppress(BackendUnavailable):  # `status` says so; it may come later
-            await self._connected()
+            async with self._asking() as client:
+                self._room = await _threads(client)
         return self
 
     async def __aexit__(
@@ -101,7 +98,7 @@ class DaskDriver:
             with contextlib.suppress(Exception):  # what runs in the cluster is published and goes on without us
                 async with asyncio.timeout(CONNECT_S):
                     await self._client.close()
-        await self._near.__aexit__(kind, error, trace)
+        await super().__aexit__(kind, error, trace)
 
     async def _connected(self) -> Client:
         from distributed import Client
@@ -125,51 +122,25 @@ class DaskDriver:
         except (OSError, TimeoutError) as error:
             raise BackendUnavailable("the Dask scheduler doesn't answer") from error
 
-    def walls(self) -> dict[str, str]:
-        """Those of this machine, where circuits are read; a cluster process refuses to run without its own."""
-        return self._near.walls()
-
-    # ---- Query, Compile
-
-    async def devices(self) -> tuple[Device, ...]:
-        found = [device for device in await self._near.devices() if device.id in self._backends]
-        return tuple(
-            msgspec.structs.replace(
-                device, capabilities=msgspec.structs.replace(device.capabilities, handle_scope="anywhere")
-            )
-            for device in found
-        )
+    # ---- Query
 
     async def status(self, backend: str) -> DeviceStatus:
         self._configured(backend)
         try:
             async with self._asking() as client:
-                told = await client.scheduler.identity()  # type: ignore[union-attr]
+                self._room = await _threads(client)
         except BackendUnavailable as error:
             return DeviceStatus(online=False, queue_depth=0, reason=error.detail)
-        if not told["workers"]:
+        if not self._room:
             return DeviceStatus(online=False, queue_depth=0, reason="the Dask cluster has no workers")
-        room = sum(worker["nthreads"] for worker in told["workers"].values())
         open_ones = sum(1 for task in self._tasks.values() if not task.future.done())
-        return DeviceStatus(online=True, queue_depth=max(0, open_ones - room))
-
-    async def calibration(self, backend: str) -> Calibration:
-        return await self._near.calibration(backend)
-
-    async def compile(self, request: CompileRequest) -> Compiled:
-        return await self._near.compile(request)
-
-    def _configured(self, backend: str) -> BackendConfig:
-        if backend not in self._backends:
-            raise BackendUnknown(f"no backend {backend[:64]} here")
-        return self._backends[backend]
+        return DeviceStatus(online=True, queue_depth=max(0, open_ones - self._room))
 
     # ---- Control
 
     async def submit(self, compiled: Compiled, task: Task) -> Handle:
         backend = self._configured(compiled.backend)
-        if not 1 <= task.shots <= backend.max_shots:
-            raise ProgramUnsupported(f"{task.shots} shots asked, the backend takes 1 to {backend.max_shots}")
+        check_shots(task.shots, await self._device(compiled.backend))
         if (found := await self.find(task.token)) is not None:
             return found
         seeded = task if task.seed is not None else msgspec.structs.replace(task, seed=secrets.randbits(53))
@@ -279,12 +250,11 @@ class DaskDriver:
         token = str(handle.get("token"))
         return self._tasks.get(token) if await self.find(token) is not None else None
 
-    async def open_session(self, backend: str) -> str:
-        self._configured(backend)
-        raise ProgramUnsupported("a Dask cluster has no sessions")
 
-    async def close_session(self, session: str) -> None:
-        raise ProgramUnsupported(f"a Dask cluster has no session {session[:64]}")
+async def _threads(client: Client) -> int:
+    """How many tasks the cluster runs at once."""
+    told = await client.scheduler.identity()  # type: ignore[union-attr]
+    return sum(worker["nthreads"] for worker in told["workers"].values())
 
 
 async def _ended(future: Future, wait_s: float) -> None:

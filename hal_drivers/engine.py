@@ -22,7 +22,6 @@ import msgspec
 from hal_drivers.base import Calibration, Device, Format
 from hal_drivers.frames import Setup
 from hal_drivers.guarded import Bounds
-from hal_drivers.limits import Limits
 
 if TYPE_CHECKING:
     from hal_drivers.table import BackendConfig, DriversConfig
@@ -101,8 +100,3 @@ def described(facts: Mapping[str, object], since: datetime) -> Calibration:
 def statevector_qubits(memory_bytes: int) -> int:
     """How many qubits a double-precision statevector has room for."""
     return int(math.log2(max(1, memory_bytes - RUN_OVERHEAD_BYTES) / 16))
-
-
-def formats(limits: Limits) -> tuple[Format, ...]:
-    """The circuit formats that the shared reader takes."""
-    return ("QASM3", "QASM2", "QPY") if limits.qpy else ("QASM3", "QASM2")

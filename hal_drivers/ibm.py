@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
-from hal_drivers.base import Calibration, Capabilities, Device, Format
-from hal_drivers.engine import formats, missing
+from hal_drivers.base import Calibration, Device, Format
+from hal_drivers.device import local_claims, record
+from hal_drivers.engine import missing
 from hal_drivers.errors import BackendUnavailable
 from hal_drivers.frames import Setup
 from hal_drivers.guarded import Bounds
@@ -67,27 +68,11 @@ class IbmEngine:
     def device(self, backend: BackendConfig, config: DriversConfig) -> Device:
         found = snapshot(_device(backend)) if self.lacking() is None else None
         facts = _configuration(found[0]) if found is not None else _Configuration(n_qubits=0)
-        return Device(
-            id=backend.id,
-            provider=backend.provider,
+        return record(
+            backend,
+            local_claims(config, dynamic=True, exact=True),
             qubits=min(facts.n_qubits, config.limits.qubits),
-            simulator=True,
-            region=backend.region,
-            compliance_zone=backend.compliance_zone,
-            sovereign=backend.sovereign,
-            max_shots=min(backend.max_shots, facts.max_shots),
-            capabilities=Capabilities(
-                formats=formats(config.limits),
-                control_flow=True,
-                mid_circuit=True,
-                seed=True,
-                cancel="running",
-                idempotent_submit=True,
-                find_authoritative=True,
-                handle_scope="process",
-                tasks_at_once=config.children,
-                exact=True,
-            ),
+            max_shots=facts.max_shots,
             sku="local-simulator",
         )
 
@@ -126,7 +111,11 @@ def _configuration(path: Path) -> _Configuration:
 
 @functools.cache
 def _calibration(path: Path) -> Calibration:
-    data = path.read_bytes()
+    return calibration_of(path.read_bytes())
+
+
+def calibration_of(data: bytes) -> Calibration:
+    """A processor's properties, valid from the time that they state; raises MsgspecError where they are none."""
     stated = msgspec.json.decode(data, type=_Properties).last_update_date
     at = stated.astimezone(UTC) if stated.tzinfo is not None else stated.replace(tzinfo=UTC)
     return Calibration(id="sha256:" + hashlib.sha256(data).hexdigest(), valid_from=at, data=data)

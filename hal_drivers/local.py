@@ -47,6 +47,7 @@ from hal_drivers.base import (
     Unknown,
     Usage,
 )
+from hal_drivers.device import check_shots
 from hal_drivers.engine import RUN_OVERHEAD_BYTES, Engine
 from hal_drivers.errors import (
     BackendFailed,
@@ -61,6 +62,7 @@ from hal_drivers.errors import (
 )
 from hal_drivers.frames import Artefact, CompileCall, Counts, ExactCall, Ready, Refusal, RunCall
 from hal_drivers.guarded import Bounds, Child, ChildLost, Spent
+from hal_drivers.outcome import check_counts
 from hal_drivers.pool import Pool
 
 if TYPE_CHECKING:
@@ -151,9 +153,7 @@ class LocalDriver:
     async def compile(self, request: CompileRequest) -> Compiled:
         backend = self._configured(request.backend)
         self._usable(backend)
-        most = self._devices[backend.id].max_shots
-        if request.shots > most:
-            raise ProgramUnsupported(f"{request.shots} shots asked, the backend takes {most}")
+        check_shots(request.shots, self._devices[backend.id])
         prescan.prescan(request.format, request.source, self._config.limits)
         call = CompileCall(
             format=request.format,
@@ -185,7 +185,7 @@ class LocalDriver:
     async def analyse(self, request: ExactRequest) -> Exact:
         """As ``base.Analyst`` promises, of an engine whose devices claim it."""
         backend = self._configured(request.backend)
-        if not self._engine.device(backend, self._config).capabilities.exact:
+        if not self._devices[backend.id].capabilities.exact:
             raise ProgramUnsupported("this backend computes no exact states")
         self._usable(backend)
         prescan.prescan(request.format, request.source, self._config.limits)
@@ -222,9 +222,7 @@ class LocalDriver:
         if not self._open:
             raise BackendUnavailable("the driver is not started in this process")
         self._usable(backend)
-        most = self._devices[backend.id].max_shots
-        if not 1 <= task.shots <= most:
-            raise ProgramUnsupported(f"{task.shots} shots asked, the backend takes 1 to {most}")
+        check_shots(task.shots, self._devices[backend.id])
         if task.token not in self._records:
             # 53 bits: the seed goes into canonical JSON as an integer.
             seed = task.seed if task.seed is not None else secrets.randbits(53)
@@ -371,14 +369,6 @@ def _outcome(reply: Counts, spent: Spent, record: _Record, started_at: datetime)
         ended_at=ended_at,
         metadata=reply.metadata,
     )
-
-
-def check_counts(counts: dict[str, int], width: int, shots: int) -> None:
-    """The child has run a stranger's circuit: what it reports must at least be possible."""
-    if sum(counts.values()) != shots or any(count < 1 for count in counts.values()):
-        raise BackendFailed("the counts do not add up to the shots")
-    if any(len(bits) != width or bits.strip("01") for bits in counts):
-        raise BackendFailed("an outcome is no bit string of the circuit's width")
 
 
 def _usage(spent: Spent) -> Usage:

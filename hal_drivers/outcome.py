@@ -26,10 +26,8 @@ def judged(outcome: Outcome, compiled: Compiled, task: Task) -> Outcome:
     done = outcome.shots_executed
     if not 0 <= done <= task.shots:
         raise BackendFailed(f"the backend reports {done} shots where {task.shots} were asked for")
-    _add_up(outcome)
-    width = compiled.facts.clbits
-    if any(len(bits) != width or bits.strip("01") for bits in outcome.counts):
-        raise BackendFailed("an outcome is no bit string of the circuit's width")
+    check_counts(outcome.counts, compiled.facts.clbits, done)
+    _check_blocks(outcome)
     if outcome.seed is not None and not 0 <= outcome.seed < SEEDS:
         raise BackendFailed("the seed that it reports is no seed")
     if task.seed is not None and outcome.seed is not None and outcome.seed != task.seed:
@@ -41,9 +39,15 @@ def judged(outcome: Outcome, compiled: Compiled, task: Task) -> Outcome:
     return outcome
 
 
-def _add_up(outcome: Outcome) -> None:
-    if any(count < 1 for count in outcome.counts.values()) or sum(outcome.counts.values()) != outcome.shots_executed:
+def check_counts(counts: dict[str, int], width: int, shots: int) -> None:
+    """Whoever reports them has run a stranger's circuit: they must at least be possible. Raises BackendFailed."""
+    if sum(counts.values()) != shots or any(count < 1 for count in counts.values()):
         raise BackendFailed("the counts do not add up to the shots")
+    if any(len(bits) != width or bits.strip("01") for bits in counts):
+        raise BackendFailed("an outcome is no bit string of the circuit's width")
+
+
+def _check_blocks(outcome: Outcome) -> None:
     if len(outcome.blocks) > BLOCKS:
         raise BackendFailed("the outcome has too many blocks")
     sums: Counter[str] = Counter()

@@ -19,24 +19,21 @@ import asyncio
 import contextlib
 import hashlib
 import math
+import re
 import shutil
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 import msgspec
 
 from hal_drivers.base import (
-    Calibration,
     Canceled,
     Cancellation,
     Compiled,
-    CompileRequest,
-    Device,
     DeviceStatus,
     Failed,
     Finished,
@@ -50,19 +47,20 @@ from hal_drivers.base import (
     TooLate,
     Unknown,
 )
+from hal_drivers.device import check_shots
 from hal_drivers.errors import (
     BackendFailed,
     BackendUnavailable,
     BackendUnknown,
     HandleUnknown,
     NotFinished,
-    ProgramUnsupported,
 )
-from hal_drivers.local import check_counts
+from hal_drivers.near import Near
 from hal_drivers.order import Answer, Broken, Done, Order, encode, read_answer, read_order, read_started, write
+from hal_drivers.outcome import check_counts
 
 if TYPE_CHECKING:
-    from hal_drivers.base import Driver
+    from hal_drivers.local import LocalDriver
     from hal_drivers.table import BackendConfig, DriversConfig
 
 COMMAND_S = 20.0  # a Slurm command that says nothing for so long is as good as away
@@ -116,6 +114,12 @@ class Place:
             raise BackendUnavailable(f"{words[0]}: {_first_line(said)}")
         return told.decode(errors="replace").strip()
 
+    async def room(self) -> int | None:
+        """How many tasks of one processor each the partition has; None where it is not up."""
+        told = await self.say("sinfo", "--noheader", f"--partition={self.partition}", "--format=%a %C")
+        processors = re.match(r"up\s+\d+/\d+/\d+/(\d+)", told)
+        return int(processors[1]) if processors is not None else None
+
     async def state(self, job: int) -> str | None:
         """Slurm's word for the job's state; None where it no longer knows it."""
         return (await self.say("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T")) or None
@@ -126,42 +130,21 @@ class Place:
         return int(told.split()[0]) if told.split() else None
 
 
-class SlurmDriver:
-    """The backends of Slurm clusters; compiling and queries are the local driver's."""
+class SlurmDriver(Near):
+    """The backends of Slurm clusters."""
 
-    def __init__(self, near: Driver, backends: Sequence[BackendConfig], config: DriversConfig) -> None:
-        """`near` is the driver of the same backends on this machine; it only compiles."""
-        self._near, self._config = near, config
-        self._backends = {backend.id: backend for backend in backends}
+    def __init__(self, near: LocalDriver, backends: Sequence[BackendConfig], config: DriversConfig) -> None:
+        super().__init__(near, backends, config)
         self._places = {backend.id: Place(backend.cluster or "") for backend in backends}
-        self._limit = {backend.id: backend.max_shots for backend in backends}
 
     async def __aenter__(self) -> Self:
-        await self._near.__aenter__()
+        await super().__aenter__()
         for place in self._places.values():
             with contextlib.suppress(OSError):  # `status` says that it isn't there
                 place.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._near.__aexit__(kind, error, trace)
-
-    def walls(self) -> dict[str, str]:
-        """Those of this machine, where circuits are read; a node refuses to run without its own."""
-        return self._near.walls()
-
-    # ---- Query, Compile
-
-    async def devices(self) -> tuple[Device, ...]:
-        return tuple(
-            msgspec.structs.replace(
-                device, capabilities=msgspec.structs.replace(device.capabilities, handle_scope="anywhere")
-            )
-            for device in await self._near.devices()
-            if device.id in self._backends
-        )
+    # ---- Query
 
     async def status(self, backend: str) -> DeviceStatus:
         place = self._place(backend)
@@ -171,30 +154,22 @@ class SlurmDriver:
             waiting = await place.say(
                 "squeue", "--noheader", f"--partition={place.partition}", "--states=PENDING", "--format=%A"
             )
-            up = await place.say("sinfo", "--noheader", f"--partition={place.partition}", "--format=%a %D")
+            room = await place.room()
         except BackendUnavailable as error:
             return DeviceStatus(online=False, queue_depth=0, reason=error.detail)
-        if not up.startswith("up"):
+        if room is None:
             return DeviceStatus(online=False, queue_depth=0, reason=f"partition {place.partition} is not up")
+        self._room = room
         return DeviceStatus(online=True, queue_depth=len(waiting.split()))
 
-    async def calibration(self, backend: str) -> Calibration:
-        return await self._near.calibration(backend)
-
-    async def compile(self, request: CompileRequest) -> Compiled:
-        return await self._near.compile(request)
-
     def _place(self, backend: str) -> Place:
-        if backend not in self._places:
-            raise BackendUnknown(f"no backend {backend[:64]} here")
-        return self._places[backend]
+        return self._places[self._configured(backend).id]
 
     # ---- Control
 
     async def submit(self, compiled: Compiled, task: Task) -> Handle:
         place, backend = self._place(compiled.backend), self._backends[compiled.backend]
-        if not 1 <= task.shots <= backend.max_shots:
-            raise ProgramUnsupported(f"{task.shots} shots asked, the backend takes 1 to {backend.max_shots}")
+        check_shots(task.shots, await self._device(compiled.backend))
         if (found := await self._found(compiled.backend, task.token)) is not None:
             return found
         order = Order(
@@ -330,13 +305,6 @@ class SlurmDriver:
     async def forget(self, handle: Handle) -> None:
         if (mine := self._mine(handle)) is not None:
             shutil.rmtree(mine[1], ignore_errors=True)
-
-    async def open_session(self, backend: str) -> str:
-        self._place(backend)
-        raise ProgramUnsupported("a Slurm cluster has no sessions")
-
-    async def close_session(self, session: str) -> None:
-        raise ProgramUnsupported(f"a Slurm cluster has no session {session[:64]}")
 
     def _mine(self, handle: Handle) -> tuple[Place, Path, int] | None:
         place = self._places.get(str(handle.get("backend"))) if handle.get("driver") == "slurm" else None

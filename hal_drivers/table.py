@@ -136,9 +136,11 @@ def _open(provider: str, backends: Sequence[BackendConfig], config: DriversConfi
 def _placed(backends: Sequence[BackendConfig], config: DriversConfig) -> Driver:
     """The provider's driver, or the one that has its work done on the cluster that the backends name."""
     near = _open(backends[0].provider, backends, config)
-    match (backends[0].cluster or "").partition(":")[0]:
-        case "":
-            return near
+    if not (cluster := backends[0].cluster):
+        return near
+    if not isinstance(near, LocalDriver):
+        raise BackendUnknown(f"backend {backends[0].id}: a cluster runs simulators of this machine, not a service's")
+    match cluster.partition(":")[0]:
         case "slurm":
             from hal_drivers.slurm import SlurmDriver
 
@@ -147,8 +149,8 @@ def _placed(backends: Sequence[BackendConfig], config: DriversConfig) -> Driver:
             from hal_drivers.dask import DaskDriver
 
             return DaskDriver(near, backends, config)
-        case cluster:
-            raise BackendUnknown(f"no driver reaches a cluster by {cluster}://")
+        case scheme:
+            raise BackendUnknown(f"no driver reaches a cluster by {scheme}://")
 
 
 @asynccontextmanager

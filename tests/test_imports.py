@@ -41,6 +41,7 @@ PURE = (
     "finops/rates.py",
     "hal_drivers/constant.py",
     "hal_drivers/counting.py",
+    "hal_drivers/device.py",
     "hal_drivers/limits.py",
     "hal_drivers/outcome.py",
     "hal_drivers/p2p/aliases.py",
@@ -138,7 +139,10 @@ def test_jobs_know_of_identity_only_who_somebody_is() -> None:
         assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
 
 
-NAMED = tuple(f"hal_drivers.{name}" for name in ("aer", "braket", "ibm", "aws", "engine", "local", "remote"))
+NAMED = tuple(
+    f"hal_drivers.{name}"
+    for name in ("aer", "braket", "ibm", "aws", "dask", "slurm", "engine", "local", "near", "vendor", "remote")
+)
 
 
 def test_only_the_table_names_drivers() -> None:

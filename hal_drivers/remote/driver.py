@@ -14,7 +14,6 @@ While the driver is entered it looks at the far side every few seconds, so that 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -34,7 +33,6 @@ from hal_drivers.base import (
     CompileRequest,
     Device,
     DeviceStatus,
-    Format,
     Handle,
     Outcome,
     Running,
@@ -43,6 +41,7 @@ from hal_drivers.base import (
     Unknown,
 )
 from hal_drivers.base import Failed as FailedStatus
+from hal_drivers.device import check_shots, formats, record
 from hal_drivers.errors import (
     BackendFailed,
     BackendUnavailable,
@@ -54,6 +53,7 @@ from hal_drivers.errors import (
     NotFinished,
     ProgramUnsupported,
 )
+from hal_drivers.looking import Looking
 from hal_drivers.remote import judge, wire
 from hal_drivers.remote.link import Answer, Away, CredentialMissing, Link, Oversize, Patience
 from hal_drivers.remote.wire import Ceased, Ended, Fault, Served, Shown, Standing, Submission
@@ -85,30 +85,24 @@ class RemoteDriver:
             self._link = Link(backend.url or "", backend.ca, self._token, self._patience)
         except ValueError as error:
             raise BackendUnknown(f"backend {backend.id}: {error}") from None
-        self._ours = self._as_configured()
+        claims = Capabilities(formats(config.limits))
+        self._ours = record(backend, claims, qubits=config.limits.qubits)
         self._claimed: Device | None = None
         self._far = backend.device
         self._standing: Standing | None = None
         self._why: str | None = "no worker has reached it yet"
-        self._looking: asyncio.Task[None] | None = None
+        self._looking = Looking(self._look, LOOK_S, FIRST_LOOK_S)
         self._handed: dict[str, datetime] = {}
         """When this process handed a task over; another one doesn't know, and takes the times that it is told."""
 
     async def __aenter__(self) -> Self:
-        looked = asyncio.Event()
-        self._looking = asyncio.create_task(self._look_on(looked))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FIRST_LOOK_S):
-                await looked.wait()
+        await self._looking.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.gather(self._looking, return_exceptions=True)
-        self._looking = None
+        await self._looking.__aexit__(kind, error, trace)
         await self._link.__aexit__(kind, error, trace)
 
     def walls(self) -> dict[str, str]:
@@ -133,29 +127,9 @@ class RemoteDriver:
             raise BackendUnavailable(f"{backend}: {self._why}")
         return self._standing.calibration
 
-    def _as_configured(self) -> Device:
-        formats: tuple[Format, ...] = ("QASM3", "QASM2", "QPY") if self._limits.qpy else ("QASM3", "QASM2")
-        return Device(
-            id=self._config.id,
-            provider=self._config.provider,
-            qubits=self._limits.qubits,
-            simulator=True,
-            region=self._config.region,
-            compliance_zone=self._config.compliance_zone,
-            sovereign=self._config.sovereign,
-            max_shots=self._config.max_shots,
-            capabilities=Capabilities(formats=formats),
-        )
-
     def _mine(self, backend: str) -> None:
         if backend != self._config.id:
             raise BackendUnknown(f"no backend {backend[:64]} here")
-
-    async def _look_on(self, looked: asyncio.Event) -> None:
-        while True:
-            await self._look()
-            looked.set()
-            await asyncio.sleep(LOOK_S)
 
     async def _look(self) -> None:
         """See what the far side is and how it is; what keeps it from answering is why it is offline."""
@@ -191,8 +165,7 @@ class RemoteDriver:
     async def compile(self, request: CompileRequest) -> Compiled:
         self._mine(request.backend)
         known = self._claimed or self._ours
-        if request.shots > known.max_shots:
-            raise ProgramUnsupported(f"{request.shots} shots asked, the backend takes {known.max_shots}")
+        check_shots(request.shots, known)
         prescan.prescan(request.format, request.source, self._limits)
         body = wire.encode(replace(request, backend=self._name()))
         answer = await self._reached("POST", "/v1/compile", body, limit=COMPILED_BYTES)
@@ -217,9 +190,7 @@ class RemoteDriver:
 
     async def submit(self, compiled: Compiled, task: Task) -> Handle:
         self._mine(compiled.backend)
-        known = self._claimed or self._ours
-        if not 1 <= task.shots <= known.max_shots:
-            raise ProgramUnsupported(f"{task.shots} shots asked, the backend takes 1 to {known.max_shots}")
+        check_shots(task.shots, self._claimed or self._ours)
         body = wire.encode(Submission(replace(compiled, backend=self._name()), task))
         handle = self._handle(task.token)
         self._handed.setdefault(task.token, datetime.now(UTC))

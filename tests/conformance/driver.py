@@ -13,11 +13,13 @@ from uuid import uuid4
 import pytest
 
 from hal_drivers.base import (
+    Analyst,
     Canceled,
     Compiled,
     CompileRequest,
     Device,
     Driver,
+    ExactRequest,
     Finished,
     Handle,
     Stopped,
@@ -225,6 +227,16 @@ async def check_more_qubits_than_claimed_are_refused(driver: Driver, device: Dev
         await _compile(driver, device, source)
 
 
+async def check_exact_states_are_as_claimed(driver: Driver, device: Device) -> None:
+    request = ExactRequest(format="QASM3", source=BELL, parameters={}, backend=device.id, fields=("statevector",))
+    if device.capabilities.exact:
+        assert isinstance(driver, Analyst), "a device claims exact states, and its driver computes none"
+        assert (await driver.analyse(request)).qubits == 2
+    elif isinstance(driver, Analyst):
+        with pytest.raises(ProgramUnsupported):
+            await driver.analyse(request)
+
+
 CHECKS: tuple[Check, ...] = (
     check_queries_name_the_backend,
     check_compiling_is_deterministic,
@@ -238,4 +250,5 @@ CHECKS: tuple[Check, ...] = (
     check_what_is_not_claimed_is_refused,
     check_control_flow_is_as_claimed,
     check_more_qubits_than_claimed_are_refused,
+    check_exact_states_are_as_claimed,
 )
