@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import trio
+import trio.testing
 
 from hal_drivers.p2p.faults import FAULT_NAMES, Fault, FaultFile, parse_fault, write_faults
 from hal_drivers.p2p.identity import verify
