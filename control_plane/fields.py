@@ -19,7 +19,7 @@ from control_plane.errors import SettingInvalid
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
-_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+SWITCH = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
 
 
 class Field(Struct, frozen=True):
@@ -61,9 +61,9 @@ def _switch(value: object) -> bool:
     if isinstance(value, bool):
         return value
     word = _text(value).lower()
-    if word not in _TRUE + _FALSE:
+    if word not in SWITCH:
         raise ValueError
-    return word in _TRUE
+    return SWITCH[word]
 
 
 def _whole(low: int, high: int) -> Callable[[object], int]:

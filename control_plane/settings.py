@@ -25,6 +25,7 @@ from control_plane import crash
 from control_plane.errors import SettingInvalid
 from control_plane.fields import FIELDS, LOOPBACK
 from control_plane.jobs import weights
+from control_plane.network import config as network
 from control_plane.telemetry import config as telemetry
 from hal_drivers.limits import Limits
 
@@ -112,6 +113,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     backend: tuple[BackendFacts, ...] = ()
     telemetry: telemetry.Telemetry = telemetry.Telemetry()
     routing: weights.Weights = weights.Weights()
+    network: network.Network = network.Network()
 
     @property
     def qpy_enabled(self) -> bool:
@@ -156,6 +158,11 @@ class Settings(Struct, frozen=True, kw_only=True):
         return self.runtime / "tsa" / "tsa.sock"
 
     @property
+    def fabric_socket(self) -> Path:
+        """The fabric's Unix socket; its folder is 0700."""
+        return self.runtime / "fabric" / "fabric.sock"
+
+    @property
     def postgres_sockets(self) -> Path:
         """The folder of the wheel's PostgreSQL socket."""
         return self.runtime / "pg"
@@ -180,6 +187,7 @@ def located(flags: Mapping[str, Any] | None = None, environment: Mapping[str, st
             values[name] = field.parse("--" + name.replace("_", "-"), given[name])
     _default_of_profile(values)
     values["telemetry"] = telemetry.read(values.get("telemetry", {}), env)
+    values["network"] = network.read(values.get("network", {}), env)
     if values.get("tsa_certificates"):
         values["tsa_certificates"] = str(Path(values["tsa_certificates"]).expanduser().absolute())
     settings = Settings(**values)
@@ -211,13 +219,15 @@ def _from_file(path: Path | None) -> dict[str, Any]:
             values[key] = _tables(key, value, OidcIssuer)
         elif key == "backend":
             values[key] = _tables(key, value, BackendFacts)
-        elif key == "telemetry":
+        elif key in {"telemetry", "network"}:
             values[key] = value
         elif key == "routing":
             values[key] = weights.read(value)
         else:
             raise SettingInvalid(
-                key, value, "one of the known keys: " + ", ".join([*FIELDS, "oidc", "backend", "telemetry", "routing"])
+                key,
+                value,
+                "one of the known keys: " + ", ".join([*FIELDS, "oidc", "backend", "telemetry", "routing", "network"]),
             )
     return values
 

@@ -31,6 +31,7 @@ PURE = (
     "control_plane/jobs/observables.py",
     "control_plane/jobs/program.py",
     "control_plane/jobs/routing.py",
+    "control_plane/network/config.py",
     "control_plane/network/enrolment.py",
     "control_plane/policy/decision.py",
     "finops/books.py",

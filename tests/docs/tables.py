@@ -18,6 +18,8 @@ from control_plane.cli import build
 from control_plane.codes import CODES
 from control_plane.fields import FIELDS
 from control_plane.jobs import spec, weights
+from control_plane.network.config import MEANS as NETWORK
+from control_plane.network.config import Network
 from control_plane.policy import document
 from control_plane.settings import Settings
 from control_plane.telemetry import config, names
@@ -157,6 +159,13 @@ def telemetry_settings() -> str:
     return _table("| key of `[telemetry]` | default | what |", rows)
 
 
+def network_settings() -> str:
+    """Each key of `[network]`."""
+    plain = Network()
+    rows = [f"| `{name}` | {_default(getattr(plain, name))} | {means} |" for name, means in NETWORK.items()]
+    return _table("| key of `[network]` | default | what |", rows)
+
+
 def spans() -> str:
     """Each span, and the histogram of its duration."""
     rows = [f"| `{name}` | {span.kind} | {_code(span.metric)} | {span.means} |" for name, span in names.SPANS.items()]
@@ -191,7 +200,12 @@ def measured() -> dict[str, Callable[[], str]]:
 
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "performance.md": measured(),
-    "operations.md": {"settings": settings, "routing": routing, "crash points": crash_points},
+    "operations.md": {
+        "settings": settings,
+        "routing": routing,
+        "network": network_settings,
+        "crash points": crash_points,
+    },
     "faults.md": {"kills": kills},
     "api.md": {"codes": codes, "routes": routes},
     "cli.md": {"commands": commands},
