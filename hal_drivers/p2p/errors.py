@@ -4,6 +4,8 @@
 NetworkError
 ├── IdentityInvalid     a key, a peer id or a signature that isn't what it must be
 ├── FrameInvalid        bytes that are no frame of ours, or too many
+├── FabricAway          the plane's fabric doesn't answer, or not as it must
+├── AskRefused          the fabric answers, and doesn't do it; the code says why
 ├── FabricUnusable      the host can't start, or its socket can't be made
 └── LinkError           a request got no answer that counts
     ├── Unreachable     no connection, or it broke before the answer
@@ -40,6 +42,20 @@ class FabricUnusable(NetworkError):
     """The host or its socket can't be had; the plane then doesn't start."""
 
     code = "fabric_unusable"
+
+
+class FabricAway(NetworkError):
+    """Nobody answers at the fabric's socket, or not in time, or not what was asked for."""
+
+    code = "fabric_unreachable"
+
+
+class AskRefused(NetworkError):
+    """The fabric's word for why not; ``code`` is one of ``office.Refusal``."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
 
 
 class LinkError(NetworkError):
