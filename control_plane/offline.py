@@ -46,8 +46,7 @@ def serving(found: Cluster, log: Path) -> Iterator[None]:
     found.clear_leftovers()
     with log.open("ab") as said:
         server = subprocess.Popen(
-            found.command(),
-            preexec_fn=found.who.enter,  # noqa: PLW1509 - a command has no other thread
+            found.who.command(found.command(), signal.SIGQUIT),
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=said,

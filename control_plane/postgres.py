@@ -66,7 +66,7 @@ class Cluster(Struct, frozen=True):
         return socket_url(SUPERUSER, password, self.socket_folder, database)
 
     def command(self) -> list[str]:
-        """The server's command line; run it with `preexec_fn=cluster.who.enter`, stop it with SIGINT."""
+        """The server's command line; run it as `who`, stop it with SIGINT, end it with SIGQUIT."""
         return [str(self.binaries / "postgres"), "-D", str(self.data), "-k", str(self.socket_folder)]
 
     def clear_leftovers(self) -> None:
@@ -184,8 +184,7 @@ def _initdb(new: Cluster, password_file: Path) -> None:
     ]
     command += ["--auth=scram-sha-256", f"--pwfile={password_file}"]
     done = subprocess.run(
-        command,
-        preexec_fn=new.who.enter,
+        new.who.command(command, signal.SIGQUIT),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -1,27 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """Under which identity the wheel's PostgreSQL runs, so that it also runs where the plane itself runs as root.
 
-PostgreSQL refuses to run as root. Enters: the caller's uid and what the kernel grants. Leaves: an `Identity` whose
-`enter` is run in the child between fork and exec. A root caller gets a user namespace in which its own uid wears the
-number of an unprivileged user, so files keep the owner they would have had, no OS user is made, and no mode or owner
-outside the data folder changes. Where user namespaces are denied the child becomes that unprivileged user instead, and
-the folders that must be its own are handed over; only those.
+PostgreSQL refuses to run as root. Enters: the caller's uid and what the kernel grants. Leaves: an `Identity`, which
+words a child's command line so that `enter` runs before it. A root caller gets a user namespace in which its own uid
+wears the number of an unprivileged user, so files keep the owner they would have had, no OS user is made, and no mode
+or owner outside the data folder changes. Where user namespaces are denied the child becomes that unprivileged user
+instead, and the folders that must be its own are handed over; only those.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import pwd
 import signal
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec import Struct
 
+from control_plane import enter
 from control_plane.errors import DatabaseUnusable
 
-_CLONE_NEWUSER = 0x10000000
-_PR_SET_PDEATHSIG = 1
 _CANDIDATES = ("nobody", "daemon", "bin", "mail")
 
 
@@ -38,29 +39,21 @@ class Identity(Struct, frozen=True):
             for folder in folders:
                 os.chown(folder, self.uid, self.gid)
 
-    def enter(self) -> None:
-        """Become this identity, then ask to be ended with the parent. Runs in the forked child, before exec."""
-        if self.way == "namespace":
-            _enter_namespace(self.uid, self.gid)
-        elif self.way == "switched":
-            os.setgroups([])
-            os.setgid(self.gid)
-            os.setuid(self.uid)
-        # After the identity: a change of credentials clears the request. SIGQUIT is PostgreSQL's immediate stop.
-        die_with_parent(signal.SIGQUIT)
+    def command(self, command: Sequence[str], ends_by: signal.Signals) -> list[str]:
+        """The command line of a child of this process that runs `command` so and gets `ends_by` when this ends."""
+        how = [self.way, str(self.uid), str(self.gid), str(int(ends_by)), str(os.getpid())]
+        return [sys.executable, "-I", "-S", enter.__file__, *how, *command]
 
 
-def die_with_parent(signal_number: int) -> None:
-    """Have the kernel send this process the signal when the thread that started it ends (Linux)."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+def own() -> Identity:
+    """The identity of this process."""
+    return Identity("plain", os.geteuid(), os.getegid())
 
 
 def identity() -> Identity:
     """The identity for a child that must not run as root; raises DatabaseUnusable where there is none."""
     if os.geteuid() != 0:
-        return Identity("plain", os.geteuid(), os.getegid())
+        return own()
     user = _unprivileged_user()
     if _namespaces_granted(user.pw_uid, user.pw_gid):
         return Identity("namespace", user.pw_uid, user.pw_gid)
@@ -94,21 +87,5 @@ def _unprivileged_user() -> pwd.struct_passwd:
 
 
 def _namespaces_granted(uid: int, gid: int) -> bool:
-    child = os.fork()
-    if child == 0:
-        try:
-            _enter_namespace(uid, gid)
-        except OSError:
-            os._exit(1)
-        os._exit(0)
-    return os.waitpid(child, 0)[1] == 0
-
-
-def _enter_namespace(uid: int, gid: int) -> None:
-    outer_uid, outer_gid = os.geteuid(), os.getegid()
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(_CLONE_NEWUSER) != 0:
-        raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWUSER)")
-    Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
-    Path("/proc/self/uid_map").write_text(f"{uid} {outer_uid} 1", encoding="ascii")
-    Path("/proc/self/gid_map").write_text(f"{gid} {outer_gid} 1", encoding="ascii")
+    asked = Identity("namespace", uid, gid).command((), signal.SIGKILL)
+    return subprocess.run(asked, capture_output=True, check=False).returncode == 0

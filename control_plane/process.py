@@ -18,7 +18,6 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from control_plane import crash, logs
-from control_plane.privilege import die_with_parent
 from control_plane.settings import Settings, from_json
 
 if TYPE_CHECKING:
@@ -38,9 +37,6 @@ def ready() -> None:
 
 def main() -> None:
     """Run the part named by the first argument until SIGTERM."""
-    die_with_parent(signal.SIGKILL)
-    if os.getppid() != int(os.environ["QCOS_PARENT"]):
-        sys.exit("up has ended before this process began")
     name = sys.argv[1]
     settings = from_json(os.environ.pop("QCOS_SETTINGS").encode())
     crash.watch(settings.home, settings.crash_at)

@@ -2,7 +2,7 @@
 """Children and their lives: started, waited for, restarted with back-off, stopped in order.
 
 Enters: a `Child` a process (command, environment, probe). Leaves: processes that end with this one, whatever ends it:
-each asks the kernel for a signal at its parent's death. A child that dies is started again, later each time it dies
+`enter` asks the kernel for a signal at its parent's death. A child that dies is started again, later each time it dies
 soon after; one that is stopped by a signal is told of. Not here: which children a plane has (`up`).
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 from control_plane import logs
 from control_plane.errors import StartFailed, Unusable
 from control_plane.home import ProcessRecord, is_stopped, started_at
-from control_plane.privilege import die_with_parent
+from control_plane.privilege import Identity, own
 
 log = logging.getLogger("qcos.up")
 _BACKOFF_S = (0.05, 0.2, 1.0, 2.0, 5.0)
@@ -33,10 +33,6 @@ Probe = Callable[[], Awaitable[bool]]
 
 async def _no_probe() -> bool:
     return True
-
-
-def _end_with_parent() -> None:
-    die_with_parent(signal.SIGKILL)
 
 
 class Child:
@@ -52,7 +48,7 @@ class Child:
         descriptors: Sequence[int] = (),
         says_ready: bool = False,
         probe: Probe = _no_probe,
-        enter: Callable[[], None] = _end_with_parent,
+        who: Identity | None = None,
         before: Callable[[], None] | None = None,
         stop_signal: signal.Signals = signal.SIGTERM,
         stop_limit_s: float = 10.0,
@@ -62,13 +58,12 @@ class Child:
         self.ready = False
         self.restarts = 0
         self.changed: Callable[[], None] = lambda: None
-        self._command = list(command)
+        self._command = (who or own()).command(command, end_signal)
         self._log = log
         self._environment = dict(environment or {})
         self._descriptors = tuple(descriptors)
         self._says_ready = says_ready
         self._probe = probe
-        self._enter = enter
         self._before = before
         self._stop_signal = stop_signal
         self._stop_limit_s = stop_limit_s
@@ -130,7 +125,7 @@ class Child:
         if self._before is not None:
             self._before()
         read, write = os.pipe()
-        environment = {**self._environment, "QCOS_READY_FD": str(write), "QCOS_PARENT": str(os.getpid())}
+        environment = {**self._environment, "QCOS_READY_FD": str(write)}
         try:
             try:
                 await self._spawn(environment, write)
@@ -151,7 +146,6 @@ class Child:
                 stderr=log,
                 env=environment,
                 pass_fds=(write, *self._descriptors),
-                preexec_fn=self._enter,
                 start_new_session=True,
             )
         self._pid, self._started = self._process.pid, started_at(self._process.pid)

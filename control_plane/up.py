@@ -153,7 +153,7 @@ class Plane:
                 log=self._log("postgres"),
                 environment={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"},
                 probe=lambda: asyncio.to_thread(found.answers),
-                enter=found.who.enter,
+                who=found.who,
                 before=found.clear_leftovers,
                 stop_signal=signal.SIGINT,
                 stop_limit_s=30.0,

@@ -138,8 +138,7 @@ def running_cluster() -> RunningCluster:
 def _start(found: Cluster, options: tuple[str, ...]) -> subprocess.Popen[bytes]:
     log = (found.data.parent / "log").open("ab")
     server = subprocess.Popen(
-        [*found.command(), *options],
-        preexec_fn=found.who.enter,
+        found.who.command([*found.command(), *options], signal.SIGQUIT),
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,

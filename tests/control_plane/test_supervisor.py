@@ -138,7 +138,7 @@ async def test_a_command_that_cannot_run_is_named(tmp_path: Path) -> None:
     open_before = len(list(Path("/proc/self/fd").iterdir()))
     for command, why in ((str(nonsense), "Exec format"), (str(tmp_path / "gone"), "No such file")):
         with pytest.raises(StartFailed, match=why) as caught:
-            await Child("opa", [command], log=tmp_path / "opa.log").start(LIMIT_S)
+            await Child("opa", [command], log=tmp_path / "opa.log", says_ready=True).start(LIMIT_S)
         assert command in caught.value.detail
     assert len(list(Path("/proc/self/fd").iterdir())) == open_before
 
