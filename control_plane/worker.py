@@ -29,11 +29,13 @@ from control_plane.jobs.live import ADMITTED, Bell
 from control_plane.jobs.run import Claimed, Run, claim
 from control_plane.jobs.session import close_idle
 from control_plane.jobs.transition import MovedOn
+from control_plane.network.keeper import Keeper
 from control_plane.registry.report import Reporter
 from control_plane.settings import Settings
 from hal_drivers.base import Driver
 from hal_drivers.errors import DriverError
 from hal_drivers.guarded import Told
+from hal_drivers.p2p.client import Office
 from hal_drivers.table import BackendConfig, DriversConfig, default_backends, open_drivers, running
 
 log = logging.getLogger("qcos.worker")
@@ -62,7 +64,7 @@ async def run(
     plane = open_plane(
         settings,
         database,
-        connections=settings.simulators + AHEAD + 3,
+        connections=settings.simulators + AHEAD + 3 + settings.network.enabled,
         name=f"qcos-{name}",
     )
     if drivers is None:
@@ -138,6 +140,8 @@ class Worker:
             asyncio.create_task(loop()) for loop in (self._heartbeats, self._reports, self._folds, self.bell.listen)
         ]
         beside.append(asyncio.create_task(self.plane.sealing.serve(self.plane)))
+        if self.plane.settings.network.enabled:
+            beside.append(asyncio.create_task(self._keeps()))
         try:
             async with asyncio.TaskGroup() as jobs:
                 while not stop.is_set():
@@ -268,6 +272,14 @@ class Worker:
                 log.warning("folding failed; what waits is durable")
             except Exception:  # as in _advance: the loop outlives any fault
                 log.exception("folding failed")
+
+    async def _keeps(self) -> None:
+        """One worker of the plane at a time keeps its network."""
+        office = Office(self.plane.settings.fabric_socket)
+        try:
+            await Keeper(self.plane.engine, office, self.name, self.plane.now).serve()
+        finally:
+            await office.close()
 
     async def _reports(self) -> None:
         while True:

@@ -33,6 +33,7 @@ PURE = (
     "control_plane/jobs/routing.py",
     "control_plane/network/config.py",
     "control_plane/network/enrolment.py",
+    "control_plane/network/topology.py",
     "control_plane/policy/decision.py",
     "finops/books.py",
     "finops/budget.py",

@@ -40,7 +40,7 @@ _PUT = text(f"""
         reason = excluded.reason, tenant = excluded.tenant, actor = excluded.actor, changed_at = excluded.changed_at
     WHERE network.enrolment.revision = excluded.revision - 1 RETURNING revision
 """)
-_RAISE = text("UPDATE network.standing SET version = version + 1 RETURNING version")
+_RAISE = text("UPDATE network.standing SET version = greatest(version, :above) + 1 RETURNING version")
 _ENROLMENTS = f"SELECT {_RECORD}, proposed_at, changed_at FROM network.enrolment"
 # The newest judgement of each service of a peer.
 _JUDGED = """
@@ -72,9 +72,9 @@ async def put(conn: AsyncConnection, new: Record, tenant: str, actor: str, now: 
     return True
 
 
-async def raise_version(conn: AsyncConnection) -> int:
+async def raise_version(conn: AsyncConnection, above: int = 0) -> int:
     """The set of enrolments, or what was found of a peer, has changed; the fabric is to be told."""
-    return int((await conn.execute(_RAISE)).scalar_one())
+    return int((await conn.execute(_RAISE, {"above": above})).scalar_one())
 
 
 async def count(conn: AsyncConnection) -> int:
@@ -257,10 +257,19 @@ _ADVANCE = text("""
     UPDATE network.standing SET seq = :seq, head = :head WHERE run = :run AND seq = :before AND keeper = :keeper
 """)
 _NEW_RUN = text("""
-    UPDATE network.standing SET fabric = :fabric, run = run + 1, seq = 0, head = NULL, told_seq = 0
+    UPDATE network.standing SET run = run + 1, seq = 0, head = NULL, told_seq = 0, told_head = NULL
     WHERE run = :run AND keeper = :keeper
 """)
-_TOLD = text("UPDATE network.standing SET told_seq = :seq, told_at = clock_timestamp()")
+_TOLD = text("""
+    UPDATE network.standing SET told_seq = seq, told_head = head, told_at = clock_timestamp()
+    WHERE run = :run AND seq = :seq AND keeper = :keeper
+""")
+_TURNED_AWAY = text("""
+    SELECT kind, left(coalesce(facts ->> 'reason', 'unknown'), 100) AS reason, sum(CASE
+        WHEN jsonb_typeof(facts -> 'count') = 'number' THEN (facts ->> 'count')::numeric ELSE 1 END)::bigint AS times
+    FROM network.event WHERE run = :run AND seq > :after AND seq <= :seq AND kind IN ('advert:rejected', 'peer:refused')
+    GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT 50
+""")
 _EVENT = text("""
     INSERT INTO network.event (run, seq, at, kind, peer_id, token, fragment_id, epoch, facts, signed)
     VALUES (:run, :seq, CAST(:at AS timestamptz), :kind, :peer_id, :token, :fragment_id, :epoch, CAST(:facts AS jsonb),
@@ -289,14 +298,20 @@ async def advance(
     return True
 
 
-async def begin_run(conn: AsyncConnection, keeper: str, run: int, fabric: str) -> bool:
+async def begin_run(conn: AsyncConnection, keeper: str, run: int) -> bool:
     """The fabric's journal isn't the one that was read: read it from its beginning."""
-    return bool((await conn.execute(_NEW_RUN, {"run": run, "fabric": fabric, "keeper": keeper})).rowcount)
+    return bool((await conn.execute(_NEW_RUN, {"run": run, "keeper": keeper})).rowcount)
 
 
-async def told(conn: AsyncConnection, seq: int) -> None:
-    """The ledger names the journal's head up to here."""
-    await conn.execute(_TOLD, {"seq": seq})
+async def told(conn: AsyncConnection, keeper: str, run: int, seq: int) -> bool:
+    """The ledger names the journal's head up to here; False where another keeper has gone on."""
+    return bool((await conn.execute(_TOLD, {"run": run, "seq": seq, "keeper": keeper})).rowcount)
+
+
+async def turned_away(conn: AsyncConnection, run: int, after: int, seq: int) -> list[RowMapping]:
+    """What the journal tells of rejected adverts and refused peers in a stretch: kind, reason, times."""
+    values = {"run": run, "after": after, "seq": seq}
+    return list((await conn.execute(_TURNED_AWAY, values)).mappings())
 
 
 def _event(run: int, event: Event) -> dict[str, Any]:

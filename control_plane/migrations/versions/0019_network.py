@@ -120,11 +120,11 @@ CREATE TABLE network.topology (
 CREATE TABLE network.standing (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
     version bigint NOT NULL DEFAULT 1,
-    fabric text,
     run integer NOT NULL DEFAULT 0,
     seq bigint NOT NULL DEFAULT 0,
     head text,
     told_seq bigint NOT NULL DEFAULT 0,
+    told_head text,
     told_at timestamptz,
     keeper text,
     kept_until timestamptz
