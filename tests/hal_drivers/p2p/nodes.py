@@ -48,12 +48,17 @@ class InLine:
             raise RunLost("refused", error.detail) from None
 
 
+def identity(number: int) -> Identity:
+    """The same for the same node in all tests."""
+    return Identity(Ed25519PrivateKey.from_private_bytes(bytes([number + 1]) * 32))
+
+
 class Node:
     """One desk that can be taken away and brought back."""
 
     def __init__(self, number: int, home: Path, config: NodeConfig) -> None:
-        self.identity = Identity(Ed25519PrivateKey.from_private_bytes(bytes([number + 1]) * 32))
-        self.home, self.config, self.simulator = home, config, InLine()
+        self.identity = identity(number)
+        self.number, self.home, self.config, self.simulator = number, home, config, InLine()
         self.desk: Desk | None = None
         self.got: list[Request] = []
 
