@@ -335,7 +335,7 @@ class Desk:
         reported: dict[str, float] = {name: skill.advertised for name, skill in self._config.skills.items()}
         true: dict[str, float] = {name: skill.true for name, skill in self._config.skills.items()}
         if (worse := struck.get("overstate") or struck.get("spike")) is not None:
-            true = dict.fromkeys(true, max(worse.number, 0.5))
+            true = dict.fromkeys(true, min(max(worse.number, 0.5), 1.0))
             reported = true if "spike" in struck else reported
         return reported, true
 

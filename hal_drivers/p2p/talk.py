@@ -171,7 +171,8 @@ class Talk:
         async with self._keeping:
             if self._told:
                 batch, self._told = tuple(self._told), []
-                await self._keep(batch)
+                with trio.CancelScope(shield=True):  # what was noted isn't lost because its noter is stopped
+                    await self._keep(batch)
 
     async def _cancel(self, wanted: Wanted) -> None:
         request = Cancel(wanted.token, wanted.fragment_id, wanted.epoch)
