@@ -154,10 +154,10 @@ def test_states_from_bad_to_good() -> None:
 
 def test_who_is_no_longer_approved_is_named_and_an_older_set_is_ignored() -> None:
     reg = registry()
-    assert reg.enrol(enrol(enrolled(ANNA, state="revoked"), enrolled(BERT), version=5)) == {ANNA.peer_id}
+    assert reg.enrol(enrol(enrolled(ANNA, state="revoked"), enrolled(BERT), version=5)) == frozenset({ANNA.peer_id})
     assert reg.enrol(enrol(enrolled(ANNA), enrolled(BERT), version=4)) is None
     assert not reg.may_join(ANNA.peer_id)
-    assert reg.enrol(enrol(enrolled(ANNA, state="revoked"), version=6)) == {BERT.peer_id}
+    assert reg.enrol(enrol(enrolled(ANNA, state="revoked"), version=6)) == frozenset({BERT.peer_id})
 
 
 def test_found_by_service_fidelity_and_availability() -> None:
