@@ -35,7 +35,7 @@ Reason: TypeAlias = Literal[
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
 MAX_QUBITS = 1024
-MAX_TTL_S = 3600
+MAX_TTL_S = 86_400
 MAX_SERIAL = (1 << 62) - 1
 _ADDRESSES, _ADDRESS_LENGTH = 16, 256
 _ADDRESS = re.compile(r"(/[A-Za-z0-9._:%\[\]-]+)+")

@@ -3,12 +3,13 @@
 
 A new stream costs several round trips, a dial a quarter of a second, so streams are kept, a few a node, and each
 carries one request at a time. What a stream brings that nobody waits for goes to ``stray`` and has no effect: an answer
-that comes again, or one that comes after its asker has given up, for which the stream is kept open a while and then
+that comes again, or the answer to work that its asker gave up on, for which the stream is kept open a while and then
 reset. Nothing of an answer is believed here but its size and shape. Trio.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 from collections import deque
@@ -22,7 +23,7 @@ from msgspec import Struct
 from hal_drivers.p2p.errors import FrameInvalid, Late, Refused, Unreachable
 from hal_drivers.p2p.framing import Pipe, read_frame, write_frame
 from hal_drivers.p2p.ir import canonical
-from hal_drivers.p2p.wire import MAX_FRAME, PROTOCOL, Request, Signed
+from hal_drivers.p2p.wire import MAX_FRAME, PROTOCOL, Execute, Request, Signed
 
 log = logging.getLogger("qcos.p2p")
 _AT_ONCE = 16
@@ -92,9 +93,11 @@ class Calls:
             raise Refused(f"{node_id} is not enrolled, or not approved")
         data = canonical(request)
         node = self._nodes.setdefault(node_id, _Node())
+        works = isinstance(request, Execute)
         with trio.move_on_after(limit_s):
-            async with node.limiter:
-                return await self._ask(node_id, node, data)
+            # Only work is bounded: a heartbeat or a cancel must not wait behind it.
+            async with node.limiter if works else contextlib.nullcontext():
+                return await self._ask(node_id, node, data, works=works)
         raise Late(f"{node_id} gave no answer within {limit_s:g} s")
 
     async def drop(self, node_id: str) -> None:
@@ -104,24 +107,24 @@ class Calls:
             for kept in [*node.idle, *node.busy]:
                 await kept.stream.end()
 
-    async def _ask(self, node_id: str, node: _Node, data: bytes) -> Signed:
+    async def _ask(self, node_id: str, node: _Node, data: bytes, *, works: bool) -> Signed:
         # A kept stream may have broken unseen: nothing was answered on it, and the next is tried. A node that got the
         # request twice answers with the same bytes.
         while node.idle:
             kept = node.idle.pop()
             try:
-                return await self._on(node_id, node, kept, data)
+                return await self._on(node_id, node, kept, data, works=works)
             except Unreachable:
                 continue
-        return await self._on(node_id, node, _Kept(await self._open(node_id, PROTOCOL)), data)
+        return await self._on(node_id, node, _Kept(await self._open(node_id, PROTOCOL)), data, works=works)
 
-    async def _on(self, node_id: str, node: _Node, kept: _Kept, data: bytes) -> Signed:
+    async def _on(self, node_id: str, node: _Node, kept: _Kept, data: bytes, *, works: bool) -> Signed:
         digest = hashlib.sha256(data).hexdigest()
         node.busy.add(kept)
         sound = waiting = False
         try:
             await write_frame(kept.stream, data, MAX_FRAME)
-            waiting = True
+            waiting = works
             signed = await self._answer(node_id, kept)
             kept.asked.append(digest)
             sound, waiting = True, False

@@ -26,6 +26,7 @@ from libp2p.custom_types import TProtocol
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.network.config import ConnectionConfig
 from libp2p.network.stream.exceptions import StreamEOF
+from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import info_from_p2p_addr
 from libp2p.pubsub.gossipsub import GossipSub
@@ -193,6 +194,9 @@ class Host:
         peer, failed = str(info.peer_id), 0
         while True:
             begun = trio.current_time()
+            network = self._host.get_network()
+            if isinstance(network, Swarm):  # libp2p won't dial a peer again, for minutes, that was away once
+                network.unblock_peer(info.peer_id)
             with contextlib.suppress(*BROKEN), trio.move_on_after(_DIAL_LIMIT_S):
                 await self._host.connect(info)
             while peer in self.connected():  # noqa: ASYNC110 - libp2p tells of ends in an order of its own

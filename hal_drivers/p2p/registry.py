@@ -34,6 +34,8 @@ class Bounds(Struct, frozen=True):
     adverts: int = 20_000
     per_s: float = 50.0
     burst: int = 500
+    ttl_s: int = 60
+    """An advert holds as long as it says, and no longer than this."""
     lost_beats: int = 2
     """So many heartbeats without an answer, in a row, make a node unreachable."""
 
@@ -183,13 +185,13 @@ class Registry:
         self.version += was_lost
         return was_lost
 
-    def missed(self, peer_id: str) -> bool:
-        """It left a heartbeat unanswered; whether that makes it unreachable now."""
+    def missed(self, peer_id: str) -> int:
+        """It left a heartbeat unanswered: how many in a row by now."""
         if (node := self._nodes.get(peer_id)) is None:
-            return False
+            return 0
         node.lost += 1
         self.version += node.lost == self._bounds.lost_beats
-        return node.lost == self._bounds.lost_beats
+        return node.lost
 
     def attempted(self, peer_id: str, *, well: bool) -> None:
         """A fragment ended there, well or not."""
@@ -211,11 +213,14 @@ class Registry:
             return enrolled.state
         if not node.connected or node.lost >= self._bounds.lost_beats:
             return "unreachable"
-        if not any(_is_fresh(held, now_s) for held in node.held.values()):
+        if not any(self._is_fresh(held, now_s) for held in node.held.values()):
             return "stale"
         if any(found.degraded for found in enrolled.verified):
             return "degraded"
         return "online" if enrolled.verified else "unverified"
+
+    def _is_fresh(self, held: _Held, now_s: float) -> bool:
+        return now_s - held.at_s <= min(held.advert.ttl_s, self._bounds.ttl_s)
 
     def snapshot(self, now_s: float) -> Snapshot:
         """The registry at this moment, for planning: enrolled nodes, sorted, with what they offer and what holds."""
@@ -223,7 +228,7 @@ class Registry:
 
     def _facts(self, node: _Node, now_s: float) -> NodeFacts:
         enrolled = node.enrolled
-        fresh = {service: held.advert for service, held in node.held.items() if _is_fresh(held, now_s)}
+        fresh = {service: held.advert for service, held in node.held.items() if self._is_fresh(held, now_s)}
         found = {item.service: item.verified_ppm for item in enrolled.verified}
         return NodeFacts(
             node_id=enrolled.peer_id,
@@ -280,13 +285,9 @@ class Registry:
             failure_ppm=_failures(node),
             heartbeats_lost=node.lost,
             adverts=tuple(
-                Heard(one.advert, one.signed, int(now_s - one.at_s), not _is_fresh(one, now_s)) for one in held
+                Heard(one.advert, one.signed, int(now_s - one.at_s), not self._is_fresh(one, now_s)) for one in held
             ),
         )
-
-
-def _is_fresh(held: _Held, now_s: float) -> bool:
-    return now_s - held.at_s <= held.advert.ttl_s
 
 
 def _said(advert: Advert) -> tuple[object, ...]:

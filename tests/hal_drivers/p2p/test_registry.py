@@ -145,8 +145,7 @@ def test_states_from_bad_to_good() -> None:
     reg.enrol(enrol(enrolled(ANNA), version=3))
     assert reg.state(ANNA.peer_id, 20) == "online"
     assert reg.state(ANNA.peer_id, 20.1) == "stale"
-    assert not reg.missed(ANNA.peer_id)
-    assert reg.missed(ANNA.peer_id)
+    assert [reg.missed(ANNA.peer_id) for _ in range(2)] == [1, 2]
     assert reg.state(ANNA.peer_id, 0) == "unreachable"
     assert reg.beat(ANNA.peer_id, 900, 0)
     assert reg.state(ANNA.peer_id, 0) == "online"
@@ -174,6 +173,12 @@ def test_found_by_service_fidelity_and_availability() -> None:
     assert reg.find("cz", 1, 300_000, 0) == (BERT.peer_id,)
     assert reg.find("cz", 1, 300_001, 0) == ()
     assert reg.find("bell_pair", 0, 0, 0) == ()
+
+
+def test_an_advert_holds_no_longer_than_the_plane_lets_it() -> None:
+    reg = registry(ttl_s=5)
+    reg.hear(said(ANNA, ttl_s=86_400), ANNA.peer_id, 0)
+    assert (reg.state(ANNA.peer_id, 5), reg.state(ANNA.peer_id, 5.1)) == ("online", "stale")
 
 
 def test_a_flood_is_bounded_by_who_sends_it() -> None:

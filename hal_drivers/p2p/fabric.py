@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plane's presence on the network (decision 10, N1, N2, N14): it hears, watches, cuts off, and carries requests.
+
+It joins the libp2p host, the registry, the kept streams, the journal and the Unix socket; their rules are theirs. What
+lasts is the plane's and comes over the socket: who is enrolled, what was heard before. Until the first enrolment nobody
+may speak. A peer that is no longer approved loses its connection, and with it every stream, at once. A stopped peer
+stays connected, so each node is asked for a heartbeat: two lost in a row make it unreachable, six end its connection,
+so that one which is half gone comes back by itself. Trio; the process is `qcos fabric`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import trio
+from msgspec import Struct
+
+from hal_drivers.p2p import control, host
+from hal_drivers.p2p.adverts import Rejected
+from hal_drivers.p2p.calls import Calls
+from hal_drivers.p2p.errors import IdentityInvalid, LinkError
+from hal_drivers.p2p.identity import Identity, verify
+from hal_drivers.p2p.ir import digest
+from hal_drivers.p2p.journal import Journal
+from hal_drivers.p2p.office import (
+    Ask,
+    AskEvents,
+    AskPeers,
+    AskSnapshot,
+    AskStanding,
+    AskTopology,
+    Done,
+    Enrol,
+    EventKind,
+    Known,
+    Link,
+    Peer,
+    PeersAre,
+    Refusal,
+    Reply,
+    SnapshotIs,
+    Standing,
+    TopologyIs,
+)
+from hal_drivers.p2p.registry import Bounds, Registry
+from hal_drivers.p2p.wire import Ping, Pong, Signed
+
+log = logging.getLogger("qcos.p2p")
+_FOLD_S = 1.0
+_MAX_WAIT_S = 30.0
+_DEGRADED_PPM = 200_000
+_ENDED = 3
+_pong = msgspec.json.Decoder(Pong)
+
+
+class FabricOptions(Struct, frozen=True):
+    """How a fabric stands in the network; `[network]` of `qcos.toml` has the words."""
+
+    listen: tuple[str, ...]
+    bootstrap: tuple[str, ...] = ()
+    mdns: bool = False
+    heartbeat_s: float = 1.0
+    heartbeat_limit_s: float = 2.0
+    journal_bytes: int = 64 << 20
+    journal_files: int = 8
+    bounds: Bounds = Bounds()
+
+
+class Runs(Protocol):
+    """Who answers for runs, windows and probes, and is told of words that nobody waits for."""
+
+    async def answer(self, ask: Ask) -> Reply:
+        """The reply to an ask that is about work."""
+        ...
+
+    def stray(self, node_id: str, signed: Signed) -> None:
+        """A node said something late, or again."""
+        ...
+
+    def active(self) -> int:
+        """How many runs have not ended."""
+        ...
+
+
+MakeRuns = Callable[["Fabric", trio.Nursery], Awaitable[Runs]]
+
+
+class Fabric:
+    """The running fabric; made by :func:`running`."""
+
+    def __init__(self, identity: Identity, options: FabricOptions, journal: Journal, nursery: trio.Nursery) -> None:
+        self.identity = identity
+        self.options = options
+        self.journal = journal
+        self.registry = Registry(options.bounds)
+        self.calls = Calls(nursery, self._opened, self.registry.may_join, self._stray, host.BROKEN)
+        self._runs: Runs | None = None
+        self._nursery = nursery
+        self._network: host.Host | None = None
+        self._folded: Counter[tuple[EventKind, str, str | None]] = Counter()
+        self._beating: dict[str, trio.CancelScope] = {}
+
+    async def answer(self, ask: Ask) -> Reply:
+        """What the plane asks over the socket."""
+        now_s = trio.current_time()
+        match ask:
+            case Enrol():
+                return await self._enrol(ask)
+            case Known():
+                self.registry.know(ask.adverts, now_s)
+                return Done()
+            case AskStanding():
+                return self._standing()
+            case AskSnapshot():
+                snapshot = self.registry.snapshot(now_s)
+                return SnapshotIs(snapshot, digest(snapshot))
+            case AskPeers():
+                return PeersAre(self.registry.peers(now_s))
+            case AskTopology():
+                peers = self.registry.peers(now_s)
+                return TopologyIs(self.registry.version, self.identity.peer_id, peers, tuple(map(self._link, peers)))
+            case AskEvents():
+                if ask.after < 0 or ask.limit < 1:
+                    return Refusal("invalid", "after is 0 or more, limit 1 or more")
+                wait_s = min(max(ask.wait_ms, 0) / 1000, _MAX_WAIT_S)
+                return await self.journal.events(ask.after, ask.limit, wait_s)
+            case _:
+                return await self._runs.answer(ask) if self._runs else Refusal("busy", "the fabric is starting")
+
+    def ways(self) -> host.Ways:
+        """What the host asks of and tells this fabric."""
+        return host.Ways(
+            may_join=self.registry.may_join,
+            refused=self._refused,
+            joined=self._joined,
+            left=self._left,
+            heard=self._heard,
+            listens=True,
+        )
+
+    def attach(self, network: host.Host, runs: Runs) -> None:
+        """Give it its host and who runs plans, once they are there."""
+        self._network, self._runs = network, runs
+
+    def addresses(self) -> tuple[str, ...]:
+        """Where it listens, as a node's bootstrap list takes them."""
+        return self._network.addresses() if self._network else ()
+
+    def note(self, kind: EventKind, node_id: str | None, reason: str) -> None:
+        """Count what anybody can cause without end; a line a second and reason, not one each."""
+        self._folded[kind, reason, node_id if node_id and self.registry.may_join(node_id) else None] += 1
+
+    async def fold(self) -> None:
+        """Write the counted, for ever."""
+        while True:
+            await trio.sleep(_FOLD_S)
+            counted, self._folded = self._folded, Counter()
+            for (kind, reason, node_id), count in sorted(counted.items(), key=str):
+                self.journal.append(kind, node_id=node_id, facts={"reason": reason, "count": count})
+
+    async def _enrol(self, ask: Enrol) -> Reply:
+        cut = self.registry.enrol(ask)
+        if cut is None:
+            return Refusal("out_of_date", f"version {ask.version}; {self.registry.enrolled_version} is in force")
+        for peer in cut:
+            if (scope := self._beating.get(peer)) is not None:
+                scope.cancel()
+        async with trio.open_nursery() as nursery:
+            for peer in cut:
+                nursery.start_soon(self._end, peer)
+        for peer in self._network.connected() if self._network else ():
+            if self.registry.may_join(peer):
+                self._joined(peer)
+        return Done()
+
+    async def _end(self, peer_id: str) -> None:
+        await self.calls.drop(peer_id)
+        if self._network is not None:
+            await self._network.end(peer_id)
+
+    def _standing(self) -> Standing:
+        last, head = self.journal.durable
+        return Standing(
+            peer_id=self.identity.peer_id,
+            listen_addrs=self.addresses(),
+            enrolled_version=self.registry.enrolled_version,
+            known_given=self.registry.known_given,
+            connected=len(self._beating),
+            adverts=self.registry.held(),
+            runs=self._runs.active() if self._runs else 0,
+            events_first=self.journal.first,
+            events_last=last,
+            events_head=head,
+            rejected=dict(sorted(self.registry.rejected.items())),
+        )
+
+    def _link(self, peer: Peer) -> Link:
+        return Link(
+            from_id=self.identity.peer_id,
+            to_id=peer.peer_id,
+            connected=peer.connected,
+            latency_us=peer.latency_us,
+            failure_ppm=peer.failure_ppm,
+            degraded=not peer.connected or peer.heartbeats_lost > 0 or peer.failure_ppm > _DEGRADED_PPM,
+        )
+
+    def _heard(self, forwarder: str, data: bytes) -> bool:
+        try:
+            self.registry.hear(data, forwarder, trio.current_time())
+        except Rejected as error:
+            self.note("advert:rejected", error.node_id, error.reason)
+            log.info("advert by %s rejected: %s", forwarder, error)
+            return False
+        return True
+
+    def _refused(self, peer_id: str, why: str) -> None:
+        self.registry.stranger(peer_id, trio.current_time())
+        self.note("peer:refused", peer_id, why)
+
+    def _joined(self, peer_id: str) -> None:
+        if peer_id in self._beating:
+            return
+        self.registry.joined(peer_id)
+        self.journal.append("peer:connected", node_id=peer_id)
+        self._beating[peer_id] = trio.CancelScope()
+        self._nursery.start_soon(self._watch, peer_id, self._beating[peer_id])
+
+    def _left(self, peer_id: str) -> None:
+        if (scope := self._beating.pop(peer_id, None)) is None:
+            return
+        scope.cancel()
+        self.registry.left(peer_id)
+        self.journal.append("peer:disconnected", node_id=peer_id)
+
+    def _stray(self, node_id: str, signed: Signed) -> None:
+        if self._runs is not None:
+            self._runs.stray(node_id, signed)
+
+    async def _opened(self, peer_id: str, protocol: str) -> host.Channel:
+        assert self._network is not None
+        return await self._network.open(peer_id, protocol)
+
+    async def _watch(self, peer_id: str, scope: trio.CancelScope) -> None:
+        with scope:
+            nonce = 0
+            while True:
+                nonce += 1
+                begun_s = trio.current_time()
+                await self._beat(peer_id, nonce)
+                await trio.sleep_until(begun_s + self.options.heartbeat_s)
+
+    async def _beat(self, peer_id: str, nonce: int) -> None:
+        begun_s = trio.current_time()
+        try:
+            pong = _said(await self.calls.ask(peer_id, Ping(nonce), self.options.heartbeat_limit_s), peer_id)
+        except (LinkError, IdentityInvalid, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            lost = self.registry.missed(peer_id)
+            if lost == self.options.bounds.lost_beats:
+                self.journal.append("peer:unreachable", node_id=peer_id, facts={"reason": str(error)[:200]})
+            elif lost >= _ENDED * self.options.bounds.lost_beats:
+                self._nursery.start_soon(self._end, peer_id)
+            return
+        took_us = int((trio.current_time() - begun_s) * 1_000_000)
+        if self.registry.beat(peer_id, took_us, pong.load_ppm):
+            self.journal.append("peer:reachable", node_id=peer_id)
+
+
+def _said(signed: Signed, peer_id: str) -> Pong:
+    verify(signed)
+    pong = _pong.decode(signed.body)
+    if pong.node_id != peer_id or signed.node_id != peer_id:
+        raise IdentityInvalid(f"an answer of {signed.node_id}, not of {peer_id}")
+    return pong
+
+
+@contextlib.asynccontextmanager
+async def running(
+    identity: Identity, options: FabricOptions, folder: Path, socket: Path, make_runs: MakeRuns
+) -> AsyncIterator[Fabric]:
+    """A fabric until the block ends; FabricUnusable where host, journal or socket can't be had."""
+    journal = Journal(folder, options.journal_bytes, options.journal_files)
+    try:
+        async with trio.open_nursery() as nursery:
+            fabric = Fabric(identity, options, journal, nursery)
+            nursery.start_soon(journal.keep)
+            nursery.start_soon(fabric.fold)
+            async with host.running(
+                identity, options.listen, fabric.ways(), bootstrap=options.bootstrap, mdns=options.mdns
+            ) as network:
+                fabric.attach(network, await make_runs(fabric, nursery))
+                async with control.serving(socket, fabric.answer):
+                    yield fabric
+            nursery.cancel_scope.cancel()
+    finally:
+        journal.close()

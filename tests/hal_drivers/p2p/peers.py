@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Peers of the network as processes of their own: libp2p warns where it is imported, and lives in Trio.
+
+`python -m tests.hal_drivers.p2p.peers ROLE FOLDER JSON`. Roles: `fabric` (the real one, that runs no plans), `node`
+(the real one), and those that an attacker plays: `flooder`, `plaintext`, `stolen`. Each writes a line once it runs.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+
+from hal_drivers.p2p import identity
+from hal_drivers.p2p.framing import _LENGTH
+from hal_drivers.p2p.office import Ask, Reply
+from tests.hal_drivers.p2p.adverts import peer, said
+
+_reply: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
+
+
+class Peer:
+    """A child process of a test; `with` ends it."""
+
+    def __init__(self, role: str, folder: Path, **options: Any) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder = folder
+        self._log = (folder / "err").open("ab")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.hal_drivers.p2p.peers", role, str(folder), json.dumps(options)],
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+
+    def begun(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, (self.folder / "err").read_text()[-3000:]
+        told: dict[str, Any] = json.loads(line)
+        return told
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._log.close()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+
+class Office:
+    """The plane's side of a fabric's socket, blocking."""
+
+    def __init__(self, path: Path) -> None:
+        import socket
+
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(60)
+        self._socket.connect(str(path))
+
+    def ask(self, ask: Ask) -> Any:
+        data = msgspec.json.encode(ask)
+        self._socket.sendall(_LENGTH.pack(len(data)) + data)
+        return _reply.decode(self._exactly(_LENGTH.unpack(self._exactly(4))[0]))
+
+    def _exactly(self, count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            piece = self._socket.recv(count - len(data))
+            assert piece, "the fabric ended the connection"
+            data += piece
+        return data
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def _tell(**facts: Any) -> None:
+    sys.stdout.write(json.dumps(facts) + "\n")
+    sys.stdout.flush()
+
+
+async def _fabric(folder: Path, options: dict[str, Any]) -> None:
+    import trio
+
+    from hal_drivers.p2p import fabric
+    from hal_drivers.p2p.office import Refusal
+    from hal_drivers.p2p.registry import Bounds
+
+    class NoRuns:
+        """Runs nothing: these tests are about who may be here."""
+
+        async def answer(self, ask: Ask) -> Reply:
+            return Refusal("invalid", type(ask).__name__)
+
+        def stray(self, node_id: str, signed: object) -> None:
+            """Nobody asked."""
+
+        def active(self) -> int:
+            return 0
+
+    async def no_runs(_fabric: fabric.Fabric, _nursery: trio.Nursery) -> NoRuns:
+        return NoRuns()
+
+    me = identity.make(folder / "key.pem")
+    made = fabric.FabricOptions(listen=(options.get("listen", "/ip4/127.0.0.1/tcp/0"),), heartbeat_s=0.2)
+    made = msgspec.structs.replace(made, heartbeat_limit_s=options.get("heartbeat_limit_s", 5.0))
+    made = msgspec.structs.replace(made, bounds=Bounds(**options.get("bounds", {})))
+    async with fabric.running(me, made, folder / "journal", folder / "fabric.sock", no_runs) as running:
+        _tell(peer_id=me.peer_id, listen=running.addresses())
+        await trio.sleep_forever()
+
+
+async def _node(folder: Path, options: dict[str, Any]) -> None:
+    from hal_drivers.p2p import node
+    from hal_drivers.p2p.desk import NodeConfig
+
+    me = identity.Identity(peer(options["number"])._key)
+    made = node.NodeOptions(
+        home=folder,
+        listen=("/ip4/127.0.0.1/tcp/0",),
+        bootstrap=tuple(options["bootstrap"]),
+        planes=frozenset(address.rsplit("/", 1)[1] for address in options["bootstrap"]),
+        config=msgspec.convert(
+            options.get("config", {"skills": {"cnot": {"advertised": 0.99, "true": 0.99}}}), NodeConfig
+        ),
+        refresh_s=0.5,
+    )
+    await node.run(me, made, lambda told: _tell(peer_id=told.peer_id, listen=told.listen_addrs))
+
+
+async def _flooder(folder: Path, options: dict[str, Any]) -> None:
+    """An enrolled peer that says too much: replays, another's adverts, garbage, and more than its share."""
+    import trio
+
+    from hal_drivers.p2p import host
+
+    me, bootstrap = identity.Identity(peer(options["number"])._key), options["bootstrap"]
+    async with host.running(
+        me, ["/ip4/127.0.0.1/tcp/0"], host.Ways(may_join=lambda _: True), bootstrap=bootstrap
+    ) as net:
+        while not net.listeners():  # noqa: ASYNC110 - libp2p has no event for it
+            await trio.sleep(0.02)
+        for serial in range(1000, 1000 + options["flood"]):
+            await net.publish(said(me, serial=serial))
+            await trio.sleep(0.001)  # libp2p's own queue to a peer drops what comes faster
+        bad = (said(me, serial=5), said(me, serial=4), b"garbage", said(peer(99)), said(me, fidelity=1.5))
+        for word in () if options["flood"] else bad:
+            await net.publish(word)
+        _tell(done=True)
+        await trio.sleep_forever()
+
+
+async def _intruder(folder: Path, options: dict[str, Any], *, plaintext: bool) -> None:
+    """Claims the id of `victim`, whose public key it has: over plaintext, or over Noise with its own signature."""
+    import trio
+    from libp2p import create_yamux_muxer_option, new_host
+    from libp2p.crypto.ed25519 import Ed25519PrivateKey, Ed25519PublicKey, create_new_key_pair
+    from libp2p.crypto.keys import KeyPair
+    from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
+    from libp2p.custom_types import TProtocol
+    from libp2p.peer.peerinfo import info_from_p2p_addr
+    from libp2p.security.insecure.transport import PLAINTEXT_PROTOCOL_ID, InsecureTransport
+    from libp2p.security.noise.transport import PROTOCOL_ID, Transport
+    from multiaddr import Multiaddr
+
+    stolen = Ed25519PublicKey.from_bytes(identity.public_of(options["victim"]))
+
+    class Thief(Ed25519PrivateKey):
+        def get_public_key(self) -> Ed25519PublicKey:
+            return stolen
+
+    pair = KeyPair(Thief(create_new_key_pair(b"thief".ljust(32)).private_key.impl), stolen)  # type: ignore[attr-defined]
+    noise = Transport(pair, noise_privkey=create_noise_key_pair().private_key)
+    secure = (
+        {TProtocol(PLAINTEXT_PROTOCOL_ID): InsecureTransport(pair)} if plaintext else {TProtocol(PROTOCOL_ID): noise}
+    )
+    host = new_host(key_pair=pair, sec_opt=secure, muxer_opt=create_yamux_muxer_option())
+    async with host.run(listen_addrs=[Multiaddr("/ip4/127.0.0.1/tcp/0")]):
+        assert str(host.get_id()) == options["victim"]
+        info = info_from_p2p_addr(Multiaddr(options["bootstrap"][0]))
+        try:
+            with trio.fail_after(20):
+                await host.connect(info)
+                await host.new_stream(info.peer_id, [TProtocol("/meshsub/1.1.0")])
+        except Exception as error:  # noqa: BLE001 - whatever libp2p says, it is no
+            _tell(refused=True, by=type(error).__name__)
+        else:
+            _tell(refused=False)
+
+
+def main() -> None:
+    import trio
+
+    warnings.simplefilter("ignore")
+    role, folder, options = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
+    match role:
+        case "fabric":
+            trio.run(_fabric, folder, options)
+        case "node":
+            trio.run(_node, folder, options)
+        case "flooder":
+            trio.run(_flooder, folder, options)
+        case "plaintext" | "stolen":
+            trio.run(lambda: _intruder(folder, options, plaintext=role == "plaintext"))
+        case _:
+            sys.exit(f"no role {role}")
+
+
+def until(what: str, probe: Any, limit_s: float = 30.0) -> Any:
+    """The first truthy answer of `probe`; waits by condition."""
+    end = time.monotonic() + limit_s
+    while not (found := probe()):
+        assert time.monotonic() < end, f"not within {limit_s:g} s: {what}"
+        time.sleep(0.02)
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fabric among real peers: Noise or nothing, the enrolled or nobody, cut off within a second (N1, N2, N14, I8).
+
+Each peer is a process; waits are by condition, and each that is promised in time is held to the promise in the bench.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hal_drivers.p2p.office import AskEvents, AskPeers, AskSnapshot, AskStanding, AskTopology, Known, KnownAdvert
+from tests.hal_drivers.p2p.adverts import enrol, enrolled, peer
+from tests.hal_drivers.p2p.peers import Office, Peer, until
+
+ANNA, BERT = peer(1), peer(2)
+
+
+class Network:
+    """A fabric and who else a test starts."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self._folder, self._stack, self._peers = folder, stack, 0
+        self.options: dict[str, Any] = {}
+        self.start()
+
+    def start(self) -> None:
+        self.fabric = self._stack.enter_context(Peer("fabric", self._folder / "f", **self.options))
+        told = self.fabric.begun()
+        self.bootstrap = told["listen"]
+        self.options["listen"] = self.bootstrap[0].split("/p2p/")[0]
+        self.office = Office(self._folder / "f" / "fabric.sock")
+        self._stack.callback(self.office.close)
+
+    def again(self, **options: Any) -> None:
+        """Kill the fabric and start it anew at the same place."""
+        self.fabric.process.kill()
+        self.fabric.process.wait()
+        self.options |= options
+        self.start()
+
+    def add(self, role: str, **options: Any) -> Peer:
+        self._peers += 1
+        folder = self._folder / f"{role}{self._peers}"
+        return self._stack.enter_context(Peer(role, folder, bootstrap=self.bootstrap, **options))
+
+    def state(self, who: Any) -> Any:
+        return next((p.state for p in self.office.ask(AskPeers()).peers if p.peer_id == who.peer_id), "unknown")
+
+    def kinds(self, node_id: str | None = None) -> list[str]:
+        return [e.kind for e in self.office.ask(AskEvents(0)).events if e.node_id == node_id]
+
+    def refused(self, kind: str = "peer:refused") -> dict[str, int]:
+        found: dict[str, int] = {}
+        for event in self.office.ask(AskEvents(0)).events:
+            if event.kind == kind:
+                found[event.facts["reason"]] = found.get(event.facts["reason"], 0) + event.facts["count"]
+        return found
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Iterator[Network]:
+    with ExitStack() as stack:
+        yield Network(tmp_path, stack)
+
+
+def test_a_node_joins_once_enrolled_and_is_cut_off_once_it_is_not(network: Network) -> None:
+    node = network.add("node", number=1)
+    assert node.begun()["peer_id"] == ANNA.peer_id
+    until("it is refused before anybody was enrolled", lambda: network.refused().get("not_enrolled"))
+    assert network.state(ANNA) is None
+    assert network.office.ask(AskSnapshot()).snapshot.nodes == ()
+
+    network.office.ask(enrol(enrolled(ANNA, verified=()), version=1))
+    until("it is heard", lambda: network.state(ANNA) == "unverified")
+    network.office.ask(enrol(enrolled(ANNA), version=2))
+    assert network.state(ANNA) == "online"
+    [facts] = network.office.ask(AskSnapshot()).snapshot.nodes
+    assert [(o.service, o.reported_ppm) for o in facts.offers] == [("cnot", 990_000)]
+    until("its heartbeat is answered", lambda: network.office.ask(AskSnapshot()).snapshot.nodes[0].latency_us)
+    [link] = network.office.ask(AskTopology()).links
+    assert (link.to_id, link.connected) == (ANNA.peer_id, True)
+    assert network.office.ask(enrol(enrolled(ANNA), version=1)).code == "out_of_date"
+
+    network.office.ask(enrol(enrolled(ANNA, state="suspended"), version=3))
+    assert network.state(ANNA) == "suspended"
+    until("its connection is gone", lambda: not network.office.ask(AskTopology()).links[0].connected)
+    network.office.ask(enrol(enrolled(ANNA), version=4))
+    until("approved again it comes back by itself", lambda: network.state(ANNA) == "online")
+    network.office.ask(enrol(enrolled(ANNA, state="revoked"), version=5))
+    until("revoked: gone", lambda: network.kinds(ANNA.peer_id).count("peer:disconnected") == 2)
+    assert network.state(ANNA) == "revoked"
+
+
+@pytest.mark.parametrize("role", ["plaintext", "stolen"])
+def test_nobody_becomes_another_by_plaintext_or_a_stolen_public_key(network: Network, role: str) -> None:
+    network.office.ask(enrol(enrolled(ANNA)))
+    assert network.add(role, victim=ANNA.peer_id).begun()["refused"]
+    assert network.state(ANNA) == "unreachable"
+    assert network.office.ask(AskStanding()).connected == 0
+    assert network.kinds(ANNA.peer_id) == []
+
+
+def test_a_stopped_node_is_unreachable_and_a_killed_one_is_gone(network: Network) -> None:
+    network.again(heartbeat_limit_s=0.3)
+    network.office.ask(enrol(enrolled(ANNA)))
+    node = network.add("node", number=1)
+    node.begun()
+    until("it is there", lambda: network.state(ANNA) == "online")
+    node.process.send_signal(signal.SIGSTOP)
+    until("it answers nothing", lambda: network.state(ANNA) == "unreachable")
+    node.process.send_signal(signal.SIGCONT)
+    until("it goes on", lambda: network.state(ANNA) == "online")
+    node.process.kill()
+    until("it is gone", lambda: network.state(ANNA) == "unreachable")
+    until("said", lambda: network.kinds(ANNA.peer_id)[-1] == "peer:disconnected")
+    assert "peer:unreachable" in network.kinds(ANNA.peer_id)
+
+
+def test_a_fabric_that_was_killed_knows_again_what_the_plane_tells_it(network: Network) -> None:
+    network.office.ask(enrol(enrolled(ANNA)))
+    network.add("node", number=1).begun()
+    until("it is there", lambda: network.state(ANNA) == "online")
+    [anna] = network.office.ask(AskPeers()).peers
+    before = network.office.ask(AskStanding())
+    network.again()
+    after = network.office.ask(AskStanding())
+    assert (after.peer_id, after.enrolled_version, after.adverts) == (before.peer_id, 0, 0)
+    assert after.events_last > before.events_last
+    network.office.ask(enrol(enrolled(ANNA)))
+    network.office.ask(Known(tuple(KnownAdvert(heard.signed, heard.age_s) for heard in anna.adverts)))
+    assert network.office.ask(AskStanding()).adverts == 1
+    until("the node comes back by itself", lambda: network.state(ANNA) == "online")
+    assert network.office.ask(AskStanding()).rejected == {}
+
+
+def test_replays_others_words_and_garbage_are_counted_and_change_nothing(network: Network) -> None:
+    network.office.ask(enrol(enrolled(ANNA), enrolled(BERT)))
+    network.add("flooder", number=1, flood=0).begun()
+    wanted = {"replayed": 1, "not_an_advert": 1, "not_enrolled": 1, "range": 1}
+    until("each is counted", lambda: network.office.ask(AskStanding()).rejected == wanted)
+    until("and told", lambda: network.refused("advert:rejected") == wanted)
+    assert network.office.ask(AskStanding()).adverts == 1
+
+
+def test_a_flood_costs_its_sender_and_nobody_else(network: Network) -> None:
+    network.again(bounds={"per_s": 1.0, "burst": 50})
+    network.office.ask(enrol(enrolled(ANNA), enrolled(BERT)))
+    network.add("flooder", number=1, flood=400)
+    network.add("node", number=2).begun()
+    until("its share is spent", lambda: network.refused("advert:rejected").get("too_many", 0) >= 10)
+    until("the others go on", lambda: network.state(BERT) == "online")
+    assert len([kind for kind in network.kinds(ANNA.peer_id) if kind == "advert:rejected"]) < 40
+    assert network.office.ask(AskStanding()).adverts == 2
