@@ -21,6 +21,8 @@ from msgspec import Struct
 
 Format: TypeAlias = Literal["QASM2", "QASM3", "QPY"]
 Handle: TypeAlias = dict[str, str | int]
+AliasModel: TypeAlias = Literal["discard", "swap"]
+"""How a network reads ``teleport a, b``: b is discarded and a reset, or the two are swapped."""
 CancelLevel: TypeAlias = Literal["none", "queued", "running"]
 
 
@@ -46,6 +48,8 @@ class Capabilities(Struct, frozen=True, forbid_unknown_fields=True):
     mitigation: tuple[str, ...] = ()
     tasks_at_once: int = 1
     """How many tasks of one process run side by side; more only wait."""
+    services: bool = False
+    """Whether circuits may use service aliases (``bell_pair``): a network does, and no other backend knows them."""
     exact: bool = False
     """Whether its driver is an ``Analyst``: it computes states of circuits beside what devices measure."""
 
@@ -94,6 +98,7 @@ class CompileRequest(Struct, frozen=True, forbid_unknown_fields=True):
     shots: int
     basis: str | None = None
     """Pauli letters in Qiskit's order: measure these qubits so, and not as the circuit says (``hal_drivers.basis``)."""
+    alias_model: AliasModel = "discard"
 
 
 class Usage(Struct, frozen=True, forbid_unknown_fields=True):
@@ -251,6 +256,7 @@ class ExactRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Each text with its coefficients and Pauli strings; without any, Z of each qubit, ZZ and XX of each pair."""
     counts: dict[str, int] = {}
     """What was measured, for ``fidelity``."""
+    alias_model: AliasModel = "discard"
 
 
 class Exact(Struct, frozen=True, tag="exact", forbid_unknown_fields=True):

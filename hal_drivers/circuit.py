@@ -150,6 +150,8 @@ def to_qpy(circuit: QuantumCircuit) -> bytes:
 
 # ---- reading
 
+_GATE = re.compile(r"\bgate\s++(\w++)")
+_STANDARD_NAMES = frozenset(STANDARD.values())
 _PLACE = re.compile(r"(?:^|[:\s\"'])(\d{1,7})[,:]\s?\d{1,7}")
 _REASONS = {
     "conditions must be": "a condition compares a bit with true or false, or a register with a number",
@@ -171,9 +173,8 @@ def _read(form: Format, source: bytes) -> QuantumCircuit:
     try:
         match form:
             case "QASM2":
-                return qasm2.loads(
-                    source.decode(), include_path=(), custom_instructions=qasm2.LEGACY_CUSTOM_INSTRUCTIONS
-                )
+                text = source.decode()
+                return qasm2.loads(text, include_path=(), custom_instructions=_known_in(text))
             case "QASM3":
                 return _read_qasm3(source.decode())
             case "QPY":
@@ -184,8 +185,19 @@ def _read(form: Format, source: bytes) -> QuantumCircuit:
         raise _invalid(form, error) from None
 
 
+def _known_in(source: str) -> tuple[qasm2.CustomInstruction, ...]:
+    """What the reader takes for gates of Qiskit's: without the include a gate called `h` is the source's own."""
+    known: tuple[qasm2.CustomInstruction, ...] = qasm2.LEGACY_CUSTOM_INSTRUCTIONS
+    return known if "qelib1.inc" in source else tuple(one for one in known if one.builtin)
+
+
 def _read_qasm3(source: str) -> QuantumCircuit:
-    """The native reader takes basic circuits forty times faster; what it refuses the importer judges."""
+    """The native reader takes basic circuits forty times faster; what it refuses the importer judges.
+
+    It takes every `h` for Qiskit's: a source that defines one of its own is the importer's.
+    """
+    if any(name in _STANDARD_NAMES for name in _GATE.findall(source)):
+        return qasm3.loads(source)
     try:
         return qasm3.loads_experimental(source)
     except Exception:  # noqa: BLE001 - its refusals are no verdict

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Struct
 
-from hal_drivers.base import CompiledFacts, Exact, ExactRequest, Format
+from hal_drivers.base import AliasModel, CompiledFacts, Exact, ExactRequest, Format
 from hal_drivers.limits import Limits
 from hal_drivers.noise import Noise
 from hal_drivers.p2p.ir import Circuit
@@ -50,6 +50,7 @@ class CompileCall(Struct, frozen=True, tag="compile", forbid_unknown_fields=True
     memory_bytes: int
     setup: Setup = Setup()
     basis: str | None = None
+    alias_model: AliasModel = "discard"
 
 
 class RunCall(Struct, frozen=True, tag="run", forbid_unknown_fields=True):

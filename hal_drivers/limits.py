@@ -36,3 +36,5 @@ class Scan(Struct, frozen=True):
     nesting: int = 0
     unbounded: int = 0
     """Loops whose turns nobody can tell before running them; their bodies are counted once."""
+    services: tuple[str, ...] = ()
+    """Service aliases that it uses and doesn't define (``bell_pair``): only a network knows them."""

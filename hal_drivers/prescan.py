@@ -3,7 +3,8 @@
 
 Bytes and limits enter; a `Scan` leaves, or CircuitInvalid / CircuitTooComplex that names what is too much, the limit
 and, where it is known, the line. It refuses what is plainly too large (size, nesting, declared bits, loops, definitions
-that multiply, includes of foreign files, QPY that could run code or whose lengths don't add up).
+that multiply, includes of foreign files, QPY that could run code or whose lengths don't add up), and tells which
+service aliases of the network a source uses, because no other backend knows those words.
 
 Why not a parser that exists: those that read all of OpenQASM 3 are the attack surface (ANTLR in Python needs 10 ms for
 fifty gates, and recurses with its input), and no such parser may run in a process that holds a secret. So the text is
@@ -18,14 +19,17 @@ from __future__ import annotations
 
 import re
 
+from msgspec.structs import replace
+
 from hal_drivers.base import Format
 from hal_drivers.counting import count
 from hal_drivers.errors import CircuitInvalid, CircuitTooComplex
 from hal_drivers.limits import Limits, Scan
+from hal_drivers.p2p import words
 from hal_drivers.qpy_header import scan_qpy
 from hal_drivers.statements import line_of
 
-__all__ = ["Limits", "Scan", "prescan"]
+__all__ = ["Limits", "Scan", "code_alone", "prescan"]
 
 INCLUDES = frozenset({"stdgates.inc", "qelib1.inc"})
 
@@ -49,14 +53,27 @@ def prescan(
     if not source:
         raise CircuitInvalid("the source is empty")
     if format == "QPY":
-        return scan_qpy(source, limits)
-    text = _code_alone(_decoded(source), _SKIP2 if format == "QASM2" else _SKIP3)
+        return _with_services(scan_qpy(source, limits), words.in_qpy(source))
+    text = code_alone(format, source)
     for mark, what in ((";", "statements"), ("{", "blocks")):
         if text.count(mark) > limits.gates:
             raise CircuitTooComplex(f"the source has more than {limits.gates} {what}")
     deepest = _check_nesting(text, limits)
     _check_includes(text)
-    return count(text, old=format == "QASM2", limits=limits, deepest=deepest)
+    scan = count(text, old=format == "QASM2", limits=limits, deepest=deepest)
+    return _with_services(scan, words.aliases(text))
+
+
+def _with_services(scan: Scan, aliases: tuple[str, ...]) -> Scan:
+    return replace(scan, services=aliases) if aliases else scan
+
+
+def code_alone(format: Format, source: bytes) -> str:  # noqa: A002 - the field's name in the job spec
+    """The text of a circuit with its lines, without comments, strings, pragmas and annotations; raises CircuitInvalid.
+
+    An allowed include keeps its name.
+    """
+    return _code_alone(_decoded(source), _SKIP2 if format == "QASM2" else _SKIP3)
 
 
 def _decoded(source: bytes) -> str:

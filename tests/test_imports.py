@@ -57,6 +57,8 @@ PURE = (
     "hal_drivers/p2p/plan.py",
     "hal_drivers/p2p/planner.py",
     "hal_drivers/p2p/rows.py",
+    "hal_drivers/p2p/states.py",
+    "hal_drivers/p2p/words.py",
     "hal_drivers/p2p/wire.py",
     "hal_drivers/p2p/asking.py",
     "hal_drivers/p2p/calendar.py",

@@ -18,7 +18,8 @@ from typing import TypeGuard
 
 from msgspec import Struct
 
-from hal_drivers.p2p.ir import SERVICES, AliasModel, Operation, Service
+from hal_drivers.base import AliasModel
+from hal_drivers.p2p.ir import SERVICES, Operation, Service
 
 
 class Alias(Struct, frozen=True):

@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias, get_args
 import msgspec
 from msgspec import Struct
 
-from hal_drivers.base import Format
+from hal_drivers.base import AliasModel, Format
 
 Service: TypeAlias = Literal[
     "bell_pair", "cnot", "cz", "teleportation", "syndrome_extraction", "distillation", "measurement_feedforward"
@@ -25,8 +25,8 @@ SERVICES: tuple[Service, ...] = get_args(Service)
 Gate: TypeAlias = Literal["id", "x", "y", "z", "h", "s", "sdg", "t", "tdg", "sx", "sxdg", "rx", "ry", "rz", "p", "u"]
 GATES: tuple[Gate, ...] = get_args(Gate)
 
-AliasModel: TypeAlias = Literal["discard", "swap"]
-"""How ``teleport a, b`` is read: b is discarded and a reset, or the two are swapped."""
+OPERATIONS = 20_000
+"""The most that a program has, once gates of its own and standard gates are translated."""
 
 
 class Operation(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

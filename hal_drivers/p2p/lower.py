@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
+from hal_drivers.base import AliasModel
 from hal_drivers.p2p.aliases import channel_of, depolarising, is_service
-from hal_drivers.p2p.ir import AliasModel, Circuit, Operation, Program
+from hal_drivers.p2p.ir import Circuit, Operation, Program
 
 if TYPE_CHECKING:
     from qiskit.circuit import QuantumCircuit

@@ -12,7 +12,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
-from hal_drivers.p2p.ir import AliasModel, Service
+from hal_drivers.base import AliasModel
+from hal_drivers.p2p.ir import Service
 
 Mode: TypeAlias = Literal["whole", "product"]
 NodeState: TypeAlias = Literal["online", "unverified", "stale", "degraded", "unreachable", "suspended", "revoked"]
