@@ -20,9 +20,11 @@ from litestar.openapi.config import OpenAPIConfig
 from control_plane.answers import answer, methods_told
 from control_plane.api import backends as backend_routes
 from control_plane.api import budgets as budget_routes
+from control_plane.api import enrollment as enrollment_routes
 from control_plane.api import issuer as issuer_routes
 from control_plane.api import jobs as job_routes
 from control_plane.api import ledger as ledger_routes
+from control_plane.api import network as network_routes
 from control_plane.api import plane as plane_routes
 from control_plane.auth.access import check_routes, guard
 from control_plane.auth.issuer import LocalIssuer
@@ -33,6 +35,7 @@ from control_plane.db import FAULTS, Database
 from control_plane.door import Door
 from control_plane.environment import qcos_version
 from control_plane.jobs.live import Live
+from control_plane.network.fabric import Fabric
 from control_plane.openapi import document_of
 from control_plane.settings import Settings
 
@@ -45,6 +48,7 @@ def build(settings: Settings, database: Database) -> Litestar:
     local = LocalIssuer.opened(settings.home, url=url, profile=settings.profile) if settings.local_issuer else None
     plane = open_plane(settings, database, connections=settings.database_connections, name="qcos-api")
     live = Live(plane, database.app)
+    fabric = Fabric(settings)
     door = Door(
         plane,
         Authenticator(
@@ -57,10 +61,15 @@ def build(settings: Settings, database: Database) -> Litestar:
     app = assemble(
         settings,
         door,
-        {"plane": plane, "live": live, "local": local},
-        [running(plane, live, door)],
+        {"plane": plane, "live": live, "fabric": fabric, "local": local},
+        [running(plane, live, fabric, door)],
     )
-    app.state.leave = live.leave
+
+    def leave() -> None:
+        live.leave()
+        fabric.leave()
+
+    app.state.leave = leave
     check_routes(app)
     return app
 
@@ -72,6 +81,8 @@ def assemble(settings: Settings, door: Any, parts: dict[str, Any], lifespan: lis
         *ledger_routes.HANDLERS,
         *budget_routes.HANDLERS,
         *backend_routes.HANDLERS,
+        *enrollment_routes.HANDLERS,
+        *network_routes.HANDLERS,
         *plane_routes.HANDLERS,
         openapi_document,
     ]
@@ -109,14 +120,15 @@ def _given(part: Any) -> Any:
     return provide
 
 
-def running(plane: Plane, live: Live, door: Door) -> Any:
+def running(plane: Plane, live: Live, fabric: Fabric, door: Door) -> Any:
     """What runs beside the requests of a process, and is closed after them."""
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         with contextlib.suppress(*FAULTS):
             await plane.sealing.look(plane)
-        beside = [asyncio.create_task(live.serve()), asyncio.create_task(plane.sealing.serve(plane))]
+        loops = (live.serve(), plane.sealing.serve(plane), fabric.serve())
+        beside = [asyncio.create_task(loop) for loop in loops]
         try:
             yield
         finally:
@@ -146,7 +158,7 @@ async def openapi_document(request: Request[Any, Any, Any]) -> Response[bytes]:
 
 def openapi() -> bytes:
     """The document without a plane: what `docs/openapi.json` holds."""
-    return document_of(assemble(Settings(), None, {"plane": None, "live": None}, []))
+    return document_of(assemble(Settings(), None, {"plane": None, "live": None, "fabric": None}, []))
 
 
 def create_app(settings: Settings, name: str) -> Litestar:

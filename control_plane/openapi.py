@@ -5,7 +5,7 @@ Enters the app; leaves the bytes of `docs/openapi.json`, which `/api/v1/openapi.
 answers in `opt["answers"]`; what the door may refuse on any route is added here, from the same table of codes that
 makes the problems, so that a status, a media type or a code that isn't in the document is a fault that a test finds.
 Out of it on purpose: the development issuer (`/issuer`), which no other profile has; the document itself; and the
-WebSocket of a job's events, which OpenAPI can't say and the description names.
+WebSockets, which OpenAPI can't say and the description names.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ WITH_BODY = ("body_too_large", "malformed_json")
 DENIALS = frozenset({"policy_denied", "budget_exceeded", "budget_missing", "unknown_price"})
 DESCRIPTION = (
     "Every quantum execution as a governed transaction. Errors are problem documents (RFC 9457) with a stable `code`. "
-    "Beside these requests the WebSocket /api/v1/jobs/{job_id}/events sends each move of a job as {seq, state, at}."
+    "Beside these requests the WebSocket /api/v1/jobs/{job_id}/events sends each move of a job as {seq, state, at}, "
+    "and /api/v1/discovery/network/topology/events the network's topology, anew at each change."
 )
 # A body that is taken as it stands on a new plane of profile `dev`.
 EXAMPLES: dict[str, dict[str, Any]] = {
@@ -63,6 +64,17 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "governance": {"project": "demo", "classification": "internal", "purpose": "benchmark"},
     },
     "BudgetRequest": {"scope": "project:demo", "amount": "1000.00", "currency": "USD", "period": "monthly"},
+    "Proposal": {
+        "peer_id": "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp",
+        "organisation": "Lab A",
+        "region": "eu-west",
+        "compliance_zone": "onprem",
+        "sovereign": True,
+        "price_per_fragment": "0.05",
+        "price_per_shot": "0.0001",
+        "currency": "USD",
+    },
+    "Asked": {"action": "approve"},
     "Settling": {"outcome": "charged", "amount": "0.30", "reason": "invoice 2026-11 of the vendor lists the task"},
 }
 HEADERS: dict[int, dict[str, Any]] = {

@@ -21,6 +21,8 @@ from control_plane.errors import Refused
 from control_plane.network import store
 from control_plane.network.enrolment import PEERS_AT_MOST, PROPOSED, Asked, Proposal, Record, act, propose, same
 from control_plane.seed import PLANE_ACTOR
+from hal_drivers.p2p.errors import IdentityInvalid
+from hal_drivers.p2p.identity import public_of
 from ledger.chain import PLANE, Pending
 
 
@@ -36,6 +38,11 @@ THE_PLANE = Actor(PLANE, PLANE_ACTOR)
 
 async def proposed(engine: AsyncEngine, actor: Actor, proposal: Proposal, now: dt.datetime) -> tuple[Record, bool]:
     """The peer's enrolment, and whether it is new. The same proposal again changes nothing, another is a conflict."""
+    try:
+        public_of(proposal.peer_id)
+    except IdentityInvalid as error:
+        fault = {"field": "peer_id", "message": error.detail}
+        raise Refused("request_invalid", f"peer_id: {error.detail}", errors=(fault,)) from error
     async with transaction(engine, actor.tenant) as conn:
         return await _proposed(conn, actor, proposal, now)
 

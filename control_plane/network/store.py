@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from control_plane.db import Query
 from control_plane.network.enrolment import Record, plain
 from hal_drivers.p2p.office import Enrol, Enrolled, Event, Known, KnownAdvert, Link, Verified
+from hal_drivers.p2p.plan import Plan, Snapshot
 from hal_drivers.p2p.wire import Signed
 
 EVENT_DAYS = 30
@@ -246,6 +247,30 @@ async def keep_topology(conn: AsyncConnection, hash_: str, topology: object) -> 
 def topology() -> Query:
     """The query for the newest topology that was kept."""
     return "SELECT at, hash, topology FROM network.topology ORDER BY at DESC LIMIT 1", {}
+
+
+_KEEP_PLAN = text("""
+    INSERT INTO network.plan (tenant, plan_id, job_id, attempt, project, plan, snapshot)
+    VALUES (:tenant, :plan_id, :job_id, :attempt, :project, CAST(:plan AS jsonb), CAST(:snapshot AS jsonb))
+    ON CONFLICT DO NOTHING
+""")
+_PLANS = """
+    SELECT job_id, attempt, project, planned_at, plan, snapshot FROM network.plan WHERE plan_id = %(plan_id)s
+    ORDER BY planned_at DESC, job_id, attempt LIMIT 200
+"""
+
+
+async def keep_plan(
+    conn: AsyncConnection, tenant: str, job_id: str, attempt: int, project: str, plan: Plan, snapshot: Snapshot
+) -> None:
+    """The plan of an attempt of a tenant's job, with what it was made from; the same again changes nothing."""
+    values = {"tenant": tenant, "plan_id": plan.plan_id, "job_id": job_id, "attempt": attempt, "project": project}
+    await conn.execute(_KEEP_PLAN, values | {"plan": _json(plan), "snapshot": _json(snapshot)})
+
+
+def plans(plan_id: str) -> Query:
+    """The query for the attempts of the tenant that rest on a plan, newest first."""
+    return _PLANS, {"plan_id": plan_id}
 
 
 _STANDING = text("SELECT * FROM network.standing")

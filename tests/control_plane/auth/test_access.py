@@ -46,6 +46,9 @@ job:settle             .       .           x               .               .    
 job:submit             .       .           .               x               x          .
 ledger:checkpoint      x       x           x               x               x          x
 ledger:read            x       .           x               .               .          .
+network:enroll         .       .           x               .               .          .
+network:propose        .       .           x               x               .          .
+network:read           x       x           x               x               x          x
 project:read           x       x           x               x               x          .
 rates:push             .       x           x               .               .          .
 rates:read             x       x           x               x               .          .

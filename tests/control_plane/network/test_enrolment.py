@@ -17,12 +17,12 @@ from control_plane.errors import QcosError, Refused
 from control_plane.network import acts, enrolment, store
 from control_plane.network.acts import Actor, acted, enrol_own, proposed
 from control_plane.network.enrolment import MOVES, Action, Asked, Proposal, Record
+from hal_drivers.p2p.identity import peer_id_of
 from tests.control_plane.jobs.desk import Desk
 
 NOW = dt.datetime(2026, 11, 21, 12, 0, tzinfo=dt.UTC)
 ADMIN = Actor("demo", "a-admin")
-PEER = "12D3KooW" + "a" * 44
-OTHER = "12D3KooW" + "b" * 44
+PEER, OTHER = sorted(peer_id_of(bytes([number]) * 32) for number in (1, 2))
 
 
 def proposal(peer_id: str = PEER, **changes: Any) -> Proposal:
@@ -179,6 +179,14 @@ async def test_plans_and_reservations_are_a_tenants_own(desk: Desk) -> None:
                 "INSERT INTO network.plan (tenant, plan_id, job_id, attempt, project, plan, snapshot)"
                 " VALUES ('demo', 'q', 'j', 1, 'demo', '{}', '{}')"
             )
+
+
+async def test_an_id_that_carries_no_key_is_no_peer(desk: Desk) -> None:
+    """What a node signs is checked against its id alone: one that looks like an id and isn't would verify nothing."""
+    with pytest.raises(Refused, match="peer_id") as refused:
+        await proposed(desk.plane.engine, ADMIN, proposal("12D3KooW" + "z" * 44), NOW)
+    assert refused.value.code == "request_invalid"
+    assert refused.value.errors[0]["field"] == "peer_id"
 
 
 async def test_no_more_peers_than_the_plane_takes(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
