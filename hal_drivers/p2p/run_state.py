@@ -8,6 +8,7 @@ accepted, and whatever else goes on under a higher epoch. The same events give t
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 from typing import Literal, TypeAlias, assert_never
 
 import msgspec
@@ -118,6 +119,21 @@ class Progress:
     def over(self) -> bool:
         """Whether nothing more is accepted."""
         return self._closed is not None
+
+    @property
+    def duration_us(self) -> int:
+        """From its start to its end; 0 until then."""
+        if self._closed is None or self._started_at is None:
+            return 0
+        lasted = datetime.fromisoformat(self._closed.at) - datetime.fromisoformat(self._started_at)
+        return max(0, lasted // timedelta(microseconds=1))
+
+    def has_said(self, fragment_id: str, epoch: int, answer: Signed) -> bool:
+        """Whether these very words are known."""
+        found = self._fragments.get(fragment_id)
+        return found is not None and any(
+            one.epoch == epoch and any(said.body == answer.body for said in one.answers) for one in found.attempts
+        )
 
     def epoch(self, fragment_id: str) -> int:
         """The last one that was given."""

@@ -21,9 +21,12 @@ from hal_drivers.p2p.judge import Wrong
 from hal_drivers.p2p.link import Link
 from hal_drivers.p2p.office import AttemptStatus
 from hal_drivers.p2p.reservation import State, Wanted, requested
+from hal_drivers.p2p.rows import width
 from hal_drivers.p2p.run_state import Ended, Progress, Reserved, RunEvent, Said, Started
-from hal_drivers.p2p.wire import Answer, Cancel, Committed, ExecutionFailed, Prepared, Rejected, Request
+from hal_drivers.p2p.wire import Answer, Cancel, Committed, Execute, ExecutionFailed, Prepared, Rejected, Request
 
+_WORDS_BYTES = 65_536
+_SHOWN = 300
 Keep: TypeAlias = Callable[[tuple[RunEvent, ...]], Awaitable[None]]
 """Returns when these events are durable; they are told in order."""
 
@@ -100,6 +103,9 @@ class Talk:
             self.note(Said(self._now(), *at, frame, None))
             status: AttemptStatus = "late" if isinstance(error, Late) else "failed"
             return Failure(error.code, f"{wanted.node_id}: {error.detail}", status)
+        if len(signed.body) > _longest(request):
+            self.note(Said(self._now(), *at, frame, None))
+            return Wrong("answer", f"{len(signed.body)} bytes are more than the answer can have")
         self.note(Said(self._now(), *at, frame, signed))
         return judge.read(signed, wanted.node_id, frame)
 
@@ -182,6 +188,13 @@ class Talk:
             return  # its window ends by itself
 
 
+def _longest(request: Request) -> int:
+    """What a node can make the plane keep: the rows that were asked for, as base64, and a little."""
+    if not isinstance(request, Execute):
+        return _WORDS_BYTES
+    return _WORDS_BYTES + 4 * (width(request.circuit.bits) * request.shots // 3 + 1)
+
+
 def failure_of(answer: Answer | Wrong | Failure) -> Failure:
     """Why an answer isn't the one that was hoped for."""
     match answer:
@@ -190,8 +203,8 @@ def failure_of(answer: Answer | Wrong | Failure) -> Failure:
         case Wrong():
             return Failure(answer.code, answer.detail, "refused", answer.observed_ppm)
         case Rejected():
-            return Failure(answer.code, f"{answer.node_id} rejected it: {answer.detail}")
+            return Failure(answer.code[:64], f"{answer.node_id} rejected it: {answer.detail[:_SHOWN]}")
         case ExecutionFailed():
-            return Failure(answer.code, f"{answer.node_id} failed: {answer.detail}")
+            return Failure(answer.code[:64], f"{answer.node_id} failed: {answer.detail[:_SHOWN]}")
         case _:
             return Failure("answer", f"{answer.node_id} answered with something else", "refused")

@@ -70,6 +70,10 @@ def facts(node: Node, state: str = "online", verified: int | None = 995_000) -> 
     )
 
 
+def _at(tick: int) -> str:
+    return f"2026-01-01T00:00:00.{tick:06}+00:00"
+
+
 class Crash(Exception):
     """The fabric ends while it keeps its events."""
 
@@ -116,7 +120,13 @@ class Ran:
                 raise Crash
 
         async with trio.open_nursery() as spare:
-            runtime = Runtime(link, lambda: self.snapshot(link), self.limits, lambda: f"t{next(clock)}", spare)
+            runtime = Runtime(
+                link,
+                lambda: self.snapshot(link),
+                self.limits,
+                lambda: f"2026-01-01T00:00:00.{next(clock):06}+00:00",
+                spare,
+            )
             await runtime.run(order, self.progress, keep, self.deadline_s)
         return self.progress
 

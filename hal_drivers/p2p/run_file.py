@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One run on disk: the order, then its events as they come, durable before anybody acts on them (N6).
+
+A file is a line of JSON for the order and one for each batch of events; a last line that a crash has cut is as if it
+had never been written, for nothing was done on it. A run that is over is read from here whenever it is asked for, so
+that memory holds only those that run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from hal_drivers.p2p.asking import Order
+from hal_drivers.p2p.run_state import Progress, RunEvent
+
+_events: msgspec.json.Decoder[tuple[RunEvent, ...]] = msgspec.json.Decoder(tuple[RunEvent, ...])
+
+
+class Head(Struct, frozen=True, forbid_unknown_fields=True):
+    """What was ordered; ``until_s`` is the end of its time, in seconds since 1970 by the fabric's clock."""
+
+    order: Order
+    until_s: float
+
+
+class RunFile:
+    """Of one run; blocking, for a thread. One process writes it."""
+
+    def __init__(self, folder: Path, token: str) -> None:
+        self.path = folder / f"{hashlib.sha256(token.encode()).hexdigest()[:40]}.run"
+
+    def create(self, head: Head) -> None:
+        """Durable when it returns."""
+        part = self.path.with_suffix(".part")
+        with part.open("wb") as file:
+            file.write(msgspec.json.encode(head) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(self.path)
+        _sync(self.path.parent)
+
+    def append(self, events: tuple[RunEvent, ...]) -> None:
+        """Durable when it returns."""
+        with self.path.open("ab") as file:
+            file.write(msgspec.json.encode(events) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def mend(self) -> None:
+        """Cut a last line that has no end, before anything is appended to it."""
+        data = self.path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            os.truncate(self.path, whole)
+
+    def read(self) -> tuple[Head, Progress] | None:
+        """What was ordered and how far it got; None where there is no such run."""
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        first, *rest = data.split(b"\n")
+        head = msgspec.json.decode(first, type=Head)
+        events = [event for line in rest[:-1] for event in _events.decode(line)]
+        return head, Progress(head.order.token, head.order.plan, events)
+
+    def forget(self) -> None:
+        """Remove it."""
+        self.path.unlink(missing_ok=True)
+
+
+def all_runs(folder: Path) -> Iterator[RunFile]:
+    """Every run that was not forgotten."""
+    for path in sorted(folder.glob("*.run")):
+        found = RunFile(folder, "")
+        found.path = path
+        yield found
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Windows without a job and probes: single conversations with one node, in messages like a job's (N5, N8).
+
+A node can't tell them from a job's: tokens are hashes, fragments have a job's names, requests come in a job's order.
+There is no retry and no fallback. Windows that were reserved here end by themselves at their node; what is kept here
+are their moves, of the last thousand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+
+from hal_drivers.p2p import asking, judge
+from hal_drivers.p2p.asking import Limits, fragment_seed, node_token
+from hal_drivers.p2p.errors import LinkError
+from hal_drivers.p2p.ir import SERVICES, canonical
+from hal_drivers.p2p.judge import Wrong
+from hal_drivers.p2p.link import Link
+from hal_drivers.p2p.office import EventKind, Probe, Probed, Refusal, ReservationIs, ReserveWindow
+from hal_drivers.p2p.plan import PlanConfig
+from hal_drivers.p2p.reservation import Moved, Reservation, State, Wanted, apply, requested
+from hal_drivers.p2p.wire import (
+    Answer,
+    Cancel,
+    Committed,
+    Execute,
+    Executed,
+    ExecutionFailed,
+    Prepared,
+    Rejected,
+    Request,
+    Signed,
+)
+
+MOST = 1_000
+_ANY = PlanConfig(default_min_fidelity_ppm=0)
+_ALL: dict[str, int] = dict.fromkeys(SERVICES, 1_000_000)
+
+
+class Tell(Protocol):
+    """The journal's pen."""
+
+    def __call__(
+        self,
+        kind: EventKind,
+        *,
+        node_id: str | None = None,
+        token: str | None = None,
+        fragment_id: str | None = None,
+        epoch: int | None = None,
+        facts: dict[str, str | int | bool | None] = ...,
+        signed: Signed | None = None,
+    ) -> object:
+        """Write a line."""
+        ...
+
+
+class Windows:
+    """Of one fabric."""
+
+    def __init__(self, link: Link, limits: Limits, now: Callable[[], str], tell: Tell, nursery: trio.Nursery) -> None:
+        self._link, self._limits, self._now, self._tell, self._nursery = link, limits, now, tell, nursery
+        self._kept: dict[str, Reservation] = {}
+
+    async def reserve(self, ask: ReserveWindow) -> ReservationIs | Refusal:
+        """Get and commit a window; the same id again changes nothing."""
+        if ask.reservation_id in self._kept:
+            return self.view(ask.reservation_id)
+        if min(ask.duration_ms, ask.hold_ms) <= 0 or ask.starts_in_ms < 0 or ask.qubits < 1:
+            return Refusal("invalid", "a window begins now or later, lasts, and has a qubit")
+        wanted = Wanted(
+            node_id=ask.node_id,
+            token=node_token(f"window/{ask.reservation_id}"),
+            fragment_id="f1",
+            epoch=1,
+            services=ask.services,
+            qubits=ask.qubits,
+            starts_in_us=ask.starts_in_ms * 1_000,
+            duration_us=ask.duration_ms * 1_000,
+            hold_us=ask.hold_ms * 1_000,
+        )
+        self._begin(ask.reservation_id, wanted)
+        answer = await self._ask(wanted.node_id, asking.reserve(wanted), self._limits.reserve_s)
+        if isinstance(answer, Prepared):
+            self._move(ask.reservation_id, "PREPARED", fence=answer.fence, expires_in_us=answer.expires_in_us)
+            answer = await self._ask(wanted.node_id, asking.commit(wanted, answer.fence), self._limits.commit_s)
+        if isinstance(answer, Committed):
+            self._move(ask.reservation_id, "COMMITTED", expires_in_us=answer.expires_in_us)
+            ends_in_s = min(answer.expires_in_us, wanted.starts_in_us + wanted.duration_us) / 1e6
+            self._nursery.start_soon(self._expire, ask.reservation_id, ends_in_s)
+        elif isinstance(answer, Rejected):
+            next_free = answer.next_free_in_us
+            self._move(
+                ask.reservation_id, "REJECTED", next_free_in_us=next_free, code=answer.code, detail=answer.detail
+            )
+        else:
+            code, detail = _why(answer)
+            self._move(ask.reservation_id, "CANCELED", code=code, detail=detail)
+            self._nursery.start_soon(self._give_back, wanted)
+        return self.view(ask.reservation_id)
+
+    async def cancel(self, reservation_id: str) -> ReservationIs | Refusal:
+        """Give it back; idempotent."""
+        found = self._kept.get(reservation_id)
+        if found is not None and found.live:
+            self._move(reservation_id, "CANCELED", code="canceled", detail="it was cancelled")
+            await self._give_back(found.wanted)
+        return self.view(reservation_id)
+
+    def view(self, reservation_id: str) -> ReservationIs | Refusal:
+        """How it stands."""
+        found = self._kept.get(reservation_id)
+        if found is None:
+            return Refusal("unknown_reservation", "no such reservation, or it is long over")
+        last = found.history[-1]
+        return ReservationIs(
+            reservation_id=reservation_id,
+            node_id=found.wanted.node_id,
+            state=found.state,
+            fence=found.fence,
+            starts_in_ms=found.wanted.starts_in_us // 1_000,
+            expires_in_ms=None if last.expires_in_us is None else last.expires_in_us // 1_000,
+            next_free_in_ms=None if last.next_free_in_us is None else -(-last.next_free_in_us // 1_000),
+            code=last.code,
+            detail=last.detail,
+            moves=tuple((moved.state, moved.at) for moved in found.history),
+        )
+
+    async def probe(self, ask: Probe) -> Probed:
+        """One circuit on one node."""
+        wanted = Wanted(
+            node_id=ask.node_id,
+            token=node_token(ask.token),
+            fragment_id="f1",
+            epoch=1,
+            services=ask.services,
+            qubits=ask.circuit.qubits,
+            starts_in_us=0,
+            duration_us=ask.limit_ms * 1_000,
+            hold_us=int(self._limits.hold_s * 1e6),
+        )
+        said: list[Signed] = []
+        answer = await self._ask(wanted.node_id, asking.reserve(wanted), self._limits.reserve_s, said)
+        if isinstance(answer, Prepared):
+            fence = answer.fence
+            answer = await self._ask(wanted.node_id, asking.commit(wanted, fence), self._limits.commit_s, said)
+            if isinstance(answer, Committed):
+                seed = fragment_seed(ask.seed, wanted.fragment_id)
+                request = Execute(wanted.token, "f1", 1, fence, ask.circuit, ask.shots, seed)
+                answer = await self._ask(wanted.node_id, request, ask.limit_ms / 1_000, said)
+                if isinstance(answer, Executed):
+                    return _probed(answer, request, tuple(said))
+        code, detail = _why(answer)
+        if not isinstance(answer, Rejected | ExecutionFailed):
+            self._nursery.start_soon(self._give_back, wanted)
+        return Probed(b"", 0, None, 0, code, detail, tuple(said))
+
+    async def _ask(
+        self, node_id: str, request: Request, limit_s: float, said: list[Signed] | None = None
+    ) -> Answer | Wrong | LinkError:
+        try:
+            signed = await self._link.ask(node_id, request, limit_s)
+        except LinkError as error:
+            return error
+        if said is not None:
+            said.append(signed)
+        return judge.read(signed, node_id, canonical(request))
+
+    async def _give_back(self, wanted: Wanted) -> None:
+        request = Cancel(wanted.token, wanted.fragment_id, wanted.epoch)
+        await self._ask(wanted.node_id, request, self._limits.cancel_s)
+
+    async def _expire(self, reservation_id: str, ends_in_s: float) -> None:
+        await trio.sleep(ends_in_s)
+        found = self._kept.get(reservation_id)
+        if found is not None and found.live:
+            self._move(reservation_id, "EXPIRED", code="expired", detail="its window has ended unused")
+
+    def _begin(self, reservation_id: str, wanted: Wanted) -> None:
+        over = [name for name, found in self._kept.items() if not found.live]
+        for name in over[: max(0, len(self._kept) + 1 - MOST)]:
+            del self._kept[name]
+        self._note(reservation_id, None, requested(wanted, self._now()))
+
+    def _move(self, reservation_id: str, state: State, **facts: object) -> None:
+        found = self._kept[reservation_id]
+        if found.live:  # cancelled while its node was asked: that stands
+            self._note(reservation_id, found, found.next(state, self._now(), **facts))  # type: ignore[arg-type]
+
+    def _note(self, reservation_id: str, before: Reservation | None, moved: Moved) -> None:
+        after = self._kept[reservation_id] = apply(before, moved)
+        tell_move(self._tell, reservation_id, after.wanted, moved)
+
+
+def tell_move(tell: Tell, token: str, wanted: Wanted, moved: Moved) -> None:
+    """A reservation's move, as a line of the journal."""
+    kind: EventKind = f"reservation:{moved.state.lower()}"  # type: ignore[assignment]
+    facts: dict[str, str | int | bool | None] = {"reservation": moved.reservation_id}
+    given = {
+        "fence": moved.fence,
+        "expires_in_us": moved.expires_in_us,
+        "next_free_in_us": moved.next_free_in_us,
+        "code": moved.code,
+        "detail": moved.detail,
+    }
+    facts |= {name: value for name, value in given.items() if value is not None}
+    tell(kind, node_id=wanted.node_id, token=token, fragment_id=wanted.fragment_id, epoch=wanted.epoch, facts=facts)
+
+
+def _probed(executed: Executed, request: Execute, said: tuple[Signed, ...]) -> Probed:
+    verdict = judge.accept(executed, request, _ANY, _ALL)
+    if isinstance(verdict, Wrong):
+        return Probed(b"", 0, None, executed.duration_us, verdict.code, verdict.detail, said)
+    return Probed(executed.rows, executed.shots, verdict, executed.duration_us, None, None, said)
+
+
+def _why(answer: Answer | Wrong | LinkError) -> tuple[str, str]:
+    if isinstance(answer, Wrong | LinkError | Rejected | ExecutionFailed):
+        return answer.code, answer.detail
+    return "answer", "the node answered with something else"
