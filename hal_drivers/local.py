@@ -163,6 +163,7 @@ class LocalDriver:
             memory_bytes=backend.memory_bytes,
             setup=self._engine.setup(backend),
             basis=request.basis,
+            alias_model=request.alias_model,
         )
         try:
             reply, spent = await (await self._entered()).call(call, self._engine.compile_bounds)

@@ -80,7 +80,8 @@ async def admit(plane: Plane, envelope: Envelope, submit: Submit) -> Admission:
     principal, spec, at = envelope.principal, submit.spec, envelope.received_at
     if not submit.dry_run:
         plane.sealing.refuse()
-    asked = Asked(principal, spec, spec.circuits[0].format, await _scan(plane, spec), at)
+    qubits, services = await _scan(plane, spec)
+    asked = Asked(principal, spec, spec.circuits[0].format, qubits, at, services)
     crash.point("admit.scanned")
     snapshot = await quote.look(plane, asked, submit.idempotency_key)
     if not submit.dry_run:
@@ -134,22 +135,27 @@ def new_job_id(at: dt.datetime) -> str:
     return f"qcos-job-{at:%Y-%m-%d}-{secrets.token_hex(6)}"
 
 
-async def _scan(plane: Plane, spec: JobSpec) -> int:
-    """The declared qubits of the largest circuit, from a scan that parses nothing; raises a DriverError."""
+async def _scan(plane: Plane, spec: JobSpec) -> tuple[int, tuple[str, ...]]:
+    """The declared qubits of the largest circuit and the service aliases of all; raises a DriverError.
+
+    From a scan that parses nothing.
+    """
     if spec.circuits[0].format == "QPY" and not plane.settings.qpy_enabled:
         raise Refused(
             "format_disabled",
             "QPY is switched off on this plane",
             errors=({"field": "circuit.format", "message": "QPY is switched off"},),
         )
-    most = 0
+    most, services = 0, set[str]()
     for place, circuit in enumerate(spec.circuits):
         source, limits = specs.source_bytes(circuit), plane.settings.circuit_limits
-        declared = (await aside(len(source), prescan, circuit.format, source, limits)).qubits_declared
+        scan = await aside(len(source), prescan, circuit.format, source, limits)
+        declared = scan.qubits_declared
         specs.fits_observables(spec, place, declared)
         specs.fits_analysis(spec, declared)
         most = max(most, declared)
-    return most
+        services.update(scan.services)
+    return most, tuple(sorted(services))
 
 
 async def _repeat(plane: Plane, principal: Principal, bound: Mapping[str, Any], submit: Submit) -> Admission:

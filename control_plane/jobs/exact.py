@@ -105,6 +105,7 @@ async def _one(analyst: tuple[Analyst, str] | None, spec: JobSpec, place: _Place
             (text, tuple((float(term.coefficient), term.pauli) for term in observables.parse(text))) for text in texts
         ),
         counts=place.counts,
+        alias_model=place.source.alias_model or "discard",
     )
     try:
         return await driver.analyse(request)

@@ -52,6 +52,7 @@ class Chosen(msgspec.Struct, frozen=True):
 
 class _Job(msgspec.Struct):
     qubits: int
+    services: tuple[str, ...] = ()
 
 
 class _Judged(msgspec.Struct):
@@ -99,7 +100,8 @@ async def _found(
     past = await plane.known.past(plane.engine, job["tenant"], plane.settings.routing.history_days)
     candidates = priced(rows, card, spec.executions, plane.settings.job_deadline_s, past, spec.items)
     formats = tuple(sorted({circuit.format for circuit in spec.circuits}))
-    wanted = wants(spec, formats, _judged.decode(submitted.decision_input).job.qubits, card.currency)
+    judged = _judged.decode(submitted.decision_input).job
+    wanted = wants(spec, formats, judged.qubits, card.currency, services=bool(judged.services))
     held = job["hold_amount"]
     if held is not None and (wanted.most is None or held < wanted.most):
         wanted = msgspec.structs.replace(wanted, most=held, why_most=HELD)

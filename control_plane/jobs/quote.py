@@ -42,6 +42,8 @@ class Asked(Struct, frozen=True):
     format: str
     qubits: int
     at: dt.datetime
+    services: tuple[str, ...] = ()
+    """The service aliases that its circuits use."""
 
 
 class Snapshot(Struct, frozen=True):
@@ -70,13 +72,16 @@ async def look(plane: Plane, asked: Asked, key: str | None) -> Snapshot:
     card = await plane.known.current_card(plane.engine, principal.tenant, asked.at)
     past = await plane.known.past(plane.engine, principal.tenant, plane.settings.routing.history_days)
     candidates = priced(rows, card, spec.executions, plane.settings.job_deadline_s, past, spec.items)
-    wanted = wants(spec, (asked.format,), asked.qubits, card.currency)
+    wanted = wants(spec, (asked.format,), asked.qubits, card.currency, services=bool(asked.services))
     if wanted.session and not any(candidate.sessions for candidate in candidates):
         raise ProgramUnsupported("execution.session", "no backend of this plane has sessions")
+    if wanted.services and not any(candidate.services for candidate in candidates):
+        words = ", ".join(asked.services)
+        raise ProgramUnsupported("circuit.source", f"it uses service aliases ({words}), and this plane has no network")
     # Policy sees every backend that could take the work, so that a denial can name what would pass; price and budgets
     # are those of the backends that the spec's constraints leave.
     _refuse_if_all_are_away(candidates, wanted)
-    offered = eligible(candidates, Wanted(NO_CONSTRAINTS, wanted.formats))
+    offered = eligible(candidates, Wanted(NO_CONSTRAINTS, wanted.formats, services=wanted.services))
     left = eligible(candidates, wanted) or _within(offered, wanted, eligible(candidates, _at_any_price(wanted)))
     providers = {candidate.provider for candidate in left}
     before = plane.now.system()
@@ -107,7 +112,7 @@ async def look(plane: Plane, asked: Asked, key: str | None) -> Snapshot:
     return Snapshot(card, tuple(views), document, price, bound[0] if bound else None, candidates, wanted, skew)
 
 
-def wants(spec: JobSpec, formats: tuple[str, ...], qubits: int, currency: str) -> Wanted:
+def wants(spec: JobSpec, formats: tuple[str, ...], qubits: int, currency: str, *, services: bool = False) -> Wanted:
     """What the spec asks of a backend; raises Refused where its price is bounded in another currency."""
     bound = spec.execution.max_price
     if bound is not None and bound.currency != currency:
@@ -121,6 +126,7 @@ def wants(spec: JobSpec, formats: tuple[str, ...], qubits: int, currency: str) -
         objective=spec.execution.objective or "balanced",
         most=Decimal(bound.amount) if bound is not None else None,
         session=bool(spec.execution.session),
+        services=services,
     )
 
 
@@ -172,6 +178,7 @@ def _candidate(row: Any, card: RateCard, executions: int, deadline_s: float, pas
         max_shots=row["max_shots"],
         survival=calibration.get("survival"),
         sessions=bool((row["capability"] or {}).get("session")),
+        services=bool((row["capability"] or {}).get("services")),
         succeeded=past.succeeded,
         ended=past.ended,
     )
@@ -232,7 +239,8 @@ def _document(asked: Asked) -> dict[str, Any]:
             "retention_days": spec.evidence_requirements.retention_days,
             "allowed_providers": list(constraints.allowed_providers) if constraints.allowed_providers else None,
             "backend": constraints.backend,
-        },
+        }
+        | ({"services": list(asked.services)} if asked.services else {}),
         "time": {"now": timestamp(asked.at), "date": f"{asked.at:%Y-%m-%d}"},
     }
 

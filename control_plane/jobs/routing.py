@@ -55,13 +55,14 @@ class Candidate(Struct, frozen=True):
     max_shots: int | None = None
     survival: float | None = None
     sessions: bool = False
+    services: bool = False
     succeeded: int = 0
     ended: int = 0
 
 
 class Wanted(Struct, frozen=True):
-    """What the job asks of a backend. `shots` are those of one execution; `most` is the price it may cost at most,
-    and `why_most` who says so.
+    """What the job asks of a backend. `shots` are those of one execution; `services` is whether its circuits use
+    service aliases, which a network alone knows; `most` is the price it may cost at most, and `why_most` who says so.
     """
 
     constraints: BackendConstraints
@@ -72,6 +73,7 @@ class Wanted(Struct, frozen=True):
     most: Decimal | None = None
     why_most: str = "max_price"
     session: bool = False
+    services: bool = False
 
 
 class Considered(Struct, frozen=True):
@@ -112,6 +114,8 @@ def fits(candidate: Candidate, wanted: Wanted) -> str | None:
         return f"takes {candidate.max_shots} shots, {wanted.shots} are asked"
     if wanted.session and not candidate.sessions:
         return "has no sessions"
+    if wanted.services and not candidate.services:
+        return "knows no service aliases"
     if candidate.price is None:
         return "no price is known"
     if wanted.most is not None and candidate.price > wanted.most:

@@ -312,6 +312,7 @@ class Run:
             parameters=circuit.parameters,
             backend=backend,
             shots=self.spec.shots,
+            alias_model=circuit.alias_model or "discard",
         )
         telemetry.note(backend=backend)
         return await driver.compile(request)

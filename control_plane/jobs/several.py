@@ -179,6 +179,7 @@ class Several:
             backend=backend,
             shots=self._spec.shots,
             basis=item.basis,
+            alias_model=circuit.alias_model or "discard",
         )
         try:
             return await self._driver.compile(request)

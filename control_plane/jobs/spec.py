@@ -96,6 +96,16 @@ class Circuit(Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[str, Meta(max_length=128, description="Provenance: recorded.", extra_json_schema=_SPOKEN)] | None
     ) = None
     parameters: ParameterValues = {}
+    alias_model: (
+        Annotated[
+            Literal["discard", "swap"],
+            Meta(
+                description="How a network reads `teleport a, b`: b is discarded and receives a, a is reset (discard, "
+                "also where absent), or the two are swapped (swap)."
+            ),
+        ]
+        | None
+    ) = None
 
 
 class Program(Struct, frozen=True, forbid_unknown_fields=True):

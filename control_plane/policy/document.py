@@ -51,6 +51,8 @@ class Job(Struct, frozen=True, forbid_unknown_fields=True):
     retention_days: Count
     allowed_providers: tuple[str, ...] | None
     backend: str | None
+    services: tuple[str, ...] = ()
+    """Service aliases of the network that the circuit uses; absent where it uses none."""
 
 
 class Price(Struct, frozen=True, forbid_unknown_fields=True):
