@@ -48,6 +48,7 @@ PURE = (
     "hal_drivers/outcome.py",
     "hal_drivers/p2p/aliases.py",
     "hal_drivers/p2p/circles.py",
+    "hal_drivers/p2p/draw.py",
     "hal_drivers/p2p/fragments.py",
     "hal_drivers/p2p/adverts.py",
     "hal_drivers/p2p/ir.py",
