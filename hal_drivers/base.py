@@ -24,6 +24,8 @@ Handle: TypeAlias = dict[str, str | int]
 AliasModel: TypeAlias = Literal["discard", "swap"]
 """How a network reads ``teleport a, b``: b is discarded and a reset, or the two are swapped."""
 CancelLevel: TypeAlias = Literal["none", "queued", "running"]
+ArtefactFormat: TypeAlias = Format | Literal["PLAN"]
+"""What a compiled artefact is: a circuit, or a network's plan with its program (``hal_drivers.p2p.planned``)."""
 
 
 class Capabilities(Struct, frozen=True, forbid_unknown_fields=True):
@@ -99,6 +101,8 @@ class CompileRequest(Struct, frozen=True, forbid_unknown_fields=True):
     basis: str | None = None
     """Pauli letters in Qiskit's order: measure these qubits so, and not as the circuit says (``hal_drivers.basis``)."""
     alias_model: AliasModel = "discard"
+    plan: bytes | None = None
+    """What ``planned.kept`` gave of a compilation before: the circuit is read anew, and nothing is planned anew."""
 
 
 class Usage(Struct, frozen=True, forbid_unknown_fields=True):
@@ -140,7 +144,7 @@ class Compiled(Struct, frozen=True, forbid_unknown_fields=True):
 
     backend: str
     artefact: bytes
-    format: Format
+    format: ArtefactFormat
     qasm3: str | None
     """The same program as text; None where OpenQASM 3 cannot express it."""
     facts: CompiledFacts
@@ -311,6 +315,23 @@ class Analyst(Protocol):
 
     async def analyse(self, request: ExactRequest) -> Exact:
         """Raises as ``compile`` does; ProgramUnsupported where there is no one state, or it is too large."""
+        ...
+
+
+class Exhibit(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a task has to show beside its outcome, to be kept as evidence under this name."""
+
+    name: str
+    media_type: str
+    data: bytes
+
+
+@runtime_checkable
+class Witness(Protocol):
+    """Tells who received what of a task that ended, however it ended; of drivers whose work is divided among others."""
+
+    async def exhibits(self, handle: Handle) -> tuple[Exhibit, ...]:
+        """Until ``forget``; raises HandleUnknown, NotFinished, BackendUnavailable."""
         ...
 
 

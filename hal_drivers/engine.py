@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from hal_drivers.base import Calibration, Device, Format
+from hal_drivers.base import ArtefactFormat, Calibration, Device
 from hal_drivers.frames import Setup
 from hal_drivers.guarded import Bounds
 
@@ -51,7 +51,7 @@ class Engine(Protocol):
         ...
 
     @property
-    def artefact_format(self) -> Format:
+    def artefact_format(self) -> ArtefactFormat:
         """What the compiled artefact is."""
         ...
 

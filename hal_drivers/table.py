@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
@@ -21,8 +22,9 @@ from hal_drivers.errors import BackendUnknown
 from hal_drivers.guarded import Told
 from hal_drivers.limits import Limits
 from hal_drivers.local import LocalDriver
+from hal_drivers.p2p.plan import PlanConfig
 
-PROVIDERS = ("aer", "aws-braket", "ibm-quantum", "remote")
+PROVIDERS = ("aer", "aws-braket", "ibm-quantum", "remote", "p2p")
 
 
 class BackendConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,6 +67,10 @@ class DriversConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Told of each call of a guarded child once it is over, for traces; MUST NOT raise."""
     credential: Callable[[str], str] | None = None
     """Name → a backend's credential of now; raises DriverError. Given in a worker, to nobody else (S6)."""
+    fabric: Path | None = None
+    """The socket of the plane's fabric; None: there is no network."""
+    planning: PlanConfig = PlanConfig()
+    """By what a network's plans are made."""
 
 
 def default_backends() -> tuple[dict[str, Any], ...]:
@@ -86,7 +92,7 @@ def open_drivers(config: DriversConfig) -> dict[str, Driver]:
         if backend.provider not in PROVIDERS:
             raise BackendUnknown(f"backend {backend.id}: no driver serves provider {backend.provider}")
         # Each remote backend and cluster has a driver, and so a connection, a credential and an egress, of its own.
-        alone = backend.id if backend.provider == "remote" or backend.cluster or _is_far(backend) else ""
+        alone = backend.id if backend.provider in ("remote", "p2p") or backend.cluster or _is_far(backend) else ""
         by_place.setdefault((backend.provider, alone), []).append(backend)
     drivers: dict[str, Driver] = {}
     for backends in by_place.values():
@@ -129,6 +135,10 @@ def _open(provider: str, backends: Sequence[BackendConfig], config: DriversConfi
             from hal_drivers.remote.driver import RemoteDriver
 
             return RemoteDriver(backends[0], config)
+        case "p2p":
+            from hal_drivers.p2p.driver import NetworkDriver
+
+            return NetworkDriver(backends[0], config)
         case _:
             raise BackendUnknown(f"no driver serves provider {provider}")
 

@@ -56,6 +56,7 @@ PURE = (
     "hal_drivers/p2p/office.py",
     "hal_drivers/p2p/placing.py",
     "hal_drivers/p2p/plan.py",
+    "hal_drivers/p2p/planned.py",
     "hal_drivers/p2p/planner.py",
     "hal_drivers/p2p/rows.py",
     "hal_drivers/p2p/states.py",
@@ -151,7 +152,20 @@ def test_jobs_know_of_identity_only_who_somebody_is() -> None:
 
 NAMED = tuple(
     f"hal_drivers.{name}"
-    for name in ("aer", "braket", "ibm", "aws", "dask", "slurm", "engine", "local", "near", "vendor", "remote")
+    for name in (
+        "aer",
+        "braket",
+        "ibm",
+        "aws",
+        "dask",
+        "slurm",
+        "engine",
+        "local",
+        "near",
+        "vendor",
+        "remote",
+        "p2p.driver",
+    )
 )
 
 

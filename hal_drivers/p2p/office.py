@@ -401,6 +401,10 @@ class RunResult(Struct, frozen=True, forbid_unknown_fields=True, tag="run_result
 
     run: RunIs
     shots: int
+    bits: int
+    """The program's: a row's width, for who has the result alone."""
+    seed: int
+    """The run's, as it was submitted."""
     rows: bytes
     duration_us: int
 

@@ -122,7 +122,11 @@ class Talk:
         next_free = answer.next_free_in_us if isinstance(answer, Rejected) else None
         self.move(held.wanted, ended, code=failure.code, detail=failure.detail, next_free_in_us=next_free)
         self.end(held.wanted, failure)
-        if tell and not isinstance(answer, Rejected | ExecutionFailed):
+        # Who refused the window has none; who refused the work has it still.
+        nothing_there = isinstance(answer, ExecutionFailed) or (
+            isinstance(answer, Rejected) and found.state == "REQUESTED"
+        )
+        if tell and not nothing_there:
             self._spare.start_soon(self._cancel, held.wanted)
 
     def leave_open_attempts(self, failure: Failure) -> None:
