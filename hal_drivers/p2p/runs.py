@@ -227,7 +227,14 @@ class Runs:
             return Refusal("not_ended", "it is not over")
         view, order = progress.view(), head.order
         rows = Sheet(order, self._limits).joined(progress.done) if view.state == "finished" else b""
-        return RunResult(run=view, shots=order.shots, rows=rows, duration_us=progress.duration_us)
+        return RunResult(
+            run=view,
+            shots=order.shots,
+            bits=order.program.bits,
+            seed=order.seed,
+            rows=rows,
+            duration_us=progress.duration_us,
+        )
 
     def _progress(self, token: str) -> tuple[Head, Progress] | None:
         if (active := self._active.get(token)) is not None:
