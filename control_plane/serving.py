@@ -14,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
-from typing import Any, Literal, Protocol, TypeAlias
+from abc import ABC, abstractmethod
+from typing import Any, Literal, TypeAlias
 
 import httptools
 import msgspec
@@ -42,20 +43,6 @@ _LINES = {
     408: b"HTTP/1.1 408 Request Timeout\r\n",
     431: b"HTTP/1.1 431 Request Header Fields Too Large\r\n",
 }
-
-
-class Judged(Protocol):
-    """A connection that the look passes judgement on."""
-
-    phase: Phase
-    since: float
-    stuck: float | None
-
-    def judge(self, now: float) -> None:
-        """Let go of it where it takes too much."""
-
-    def abort(self) -> None:
-        """End it at once."""
 
 
 class Connections:
@@ -104,21 +91,27 @@ def descriptors() -> int:
 CONNECTIONS = Connections(AT_MOST)
 
 
-class Http(HttpToolsProtocol):
-    """One HTTP connection."""
+class Judged(asyncio.Protocol, ABC):
+    """What every connection keeps, so that the look can judge it; stands before uvicorn's protocol among the bases."""
+
+    loop: asyncio.AbstractEventLoop
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self.phase: Phase = "head"
         self.since = self.loop.time()
         self.stuck: float | None = None
-        self.taken = 0  # bytes of this head, or of the body since the last judgement
-        self._refusal = Refused("request_invalid", "not an HTTP/1.1 request")
-        self._running: RequestResponseCycle | None = None
-        self._deaf = False
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A peer is there."""
+    @abstractmethod
+    def judge(self, now: float) -> None:
+        """Let go of it where it takes too much."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """End it at once."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A peer is there; a WebSocket's was handed over by its HTTP connection."""
         super().connection_made(transport)
         CONNECTIONS.add(self)
 
@@ -126,6 +119,27 @@ class Http(HttpToolsProtocol):
         """It is gone."""
         CONNECTIONS.drop(self)
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The peer doesn't read what it asked for."""
+        super().pause_writing()
+        self.stuck = self.loop.time()
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        super().resume_writing()
+        self.stuck = None
+
+
+class Http(Judged, HttpToolsProtocol):
+    """One HTTP connection."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.taken = 0  # bytes of this head, or of the body since the last judgement
+        self._refusal = Refused("request_invalid", "not an HTTP/1.1 request")
+        self._running: RequestResponseCycle | None = None
+        self._deaf = False
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser; a head that never ends is refused before it is whole."""
@@ -180,16 +194,6 @@ class Http(HttpToolsProtocol):
         """Hand the connection over."""
         CONNECTIONS.drop(self)
         super().handle_websocket_upgrade()
-
-    def pause_writing(self) -> None:
-        """The peer doesn't read what it asked for."""
-        super().pause_writing()
-        self.stuck = self.loop.time()
-
-    def resume_writing(self) -> None:
-        """It reads again."""
-        super().resume_writing()
-        self.stuck = None
 
     def judge(self, now: float) -> None:
         """See the module's docstring."""
@@ -250,39 +254,17 @@ class Http(HttpToolsProtocol):
             self.transport.close()
 
 
-class WebSocket(WSProtocol):
+class WebSocket(Judged, WSProtocol):
     """One WebSocket: it tells, and hears nothing but pings."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
-        self.phase: Phase = "busy"
-        self.since = self.loop.time()
-        self.stuck: float | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Handed over by the HTTP connection."""
-        super().connection_made(transport)
-        CONNECTIONS.add(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The peer is gone."""
-        CONNECTIONS.drop(self)
-        super().connection_lost(exc)
+        self.phase = "busy"
 
     def handle_ping(self, event: Ping) -> None:
         """Answer, unless the peer doesn't read its answers: they would pile up."""
         if self.stuck is None:
             super().handle_ping(event)
-
-    def pause_writing(self) -> None:
-        """The peer doesn't read."""
-        super().pause_writing()
-        self.stuck = self.loop.time()
-
-    def resume_writing(self) -> None:
-        """It reads again."""
-        super().resume_writing()
-        self.stuck = None
 
     def judge(self, now: float) -> None:
         """Let go of a peer that doesn't read."""

@@ -60,7 +60,7 @@ from hal_drivers.errors import (
     NotFinished,
     ProgramUnsupported,
 )
-from hal_drivers.frames import Artefact, CompileCall, Counts, ExactCall, Ready, Refusal, RunCall
+from hal_drivers.frames import Artefact, CompileCall, Counts, ExactCall, Ready, Refusal, Reply, RunCall
 from hal_drivers.guarded import Bounds, Child, ChildLost, Spent
 from hal_drivers.outcome import check_counts
 from hal_drivers.pool import Pool
@@ -165,12 +165,7 @@ class LocalDriver:
             basis=request.basis,
             alias_model=request.alias_model,
         )
-        try:
-            reply, spent = await (await self._entered()).call(call, self._engine.compile_bounds)
-        except ChildLost as lost:
-            raise _lost_while_compiling(lost) from None
-        if isinstance(reply, Refusal):
-            raise _refused(reply)
+        reply, spent = await self._read(call, self._engine.compile_bounds)
         if not isinstance(reply, Artefact):
             raise BackendFailed("the circuit child gave no artefact")
         return Compiled(
@@ -191,15 +186,20 @@ class LocalDriver:
         self._usable(backend)
         prescan.prescan(request.format, request.source, self._config.limits)
         call = ExactCall(request=request, limits=self._config.limits, setup=self._engine.setup(backend))
+        reply, _ = await self._read(call, EXACT_BOUNDS)
+        if not isinstance(reply, Exact):
+            raise BackendFailed("the circuit child gave no state")
+        return reply
+
+    async def _read(self, call: CompileCall | ExactCall, bounds: Bounds) -> tuple[Reply, Spent]:
+        """What a guarded child makes of a stranger's circuit; raises what its refusal or its end means."""
         try:
-            reply, _ = await (await self._entered()).call(call, EXACT_BOUNDS)
+            reply, spent = await (await self._entered()).call(call, bounds)
         except ChildLost as lost:
             raise _lost_while_compiling(lost) from None
         if isinstance(reply, Refusal):
             raise _refused(reply)
-        if not isinstance(reply, Exact):
-            raise BackendFailed("the circuit child gave no state")
-        return reply
+        return reply, spent
 
     async def _entered(self) -> Pool:
         """The pool, started where it is not yet."""

@@ -4,9 +4,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,7 @@ import pytest
 
 from tests.e2e.plane import bell
 from tests.own_plane import OwnPlane, until
+from tests.simulator import simulating
 
 BACKENDS = ("aer", "braket-local", "ibm-fake", "remote-aer")
 SHOTS = 4000
@@ -37,17 +35,8 @@ pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("four-backends")
 
 @pytest.fixture(scope="module")
 def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """A remote simulator in a process of its own."""
-    command = [sys.executable, "-m", "control_plane.cli", "simulator", "serve", "--port", "0", "--insecure-walls"]
-    home = tmp_path_factory.mktemp("far")
-    served = subprocess.Popen([*command, "--home", str(home), "--json"], stdout=subprocess.PIPE, text=True)
-    assert served.stdout is not None
-    try:
-        yield json.loads(served.stdout.readline())
-    finally:
-        served.send_signal(signal.SIGTERM)
-        served.wait(60)
-        served.stdout.close()
+    with simulating(tmp_path_factory.mktemp("far")) as simulator:
+        yield simulator.told
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from hal_drivers.base import Compiled, CompileRequest, Driver, Finished, Outcome, Task
+import asyncio
+
+from hal_drivers.base import Compiled, CompileRequest, Driver, Finished, Handle, Outcome, Running, Task
 from hal_drivers.limits import Limits
 from hal_drivers.table import BackendConfig, DriversConfig, open_drivers
 
@@ -34,3 +36,19 @@ async def run(driver: Driver, source: str, *, shots: int = 1000, seed: int = 11)
     outcome = await driver.result(handle)
     await driver.forget(handle)
     return outcome
+
+
+async def submitted(driver: Driver, source: bytes, token: str, shots: int = 100, deadline_s: float = 60.0) -> Handle:
+    """The circuit handed over to the driver's one backend under that token."""
+    (device,) = await driver.devices()
+    request = CompileRequest(format="QASM3", source=source, parameters={}, backend=device.id, shots=shots)
+    return await driver.submit(
+        await driver.compile(request), Task(token=token, shots=shots, seed=7, deadline_s=deadline_s)
+    )
+
+
+async def until_running(driver: Driver, handle: Handle, within_s: float = 120.0) -> None:
+    """Return once the task runs."""
+    async with asyncio.timeout(within_s):
+        while not isinstance(await driver.poll(handle, 0.2), Running):
+            pass

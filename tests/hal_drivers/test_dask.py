@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
 import time
@@ -12,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from hal_drivers.base import Canceled, CompileRequest, Driver, Failed, Finished, Handle, Running, Stopped, Task
+from hal_drivers.base import Canceled, Driver, Failed, Finished, Stopped
 from hal_drivers.errors import BackendUnknown
 from hal_drivers.table import BackendConfig, DriversConfig, open_drivers
 from tests.conformance.driver import BELL, LONG, check_driver
+from tests.hal_drivers.one import submitted, until_running
 
 pytestmark = [
     pytest.mark.faults,
@@ -74,25 +74,12 @@ async def driver(scheduler: str) -> AsyncIterator[Driver]:
         yield entered
 
 
-async def submit(driver: Driver, source: bytes, token: str, shots: int = 100, deadline_s: float = 60.0) -> Handle:
-    compiled = await driver.compile(
-        CompileRequest(format="QASM3", source=source, parameters={}, backend="aer-dask", shots=shots)
-    )
-    return await driver.submit(compiled, Task(token=token, shots=shots, seed=7, deadline_s=deadline_s))
-
-
-async def until_running(driver: Driver, handle: Handle) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while not isinstance(await driver.poll(handle, 0.2), Running):
-            pass
-
-
 async def test_dask_conforms(scheduler: str) -> None:
     await check_driver(lambda: make(scheduler))
 
 
 async def test_the_meters_are_those_of_the_child_in_the_cluster(driver: Driver) -> None:
-    handle = await submit(driver, BELL, "metered")
+    handle = await submitted(driver, BELL, "metered")
     assert isinstance(await driver.poll(handle, WAIT_S), Finished)
     usage = (await driver.result(handle)).usage
     assert usage.source == "measured"
@@ -103,7 +90,7 @@ async def test_the_meters_are_those_of_the_child_in_the_cluster(driver: Driver) 
 
 
 async def test_another_worker_of_the_plane_finds_the_task(driver: Driver, scheduler: str) -> None:
-    handle = await submit(driver, BELL, "found")
+    handle = await submitted(driver, BELL, "found")
     async with make(scheduler) as other:
         assert await other.find("found") == handle
         assert isinstance(await other.poll(handle, WAIT_S), Finished)
@@ -111,14 +98,14 @@ async def test_another_worker_of_the_plane_finds_the_task(driver: Driver, schedu
 
 
 async def test_a_deadline_kills_the_child_in_the_cluster(driver: Driver) -> None:
-    handle = await submit(driver, LONG, "late", shots=1_000_000, deadline_s=1.0)
+    handle = await submitted(driver, LONG, "late", shots=1_000_000, deadline_s=1.0)
     status = await driver.poll(handle, WAIT_S)
     assert isinstance(status, Failed)
     assert status.code == "deadline_exceeded"
 
 
 async def test_a_cancelled_task_is_stopped_where_it_runs(driver: Driver) -> None:
-    handle = await submit(driver, LONG, "stops", shots=1_000_000, deadline_s=300.0)
+    handle = await submitted(driver, LONG, "stops", shots=1_000_000, deadline_s=300.0)
     await until_running(driver, handle)
     began = time.process_time()
     assert isinstance(await driver.cancel(handle), Canceled)

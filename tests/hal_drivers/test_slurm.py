@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from hal_drivers.base import CompileRequest, Driver, Failed, Finished, Handle, Running, Stopped, Task
+from hal_drivers.base import Driver, Failed, Finished, Handle, Stopped
 from hal_drivers.errors import BackendUnavailable, BackendUnknown
 from hal_drivers.table import BackendConfig, DriversConfig, open_drivers
 from tests import slurm
 from tests.conformance.driver import BELL, LONG, check_driver
+from tests.hal_drivers.one import submitted, until_running
 
 pytestmark = [
     pytest.mark.faults,
@@ -47,21 +48,13 @@ async def driver(cluster: Path) -> AsyncIterator[Driver]:
         yield entered
 
 
-async def submit(driver: Driver, source: bytes, token: str, shots: int = 100, deadline_s: float = 60.0) -> Handle:
-    compiled = await driver.compile(
-        CompileRequest(format="QASM3", source=source, parameters={}, backend="aer-slurm", shots=shots)
-    )
-    return await driver.submit(compiled, Task(token=token, shots=shots, seed=7, deadline_s=deadline_s))
+def folder_of(handle: Handle, shared: Path) -> Path:
+    (job,) = [path for path in shared.glob("*/job") if path.read_text() == str(handle["job"])]
+    return job.parent
 
 
 def ask(*words: str) -> str:
     return subprocess.run(words, capture_output=True, text=True, check=False).stdout
-
-
-async def until_running(driver: Driver, handle: Handle) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while not isinstance(await driver.poll(handle, 1.0), Running):
-            pass
 
 
 async def test_slurm_conforms(cluster: Path) -> None:
@@ -69,7 +62,7 @@ async def test_slurm_conforms(cluster: Path) -> None:
 
 
 async def test_the_outcome_names_the_slurm_job(driver: Driver) -> None:
-    handle = await submit(driver, BELL, "named")
+    handle = await submitted(driver, BELL, "named")
     assert isinstance(await driver.poll(handle, WAIT_S), Finished)
     outcome = await driver.result(handle)
     assert outcome.accounting == {"slurm_job_id": str(handle["job"]), "slurm_partition": "debug"}
@@ -78,19 +71,21 @@ async def test_the_outcome_names_the_slurm_job(driver: Driver) -> None:
 
 
 async def test_another_worker_finds_the_task_and_submits_no_second_one(driver: Driver, cluster: Path) -> None:
-    handle = await submit(driver, BELL, "found")
-    (job,) = [path for path in cluster.glob("*/job") if path.read_text() == str(handle["job"])]
-    job.unlink()  # as if the first worker had died between sbatch and its note
+    handle = await submitted(driver, BELL, "found")
+    (folder_of(handle, cluster) / "job").unlink()  # as if the first worker had died between sbatch and its note
     other = make(cluster)
     assert await other.find("found") == handle
     async with other:
-        assert await submit(other, BELL, "found") == handle
+        assert await submitted(other, BELL, "found") == handle
         assert isinstance(await other.poll(handle, WAIT_S), Finished)
 
 
-async def test_a_node_that_dies_fails_the_task_and_runs_nothing_twice(driver: Driver) -> None:
-    handle = await submit(driver, LONG, "dies", shots=1_000_000, deadline_s=300.0)
+async def test_a_node_that_dies_fails_the_task_and_runs_nothing_twice(driver: Driver, cluster: Path) -> None:
+    handle = await submitted(driver, LONG, "dies", shots=1_000_000, deadline_s=300.0)
     await until_running(driver, handle)
+    async with asyncio.timeout(WAIT_S):
+        while not (folder_of(handle, cluster) / "started").exists():  # Slurm says RUNNING before there is a process
+            await driver.poll(handle, 0.2)
     told = await asyncio.to_thread(ask, "scontrol", "listpids", str(handle["job"]))
     for line in told.splitlines()[1:]:
         os.kill(int(line.split()[0]), signal.SIGKILL)
@@ -100,7 +95,7 @@ async def test_a_node_that_dies_fails_the_task_and_runs_nothing_twice(driver: Dr
 
 
 async def test_a_cancelled_job_is_gone_from_slurm(driver: Driver) -> None:
-    handle = await submit(driver, LONG, "stops", shots=1_000_000, deadline_s=300.0)
+    handle = await submitted(driver, LONG, "stops", shots=1_000_000, deadline_s=300.0)
     await until_running(driver, handle)
     await driver.cancel(handle)
     assert isinstance(await driver.poll(handle, 1.0), Stopped)
@@ -110,12 +105,12 @@ async def test_a_cancelled_job_is_gone_from_slurm(driver: Driver) -> None:
 async def test_an_absent_controller_concludes_nothing(
     driver: Driver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    handle = await submit(driver, BELL, "away")
+    handle = await submitted(driver, BELL, "away")
     assert isinstance(await driver.poll(handle, WAIT_S), Finished)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert not (await driver.status("aer-slurm")).online
     with pytest.raises(BackendUnavailable):
-        await submit(driver, BELL, "never")
+        await submitted(driver, BELL, "never")
 
 
 def test_a_cluster_without_a_shared_folder_is_refused() -> None:
