@@ -28,7 +28,7 @@ POINTS: dict[str, str] = {
     "admit.recording": "job, hold and entries are made, nothing is written",
     "admit.refused": "the hold was refused, the denial isn't written",
     "admit.recorded": "durable, not answered",
-    "run.leased": "a lease is taken, nothing is told",
+    "claim.leased": "a lease is taken, nothing is told",
     "run.requeuing": "about to put a job that never ran back into the queue",
     "run.requeued": "the job is back in the queue",
     "run.rerouting": "about to put a job back whose backend failed, for another one",

@@ -21,7 +21,7 @@ from control_plane.answers import PROBLEM
 from control_plane.api import shapes
 from control_plane.api.shapes import Answers, Bytes
 from control_plane.codes import CODES
-from control_plane.jobs import spec
+from control_plane.jobs import schema
 
 REFERENCE = "#/components/schemas/{name}"
 JSON = "application/json"
@@ -97,7 +97,7 @@ def document_of(app: Litestar) -> bytes:
     shown = _shapes(operations)
     _, components = msgspec.json.schema_components(shown, ref_template=REFERENCE)
     document["components"] = {
-        "schemas": components | {"JobSpec": spec.closed(components["JobSpec"])},
+        "schemas": components | {"JobSpec": schema.closed(components["JobSpec"])},
         "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "RFC 9068"}},
     }
     document["components"]["responses"] = {

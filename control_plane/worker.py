@@ -22,11 +22,12 @@ from control_plane.context import Plane, open_plane
 from control_plane.credentials import of_worker
 from control_plane.db import FAULTS, Database
 from control_plane.errors import QcosError
-from control_plane.jobs import store
+from control_plane.jobs import leases, store
+from control_plane.jobs.claim import Claimed, claim
 from control_plane.jobs.denials import FOLD_AFTER_S, fold_ripe
 from control_plane.jobs.giveback import give_back
 from control_plane.jobs.live import ADMITTED, Bell
-from control_plane.jobs.run import Claimed, Run, claim
+from control_plane.jobs.run import Run
 from control_plane.jobs.session import close_idle
 from control_plane.jobs.transition import MovedOn
 from control_plane.network.keeper import Keeper
@@ -253,7 +254,7 @@ class Worker:
                 continue
             with contextlib.suppress(*FAULTS):
                 async with self.plane.transaction(None) as conn:
-                    held = await store.heartbeat(conn, self.name, self.plane.settings.lease_s, list(runs))
+                    held = await leases.heartbeat(conn, self.name, self.plane.settings.lease_s, list(runs))
                 self._heed(runs, held)
 
     def _heed(self, runs: Mapping[tuple[str, str], Run], held: Mapping[tuple[str, str], bool]) -> None:

@@ -16,7 +16,6 @@ from control_plane.auth.access import may_anywhere, visible
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.errors import Refused
-from control_plane.jobs import store as jobs
 from control_plane.jobs.evidence import Row
 from control_plane.registry import figures as figured
 from control_plane.registry import store
@@ -38,7 +37,7 @@ LONGEST_DAYS = 366
 async def backends(request: Request[Principal, Any, Any], plane: NamedDependency[Plane]) -> list[dict[str, Any]]:
     """The registry, by id."""
     async with plane.transaction(request.user.tenant) as conn:
-        rows = await jobs.backends(conn, jobs.BACKEND_STALE_S)
+        rows = await store.backends(conn, store.BACKEND_STALE_S)
     return [_listed(row) for row in rows]
 
 
@@ -57,7 +56,7 @@ async def backend(
     principal = request.user
     known = "\x00" not in backend_id
     async with plane.transaction(principal.tenant) as conn:
-        rows = await jobs.backends(conn, jobs.BACKEND_STALE_S) if known else ()
+        rows = await store.backends(conn, store.BACKEND_STALE_S) if known else ()
         row = next((row for row in rows if row["id"] == backend_id), None)
         if row is None:
             raise Refused("not_found", f"no backend {backend_id}")

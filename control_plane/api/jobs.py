@@ -23,7 +23,7 @@ from control_plane.auth.access import may, require, visible
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.errors import Refused
-from control_plane.jobs import evidence, meaning, store, uncertain, view
+from control_plane.jobs import evidence, meaning, reading, store, uncertain, view
 from control_plane.jobs import spec as specs
 from control_plane.jobs.admit import Admission, admit, shown_state
 from control_plane.jobs.control import signal
@@ -111,7 +111,7 @@ async def submit(
     want_json(request.headers.get("content-type", ""))
     body = await request.body()
     payload = Submit(
-        spec=await aside(len(body), specs.parse, body),
+        spec=await aside(len(body), reading.parse, body),
         body_sha256=hashlib.sha256(body).hexdigest(),
         idempotency_key=idempotency_key,
         dry_run=dry_run,

@@ -16,8 +16,9 @@ from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.environment import qcos_version
 from control_plane.errors import Refused
-from control_plane.jobs import spec, store
+from control_plane.jobs import schema
 from control_plane.policy.decision import PolicyUnavailable
+from control_plane.registry import store as registry
 from control_plane.sealing import LOOK_LIMIT_S, STALLED_S
 from ledger.canonical import timestamp
 
@@ -59,7 +60,7 @@ async def _database(plane: Plane) -> dict[str, dict[str, Any]]:
         standing = await plane.sealing.look(plane)
         async with plane.transaction(None, limit_s=LOOK_LIMIT_S) as conn:
             awaited, oldest_s = await ledger.store.unstamped(conn)
-            backends = await store.backends(conn, store.BACKEND_STALE_S)
+            backends = await registry.backends(conn, registry.BACKEND_STALE_S)
     except Exception as error:  # noqa: BLE001 - whatever keeps the database from answering is the answer
         return {"database": _check(ok=False, detail=type(error).__name__)}
     online = [row["id"] for row in backends if row["fresh"] and row["state"] == "online"]
@@ -135,6 +136,6 @@ async def job_schema() -> dict[str, Any]:
     return _schema()
 
 
-_schema = cache(spec.schema)
+_schema = cache(schema.schema)
 
 HANDLERS = (health, ready, whoami, job_schema)

@@ -31,7 +31,7 @@ from control_plane.aside import aside
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.errors import Refused
-from control_plane.jobs import denials, evidence, quote, store
+from control_plane.jobs import accepted, denials, evidence, quote, store
 from control_plane.jobs import spec as specs
 from control_plane.jobs.envelope import Envelope, Submit
 from control_plane.jobs.evidence import Submitted
@@ -192,7 +192,7 @@ class _Draft:
         self.plane, self.asked, self.submit, self.job_id = plane, asked, submit, job_id
         self.snapshot, self.decision = snapshot, decision
         self.spec = msgspec.structs.replace(asked.spec, job_id=job_id)
-        self.submitted = Submitted(dumps(specs.canonical(self.spec)), dumps(snapshot.document))
+        self.submitted = Submitted(dumps(accepted.canonical(self.spec)), dumps(snapshot.document))
         self.sealed = plane.vault.seal(asked.principal.tenant, (self.submitted.spec, self.submitted.decision_input))
 
     def write(self, problem: str | None) -> store.NewJob:
@@ -254,7 +254,7 @@ class _Draft:
             "rate_card": self.snapshot.card.hash,
             "currency": self.snapshot.card.currency,
             "allowed": list(decision.backends),
-            "workflow": specs.workflow_of(self.spec),
+            "workflow": accepted.workflow_of(self.spec),
         }
 
     def _body(self, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,8 +14,7 @@ from control_plane import crash
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.errors import Refused
-from control_plane.jobs import settle, store, transition
-from control_plane.jobs import spec as specs
+from control_plane.jobs import accepted, leases, settle, store, transition
 from control_plane.jobs.envelope import Signal
 from control_plane.jobs.state import ACTIVE, State
 from control_plane.jobs.transition import MovedOn
@@ -27,7 +26,7 @@ async def signal(plane: Plane, principal: Principal, what: Signal, job_id: str) 
     """Apply one signal to a job of the principal's tenant; raises Refused `too_late` or `transition_refused`."""
     await plane.vault.ready(plane.engine, principal.tenant)
     for _ in range(TRIES):
-        (rows,) = await plane.read(principal.tenant, store.taken((job_id,)))
+        (rows,) = await plane.read(principal.tenant, leases.taken((job_id,)))
         if not rows:
             raise Refused("not_found", f"no job {job_id}")
         with contextlib.suppress(MovedOn):
@@ -55,7 +54,7 @@ async def _cancel(plane: Plane, job: dict[str, Any]) -> None:
             crash.point("control.requested")
     else:
         submitted = settle.read_submitted(plane, job)
-        spec = specs.from_canonical(submitted.spec)
+        spec = accepted.from_canonical(submitted.spec)
         change = await settle.settle(plane, job, spec, submitted, settle.Cancellation())
         crash.point("control.canceling")
         await transition.write(plane, job, change)

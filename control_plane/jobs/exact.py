@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from control_plane.jobs import observables
 from control_plane.jobs import spec as specs
-from control_plane.jobs.several import Gathered
+from control_plane.jobs.gathered import Gathered
 from control_plane.jobs.spec import Circuit, JobSpec
 from hal_drivers.base import Analyst, Driver, Exact, ExactRequest, Outcome
 from hal_drivers.errors import BackendUnavailable, DriverError

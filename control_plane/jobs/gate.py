@@ -20,9 +20,9 @@ from control_plane.context import Plane
 from control_plane.jobs import failover, program
 from control_plane.jobs.admit import decision_entry
 from control_plane.jobs.evidence import Submitted
+from control_plane.jobs.gathered import Program
 from control_plane.jobs.quote import priced, wants
 from control_plane.jobs.routing import Candidate, Route, route
-from control_plane.jobs.several import Program
 from control_plane.jobs.spec import JobSpec
 from hal_drivers.base import Compiled
 from hal_drivers.errors import BackendUnavailable

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from control_plane.context import Plane
-from control_plane.jobs import store, transition
+from control_plane.jobs import leases, store, transition
 from control_plane.jobs.several import items_of
 from control_plane.jobs.state import ACTIVE
 from hal_drivers.base import Driver
@@ -31,14 +31,14 @@ async def give_back(plane: Plane, drivers: Mapping[str, Driver], key: tuple[str,
     job = rows[0]
     if job["state"] == "QUEUED":
         async with plane.transaction(tenant) as conn:
-            await store.postpone(conn, job_id, plane.now())
+            await leases.postpone(conn, job_id, plane.now())
         return
     driver = drivers.get(job["backend"] or "")
     if job["token"] is None or (driver is not None and await _stopped(driver, job["backend"], job["token"])):
         await transition.write(plane, job, transition.requeue(job, CAUSE, plane.now(), breath_s=0.0))
     else:
         async with plane.transaction(tenant) as conn:
-            await store.postpone(conn, job_id, plane.now())
+            await leases.postpone(conn, job_id, plane.now())
 
 
 async def _stopped(driver: Driver, backend: str, token: str) -> bool:

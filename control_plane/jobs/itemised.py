@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from control_plane.jobs.several import Ended, Gathered, Program
+from control_plane.jobs.gathered import Ended, Gathered, Program
 from hal_drivers.base import Compiled, Outcome
 from ledger.canonical import dumps, timestamp
 

@@ -18,6 +18,7 @@ import finops.store
 from control_plane.db import read, transaction
 from control_plane.jobs import past, store
 from control_plane.jobs.past import Past
+from control_plane.registry import store as registry
 from finops.rates import RateCard
 
 FRESH_S = 1.0
@@ -46,7 +47,7 @@ class Known:
         """The registry, at most `FRESH_S` old."""
         if self._backends is None or time.monotonic() - self._backends[0] > FRESH_S:
             async with transaction(engine, None) as conn:
-                self._backends = time.monotonic(), await store.backends(conn, store.BACKEND_STALE_S)
+                self._backends = time.monotonic(), await registry.backends(conn, registry.BACKEND_STALE_S)
         return self._backends[1]
 
     async def backend(self, engine: AsyncEngine, backend_id: str) -> RowMapping:
@@ -55,7 +56,7 @@ class Known:
         if found is not None:
             return found
         async with transaction(engine, None) as conn:
-            return await store.backend_facts(conn, backend_id)
+            return await registry.backend_facts(conn, backend_id)
 
     async def past(self, engine: AsyncEngine, tenant: str, days: int) -> dict[str, Past]:
         """What the tenant's own last jobs say of each backend, at most `PAST_FRESH_S` old."""

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from control_plane.jobs import observables
-from control_plane.jobs.several import Gathered
+from control_plane.jobs.gathered import Gathered
 from control_plane.jobs.spec import MAX_SHOTS, JobSpec, needed
 
 INLINE_KEYS = 10_000  # of all counts of a job together

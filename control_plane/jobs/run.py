@@ -24,29 +24,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime as dt
 import logging
 import secrets
-import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import msgspec
 
 from control_plane import crash, telemetry
 from control_plane.context import Plane
-from control_plane.errors import Refused
-from control_plane.jobs import evidence, exact, failover, gate, program, settle, store, transition
+from control_plane.jobs import exact, failover, gate, leases, program, settle, store, transition
 from control_plane.jobs import spec as specs
+from control_plane.jobs.claim import Claimed
+from control_plane.jobs.patience import OVERDUE_S, Patience
 from control_plane.jobs.session import Seat
 from control_plane.jobs.several import Limits, Several, Submit
-from control_plane.jobs.spec import JobSpec
-from control_plane.jobs.state import ACTIVE, State
+from control_plane.jobs.state import State
 from control_plane.jobs.store import Change
 from control_plane.jobs.transition import CancelCame, MovedOn, NotSealed
 from control_plane.policy.decision import PolicyUnavailable
-from finops.errors import FinopsError
 from hal_drivers.base import (
     Canceled,
     Capabilities,
@@ -58,7 +53,6 @@ from hal_drivers.base import (
     Handle,
     Queued,
     Running,
-    Status,
     Stopped,
     StoppedAfter,
     Task,
@@ -68,123 +62,11 @@ from hal_drivers.base import (
 )
 from hal_drivers.errors import BackendUnavailable, DriverError
 from hal_drivers.outcome import judged
-from ledger.errors import LedgerError
 
 log = logging.getLogger("qcos.worker")
 POLL_S = 5.0
-BACKEND_WAIT_S = 1.0  # before a job whose backends are away is looked at again
-UNREADABLE_S = 60.0
 QUICK_S = 0.05  # a compilation longer than this is told by an entry of its own
 SEAL_LOOK_S = (0.002, 0.1)  # how often a compiled job looks whether its admission is sealed: at first, at last
-OVERDUE_S = 5.0  # beyond its deadline, by which the backend itself should have ended a task
-MAX_ATTEMPTS = 10  # a job that breaks each worker that takes it ends here
-
-
-class Claimed(msgspec.Struct, frozen=True):
-    """A job that this worker holds: its row as of the claim, what was submitted, and where it will run.
-
-    `route` is None where a lost worker had committed its intent: the job is found again, not routed. `begun` is the
-    move to COMPILING, which the row has followed and no entry tells of yet.
-    """
-
-    row: dict[str, Any]
-    spec: JobSpec
-    submitted: evidence.Submitted
-    route: gate.Chosen | None
-    begun: Change | None = None
-
-
-async def claim(plane: Plane, worker: str, at_most: int) -> list[Claimed]:
-    """Step 1: lease jobs; lost workers' jobs are recovered or put back on the way."""
-    by_tenant: dict[str, list[str]] = defaultdict(list)
-    for tenant, job_id in await store.claim(plane.engine, worker, plane.settings.lease_s, at_most):
-        by_tenant[tenant].append(job_id)
-        crash.point("run.leased")
-    claimed = []
-    for tenant, job_ids in by_tenant.items():
-        await plane.vault.ready(plane.engine, tenant)
-        (rows,) = await plane.read(tenant, store.taken(job_ids))
-        for row in rows:
-            with contextlib.suppress(MovedOn):
-                if (found := await _take(plane, row, worker)) is not None:
-                    claimed.append(found)
-    return claimed
-
-
-async def _take(plane: Plane, job: dict[str, Any], worker: str) -> Claimed | None:
-    """What a worker does with a job that it has just leased; None where there is nothing to run now."""
-    if job["state"] not in ACTIVE | {"QUEUED"}:  # held or cancelled since it was leased
-        return None
-    if job["state"] in ACTIVE and job["token"] is None:
-        await transition.write(plane, job, transition.requeue(job, "lost_worker", plane.now()))
-        return None
-    try:
-        submitted = settle.read_submitted(plane, job)
-        spec = specs.from_canonical(submitted.spec)
-    except (Refused, LedgerError, msgspec.MsgspecError) as error:
-        # Without its spec a job can be neither run nor ended with evidence: passed over and told, time and again.
-        log.warning("job %s can't be read: %s", job["job_id"], error)
-        await _postpone(plane, job, UNREADABLE_S)
-        return None
-    if job["state"] in ACTIVE:
-        return Claimed(job, spec, submitted, None)
-    end: settle.End | None = None
-    if job["cancel_requested"]:
-        end = settle.Cancellation()
-    elif job["attempt"] + job["losses"] >= MAX_ATTEMPTS:
-        end = settle.Failure("job_lost", f"{MAX_ATTEMPTS} attempts ended without an outcome")
-    else:
-        try:
-            return await _start(plane, job, spec, submitted, worker)
-        except BackendUnavailable as error:
-            if (plane.now() - job["submitted_at"]).total_seconds() <= plane.settings.queue_limit_s:
-                await _postpone(plane, job, BACKEND_WAIT_S)
-                return None
-            end = settle.Failure(error.code, f"no backend in {plane.settings.queue_limit_s:g} s: {error.detail}")
-        except (FinopsError, gate.Stopped) as error:  # it can't be priced now, or not within its hold: it can't run
-            end = settle.Failure(error.code, error.detail)
-    await transition.write(plane, job, await settle.settle(plane, job, spec, submitted, end))
-    return None
-
-
-async def _start(
-    plane: Plane, job: dict[str, Any], spec: JobSpec, submitted: evidence.Submitted, worker: str
-) -> Claimed:
-    route = await gate.choose(plane, job, spec, submitted)
-    started = {
-        "worker": worker,
-        "attempt": job["attempt"] + 1,
-        "route": route.lines,
-    }
-    begun = transition.move(job, ("COMPILING",), "job:attempt:started", plane.now(), **started)
-    transition.follow(job, begun)
-    return Claimed(job, spec, submitted, route, begun)
-
-
-async def _postpone(plane: Plane, job: Mapping[str, Any], seconds: float) -> None:
-    async with plane.transaction(job["tenant"]) as conn:
-        await store.postpone(conn, job["job_id"], plane.now() + dt.timedelta(seconds=seconds))
-
-
-class Patience:
-    """How long one attempt waits for a backend that answers and never ends: a job ends whatever its backend does."""
-
-    def __init__(self, plane: Plane, job: Mapping[str, Any]) -> None:
-        """Start to count."""
-        self._plane, self._submitted_at = plane, job["submitted_at"]
-        self._ran_since: float | None = None
-
-    def over(self, status: Status) -> str | None:
-        """Why it is enough now, or None."""
-        settings, now = self._plane.settings, time.monotonic()
-        if isinstance(status, Running):
-            self._ran_since = now if self._ran_since is None else self._ran_since
-            if now - self._ran_since > settings.job_deadline_s + OVERDUE_S:
-                return f"the task ran for more than {settings.job_deadline_s:g} s"
-            return None
-        if (self._plane.now() - self._submitted_at).total_seconds() > settings.queue_limit_s:
-            return f"the task waited for more than {settings.queue_limit_s:g} s"
-        return None
 
 
 class Run:
@@ -503,7 +385,7 @@ class Run:
             crash.point("run.requeued")
         else:  # nothing has happened that an entry tells
             async with self.plane.transaction(self.job["tenant"]) as conn:
-                await store.postpone(conn, self.job["job_id"], back.columns["lease_until"])
+                await leases.postpone(conn, self.job["job_id"], back.columns["lease_until"])
 
     @telemetry.traced("job.settle")
     async def _end(self, end: settle.End) -> None:

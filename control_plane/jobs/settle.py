@@ -20,10 +20,10 @@ import finops.store
 from control_plane import crash, environment, telemetry
 from control_plane.context import Plane
 from control_plane.errors import Refused
-from control_plane.jobs import evidence, exact, itemised, meaning, store
+from control_plane.jobs import evidence, exact, itemised, leases, meaning, store
 from control_plane.jobs.evidence import Content, Submitted
 from control_plane.jobs.exact import Computed
-from control_plane.jobs.several import Gathered, Program
+from control_plane.jobs.gathered import Gathered, Program
 from control_plane.jobs.spec import JobSpec
 from control_plane.jobs.state import moves
 from control_plane.jobs.store import Change
@@ -78,7 +78,7 @@ def artefact_hash(compiled: Compiled) -> str:
 
 def read_submitted(plane: Plane, job: Mapping[str, Any]) -> Submitted:
     """Open the two blobs of a `store.taken` row; raises Refused `content_erased` where they are gone."""
-    sealed = store.submitted(job)
+    sealed = leases.submitted(job)
     if sealed is None:
         raise Refused("content_erased", "the content was erased; its commitment stays in the ledger")
     spec, judged = (plane.vault.open(blob).content for blob in sealed)

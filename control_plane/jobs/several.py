@@ -17,19 +17,18 @@ task, `TOKEN.N`, at most as many at once as the device claims (`tasks_at_once`).
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from decimal import Decimal
+from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias
+from typing import Self, TypeAlias
 
 from msgspec import Struct
 
 from control_plane import crash
-from control_plane.jobs import program
+from control_plane.jobs import gathered, program
 from control_plane.jobs import spec as specs
+from control_plane.jobs.gathered import Ended, Gathered, Program
 from control_plane.jobs.program import Item
 from control_plane.jobs.spec import JobSpec
 from hal_drivers.base import (
@@ -37,7 +36,6 @@ from hal_drivers.base import (
     Canceled,
     Cancellation,
     Compiled,
-    CompiledFacts,
     CompileRequest,
     Device,
     DeviceStatus,
@@ -55,7 +53,6 @@ from hal_drivers.base import (
     TooLate,
     Unknown,
     Unsupported,
-    Usage,
 )
 from hal_drivers.errors import (
     BackendFailed,
@@ -66,36 +63,13 @@ from hal_drivers.errors import (
     NotFinished,
 )
 from hal_drivers.outcome import judged
-from ledger.canonical import dumps, sha256
 
 COMPILED_BYTES = 32 << 20  # of all artefacts of a program together
 RESULT_BYTES = 32 << 20  # of all counts of a program together; where they grow beyond, no further item is run
 FAILURES = 3
-SOURCES: tuple[Literal["vendor", "measured", "estimated"], ...] = ("estimated", "measured", "vendor")
 
 
 Submit: TypeAlias = Callable[[Compiled, Task], Awaitable[Handle]]
-
-
-class Program(Compiled, frozen=True):
-    """All items as they will run; `facts` are the largest of any, `artefact` is the whole as one document."""
-
-    items: tuple[Compiled, ...] = ()
-
-
-class Ended(Struct, frozen=True):
-    """How one item ended: an outcome, or why there is none."""
-
-    item: Item
-    outcome: Outcome | None
-    code: str | None = None
-    detail: str | None = None
-
-
-class Gathered(Outcome, frozen=True):
-    """What all items gave; `counts` and `blocks` are those of each, and empty here."""
-
-    items: tuple[Ended, ...] = ()
 
 
 class Limits(Struct, frozen=True):
@@ -167,7 +141,7 @@ class Several:
                 size += len(built[-1].artefact)
                 if size > COMPILED_BYTES:
                     raise CircuitTooComplex(f"{item.where}: compiled, the items need more than {COMPILED_BYTES} bytes")
-            self._built = _program(request.backend, built)
+            self._built = gathered.built_program(request.backend, built)
         return self._built
 
     async def _compiled(self, item: Item, backend: str) -> Compiled:
@@ -394,14 +368,14 @@ class Several:
             counts={},
             blocks=(),
             shots_executed=sum(outcome.shots_executed for outcome in outcomes),
-            partial=_partial(ended, self._halt),
+            partial=gathered.partial(ended, self._halt),
             seed=self._spec.execution.seed,
             method=", ".join(sorted({outcome.method for outcome in outcomes})),
-            usage=_usage([outcome.usage for outcome in outcomes]),
+            usage=gathered.total_usage([outcome.usage for outcome in outcomes]),
             started_at=min(outcome.started_at for outcome in outcomes),
             ended_at=max(outcome.ended_at for outcome in outcomes),
             metadata={},
-            accounting=_accounting(outcomes),
+            accounting=gathered.accounting(outcomes),
             items=ended,
         )
 
@@ -410,86 +384,6 @@ class Several:
         for number in self._ended:
             if number in self._handles:
                 await self._driver.forget(self._handles[number])
-
-
-def _program(backend: str, built: list[Compiled]) -> Program:
-    facts = [one.facts for one in built]
-    return Program(
-        backend=backend,
-        artefact=compiled_bytes(built),
-        format=built[0].format,
-        qasm3=None,
-        facts=CompiledFacts(
-            qubits=max(one.qubits for one in facts),
-            clbits=max(one.clbits for one in facts),
-            depth=max(one.depth for one in facts),
-            gates_before=max(one.gates_before for one in facts),
-            gates_after=max(one.gates_after for one in facts),
-            operations={},
-            layout=None,
-            measured_bits=(),
-            method=", ".join(sorted({one.method for one in facts})),
-            memory_bytes=max(one.memory_bytes for one in facts),
-        ),
-        versions=_merged([one.versions for one in built]),
-        items=tuple(built),
-    )
-
-
-def compiled_bytes(built: Sequence[Compiled]) -> bytes:
-    """The artefact `compiled.json` of a program: every different circuit once, and which item ran which."""
-    circuits: dict[str, dict[str, Any]] = {}
-    for one in built:
-        name = sha256(one.artefact)
-        if name not in circuits:
-            text = base64.b64encode(one.artefact).decode()
-            circuits[name] = {"sha256": name, "format": one.format, "artefact": text, "qasm3": one.qasm3}
-    places = {name: place for place, name in enumerate(circuits)}
-    return dumps({"circuits": list(circuits.values()), "items": [places[sha256(one.artefact)] for one in built]})
-
-
-def _merged(versions: list[dict[str, str]]) -> dict[str, str]:
-    return {name: version for one in versions for name, version in one.items()}
-
-
-def _accounting(outcomes: list[Outcome]) -> dict[str, str]:
-    """By what the work is known where it ran; each name has what the items say of it."""
-    named: dict[str, dict[str, None]] = {}
-    for outcome in outcomes:
-        for name, value in outcome.accounting.items():
-            named.setdefault(name, {})[value] = None
-    return {name: ",".join(values) for name, values in named.items()}
-
-
-def _partial(ended: tuple[Ended, ...], halt: str | None) -> str | None:
-    """Why there is less than was asked for; None where there isn't."""
-    left = [one for one in ended if one.outcome is None]
-    short = [one for one in ended if one.outcome is not None and one.outcome.partial is not None]
-    if left:
-        failed = next((one for one in left if one.code not in (None, "canceled")), None)
-        why = f"{failed.item.where}: {failed.code}: {failed.detail}" if failed is not None and halt is None else halt
-        why = why or (f"{failed.item.where}: {failed.code}" if failed is not None else "not run")
-        return f"{len(ended) - len(left)} of {len(ended)} items finished: {why}"[:2000]
-    if short:
-        return f"{len(short)} of {len(ended)} items ran fewer shots: {short[0].outcome.partial}"[:2000]  # type: ignore[union-attr]
-    return None
-
-
-def _usage(each: list[Usage]) -> Usage:
-    """What all took together; as certain as the least certain of them."""
-    cpu, qpu = [one.cpu_s for one in each], [one.qpu_s for one in each]
-    peak = [one.peak_memory_bytes for one in each if one.peak_memory_bytes is not None]
-    return Usage(
-        wall_s=_sum([one.wall_s for one in each]),
-        cpu_s=_sum([s for s in cpu if s is not None]) if None not in cpu else None,
-        peak_memory_bytes=max(peak, default=None),
-        qpu_s=_sum([s for s in qpu if s is not None]) if None not in qpu else None,
-        source=min((one.source for one in each), key=SOURCES.index),
-    )
-
-
-def _sum(seconds: list[float]) -> float:
-    return float(sum((Decimal(repr(s)) for s in seconds), Decimal(0)))
 
 
 async def items_of(driver: Driver, token: str) -> list[Handle]:

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The job spec (G1): what a person may ask for, as frozen structs.
 
-Bytes enter, a checked `JobSpec` leaves; anything else raises `SpecInvalid`, which names each offending field.
-JSON Schema and OpenAPI are generated from these structs. Pure: no clock, no randomness, no I/O.
+`reading` makes one of bytes, `accepted` writes it canonically, `schema` says it as JSON Schema. Pure.
 No circuit byte is parsed here: `source` stays opaque base64 until a guarded child opens it.
 """
 
@@ -12,14 +11,14 @@ import base64
 import binascii
 import math
 from fractions import Fraction
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
 from control_plane.errors import Refused
 from control_plane.jobs import observables
-from control_plane.strict import Invalid, decode
+from control_plane.strict import Invalid
 
 MAX_SHOTS = 1_000_000
 MAX_EXECUTIONS = 10_000_000
@@ -289,18 +288,6 @@ class JobSpec(Struct, frozen=True, forbid_unknown_fields=True):
         return self.items * self.shots
 
 
-_decoder = msgspec.json.Decoder(JobSpec)
-
-
-def parse(body: bytes) -> JobSpec:
-    """Read a job spec from JSON bytes; raises `Invalid` naming the field (G1, N13)."""
-    spec = decode(body, _decoder, code="spec_invalid")
-    faults = list(_faults(spec))
-    if faults:
-        raise SpecInvalid(faults)
-    return spec
-
-
 def needed(program: Program) -> int:
     """Shots of each item that bring every figure's standard error to the precision, whatever the state.
 
@@ -344,201 +331,3 @@ def source_bytes(circuit: Circuit, field: str = "circuit.source") -> bytes:
     if base64.b64encode(data).decode() != circuit.source:  # one circuit has one text, and so one hash
         raise SpecInvalid([(field, "not canonical base64: surplus padding or bits (RFC 4648 section 3.5)")])
     return data
-
-
-def canonical(spec: JobSpec) -> dict[str, Any]:
-    """The spec as accepted, in the canonical domain (I6).
-
-    Absent members are left out, fractions are shortest round-trip decimal strings, and a set of parameters is a list
-    of {name, value} by name, because a name may hold any letter and a canonical key may not.
-    """
-    document: dict[str, Any] = _in_domain(msgspec.to_builtins(spec))
-    return document
-
-
-def from_canonical(data: bytes) -> JobSpec:
-    """The spec that `canonical` wrote; it was checked when it was accepted."""
-    return msgspec.convert(_out_of_domain(msgspec.json.decode(data)), JobSpec)
-
-
-def workflow_of(spec: JobSpec) -> dict[str, Any] | None:
-    """What the job's row and its admission say of the workflow; absent members are left out."""
-    return None if spec.workflow is None else dict(_in_domain(msgspec.to_builtins(spec.workflow)))
-
-
-def schema() -> dict[str, Any]:
-    """JSON Schema (2020-12) of the job spec, made from the structs."""
-    document = msgspec.json.schema(JobSpec)
-    document["$defs"]["JobSpec"] = closed(document["$defs"]["JobSpec"])
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "QCOS job spec",
-        **document,
-    }
-
-
-def closed(document: dict[str, Any]) -> dict[str, Any]:
-    """The spec's schema with the either-or of `_faults`: one circuit or a program, shots or a precision."""
-    null = {"type": "null"}
-    shots = {"required": ["shots"], "properties": {"shots": {"type": "integer"}}}
-    precise = {"required": ["precision"], "properties": {"precision": {"type": "number"}}}
-    short = {
-        "required": ["circuit"],
-        "properties": {"circuit": {"type": "object"}, "program": null, "execution": shots},
-    }
-    program = {
-        "required": ["program"],
-        "properties": {"circuit": null, "program": {"type": "object", "not": precise}, "execution": shots},
-    }
-    exact = {
-        "required": ["program"],
-        "properties": {
-            "circuit": null,
-            "program": {"type": "object", **precise},
-            "execution": {"properties": {"shots": null}},
-        },
-    }
-    return document | {"oneOf": [short, program, exact]}
-
-
-def _faults(spec: JobSpec) -> Any:
-    if (spec.circuit is None) == (spec.program is None):
-        yield "circuit", "exactly one of circuit and program is needed"
-        return
-    precision = spec.program.precision if spec.program is not None else None
-    if (spec.execution.shots is None) == (precision is None):
-        yield "execution.shots", "exactly one of shots and program.precision is needed"
-    if spec.execution.session and spec.workflow is None:
-        yield "execution.session", "a session is a workflow's: workflow.id is needed"
-    if spec.program is not None:
-        faults = list(_program_faults(spec.program))
-        yield from faults
-        if faults:
-            return
-    yield from _analysis_faults(spec)
-    if spec.items > MAX_ITEMS:
-        yield "program", f"{spec.items} items (circuits x parameter sets x bases), at most {MAX_ITEMS}"
-    if spec.executions > MAX_EXECUTIONS:
-        at = "execution.shots" if precision is None else "program.precision"
-        yield at, f"{spec.executions} executions, at most {MAX_EXECUTIONS}"
-    for index, circuit in enumerate(spec.circuits):
-        where = "circuit" if spec.circuit is not None else f"program.circuits[{index}]"
-        try:
-            source_bytes(circuit, f"{where}.source")
-        except SpecInvalid as fault:
-            yield from ((row["field"], row["message"]) for row in fault.errors)
-        yield from _not_finite(circuit.parameters, f"{where}.parameters")
-    for index, values in enumerate(spec.program.parameters if spec.program else ()):
-        yield from _not_finite(values, f"program.parameters[{index}]")
-    yield from _control_characters(msgspec.to_builtins(spec), "")
-
-
-def _analysis_faults(spec: JobSpec) -> Any:
-    asked = spec.execution.analysis or ()
-    if len(set(asked)) < len(asked):
-        yield "execution.analysis", "a field is named twice"
-    sets = len(spec.program.parameters) if spec.program is not None else 0
-    if asked and (states := len(spec.circuits) * max(1, sets)) > MAX_STATES:
-        yield "execution.analysis", f"{states} states (circuits x parameter sets), at most {MAX_STATES}"
-
-
-def _program_faults(program: Program) -> Any:
-    """What makes a program none; the rest of the checks counts its items."""
-    first = program.circuits[0].format
-    for index, circuit in enumerate(program.circuits):
-        if circuit.format != first:
-            yield f"program.circuits[{index}].format", f"a program's circuits have one format, here {first}"
-    if program.kind == "sampler" and program.observables:
-        yield "program.observables", "observables are estimated by a program of kind estimator"
-    if program.kind == "estimator":
-        yield from _observable_faults(program.observables)
-
-
-def _observable_faults(texts: tuple[str, ...]) -> Any:
-    if not texts:
-        yield "program.observables", "an estimator needs an observable"
-        return
-    width, wrong = 0, False
-    for index, text in enumerate(texts):
-        where = f"program.observables[{index}]"
-        try:
-            letters = len(observables.parse(text)[0].pauli)
-        except observables.ObservableInvalid as fault:
-            yield where, str(fault)
-            wrong = True
-            continue
-        width = width or letters
-        if letters != width:
-            yield where, f"{letters} letters where those before have {width}"
-            wrong = True
-    if wrong:
-        return
-    if (many := len(observables.strings(texts))) > observables.MAX_STRINGS:
-        yield "program.observables", f"{many} Pauli strings, at most {observables.MAX_STRINGS}"
-    elif not observables.bases(texts):
-        yield "program.observables", "nothing to measure: the identity is 1 in every state"
-
-
-def _not_finite(values: dict[str, float], field: str) -> Any:
-    for name, value in values.items():
-        if not math.isfinite(value):
-            yield f"{field}.{name}", "not a finite number"
-
-
-def _control_characters(value: Any, path: str) -> Any:
-    # A pattern's `$` lets one trailing newline through, and NUL can't be stored: both are refused by name.
-    match value:
-        case str():
-            if any(ord(c) < 32 and c not in "\n\t" for c in value) or (value != value.rstrip("\n")):
-                yield path, "holds a control character"
-        case dict():
-            for key, item in value.items():
-                if any(ord(c) < 32 for c in key):
-                    yield path, "a key holds a control character"
-                yield from _control_characters(item, f"{path}.{key}" if path else key)
-        case list() | tuple():
-            for index, item in enumerate(value):
-                yield from _control_characters(item, f"{path}[{index}]")
-
-
-def _in_domain(value: Any) -> Any:
-    match value:
-        case float():
-            return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
-        case dict():
-            return {key: _member(key, item) for key, item in value.items() if item is not None}
-        case list() | tuple():
-            return [_in_domain(item) for item in value]
-        case _:
-            return value
-
-
-def _member(key: str, value: Any) -> Any:
-    if key != "parameters":
-        return _in_domain(value)
-    if isinstance(value, dict):
-        return [{"name": name, "value": repr(float(value[name]))} for name in sorted(value)]
-    return [_member(key, values) for values in value]
-
-
-def _out_of_domain(value: Any) -> Any:
-    match value:
-        case dict():
-            several = "kind" in value  # a program has a list of parameter sets where a circuit has one set
-            return {key: _restored(key, item, several=several) for key, item in value.items()}
-        case list():
-            return [_out_of_domain(item) for item in value]
-        case _:
-            return value
-
-
-def _restored(key: str, value: Any, *, several: bool) -> Any:
-    if key == "precision":
-        return float(value)
-    if key != "parameters":
-        return _out_of_domain(value)
-    return [_parameters(values) for values in value] if several else _parameters(value)
-
-
-def _parameters(pairs: list[dict[str, str]]) -> dict[str, float]:
-    return {pair["name"]: float(pair["value"]) for pair in pairs}

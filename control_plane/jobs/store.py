@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The SQL of jobs: rows that cache the ledger's fold, idempotency keys, leases, the registry of backends.
+"""The SQL of jobs: rows that cache the ledger's fold, idempotency keys, usage, the tenant's past.
 
 Every function takes a connection whose transaction names the tenant; the caller commits, together with the
 entry that tells of the change. A transition is conditional on `attempt` and on the job's last number, so that
@@ -21,7 +21,6 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     DateTime,
-    Float,
     Integer,
     MetaData,
     Numeric,
@@ -38,7 +37,7 @@ from sqlalchemy import (
     text,
     tuple_,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 import ledger.store
@@ -83,24 +82,6 @@ job = Table(
     schema="jobs",
 )
 
-backend = Table(
-    "backend",
-    metadata,
-    Column("id", Text, primary_key=True),
-    *(Column(name, Text) for name in ("provider", "state", "reason", "region", "compliance_zone")),
-    Column("qubits", Integer),
-    Column("formats", ARRAY(Text)),
-    Column("sovereign", Boolean),
-    Column("capability", JSONB),
-    *(Column(name, Integer) for name in ("queue_depth", "max_shots")),
-    Column("queue_s", Float),
-    Column("simulator", Boolean),
-    Column("calibration", JSONB),
-    *(Column(name, DateTime(timezone=True)) for name in ("seen_at", "changed_at")),
-    schema="jobs",
-)
-
-BACKEND_STALE_S = 15.0
 SETTLED_AT_ONCE = 256
 _READY = func.jobs.evidence_ready(func.coalesce(job.c.outcome_entry, job.c.admission_entry)).label("ready")
 _SHOWN = case(
@@ -265,50 +246,6 @@ async def request_cancel(conn: AsyncConnection, job_id: str) -> bool:
     return (await conn.execute(asked)).first() is not None
 
 
-async def postpone(conn: AsyncConnection, job_id: str, until: dt.datetime) -> None:
-    """Leave a claimed job where it is, to be claimed again after `until`; nothing has happened that an entry tells."""
-    await conn.execute(job.update().where(job.c.job_id == job_id).values(lease_until=until, worker=None))
-
-
-_USE_SESSION = text("""
-    UPDATE jobs.session SET used_at = clock_timestamp()
-    WHERE workflow = :workflow AND name = :name AND backend = :backend RETURNING session""")
-_KEEP_SESSION = text("""
-    INSERT INTO jobs.session AS s (tenant, workflow, name, backend, session)
-    VALUES (:tenant, :workflow, :name, :backend, :session)
-    ON CONFLICT (tenant, workflow, name, backend) DO UPDATE SET used_at = clock_timestamp() RETURNING s.session""")
-_FORGET_SESSION = text("""
-    DELETE FROM jobs.session
-    WHERE workflow = :workflow AND name = :name AND backend = :backend AND session = :session""")
-_IDLE_SESSIONS = text("SELECT * FROM jobs.idle_sessions(CAST(:backends AS text[]), :idle)")
-
-
-async def use_session(conn: AsyncConnection, workflow: str, name: str, backend_id: str) -> str | None:
-    """The session that the workflow has open at the backend, which is in use from now on; None where it has none."""
-    place = {"workflow": workflow, "name": name, "backend": backend_id}
-    found: str | None = (await conn.execute(_USE_SESSION, place)).scalar_one_or_none()
-    return found
-
-
-async def keep_session(
-    conn: AsyncConnection, tenant: str, workflow: str, name: str, backend_id: str, session: str
-) -> str:
-    """Keep a session that was opened; the one that is kept, which may be another that was first."""
-    row = {"tenant": tenant, "workflow": workflow, "name": name, "backend": backend_id, "session": session}
-    return str((await conn.execute(_KEEP_SESSION, row)).scalar_one())
-
-
-async def forget_session(conn: AsyncConnection, workflow: str, name: str, backend_id: str, session: str) -> None:
-    """The device has ended it."""
-    await conn.execute(_FORGET_SESSION, {"workflow": workflow, "name": name, "backend": backend_id, "session": session})
-
-
-async def idle_sessions(conn: AsyncConnection, backends_: Sequence[str], idle_s: float) -> list[tuple[str, str]]:
-    """(backend, session) of each that nobody has used for so long, of every tenant; they are forgotten here."""
-    rows = await conn.execute(_IDLE_SESSIONS, {"backends": list(backends_), "idle": idle_s})
-    return [(row.backend, row.session) for row in rows]
-
-
 async def keep_handle(conn: AsyncConnection, job_id: str, attempt: int, handle: dict[str, Any]) -> None:
     """Store the backend's handle beside the committed intent."""
     await conn.execute(job.update().where(and_(job.c.job_id == job_id, job.c.attempt == attempt)).values(handle=handle))
@@ -439,92 +376,9 @@ async def forget_keys(conn: AsyncConnection) -> None:
     await conn.execute(text("SELECT jobs.forget_keys()"))
 
 
-async def claim(engine: AsyncEngine, worker: str, lease_s: float, at_most: int) -> list[tuple[str, str]]:
-    """Lease up to `at_most` jobs that wait, or whose worker was lost; (tenant, job id) of each.
-
-    A lease is all that this is: no entry tells of it, and the job's admission need not be sealed yet.
-    """
-    found = await call(engine, _CLAIM, worker, lease_s, at_most)
-    return [(tenant, job_id) for tenant, job_id in found or ()]
-
-
-_CLAIM = "SELECT jsonb_agg(jsonb_build_array(tenant, job_id)) FROM jobs.claim(%s, %s, %s)"
-_TAKEN = """
-    SELECT j.*, jobs.evidence_ready(coalesce(j.outcome_entry, j.admission_entry)) AS ready,
-           CASE WHEN h.job_id IS NOT NULL THEN jsonb_build_object('amount', h.amount::text, 'currency', h.currency,
-               'budgets', h.budgets, 'windows', h.windows) END AS hold,
-           s.nonce AS spec_nonce, s.wrapped_key AS spec_key, s.ciphertext AS spec_ciphertext,
-           i.nonce AS input_nonce, i.wrapped_key AS input_key, i.ciphertext AS input_ciphertext
-    FROM jobs.job j
-    LEFT JOIN finops.hold h ON h.tenant = j.tenant AND h.job_id = j.job_id
-    LEFT JOIN ledger.blob s ON s.tenant = j.tenant AND s.commitment = j.spec_blob AND s.wrapped_key IS NOT NULL
-    LEFT JOIN ledger.blob i ON i.tenant = j.tenant AND i.commitment = j.input_blob AND i.wrapped_key IS NOT NULL
-    WHERE j.job_id = ANY (%(jobs)s::text[])
-"""
-
-
-def taken(job_ids: Sequence[str]) -> Query:
-    """The query for all that is needed to work on jobs: their rows, holds, and what was submitted and judged."""
-    return _TAKEN, {"jobs": list(job_ids)}
-
-
-def submitted(row: Mapping[str, Any]) -> tuple[SealedBlob, SealedBlob] | None:
-    """Spec and decision input, as `taken`'s row holds them; None where their content was erased."""
-    if row["spec_key"] is None or row["input_key"] is None:
-        return None
-    parts = ("nonce", "key", "ciphertext")
-    spec, judged = (
-        SealedBlob(row["tenant"], row[f"{name}_blob"], *(row[f"{name}_{part}"] for part in parts))
-        for name in ("spec", "input")
-    )
-    return spec, judged
-
-
-async def heartbeat(
-    conn: AsyncConnection, worker: str, lease_s: float, held: Sequence[tuple[str, str]]
-) -> dict[tuple[str, str], bool]:
-    """Renew this worker's leases on the jobs that it works on; (tenant, job id) → whether a cancel was asked for.
-
-    What isn't in the answer has ended or is another's. A job that it doesn't name isn't renewed, whatever the rows
-    say: an attempt that broke must lose its lease while its worker lives on.
-    """
-    rows = await conn.execute(
-        text("SELECT * FROM jobs.heartbeat(:worker, :lease, CAST(:tenants AS text[]), CAST(:jobs AS text[]))"),
-        {
-            "worker": worker,
-            "lease": lease_s,
-            "tenants": [tenant for tenant, _ in held],
-            "jobs": [job_id for _, job_id in held],
-        },
-    )
-    return {(row.tenant, row.job_id): row.cancel_requested for row in rows}
-
-
 async def settle_states(conn: AsyncConnection, at_most: int = SETTLED_AT_ONCE) -> int:
     """Give sealed jobs their final state in the cache column; how many."""
     return int((await conn.execute(text("SELECT jobs.settle_states(:most)"), {"most": at_most})).scalar_one())
-
-
-async def report_backend(conn: AsyncConnection, row: dict[str, Any]) -> None:
-    """A worker says what a backend that it drives can do, and that it is there now; `changed_at` is when it last went
-    up or down, or gave another reason.
-    """
-    values = {**row, "seen_at": func.clock_timestamp()}
-    update: dict[str, Any] = {name: value for name, value in values.items() if name != "id"}
-    same = and_(backend.c.state == row["state"], backend.c.reason.is_not_distinct_from(row["reason"]))
-    update["changed_at"] = case((same, backend.c.changed_at), else_=func.clock_timestamp())
-    await conn.execute(insert(backend).values(**values).on_conflict_do_update(index_elements=["id"], set_=update))
-
-
-async def backend_facts(conn: AsyncConnection, backend_id: str) -> RowMapping:
-    """What the registry says of one backend."""
-    return (await conn.execute(select(backend).where(backend.c.id == backend_id))).mappings().one()
-
-
-async def backends(conn: AsyncConnection, stale_s: float) -> Sequence[RowMapping]:
-    """The registry, by id; `fresh` tells whether a worker has been heard within `stale_s` seconds."""
-    fresh = backend.c.seen_at > func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, stale_s)
-    return (await conn.execute(select(backend, fresh.label("fresh")).order_by(backend.c.id))).mappings().all()
 
 
 _ROWS = text("""

@@ -19,7 +19,6 @@ import msgspec
 
 from control_plane.context import Plane
 from control_plane.db import FAULTS
-from control_plane.jobs import store as jobs
 from control_plane.registry import calibration as calibrations
 from control_plane.registry import store
 from hal_drivers.base import Calibration, Device, DeviceStatus, Driver
@@ -107,7 +106,7 @@ class Reporter:
     async def _tell(self, told: _Told) -> None:
         row, status, found = told.row, told.status, told.calibration
         async with self._plane.transaction(None) as conn:
-            await jobs.report_backend(conn, row)
+            await store.report_backend(conn, row)
             if found is not None and row.get("calibration") is not None:
                 facts = row["calibration"]
                 await store.keep_calibration(

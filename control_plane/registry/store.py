@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The SQL of the registry's memory: calibrations, the queue over time, and figures of a tenant's own ended jobs (I7).
+"""The SQL of the registry of backends: what workers report of them, and its memory: calibrations, the queue over time,
+and figures of a tenant's own ended jobs (I7).
 
 Calibrations and queues are of the plane and hold nothing of any job; figures are read with the tenant's row-level
 security. Everything kept is bounded by age and number: `prune`.
@@ -12,11 +13,47 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import text
+from sqlalchemy import (
+    Boolean,
+    Column,
+    DateTime,
+    Float,
+    Integer,
+    MetaData,
+    RowMapping,
+    Table,
+    Text,
+    and_,
+    case,
+    func,
+    select,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from control_plane.db import Query
 
+metadata = MetaData()
+
+backend = Table(
+    "backend",
+    metadata,
+    Column("id", Text, primary_key=True),
+    *(Column(name, Text) for name in ("provider", "state", "reason", "region", "compliance_zone")),
+    Column("qubits", Integer),
+    Column("formats", ARRAY(Text)),
+    Column("sovereign", Boolean),
+    Column("capability", JSONB),
+    *(Column(name, Integer) for name in ("queue_depth", "max_shots")),
+    Column("queue_s", Float),
+    Column("simulator", Boolean),
+    Column("calibration", JSONB),
+    *(Column(name, DateTime(timezone=True)) for name in ("seen_at", "changed_at")),
+    schema="jobs",
+)
+
+BACKEND_STALE_S = 15.0
 QUEUE_DAYS = 30
 CALIBRATION_DAYS = 400
 CALIBRATIONS = 100  # the newest of a backend, however young
@@ -53,6 +90,28 @@ _QUEUES = """
     SELECT at, online, reason, depth, queue_s FROM jobs.backend_queue
     WHERE backend = %(backend)s AND at > now() - make_interval(hours => %(hours)s) ORDER BY at
 """
+
+
+async def report_backend(conn: AsyncConnection, row: dict[str, Any]) -> None:
+    """A worker says what a backend that it drives can do, and that it is there now; `changed_at` is when it last went
+    up or down, or gave another reason.
+    """
+    values = {**row, "seen_at": func.clock_timestamp()}
+    update: dict[str, Any] = {name: value for name, value in values.items() if name != "id"}
+    same = and_(backend.c.state == row["state"], backend.c.reason.is_not_distinct_from(row["reason"]))
+    update["changed_at"] = case((same, backend.c.changed_at), else_=func.clock_timestamp())
+    await conn.execute(insert(backend).values(**values).on_conflict_do_update(index_elements=["id"], set_=update))
+
+
+async def backend_facts(conn: AsyncConnection, backend_id: str) -> RowMapping:
+    """What the registry says of one backend."""
+    return (await conn.execute(select(backend).where(backend.c.id == backend_id))).mappings().one()
+
+
+async def backends(conn: AsyncConnection, stale_s: float) -> Sequence[RowMapping]:
+    """The registry, by id; `fresh` tells whether a worker has been heard within `stale_s` seconds."""
+    fresh = backend.c.seen_at > func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, stale_s)
+    return (await conn.execute(select(backend, fresh.label("fresh")).order_by(backend.c.id))).mappings().all()
 
 
 async def keep_calibration(

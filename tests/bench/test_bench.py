@@ -19,7 +19,7 @@ from bench.plane import spec
 from bench.record import Run, rounded
 from bench.spread import quantile, spread
 from bench.window import Flow
-from control_plane.jobs import spec as specs
+from control_plane.jobs import reading
 
 PAGE = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
 
@@ -98,7 +98,7 @@ def test_a_process_is_known_with_what_it_has_used() -> None:
 
 def test_the_circuits_are_the_frozen_ones_and_their_spec_is_valid() -> None:
     for source in governed.circuits().values():
-        assert specs.parse(spec(source, 1000, "full")).shots == 1000
+        assert reading.parse(spec(source, 1000, "full")).shots == 1000
 
 
 def test_each_bench_is_a_command_of_its_own() -> None:

@@ -19,6 +19,7 @@ from control_plane.settings import load
 ROOT = Path(__file__).parents[2]
 HOMES = {
     "admit": "control_plane/jobs/admit.py",
+    "claim": "control_plane/jobs/claim.py",
     "run": "control_plane/jobs/run.py",
     "items": "control_plane/jobs/several.py",
     "gate": "control_plane/jobs/gate.py",

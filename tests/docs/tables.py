@@ -17,7 +17,8 @@ from control_plane.app import openapi
 from control_plane.cli import build
 from control_plane.codes import CODES
 from control_plane.fields import FIELDS
-from control_plane.jobs import spec, weights
+from control_plane.jobs import schema as job_schema
+from control_plane.jobs import weights
 from control_plane.network.config import MEANS as NETWORK
 from control_plane.network.config import Network
 from control_plane.policy import document
@@ -213,7 +214,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
 }
 FILES: dict[str, Callable[[], bytes]] = {
     "docs/openapi.json": openapi,
-    "docs/job-spec.schema.json": lambda: schema(spec.schema()),
+    "docs/job-spec.schema.json": lambda: schema(job_schema.schema()),
     "policies/schemas/input.json": lambda: schema(document.schema()),
 }
 

@@ -26,7 +26,7 @@ from control_plane.auth import claims
 from control_plane.auth.errors import Unauthenticated
 from control_plane.auth.jwks import parse_jwks
 from control_plane.errors import QcosError, SettingInvalid
-from control_plane.jobs import spec
+from control_plane.jobs import accepted, reading
 from control_plane.settings import load
 from finops import budget, money, rates
 from finops.errors import FinopsError
@@ -131,11 +131,11 @@ SPECS = [json.dumps(bell()).encode(), *seeds("examples/*.json", "examples/invali
 def test_job_specs(data: bytes) -> None:
     """What is taken can be written in the canonical domain and read back as the same (I6)."""
     try:
-        taken = spec.parse(data)
+        taken = reading.parse(data)
     except QcosError as error:
         assert error.code in ("malformed_json", "spec_invalid", "program_unsupported")
         return
-    assert spec.from_canonical(canonical.dumps(spec.canonical(taken))) == taken
+    assert accepted.from_canonical(canonical.dumps(accepted.canonical(taken))) == taken
 
 
 @pytest.mark.parametrize("form", ["QASM2", "QASM3", "QPY"])

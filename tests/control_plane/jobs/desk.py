@@ -20,16 +20,16 @@ import finops.store
 from control_plane import db, seed
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
-from control_plane.jobs import admit, store, view
-from control_plane.jobs import run as runs
-from control_plane.jobs import spec as specs
+from control_plane.jobs import admit, reading, store, view
 from control_plane.jobs.admit import Admission
+from control_plane.jobs.claim import Claimed, claim
 from control_plane.jobs.envelope import Envelope, Submit
 from control_plane.jobs.evidence import Row
 from control_plane.jobs.refold import Replayed, replay
-from control_plane.jobs.run import Claimed, Run
+from control_plane.jobs.run import Run
 from control_plane.jobs.vault import Vault
 from control_plane.policy.pdp import Pdp
+from control_plane.registry import store as registry
 from control_plane.sealing import utc_now
 from control_plane.settings import Settings
 from hal_drivers.base import Driver
@@ -88,7 +88,7 @@ class Desk:
     ) -> Admission:
         """One submission, from its bytes on."""
         body = json.dumps(spec or bell()).encode()
-        payload = Submit(specs.parse(body), hashlib.sha256(body).hexdigest(), key, dry_run)
+        payload = Submit(reading.parse(body), hashlib.sha256(body).hexdigest(), key, dry_run)
         return await admit.admit(
             plane or self.plane, Envelope(who or person(), payload, utc_now(), "request-1"), payload
         )
@@ -108,7 +108,7 @@ class Desk:
 
     async def claim(self, worker: str = "w1", at_most: int = 8) -> list[Claimed]:
         """What this worker gets."""
-        return await runs.claim(self.plane, worker, at_most)
+        return await claim(self.plane, worker, at_most)
 
     async def attempt(self, driver: Driver, worker: str = "w1") -> Run:
         """Claim the one job there is, ready to advance."""
@@ -206,7 +206,7 @@ async def report(desk: Desk, driver: Driver) -> None:
             "capability": msgspec.to_builtins(device.capabilities),
         }
         async with desk.plane.transaction(None) as conn:
-            await store.report_backend(conn, row)
+            await registry.report_backend(conn, row)
 
 
 @contextlib.asynccontextmanager

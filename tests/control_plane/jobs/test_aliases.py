@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from control_plane.jobs.accepted import canonical, from_canonical
 from control_plane.jobs.routing import Candidate, Wanted, fits
-from control_plane.jobs.spec import BackendConstraints, Circuit, JobSpec, canonical, from_canonical
+from control_plane.jobs.spec import BackendConstraints, Circuit, JobSpec
 from control_plane.jobs.spec import ProgramUnsupported as Unsupported
 from control_plane.policy.decision import Decision
 from hal_drivers.base import Compiled, CompileRequest

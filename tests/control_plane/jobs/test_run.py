@@ -15,9 +15,10 @@ import pytest
 from msgspec.structs import replace
 
 from control_plane.errors import QcosError, Refused
-from control_plane.jobs import control, evidence, settle, store, transition
+from control_plane.jobs import control, evidence, leases, settle, store, transition
+from control_plane.jobs.claim import MAX_ATTEMPTS
 from control_plane.jobs.live import Bell
-from control_plane.jobs.run import MAX_ATTEMPTS, Run
+from control_plane.jobs.run import Run
 from control_plane.jobs.transition import MovedOn
 from control_plane.policy.decision import PolicyUnavailable
 from control_plane.policy.pdp import Pdp
@@ -350,7 +351,7 @@ async def test_a_heartbeat_renews_only_what_is_worked_on(desk: Desk, driver: Fak
     assert len(await desk.claim("w1")) == 2
     desk.lose_lease()
     async with desk.plane.transaction(None) as conn:
-        held = await store.heartbeat(conn, "w1", 10, [("demo", first)])
+        held = await leases.heartbeat(conn, "w1", 10, [("demo", first)])
     assert held == {("demo", first): False}
     over = desk.sql("SELECT job_id FROM jobs.job WHERE lease_until < now()")
     assert over == [(second,)]
@@ -528,7 +529,7 @@ async def test_a_running_job_is_stopped_and_costs_nothing(desk: Desk, driver: Fa
     await soon(lambda: driver.tasks)
     await control.signal(desk.plane, person(), "cancel", job_id)
     async with desk.plane.transaction(None) as conn:
-        held = await store.heartbeat(conn, "w1", 10, [("demo", job_id), ("demo", "no-such-job")])
+        held = await leases.heartbeat(conn, "w1", 10, [("demo", job_id), ("demo", "no-such-job")])
     assert held == {("demo", job_id): True}
     run.cancel()
     await going

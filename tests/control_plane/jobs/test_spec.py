@@ -16,6 +16,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from control_plane.jobs import observables, program
+from control_plane.jobs.accepted import canonical, from_canonical
+from control_plane.jobs.reading import parse
+from control_plane.jobs.schema import schema
 from control_plane.jobs.spec import (
     MAX_EXECUTIONS,
     BackendConstraints,
@@ -26,11 +29,7 @@ from control_plane.jobs.spec import (
     JobSpec,
     Program,
     SpecInvalid,
-    canonical,
-    from_canonical,
     needed,
-    parse,
-    schema,
     source_bytes,
 )
 from control_plane.strict import MAX_NESTING, MAX_VALUES, Invalid

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from control_plane.jobs import store as jobs
 from control_plane.policy.embedded import EmbeddedEngine
 from control_plane.policy.pdp import Pdp
 from control_plane.policy.revision import load
@@ -51,7 +50,7 @@ async def plane(database: TestDatabase, tmp_path: Path) -> AsyncIterator[Desk]:
 
 async def row(plane: Desk, name: str = "fake") -> dict[str, Any]:
     async with plane.plane.transaction(None) as conn:
-        rows = await jobs.backends(conn, jobs.BACKEND_STALE_S)
+        rows = await store.backends(conn, store.BACKEND_STALE_S)
     return dict(next(row for row in rows if row["id"] == name))
 
 

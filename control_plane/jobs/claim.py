@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Step 1 of a job's path on a worker: lease what waits, and see what each job needs (N9, N10).
+
+A job whose worker was lost before its intent goes back into the queue; one whose intent is committed leaves here
+without a route, to be found again and never sent twice (I3). What can't start now is put off; what may not start, or
+never did in time, ends here with its evidence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import logging
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from control_plane import crash
+from control_plane.context import Plane
+from control_plane.errors import Refused
+from control_plane.jobs import accepted, evidence, gate, leases, settle, transition
+from control_plane.jobs.spec import JobSpec
+from control_plane.jobs.state import ACTIVE
+from control_plane.jobs.store import Change
+from control_plane.jobs.transition import MovedOn
+from finops.errors import FinopsError
+from hal_drivers.errors import BackendUnavailable
+from ledger.errors import LedgerError
+
+log = logging.getLogger("qcos.worker")
+BACKEND_WAIT_S = 1.0  # before a job whose backends are away is looked at again
+UNREADABLE_S = 60.0
+MAX_ATTEMPTS = 10  # a job that breaks each worker that takes it ends here
+
+
+class Claimed(msgspec.Struct, frozen=True):
+    """A job that this worker holds: its row as of the claim, what was submitted, and where it will run.
+
+    `route` is None where a lost worker had committed its intent: the job is found again, not routed. `begun` is the
+    move to COMPILING, which the row has followed and no entry tells of yet.
+    """
+
+    row: dict[str, Any]
+    spec: JobSpec
+    submitted: evidence.Submitted
+    route: gate.Chosen | None
+    begun: Change | None = None
+
+
+async def claim(plane: Plane, worker: str, at_most: int) -> list[Claimed]:
+    """Step 1: lease jobs; lost workers' jobs are recovered or put back on the way."""
+    by_tenant: dict[str, list[str]] = defaultdict(list)
+    for tenant, job_id in await leases.claim(plane.engine, worker, plane.settings.lease_s, at_most):
+        by_tenant[tenant].append(job_id)
+        crash.point("claim.leased")
+    claimed = []
+    for tenant, job_ids in by_tenant.items():
+        await plane.vault.ready(plane.engine, tenant)
+        (rows,) = await plane.read(tenant, leases.taken(job_ids))
+        for row in rows:
+            with contextlib.suppress(MovedOn):
+                if (found := await _take(plane, row, worker)) is not None:
+                    claimed.append(found)
+    return claimed
+
+
+async def _take(plane: Plane, job: dict[str, Any], worker: str) -> Claimed | None:
+    """What a worker does with a job that it has just leased; None where there is nothing to run now."""
+    if job["state"] not in ACTIVE | {"QUEUED"}:  # held or cancelled since it was leased
+        return None
+    if job["state"] in ACTIVE and job["token"] is None:
+        await transition.write(plane, job, transition.requeue(job, "lost_worker", plane.now()))
+        return None
+    try:
+        submitted = settle.read_submitted(plane, job)
+        spec = accepted.from_canonical(submitted.spec)
+    except (Refused, LedgerError, msgspec.MsgspecError) as error:
+        # Without its spec a job can be neither run nor ended with evidence: passed over and told, time and again.
+        log.warning("job %s can't be read: %s", job["job_id"], error)
+        await _postpone(plane, job, UNREADABLE_S)
+        return None
+    if job["state"] in ACTIVE:
+        return Claimed(job, spec, submitted, None)
+    end: settle.End | None = None
+    if job["cancel_requested"]:
+        end = settle.Cancellation()
+    elif job["attempt"] + job["losses"] >= MAX_ATTEMPTS:
+        end = settle.Failure("job_lost", f"{MAX_ATTEMPTS} attempts ended without an outcome")
+    else:
+        try:
+            return await _start(plane, job, spec, submitted, worker)
+        except BackendUnavailable as error:
+            if (plane.now() - job["submitted_at"]).total_seconds() <= plane.settings.queue_limit_s:
+                await _postpone(plane, job, BACKEND_WAIT_S)
+                return None
+            end = settle.Failure(error.code, f"no backend in {plane.settings.queue_limit_s:g} s: {error.detail}")
+        except (FinopsError, gate.Stopped) as error:  # it can't be priced now, or not within its hold: it can't run
+            end = settle.Failure(error.code, error.detail)
+    await transition.write(plane, job, await settle.settle(plane, job, spec, submitted, end))
+    return None
+
+
+async def _start(
+    plane: Plane, job: dict[str, Any], spec: JobSpec, submitted: evidence.Submitted, worker: str
+) -> Claimed:
+    route = await gate.choose(plane, job, spec, submitted)
+    started = {
+        "worker": worker,
+        "attempt": job["attempt"] + 1,
+        "route": route.lines,
+    }
+    begun = transition.move(job, ("COMPILING",), "job:attempt:started", plane.now(), **started)
+    transition.follow(job, begun)
+    return Claimed(job, spec, submitted, route, begun)
+
+
+async def _postpone(plane: Plane, job: Mapping[str, Any], seconds: float) -> None:
+    async with plane.transaction(job["tenant"]) as conn:
+        await leases.postpone(conn, job["job_id"], plane.now() + dt.timedelta(seconds=seconds))

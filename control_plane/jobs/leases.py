@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The SQL of leases: which worker has which job, for how long, and all that it needs to work on it (N9, N10).
+
+No entry tells of a lease. Functions of every tenant's rows are the database's own (SECURITY DEFINER); what a worker
+reads of a job it reads as the job's tenant.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from control_plane.db import Query, call
+from control_plane.jobs.store import job
+from ledger.blob import SealedBlob
+
+
+async def claim(engine: AsyncEngine, worker: str, lease_s: float, at_most: int) -> list[tuple[str, str]]:
+    """Lease up to `at_most` jobs that wait, or whose worker was lost; (tenant, job id) of each.
+
+    A lease is all that this is: no entry tells of it, and the job's admission need not be sealed yet.
+    """
+    found = await call(engine, _CLAIM, worker, lease_s, at_most)
+    return [(tenant, job_id) for tenant, job_id in found or ()]
+
+
+_CLAIM = "SELECT jsonb_agg(jsonb_build_array(tenant, job_id)) FROM jobs.claim(%s, %s, %s)"
+_TAKEN = """
+    SELECT j.*, jobs.evidence_ready(coalesce(j.outcome_entry, j.admission_entry)) AS ready,
+           CASE WHEN h.job_id IS NOT NULL THEN jsonb_build_object('amount', h.amount::text, 'currency', h.currency,
+               'budgets', h.budgets, 'windows', h.windows) END AS hold,
+           s.nonce AS spec_nonce, s.wrapped_key AS spec_key, s.ciphertext AS spec_ciphertext,
+           i.nonce AS input_nonce, i.wrapped_key AS input_key, i.ciphertext AS input_ciphertext
+    FROM jobs.job j
+    LEFT JOIN finops.hold h ON h.tenant = j.tenant AND h.job_id = j.job_id
+    LEFT JOIN ledger.blob s ON s.tenant = j.tenant AND s.commitment = j.spec_blob AND s.wrapped_key IS NOT NULL
+    LEFT JOIN ledger.blob i ON i.tenant = j.tenant AND i.commitment = j.input_blob AND i.wrapped_key IS NOT NULL
+    WHERE j.job_id = ANY (%(jobs)s::text[])
+"""
+
+
+def taken(job_ids: Sequence[str]) -> Query:
+    """The query for all that is needed to work on jobs: their rows, holds, and what was submitted and judged."""
+    return _TAKEN, {"jobs": list(job_ids)}
+
+
+def submitted(row: Mapping[str, Any]) -> tuple[SealedBlob, SealedBlob] | None:
+    """Spec and decision input, as `taken`'s row holds them; None where their content was erased."""
+    if row["spec_key"] is None or row["input_key"] is None:
+        return None
+    parts = ("nonce", "key", "ciphertext")
+    spec, judged = (
+        SealedBlob(row["tenant"], row[f"{name}_blob"], *(row[f"{name}_{part}"] for part in parts))
+        for name in ("spec", "input")
+    )
+    return spec, judged
+
+
+async def heartbeat(
+    conn: AsyncConnection, worker: str, lease_s: float, held: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], bool]:
+    """Renew this worker's leases on the jobs that it works on; (tenant, job id) → whether a cancel was asked for.
+
+    What isn't in the answer has ended or is another's. A job that it doesn't name isn't renewed, whatever the rows
+    say: an attempt that broke must lose its lease while its worker lives on.
+    """
+    rows = await conn.execute(
+        text("SELECT * FROM jobs.heartbeat(:worker, :lease, CAST(:tenants AS text[]), CAST(:jobs AS text[]))"),
+        {
+            "worker": worker,
+            "lease": lease_s,
+            "tenants": [tenant for tenant, _ in held],
+            "jobs": [job_id for _, job_id in held],
+        },
+    )
+    return {(row.tenant, row.job_id): row.cancel_requested for row in rows}
+
+
+async def postpone(conn: AsyncConnection, job_id: str, until: dt.datetime) -> None:
+    """Leave a claimed job where it is, to be claimed again after `until`; nothing has happened that an entry tells."""
+    await conn.execute(job.update().where(job.c.job_id == job_id).values(lease_until=until, worker=None))
