@@ -150,6 +150,7 @@ def _entries() -> dict[str, Field]:
         "qpy": ("true or false", _switch),
         "api_processes": whole(1, 64),
         "workers": whole(1, 256),
+        "nodes": whole(0, 64),
         "simulators": whole(1, 64),
         "simulator_memory_mb": whole(128, 1 << 20),
         "default_backends": ("true or false", _switch),

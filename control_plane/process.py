@@ -137,6 +137,18 @@ def _tsa(settings: Settings, _: str) -> None:
     Announced(config).run()
 
 
+def _fabric(settings: Settings, _: str) -> None:
+    from control_plane.network.process import run_fabric
+
+    run_fabric(settings, ready)
+
+
+def _node(settings: Settings, name: str) -> None:
+    from control_plane.network.process import run_node
+
+    run_node(settings, name, ready)
+
+
 def _run_until_stopped(part: Callable[[asyncio.Event], Coroutine[Any, Any, None]], limit_s: float) -> None:
     async def run() -> None:
         stop = asyncio.Event()
@@ -167,6 +179,8 @@ _PARTS: dict[str, Callable[[Settings, str], None]] = {
     "sealer": _sealer,
     "tsa": _tsa,
     "telemetry": _gauges,
+    "fabric": _fabric,
+    "node": _node,
 }
 
 if __name__ == "__main__":

@@ -82,6 +82,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     qpy: bool = False
     api_processes: int = 1
     workers: int = 2
+    nodes: int = 0
     simulators: int = 1
     simulator_memory_mb: int = 2048
     default_backends: bool = True
@@ -190,6 +191,8 @@ def located(flags: Mapping[str, Any] | None = None, environment: Mapping[str, st
     values["network"] = network.read(values.get("network", {}), env)
     if values.get("tsa_certificates"):
         values["tsa_certificates"] = str(Path(values["tsa_certificates"]).expanduser().absolute())
+    if values.get("nodes"):  # nodes of its own are of no use to a plane without a network
+        values["network"] = msgspec.structs.replace(values["network"], enabled=True)
     settings = Settings(**values)
     return msgspec.structs.replace(settings, home=settings.home.absolute())
 
@@ -266,6 +269,8 @@ def _refuse_what_the_profile_forbids(s: Settings) -> None:
             raise SettingInvalid("http_host", s.http_host, "a loopback address in profile dev: " + ", ".join(LOOPBACK))
         return
     where = f"in profile {s.profile}"
+    if s.nodes:
+        raise SettingInvalid("nodes", s.nodes, f"0 {where}: labs run their nodes themselves, by qcos node run")
     if not s.plane:
         raise SettingInvalid("plane", s.plane, f"a name of this plane, which evidence will carry, {where}")
     if s.database_url is None:

@@ -25,6 +25,7 @@ from control_plane import authorities, crash, home, logs, parts, store
 from control_plane.db import Database, conninfo, engine, transaction
 from control_plane.errors import SealingStopped, SettingInvalid, StartFailed
 from control_plane.listening import Listening, answers, failing
+from control_plane.network import own
 from control_plane.policy import bundle, choice, revision
 from control_plane.policy.opa import OPA_ENVIRONMENT, opa_command
 from control_plane.postgres import DATABASE, SUPERUSER, Cluster, cluster
@@ -70,7 +71,10 @@ class Plane:
         telemetry.keep_headers(self.settings.telemetry, self.settings.home)
         await self._seed()
         await self._start_sealer(database)
+        network = own.OwnNetwork(self.settings, self._run, self._python)
+        await network.start_fabric()
         await self._start_services()
+        await network.start_nodes(self._teller)
         await self._start_telemetry()
         self._bounding = asyncio.create_task(self._bound_logs(), name="bound logs")
         self._is_ready = True

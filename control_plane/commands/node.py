@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`qcos node enroll|list|show|approve|suspend|revoke`: the peers of the network (N14, N17)."""
+"""`qcos node run|enroll|list|show|approve|suspend|revoke`: the peers of the network (N14, N17)."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 from typing import Any
+
+from control_plane.commands import _node_run
 
 ACTS = {
     "approve": "let a peer in, or in again",
@@ -19,6 +21,7 @@ def register(groups: Any) -> None:
     node = groups.add_parser("node", help="nodes of the network").add_subparsers(
         title="commands", metavar="COMMAND", dest="action", required=True
     )
+    _node_run.add(node.add_parser("run", help="a service node, until stopped"))
     _enroll(node.add_parser("enroll", help="propose a peer, by what is agreed with its lab"))
     listing = node.add_parser("list", help="nodes, how each stands and what it offers")
     listing.add_argument("--json", action="store_true", help="one document")

@@ -16,6 +16,7 @@ def register(groups: Any) -> None:
     up.add_argument("--detach", action="store_true", help="return once it is ready")
     for name in ("home", "profile", "config", "policy-engine", "http-port", "workers", "api-processes"):
         up.add_argument("--" + name, metavar=name.rpartition("-")[2].upper(), help=argparse.SUPPRESS)
+    up.add_argument("--nodes", metavar="N", help="with a network of so many nodes of its own; profile dev")
     up.add_argument("--accept-clock", metavar="REASON", help="seal although the clock was set back; an entry says why")
     up.add_argument("--json", action="store_true", help="one document when ready, no lines before")
     up.set_defaults(run=_up)

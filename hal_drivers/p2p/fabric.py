@@ -21,7 +21,7 @@ import msgspec
 import trio
 from msgspec import Struct
 
-from hal_drivers.p2p import control, host
+from hal_drivers.p2p import control, host, link
 from hal_drivers.p2p.adverts import Rejected
 from hal_drivers.p2p.calls import Calls
 from hal_drivers.p2p.errors import IdentityInvalid, LinkError
@@ -48,6 +48,7 @@ from hal_drivers.p2p.office import (
     Standing,
     TopologyIs,
 )
+from hal_drivers.p2p.plan import Snapshot
 from hal_drivers.p2p.registry import Bounds, Registry
 from hal_drivers.p2p.wire import Ping, Pong, Signed
 
@@ -100,6 +101,7 @@ class Fabric:
         self.journal = journal
         self.registry = Registry(options.bounds)
         self.calls = Calls(nursery, self._opened, self.registry.may_join, self._stray, host.BROKEN)
+        self.link: link.Link = self.calls
         self._runs: Runs | None = None
         self._nursery = nursery
         self._network: host.Host | None = None
@@ -143,6 +145,18 @@ class Fabric:
             heard=self._heard,
             listens=True,
         )
+
+    def look(self) -> Snapshot:
+        """The newest snapshot."""
+        return self.registry.snapshot(trio.current_time())
+
+    def attempted(self, node_id: str, well: bool) -> None:
+        """An attempt ended there."""
+        self.registry.attempted(node_id, well=well)
+
+    def may_join(self, node_id: str) -> bool:
+        """Whether this node may be spoken to."""
+        return self.registry.may_join(node_id)
 
     def attach(self, network: host.Host, runs: Runs) -> None:
         """Give it its host and who runs plans, once they are there."""

@@ -85,7 +85,7 @@ class Journal:
 
     def append(self, kind: EventKind, **fields: Any) -> Event:
         """Write an event; it is durable once :meth:`until` has returned for its number."""
-        event = Event(seq=self.last + 1, at=_now(), kind=kind, **fields)
+        event = Event(seq=self.last + 1, at=now(), kind=kind, **fields)
         head = _chained(self._head, event)
         data = canonical(Line(event, head)) + b"\n"
         if self._size + len(data) > self._largest and self.last > self._files[-1].before.seq:
@@ -147,7 +147,7 @@ class Journal:
             self._files.pop(0).path.unlink()
 
     def _begin(self) -> None:
-        before = Checkpoint(self.last, self._head, _now())
+        before = Checkpoint(self.last, self._head, now())
         path = self._folder / f"journal-{self.last + 1:012}.jsonl"
         self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         data = canonical(before) + b"\n"
@@ -229,7 +229,8 @@ def _chained(head: str, event: Event) -> str:
     return hashlib.sha256(bytes.fromhex(head) + canonical(event)).hexdigest()
 
 
-def _now() -> str:
+def now() -> str:
+    """The fabric's clock, in RFC 3339 and UTC."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

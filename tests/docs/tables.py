@@ -47,6 +47,7 @@ MEANS = {
     "qpy": "take QPY circuits (version 13 on)",
     "api_processes": "",
     "workers": "",
+    "nodes": "service nodes of the plane's own, with the fabric that speaks to them; profile `dev` alone",
     "default_backends": "in profile `dev`, this machine's simulators beside the `[[backend]]` tables",
     "simulators": "circuits that a worker runs at a time",
     "simulator_memory_mb": "the most that a circuit's run may use",

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The network that `qcos up` starts: the fabric, and with `--nodes N` nodes of the plane's own (development).
+
+The fabric starts before API and workers, which speak to it. Own nodes keep their keys over restarts, and are enrolled
+by the plane itself, which an entry tells like any other enrolment; then they are labs' nodes like all others: outside
+of the plane's trust, known by their peer ids. One that an administrator has suspended or revoked stays so, and isn't
+waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from control_plane.db import Database, engine
+from control_plane.errors import StartFailed
+from control_plane.home import make_folder
+from control_plane.network import acts, options
+from control_plane.sealing import utc_now
+from control_plane.settings import Settings
+from control_plane.supervisor import Child
+from control_plane.telling import Teller
+from hal_drivers.p2p import identity
+from hal_drivers.p2p.client import Office
+from hal_drivers.p2p.errors import NetworkError
+from hal_drivers.p2p.office import AskPeers, AskStanding, PeersAre, Standing
+
+_LOOK_S = 0.05
+_HEARD = frozenset({"online", "degraded", "unverified"})
+
+
+class OwnNetwork:
+    """The fabric and the own nodes of one `up`."""
+
+    def __init__(self, settings: Settings, run: Callable[[Child], Awaitable[None]], made: Callable[..., Child]) -> None:
+        """`run` starts and keeps a child; `made` makes one of a name."""
+        self._settings, self._run, self._made = settings, run, made
+        self._begun_s = 0.0
+
+    async def start_fabric(self) -> None:
+        """Nothing where the network is off; a fabric that can't start is a plane that doesn't."""
+        if self._settings.network.enabled:
+            self._begun_s = time.monotonic()
+            make_folder(self._settings.fabric_socket.parent)
+            await self._run(self._made("fabric"))
+
+    async def start_nodes(self, teller: Teller) -> None:
+        """Enrol and start the own nodes, wait until each is heard, and tell of the network."""
+        if not self._settings.network.enabled:
+            return
+        names = [f"node-{number}" for number in range(1, self._settings.nodes + 1)]
+        office = Office(self._settings.fabric_socket)
+        try:
+            standing = await office.ask(AskStanding(), Standing)
+            peers = await asyncio.to_thread(self._identities, names)
+            approved = await self._enrol(peers)
+            environment = {options.BOOTSTRAP: ",".join(standing.listen_addrs)}
+            await asyncio.gather(*(self._run(self._made(name, environment=environment)) for name in names))
+            await self._until_heard(office, approved)
+        except NetworkError as error:
+            raise StartFailed(f"the fabric: {error.detail}") from error
+        finally:
+            await office.close()
+        where = standing.listen_addrs[0].partition("/p2p/")[0]
+        nodes = f" · node ×{len(names)}, {len(approved)} heard" if names else ""
+        teller.true("network", f"fabric at {where}{nodes}", time.monotonic() - self._begun_s)
+
+    def _identities(self, names: list[str]) -> list[str]:
+        found = []
+        for name in names:
+            home = options.node_home(self._settings, name)
+            make_folder(home)
+            found.append(identity.make(home / "key.pem").peer_id)
+            (home / "peer_id").write_text(found[-1] + "\n", encoding="utf-8")  # node list tells its pid by this
+        return found
+
+    async def _enrol(self, peers: list[str]) -> set[str]:
+        """Who of them is approved."""
+        pool = engine(Database.of_home(self._settings.home / "db").app, connections=1, name="qcos-enrol")
+        try:
+            records = await acts.enrol_own(pool, map(options.own_proposal, peers), utc_now())
+        finally:
+            await pool.dispose()
+        return {record.peer_id for record in records if record.state == "approved"}
+
+    async def _until_heard(self, office: Office, approved: set[str]) -> None:
+        end_s = time.monotonic() + self._settings.start_limit_s
+        while True:
+            found = (await office.ask(AskPeers(), PeersAre)).peers
+            lacking = approved - {peer.peer_id for peer in found if peer.state in _HEARD}
+            if not lacking:
+                return
+            if time.monotonic() > end_s:
+                states = {peer.peer_id: peer.state for peer in found}
+                shown = ", ".join(f"{peer} {states.get(peer)}" for peer in sorted(lacking))
+                raise StartFailed(f"nodes not heard within {self._settings.start_limit_s:g} s: {shown}")
+            await asyncio.sleep(_LOOK_S)
