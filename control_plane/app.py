@@ -38,6 +38,7 @@ from control_plane.jobs.live import Live
 from control_plane.network.fabric import Fabric
 from control_plane.openapi import document_of
 from control_plane.settings import Settings
+from hal_drivers.p2p.reader import Reader
 
 PREFIX = "/api/v1"
 
@@ -49,6 +50,7 @@ def build(settings: Settings, database: Database) -> Litestar:
     plane = open_plane(settings, database, connections=settings.database_connections, name="qcos-api")
     live = Live(plane, database.app)
     fabric = Fabric(settings)
+    reader = Reader(settings.circuit_limits, require_walls=settings.profile != "dev")
     door = Door(
         plane,
         Authenticator(
@@ -61,8 +63,8 @@ def build(settings: Settings, database: Database) -> Litestar:
     app = assemble(
         settings,
         door,
-        {"plane": plane, "live": live, "fabric": fabric, "local": local},
-        [running(plane, live, fabric, door)],
+        {"plane": plane, "live": live, "fabric": fabric, "reader": reader, "local": local},
+        [running(plane, live, fabric, reader, door)],
     )
 
     def leave() -> None:
@@ -120,7 +122,7 @@ def _given(part: Any) -> Any:
     return provide
 
 
-def running(plane: Plane, live: Live, fabric: Fabric, door: Door) -> Any:
+def running(plane: Plane, live: Live, fabric: Fabric, reader: Reader, door: Door) -> Any:
     """What runs beside the requests of a process, and is closed after them."""
 
     @asynccontextmanager
@@ -130,7 +132,8 @@ def running(plane: Plane, live: Live, fabric: Fabric, door: Door) -> Any:
         loops = (live.serve(), plane.sealing.serve(plane), fabric.serve())
         beside = [asyncio.create_task(loop) for loop in loops]
         try:
-            yield
+            async with reader:
+                yield
         finally:
             for task in beside:
                 task.cancel()
@@ -158,7 +161,7 @@ async def openapi_document(request: Request[Any, Any, Any]) -> Response[bytes]:
 
 def openapi() -> bytes:
     """The document without a plane: what `docs/openapi.json` holds."""
-    return document_of(assemble(Settings(), None, {"plane": None, "live": None, "fabric": None}, []))
+    return document_of(assemble(Settings(), None, {"plane": None, "live": None, "fabric": None, "reader": None}, []))
 
 
 def create_app(settings: Settings, name: str) -> Litestar:

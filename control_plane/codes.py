@@ -259,6 +259,12 @@ CODES: dict[str, Meaning] = {
         "The process that speaks to the network doesn't answer; nothing was sent.",
         "Try again shortly; qcos status shows whether it runs.",
     ),
+    "plan_infeasible": Meaning(
+        409,
+        "No plan is possible",
+        "No node of the network can run a part of the circuit; the detail names the part and what it lacks.",
+        "See qcos node list; or lower [network] min_fidelity, or make the circuit smaller.",
+    ),
     "peer_known": Meaning(
         409,
         "The peer is known",

@@ -7,20 +7,24 @@ import asyncio
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from litestar import Request, WebSocket, get, websocket
+from litestar import Request, WebSocket, get, post, websocket
 from litestar.di import NamedDependency
 from litestar.exceptions import WebSocketDisconnect
 from litestar.params import FromPath, QueryParameter
 
 from control_plane.api import network_shapes as shapes
 from control_plane.api.shapes import Answers
+from control_plane.aside import aside
 from control_plane.auth.access import may
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.errors import Refused
-from control_plane.network import store, topology
+from control_plane.jobs import reading
+from control_plane.jobs import spec as specs
+from control_plane.network import planning, store, topology
 from control_plane.network.config import PPM
 from control_plane.network.fabric import Fabric
+from control_plane.strict import want_json
 from hal_drivers.p2p.ir import SERVICES, Service
 from hal_drivers.p2p.office import (
     AskPeers,
@@ -32,6 +36,7 @@ from hal_drivers.p2p.office import (
     Standing,
     TopologyIs,
 )
+from hal_drivers.p2p.reader import Reader
 from hal_drivers.p2p.wire import ADVERT_TOPIC, ADVERT_VERSION, PROTOCOL
 from ledger.canonical import timestamp
 
@@ -250,6 +255,36 @@ async def fidelity(
     }
 
 
+@post(
+    "/plans",
+    status_code=200,
+    opt={
+        "action": "network:read",
+        "answers": Answers(
+            {200: shapes.PlanDrafted},
+            refusals=(
+                *OFF,
+                *("plan_infeasible", "spec_invalid", "program_unsupported", "format_disabled"),
+                *("circuit_invalid", "circuit_too_complex", "backend_unavailable", "backend_failed"),
+            ),
+            body=specs.JobSpec,
+        ),
+    },
+    summary="Plan a circuit, without a job",
+)
+async def draft_plan(
+    request: Request[Principal, Any, Any],
+    plane: NamedDependency[Plane],
+    fabric: NamedDependency[Fabric],
+    reader: NamedDependency[Reader],
+) -> dict[str, Any]:
+    """Which node would run which fragment of a job's circuit now; policy may leave fewer nodes at dispatch."""
+    want_json(request.headers.get("content-type", ""))
+    fabric.on()
+    body = await request.body()
+    return await planning.draft(plane, fabric, reader, await aside(len(body), reading.parse, body))
+
+
 @get(
     "/plans/{plan_id:str}",
     opt={"action": "job:read", "answers": Answers({200: shapes.PlanShown}, refusals=("network_off",))},
@@ -313,5 +348,6 @@ HANDLERS = (
     topology_events,
     services,
     fidelity,
+    draft_plan,
     plan,
 )

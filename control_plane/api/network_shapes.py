@@ -218,6 +218,14 @@ class Enrollment(Struct, frozen=True):
     changed_at: Instant
 
 
+class PlanDrafted(Struct, frozen=True):
+    """A plan as it would be now, and the circuit as the network knows it. Nothing is kept of either."""
+
+    plan_id: str
+    plan: dict[str, Any]
+    program: dict[str, Any]
+
+
 class PlanShown(Struct, frozen=True):
     """A plan, what was known of the network when it was made, and the attempts that rest on it."""
 

@@ -19,7 +19,6 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
-import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -61,7 +60,7 @@ from hal_drivers.near import Near
 from hal_drivers.p2p import planned, rows
 from hal_drivers.p2p.client import Office
 from hal_drivers.p2p.errors import AskRefused, FabricAway
-from hal_drivers.p2p.ir import Program, canonical, digest
+from hal_drivers.p2p.ir import canonical, digest
 from hal_drivers.p2p.office import (
     Ask,
     AskResult,
@@ -77,6 +76,7 @@ from hal_drivers.p2p.office import (
     Submit,
 )
 from hal_drivers.p2p.plan import Infeasible, PlanConfig, Snapshot
+from hal_drivers.p2p.reader import checked
 from hal_drivers.p2p.reading import NetworkEngine
 
 if TYPE_CHECKING:
@@ -89,7 +89,6 @@ METHOD = "network"
 RUN = "network"
 """The exhibit with who received what: canonical JSON of the fabric's :class:`RunResult`."""
 _WHY: dict[str, type[DriverError]] = {"not_ended": NotFinished, "unknown_token": HandleUnknown}
-_programs: msgspec.json.Decoder[Program] = msgspec.json.Decoder(Program)
 R = TypeVar("R", bound=Struct)
 
 
@@ -160,7 +159,7 @@ class NetworkDriver(Near):
         read = await super().compile(request)
         if request.basis is not None:
             raise ProgramUnsupported("a network measures a circuit as it says, in no other basis")
-        program = _programs.decode(read.artefact)
+        program = checked(read.artefact)
         if request.plan is not None:
             try:
                 made: planned.Planned | Infeasible = planned.restored(program, request.plan)

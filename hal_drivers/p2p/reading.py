@@ -50,6 +50,7 @@ class NetworkEngine:
             idempotent_submit=True,
             find_authoritative=True,
             tasks_at_once=AT_ONCE,
+            services=True,
             exact=True,
         )
         return record(backend, claims, qubits=config.limits.qubits, max_shots=MAX_SHOTS)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -21,6 +22,9 @@ from control_plane.network import store
 from control_plane.network.config import Network
 from control_plane.network.fabric import Fabric
 from control_plane.settings import Settings
+from hal_drivers.limits import Limits
+from hal_drivers.p2p.draw import svg
+from hal_drivers.p2p.ir import Program
 from hal_drivers.p2p.office import (
     AskSnapshot,
     AskTopology,
@@ -30,11 +34,14 @@ from hal_drivers.p2p.office import (
     TopologyIs,
 )
 from hal_drivers.p2p.plan import NodeFacts, Offer, Plan, Snapshot
-from tests.control_plane.jobs.desk import Desk, person
+from hal_drivers.p2p.planner import identity
+from hal_drivers.p2p.reader import Reader
+from tests.control_plane.jobs.desk import Desk, bell, person
 from tests.control_plane.network.test_enrolment import NOW, OTHER, PEER, approved, proposal
 from tests.control_plane.network.test_keeper import heard, peer
 from tests.e2e.promised import hold
 from tests.hal_drivers.p2p.fabric_double import FabricDouble, fabric
+from tests.hal_drivers.p2p.programs import network, node
 
 ROLES = {
     "admin": person("admin", "demo", "quantum-admin"),
@@ -42,6 +49,7 @@ ROLES = {
     "auditor": person("auditor", "demo", "auditor"),
     "outsider": person("outsider", "other", "quantum-admin"),
 }
+EXAMPLE = Path(__file__).parents[3] / "examples" / "network12.qasm"
 Call = Callable[..., Any]
 
 
@@ -79,7 +87,8 @@ async def served(desk: Desk, settings: Settings) -> AsyncIterator[Call]:
     """The API of the desk's plane under these settings; each answer is held against the document."""
     found = Fabric(settings)
     plane = dataclasses.replace(desk.plane, settings=settings)
-    app = assemble(settings, FakeDoor(), {"plane": plane, "live": None, "fabric": found}, [])
+    reader = Reader(Limits(), require_walls=False)
+    app = assemble(settings, FakeDoor(), {"plane": plane, "live": None, "fabric": found, "reader": reader}, [])
 
     async def ask(method: str, path: str, body: Any = None, who: str = "engineer") -> tuple[int, Any]:
         target = f"/api/v1{path}"
@@ -87,7 +96,8 @@ async def served(desk: Desk, settings: Settings) -> AsyncIterator[Call]:
         hold(method, target, status, headers, data)
         return status, msgspec.json.decode(data)
 
-    yield ask
+    async with reader:
+        yield ask
     await found._office.close()
 
 
@@ -267,6 +277,39 @@ async def test_a_plan_is_its_tenants_own(ask: Call, desk: Desk) -> None:
     assert (status, shown["plan"]["seed"], [one["job_id"] for one in shown["jobs"]]) == (200, 7, ["job-1"])
     assert (await ask("GET", "/plans/p1", who="outsider"))[0] == 404
     assert (await ask("GET", "/plans/p2"))[0] == 404
+
+
+async def test_a_circuit_is_planned_without_a_job_and_what_is_missing_is_named(
+    ask: Call, settings: Settings, desk: Desk, double: FabricDouble
+) -> None:
+    """N4: read behind the walls, planned on the fabric's snapshot, kept nowhere."""
+    double.replies[AskSnapshot] = lambda _: SnapshotIs(network(), "00")
+    before = desk.counts()
+    spec = bell(circuit__source=base64.b64encode(EXAMPLE.read_bytes()).decode(), circuit__alias_model="swap")
+    status, drawn = await ask("POST", "/plans", spec)
+    assert status == 200
+    assert (drawn["plan"]["mode"], drawn["plan"]["alias_model"]) == ("product", "swap")
+    plan, program = msgspec.convert(drawn["plan"], Plan), msgspec.convert(drawn["program"], Program)
+    assert [assignment.primary for assignment in plan.assignments] == ["n0", "n1", "n2"]
+    assert plan.plan_id == drawn["plan_id"] == identity(plan)
+    assert "teleportation" in svg(plan, program)
+    assert (await ask("POST", "/plans", spec))[1] == drawn
+    double.replies[AskSnapshot] = lambda _: SnapshotIs(network(node("n0", qubits=3)), "00")
+    status, problem = await ask("POST", "/plans", spec)
+    assert (status, problem["code"]) == (409, "plan_infeasible")
+    assert problem["errors"][0] == {
+        "field": "f1",
+        "message": "it has 4 qubits, the nodes that offer its services take up to 3",
+    }
+    broken = bell(circuit__source=base64.b64encode(b"OPENQASM 3;\nqubit[2] q;\nfoo q[0];").decode())
+    assert (await ask("POST", "/plans", broken))[1]["code"] == "circuit_invalid"
+    looped = b"OPENQASM 3;\nqubit[2] q;\nbit c;\nwhile (c) { c = measure q[0]; }"
+    status, problem = await ask("POST", "/plans", bell(circuit__source=base64.b64encode(looped).decode()))
+    assert problem["code"] == "program_unsupported"
+    assert "a while loop (line 4)" in problem["detail"]
+    assert desk.counts() == before
+    async with served(desk, msgspec.structs.replace(settings, network=Network())) as off:
+        assert (await off("POST", "/plans", spec))[1]["code"] == "network_off"
 
 
 async def test_the_live_topology_is_told_at_each_change(desk: Desk, settings: Settings, double: FabricDouble) -> None:
