@@ -21,6 +21,7 @@ from control_plane.answers import answer, methods_told
 from control_plane.api import backends as backend_routes
 from control_plane.api import budgets as budget_routes
 from control_plane.api import enrollment as enrollment_routes
+from control_plane.api import events, results, submission
 from control_plane.api import issuer as issuer_routes
 from control_plane.api import jobs as job_routes
 from control_plane.api import ledger as ledger_routes
@@ -79,7 +80,10 @@ def build(settings: Settings, database: Database) -> Litestar:
 def assemble(settings: Settings, door: Any, parts: dict[str, Any], lifespan: list[Any]) -> Litestar:
     """Routes, limits, error mapping and OpenAPI around given parts; `openapi` builds it with none."""
     handlers: list[Any] = [
+        *submission.HANDLERS,
         *job_routes.HANDLERS,
+        *results.HANDLERS,
+        *events.HANDLERS,
         *ledger_routes.HANDLERS,
         *budget_routes.HANDLERS,
         *backend_routes.HANDLERS,

@@ -11,7 +11,8 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 
 import finops.store
-from control_plane.api.shapes import Answers, Backend, BackendFigures, BackendShown
+from control_plane.api.backend_shapes import Backend, BackendFigures, BackendShown
+from control_plane.api.shapes import Answers
 from control_plane.auth.access import may_anywhere, visible
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane

@@ -10,7 +10,8 @@ from litestar import Request, Response, get
 from litestar.di import NamedDependency
 
 import ledger.store
-from control_plane.api.shapes import Alive, Answers, Bytes, Caller, Readiness, Root
+from control_plane.api.plane_shapes import Alive, Caller, Readiness, Root
+from control_plane.api.shapes import Answers, Bytes
 from control_plane.auth import store as accounts
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a job leaves: its result, the parts that are too large to stand in it, its evidence (I1, N15)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from litestar import Request, Response, get
+from litestar.di import NamedDependency
+from litestar.params import FromPath
+
+from control_plane.api.jobs import find
+from control_plane.api.result_shapes import Result
+from control_plane.api.shapes import Answers, Bytes
+from control_plane.auth.principal import Principal
+from control_plane.context import Plane
+from control_plane.errors import Refused
+from control_plane.jobs import evidence, meaning, view
+from control_plane.jobs.admit import shown_state
+
+_BUNDLE = Bytes(
+    "application/json",
+    {
+        "type": "object",
+        "description": "docs/evidence-format.md has every member.",
+        "required": ["bundle_id", "job_id", "input_hash", "execution_metadata", "governance_record", "signatures"],
+    },
+)
+_FILE = Bytes("application/octet-stream", {"type": "string", "format": "binary"})
+_REFUSALS = ("evidence_pending", "no_result", "content_erased")
+
+
+@get(
+    "/jobs/{job_id:str}/result",
+    opt={
+        "action": "result:read",
+        "answers": Answers({200: Result}, refusals=_REFUSALS),
+    },
+    summary="The result of a completed job",
+)
+async def result(
+    request: Request[Principal, Any, Any], plane: NamedDependency[Plane], job_id: FromPath[str]
+) -> Response[Any]:
+    """Counts in Qiskit's order; 409 `evidence_pending` until the evidence is sealed (I1)."""
+    row = await _ended_with_result(plane, request.user, job_id)
+    raw, execution, analysis = await _read(plane, row, ("result", "execution", "analysis"))
+    return Response(meaning.payload(job_id, raw, execution, analysis))
+
+
+async def _read(plane: Plane, row: evidence.Row, names: tuple[str, ...]) -> list[Any]:
+    """Artefacts of an ended job that are JSON; None for one that it doesn't have. One circuit's needs no second."""
+    kept = [name for name in names if name in row["artefacts"]]
+    if "compiled.json" not in row["artefacts"]:
+        kept = [name for name in kept if name != "execution"]
+    async with plane.transaction(row["tenant"]) as conn:
+        opened = await plane.vault.read_all(conn, row["tenant"], [row["artefacts"][name] for name in kept])
+    found = {name: msgspec.json.decode(one.content) for name, one in zip(kept, opened, strict=True)}
+    return [found.get(name) for name in names]
+
+
+async def _ended_with_result(plane: Plane, principal: Principal, job_id: str) -> evidence.Row:
+    row = await find(plane, principal, job_id, "result:read")
+    state = shown_state(row)
+    if state not in view.ENDED:
+        raise Refused("evidence_pending", f"the job is {state}; its result is given once its evidence is sealed")
+    if row["result_blob"] is None:
+        raise Refused("no_result", f"the job ended {state} without a result")
+    return row
+
+
+@get(
+    "/jobs/{job_id:str}/result/files/{name:str}",
+    opt={
+        "action": "result:read",
+        "answers": Answers({200: _FILE}, refusals=_REFUSALS),
+    },
+    media_type="application/octet-stream",
+    summary="A part of the result that is too large to stand in it",
+)
+async def result_file(
+    request: Request[Principal, Any, Any], plane: NamedDependency[Plane], job_id: FromPath[str], name: FromPath[str]
+) -> Response[bytes]:
+    """Counts as JSON, states and probabilities as NumPy arrays: what the result names in `files`."""
+    row = await _ended_with_result(plane, request.user, job_id)
+    kept = row["artefacts"]
+    if name == meaning.COUNTS_FILE:
+        (raw,) = await _read(plane, row, ("result",))
+        return Response(msgspec.json.encode(meaning.counts_file(raw)), media_type="application/octet-stream")
+    if not name.endswith(".npy") or name not in kept:
+        raise Refused("not_found", f"the result of {job_id} has no file {name[:64]}")
+    async with plane.transaction(row["tenant"]) as conn:
+        opened = await plane.vault.read(conn, row["tenant"], kept[name])
+    return Response(opened.content, media_type="application/octet-stream")
+
+
+@get(
+    "/jobs/{job_id:str}/evidence",
+    opt={
+        "action": "evidence:read",
+        "answers": Answers({200: _BUNDLE}, refusals=("evidence_pending", "content_erased", "not_in_log")),
+    },
+    media_type="application/json",
+    summary="The signed evidence bundle",
+)
+async def bundle(
+    request: Request[Principal, Any, Any], plane: NamedDependency[Plane], job_id: FromPath[str]
+) -> Response[bytes]:
+    """The bundle file, canonical JSON; verify it offline with `qcos verify`."""
+    row = await find(plane, request.user, job_id, "evidence:read")
+    async with plane.transaction(request.user.tenant) as conn:
+        data = await evidence.bundle(plane, conn, row)
+    return Response(data, media_type="application/json")
+
+
+HANDLERS = (result, result_file, bundle)

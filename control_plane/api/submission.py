@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Submit a job spec: admitted, denied with its reasons, or only priced and judged (G1, N17)."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from litestar import Request, Response, post
+from litestar.di import NamedDependency
+from litestar.params import HeaderParameter, QueryParameter
+
+from control_plane import telemetry
+from control_plane.api.jobs import Wait, await_end
+from control_plane.api.shapes import Answers, JobShown, Submitted
+from control_plane.aside import aside
+from control_plane.auth.principal import Principal
+from control_plane.context import Plane
+from control_plane.errors import Refused
+from control_plane.jobs import reading, store, view
+from control_plane.jobs import spec as specs
+from control_plane.jobs.admit import Admission, admit, shown_state
+from control_plane.jobs.envelope import Envelope, Submit
+from control_plane.jobs.live import Live
+from control_plane.strict import want_json
+
+MAX_KEY = 200
+SEAL_LOOK_S = 0.02
+_ADMISSION = (
+    "spec_invalid",
+    "circuit_invalid",
+    "circuit_too_complex",
+    "program_unsupported",
+    "format_disabled",
+    "policy_denied",
+    "budget_exceeded",
+    "budget_missing",
+    "unknown_price",
+    "max_price_exceeded",
+    "backends_unavailable",
+    "duplicate_job_id",
+    "idempotency_conflict",
+    "denial_quota",
+    "policy_unavailable",
+    "sealing_stalled",
+    "clock_stepped_back",
+    "clock_skewed",
+    "head_unwritable",
+    "ledger_rollback",
+)
+_LINKS = ("get job", "result", "evidence", "cancel", "hold", "resume")
+IdempotencyKey = Annotated[
+    str | None,
+    HeaderParameter(name="Idempotency-Key", min_length=1, max_length=MAX_KEY, pattern=r"^[!-~]+$"),
+]
+
+
+@post(
+    ["/jobs", "/circuits/submit"],
+    status_code=202,
+    opt={
+        "action": "job:submit",
+        "query": ("dry_run", "wait"),
+        "answers": Answers(
+            {200: [JobShown, Submitted], 202: [Submitted, JobShown]},
+            refusals=_ADMISSION,
+            body=specs.JobSpec,
+            links=_LINKS,
+        ),
+    },
+    summary="Submit a job spec",
+)
+async def submit(
+    request: Request[Principal, Any, Any],
+    plane: NamedDependency[Plane],
+    live: NamedDependency[Live],
+    idempotency_key: IdempotencyKey = None,
+    dry_run: Annotated[bool, QueryParameter(description="Price and decide; write nothing.")] = False,
+    wait: Wait = 0,
+) -> Response[Any]:
+    """Admit a job: 202 with its id; 403 with the reasons of a denial."""
+    want_json(request.headers.get("content-type", ""))
+    body = await request.body()
+    payload = Submit(
+        spec=await aside(len(body), reading.parse, body),
+        body_sha256=hashlib.sha256(body).hexdigest(),
+        idempotency_key=idempotency_key,
+        dry_run=dry_run,
+    )
+    envelope = Envelope(request.user, payload, plane.now(), request.state.request_id)
+    async with plane.lanes.turn(request.user) as turn:
+        admission = await admit(plane, envelope, payload)
+        turn.refused = admission.problem is not None and not admission.advisory
+    decided = admission.decision
+    telemetry.bind(job_id=admission.job_id or None, decision_id=decided.id if decided is not None else None)
+    if admission.advisory:
+        return Response(view.submitted(admission), status_code=200)
+    if admission.problem is not None:
+        raise await _denial(plane, request.user, admission, wait)
+    if not wait and not admission.repeated:
+        return Response(view.submitted(admission), status_code=202)
+    row = await await_end(plane, live, request.user, admission.job_id, wait)
+    return Response(view.shown(row), status_code=200 if shown_state(row) in view.ENDED else 202)
+
+
+async def _denial(plane: Plane, principal: Principal, admission: Admission, wait_s: float) -> Refused:
+    """The refusal with its reasons; with a wait, once its evidence can be had, as the end of any other job."""
+    clock = asyncio.get_running_loop().time
+    until = clock() + min(wait_s, plane.settings.wait_limit_s)
+    while True:
+        (rows,) = await plane.read(principal.tenant, store.find(admission.job_id))
+        row = rows[0] if rows else None
+        if row is None or row["ready"] or clock() >= until:
+            break
+        await asyncio.sleep(SEAL_LOOK_S)
+    if row is None or admission.problem is None:
+        raise Refused("internal", "the denial could not be read back")
+    decision = row["decision"]
+    reasons = decision["reasons"] or [
+        {
+            "code": admission.problem,
+            "level": "hard",
+            "message": row["error"]["detail"],
+            "rule": "plane:hold",
+        }
+    ]
+    extras = {
+        "job_id": admission.job_id,
+        "state": "DENIED",
+        "decision_id": decision["id"],
+        "decision": {name: decision[name] for name in ("id", "allow", "checks", "reasons", "policy_revision")},
+        "reasons": reasons,
+    }
+    detail = f"{admission.job_id}: " + "; ".join(_why(reason) for reason in reasons)
+    return Refused(admission.problem, detail, extras=extras)
+
+
+def _why(reason: Mapping[str, Any]) -> str:
+    text = f"{reason['message']} ({reason['rule']})"
+    return f"{text}; {reason['fix']}" if reason.get("fix") else text
+
+
+HANDLERS = (submit,)
