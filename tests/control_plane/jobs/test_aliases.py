@@ -18,7 +18,7 @@ from control_plane.policy.decision import Decision
 from hal_drivers.base import Compiled, CompileRequest
 from ledger.canonical import dumps
 from tests.control_plane.jobs.desk import Desk, bell, report
-from tests.control_plane.jobs.test_run import finish
+from tests.control_plane.jobs.ends import finish
 from tests.fakes import FakeDriver
 
 NETWORK = (Path(__file__).parents[3] / "examples" / "network.qasm").read_bytes()

@@ -28,7 +28,7 @@ from hal_drivers.remote.driver import RemoteDriver
 from hal_drivers.table import DriversConfig
 from tests.control_plane.jobs.desk import Desk, report
 from tests.control_plane.jobs.desk import desk as open_desk
-from tests.control_plane.jobs.test_run import finish
+from tests.control_plane.jobs.ends import finish
 from tests.hal_drivers import hostile
 from tests.hal_drivers.hostile import BACKEND, TOKEN, Hostile, changed, says
 from tests.postgres import TestDatabase

@@ -39,7 +39,7 @@ from ledger.keys import load_sealer_keys
 from ledger.succession import KIND, head_of
 from tests.control_plane.jobs.desk import Desk, report
 from tests.control_plane.jobs.desk import desk as open_desk
-from tests.control_plane.jobs.test_run import finish
+from tests.control_plane.jobs.ends import finish
 from tests.control_plane.observed import attached
 from tests.fakes import Dead, FakeDriver
 from tests.postgres import RunningCluster, TestDatabase

@@ -22,7 +22,7 @@ from hal_drivers.errors import BackendUnavailable, DriverError, ProgramUnsupport
 from ledger.predicate import parse_statement
 from tests.control_plane.jobs.desk import Desk, report
 from tests.control_plane.jobs.desk import desk as open_desk
-from tests.control_plane.jobs.test_run import NOTHING, finish, soon
+from tests.control_plane.jobs.ends import NOTHING, finish, soon
 from tests.fakes import Broken, Dead, FakeDriver
 from tests.postgres import TestDatabase
 

@@ -13,7 +13,7 @@ from control_plane.db import Database
 from control_plane.errors import MigrationFailed, MigrationRefused, Refused, SchemaNewer, SchemaUnreleased
 from control_plane.provision import migrate, revision_of
 from tests.control_plane.jobs.desk import Desk, bell, person
-from tests.control_plane.jobs.test_run import finish
+from tests.control_plane.jobs.ends import finish
 from tests.fakes import FakeDriver
 from tests.postgres import relinked
 

@@ -21,7 +21,7 @@ from ledger.errors import EvidenceInvalid
 from ledger.predicate import Predicate, parse_statement
 from ledger.recompute import contents_closed, cost, outcome, shots, spec
 from tests.control_plane.jobs.desk import Desk, bell, person
-from tests.control_plane.jobs.test_run import NOTHING, finish, soon
+from tests.control_plane.jobs.ends import NOTHING, finish, soon
 from tests.fakes import Broken, FakeDriver
 
 SIX: dict[str, Any] = {"kind": "sampler", "parameters": [{"theta": 0.1}, {"theta": 0.2}, {"theta": 0.3}]}

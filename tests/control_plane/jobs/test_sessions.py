@@ -12,7 +12,7 @@ from control_plane.jobs.session import close_idle
 from control_plane.jobs.spec import ProgramUnsupported
 from hal_drivers.errors import BackendUnavailable
 from tests.control_plane.jobs.desk import Desk, bell, report
-from tests.control_plane.jobs.test_run import NOTHING, finish
+from tests.control_plane.jobs.ends import NOTHING, finish
 from tests.fakes import FakeDriver
 
 

@@ -15,7 +15,7 @@ from control_plane.jobs import uncertain, view
 from control_plane.jobs.uncertain import Settling
 from finops.errors import AmountInvalid, HoldClosed
 from tests.control_plane.jobs.desk import Desk, person, report
-from tests.control_plane.jobs.test_run import finish, lost_after_intent
+from tests.control_plane.jobs.ends import finish, lost_after_intent
 from tests.fakes import FakeDriver
 
 ADMIN = person("boss", "demo", "quantum-admin")
