@@ -1,6 +1,6 @@
 # The project's commands. Needs Linux, make and Python 3.11 or newer; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: fuzz help setup demo test test-all faults kills fuzz-http soak bench bench-quick bench-keep bench-governed bench-memory bench-policy check format generate tools skipped bench-flood bench-growth bench-flame bench-telemetry bench-backends
+.PHONY: fuzz help setup demo test test-all faults kills fuzz-http soak bench bench-quick bench-keep bench-governed bench-memory bench-policy check format generate tools skipped bench-flood bench-growth bench-flame bench-telemetry bench-backends bench-network
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -105,6 +105,9 @@ bench-telemetry: $(VENV)/runtime.stamp ## what a traced call costs: off, on, rec
 
 bench-backends: $(VENV)/runtime.stamp ## what each driver costs beside its engine; pools, Dask, routing, cancelling
 	@$(PY) -m bench backends
+
+bench-network: $(VENV)/runtime.stamp ## what planning over the network costs, and how it grows
+	@$(PY) -m bench network
 
 bench-flood: $(VENV)/runtime.stamp ## what one person's flood of denials costs another tenant's jobs
 	@$(PY) -m bench flood

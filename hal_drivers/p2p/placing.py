@@ -35,6 +35,9 @@ SHOWN = 12
 
 Numbers: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
+_Share: TypeAlias = tuple[tuple[int, int], ...]
+"""Which services, by column, and how often each."""
+_LAST = np.iinfo(np.int64).max
 _PAIRS = tuple(TABLE[service].operands == 2 for service in SERVICES)
 
 
@@ -74,36 +77,53 @@ class Network:
         pairs = np.array(_PAIRS)
         self._by_service = np.where(pairs, weights.entanglement, weights.infidelity).astype(np.int64)
         self._lost = PPM - self._judged
+        self._known: dict[tuple[tuple[Service, ...], int], Flags] = {}
+        self._products: dict[tuple[int, _Share], int] = {}
 
     def place(self, fragment: Fragment, used: Mapping[Service, int]) -> Assignment | Gap:
         """Primary and fallbacks, whose load rises by the primary's fragment; or why there is none."""
         if not self._nodes:
             return Gap(fragment.fragment_id, "network", "no node is enrolled")
-        tests = self._tests(fragment)
-        able = _flags(True for _ in self._nodes)
-        for missing, passed in tests:
-            if not bool((able & passed).any()):
-                return Gap(fragment.fragment_id, missing, self._lacks(missing, able, fragment))
-            able &= passed
+        able = self._able(fragment)
+        if isinstance(able, Gap):
+            return able
         times = np.array([used.get(service, 0) for service in SERVICES], np.int64)
         risk = np.minimum(self._lost * times, MOST) @ self._by_service
         cost = self._fixed + risk
-        ranked = [int(row) for row in np.argsort(np.where(able, cost, np.iinfo(np.int64).max), kind="stable")]
+        ranked: list[int] = np.argsort(np.where(able, cost, _LAST), kind="stable").tolist()
         feasible = int(able.sum())
         taken = 1 + min(self._config.fallbacks, feasible - 1)
         others = ranked[taken:feasible] + sorted(ranked[feasible:])
         listed = ranked[:taken] + others[:SHOWN]
-        candidates = tuple(
-            self._candidate(row, place, taken, fragment, used, int(cost[row])) for place, row in enumerate(listed)
-        )
+        share = _counts(used)
+        candidates = [
+            self._feasible(row, place, taken, share, int(cost[row])) for place, row in enumerate(listed[:feasible])
+        ]
+        candidates += [
+            Candidate(self._nodes[row].node_id, "excluded", self._why_not(row, fragment), None, None)
+            for row in listed[feasible:]
+        ]
         self._fixed[ranked[0]] += self._a_fragment
         return Assignment(
             fragment_id=fragment.fragment_id,
             primary=self._nodes[ranked[0]].node_id,
             fallbacks=tuple(self._nodes[row].node_id for row in ranked[1:taken]),
-            candidates=candidates,
+            candidates=tuple(candidates),
             left_out=len(ranked) - len(listed),
         )
+
+    def _able(self, fragment: Fragment) -> Flags | Gap:
+        """Who can run it; the same for all fragments of the same services and size."""
+        kind = fragment.services, len(fragment.qubits)
+        if (known := self._known.get(kind)) is not None:
+            return known
+        able = np.ones(len(self._nodes), np.bool_)
+        for missing, passed in self._tests(fragment):
+            if not bool((able & passed).any()):
+                return Gap(fragment.fragment_id, missing, self._lacks(missing, able, fragment))
+            able &= passed
+        self._known[kind] = able
+        return able
 
     def _tests(self, fragment: Fragment) -> list[tuple[Missing, Flags]]:
         """What a node must pass, in the order in which a gap is named."""
@@ -167,20 +187,16 @@ class Network:
                 said.append(f"{service} is judged {best / PPM:.6f} at best, {least / PPM:.6f} is asked")
         return "; ".join(said) or f"no node has all of {', '.join(fragment.services)} as good as is asked"
 
-    def _candidate(
-        self, row: int, place: int, taken: int, fragment: Fragment, used: Mapping[Service, int], cost: int
-    ) -> Candidate:
-        node = self._nodes[row].node_id
-        if (why_not := self._why_not(row, fragment)) is not None:
-            return Candidate(node, "excluded", why_not, None, None)
-        fidelity = self._fidelity(row, used)
+    def _feasible(self, row: int, place: int, taken: int, share: _Share, cost: int) -> Candidate:
+        node, fidelity = self._nodes[row].node_id, self._fidelity(row, share)
         if place == 0:
             return Candidate(node, "primary", "the lowest cost", cost, fidelity)
         if place < taken:
             return Candidate(node, "fallback", f"number {place}", cost, fidelity)
         return Candidate(node, "not_chosen", f"{place} nodes cost less, or as much with a lower id", cost, fidelity)
 
-    def _why_not(self, row: int, fragment: Fragment) -> str | None:
+    def _why_not(self, row: int, fragment: Fragment) -> str:
+        """The first test that the node doesn't pass."""
         node, offers, qubits = self._nodes[row], self._offers[row], len(fragment.qubits)
         if lacking := [service for service in fragment.services if service not in offers]:
             return f"offers no {', '.join(lacking)}"
@@ -202,14 +218,21 @@ class Network:
             judged, least = offers[service].judged_ppm, self._config.min_fidelity(service)
             if judged < least:
                 return f"{service} is judged {judged / PPM:.6f}, {least / PPM:.6f} is asked"
-        return None
+        raise AssertionError("a node that passes every test was excluded")
 
-    def _fidelity(self, row: int, used: Mapping[Service, int]) -> int:
+    def _fidelity(self, row: int, share: _Share) -> int:
         """The product of the judged fidelities, each step rounded down."""
+        if (known := self._products.get((row, share))) is not None:
+            return known
         product = PPM
-        for service, times in used.items():
-            product = product * _power(int(self._judged[row, SERVICES.index(service)]), times) // PPM
+        for column, times in share:
+            product = product * _power(int(self._judged[row, column]), times) // PPM
+        self._products[row, share] = product
         return product
+
+
+def _counts(used: Mapping[Service, int]) -> _Share:
+    return tuple((SERVICES.index(service), times) for service, times in used.items())
 
 
 def _power(ppm: int, times: int) -> int:
