@@ -89,6 +89,7 @@ class Decision(Struct, frozen=True):
     checks: tuple[Check, ...]
     reasons: tuple[Reason, ...]
     policy_revision: Hash
+    allowed_nodes: tuple[str, ...] | None = None
 
 
 class Cost(Struct, frozen=True):

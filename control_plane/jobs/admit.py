@@ -312,6 +312,8 @@ def decision_entry(
         "engine": decision.engine,
         "input_hash": decision.input_hash,
     }
+    if decision.allowed_nodes:
+        body["allowed_nodes"] = list(decision.allowed_nodes)
     kind = f"policy:decision:{'allow' if decision.allow else 'deny'}"
     return Pending(
         entry_id=str(uuid.uuid4()),

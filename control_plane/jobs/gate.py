@@ -21,9 +21,10 @@ from control_plane.jobs import failover, program
 from control_plane.jobs.admit import decision_entry
 from control_plane.jobs.evidence import Submitted
 from control_plane.jobs.gathered import Program
-from control_plane.jobs.quote import priced, wants
+from control_plane.jobs.quote import NETWORK, nodes, priced, wants
 from control_plane.jobs.routing import Candidate, Route, route
 from control_plane.jobs.spec import JobSpec
+from control_plane.policy.document import Plan
 from hal_drivers.base import Compiled
 from hal_drivers.errors import BackendUnavailable
 from ledger.canonical import dumps, timestamp
@@ -111,16 +112,36 @@ async def _found(
 
 @telemetry.traced("job.gate")
 async def judge(
-    plane: Plane, job: Mapping[str, Any], spec: JobSpec, compiled: Compiled, submitted: Submitted, chosen: Chosen
+    plane: Plane,
+    job: Mapping[str, Any],
+    spec: JobSpec,
+    compiled: Compiled,
+    submitted: Submitted,
+    chosen: Chosen,
+    plan: Plan | None = None,
 ) -> None:
-    """Raise Stopped unless the compiled circuit and the decision in force let the job go on."""
+    """Raise Stopped unless the compiled circuit and the decision in force let the job go on.
+
+    A job of the network comes with its plan, and is decided anew on it and on the nodes as they are now (I8).
+    """
     limit = spec.execution.backend_constraints.max_depth
     if limit is not None and compiled.facts.depth > limit:
         raise Stopped("depth_exceeded", f"{_deepest(spec, compiled)}, max_depth is {limit}")
-    document = msgspec.json.decode(submitted.decision_input)
+    document = _recorded(submitted)
     moved = _refresh(document, chosen.chosen)
+    if chosen.chosen.provider == NETWORK:
+        if plan is None:
+            raise Stopped("policy_denied", "a job of the network has no plan that policy could judge")
+        document |= {"nodes": await nodes(plane, (NETWORK,)), "plan": msgspec.to_builtins(plan)}
+        moved = True
     if moved or plane.pdp.revision != job["decision"]["policy_revision"]:
         await _decide_again(plane, job, compiled, document)
+
+
+def _recorded(submitted: Submitted) -> dict[str, Any]:
+    """The recorded input; one from before there was a network lacks what no backend of it needs."""
+    document: dict[str, Any] = {"nodes": [], "plan": None} | msgspec.json.decode(submitted.decision_input)
+    return document
 
 
 def _deepest(spec: JobSpec, compiled: Compiled) -> str:
@@ -164,7 +185,8 @@ async def _decide_again(plane: Plane, job: Mapping[str, Any], compiled: Compiled
         await ledger.store.append(conn, [(entry, None)], [judged.blob])
         crash.point("gate.told")
     crash.point("gate.recorded")
-    if not decision.allow or compiled.backend not in decision.backends:
+    outside = set((document["plan"] or {}).get("nodes", ())) - set(decision.allowed_nodes)
+    if not decision.allow or compiled.backend not in decision.backends or outside:
         reasons = "; ".join(reason.message for reason in decision.reasons)
         raise Stopped(
             "policy_denied",

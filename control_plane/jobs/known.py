@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -18,6 +19,7 @@ import finops.store
 from control_plane.db import read, transaction
 from control_plane.jobs import past, store
 from control_plane.jobs.past import Past
+from control_plane.network import store as network
 from control_plane.registry import store as registry
 from finops.rates import RateCard
 
@@ -32,13 +34,14 @@ class Known:
     def __init__(self) -> None:
         """Know nothing yet."""
         self._backends: tuple[float, Sequence[RowMapping]] | None = None
+        self._nodes: tuple[float, tuple[dict[str, Any], ...]] | None = None
         self._current: dict[str, tuple[float, RateCard]] = {}
         self._cards: dict[tuple[str, str], RateCard] = {}
         self._past: dict[str, tuple[float, dict[str, Past]]] = {}
 
     def forget(self) -> None:
         """Read everything anew from here on."""
-        self._backends = None
+        self._backends = self._nodes = None
         self._current.clear()
         self._cards.clear()
         self._past.clear()
@@ -49,6 +52,13 @@ class Known:
             async with transaction(engine, None) as conn:
                 self._backends = time.monotonic(), await registry.backends(conn, registry.BACKEND_STALE_S)
         return self._backends[1]
+
+    async def nodes(self, engine: AsyncEngine) -> tuple[dict[str, Any], ...]:
+        """The approved nodes of the network as policy sees them, at most `FRESH_S` old."""
+        if self._nodes is None or time.monotonic() - self._nodes[0] > FRESH_S:
+            (rows,) = await read(engine, None, network.enrolments(state="approved"))
+            self._nodes = time.monotonic(), tuple(_node(row) for row in rows)
+        return self._nodes[1]
 
     async def backend(self, engine: AsyncEngine, backend_id: str) -> RowMapping:
         """One backend of the registry."""
@@ -86,3 +96,8 @@ class Known:
             async with transaction(engine, tenant) as conn:
                 self._cards[key] = await finops.store.card(conn, tenant, card_hash)
         return self._cards[key]
+
+
+def _node(row: Mapping[str, Any]) -> dict[str, Any]:
+    facts = ("organisation", "region", "compliance_zone", "sovereign")
+    return {"id": row["peer_id"]} | {name: row[name] for name in facts}

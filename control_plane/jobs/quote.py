@@ -8,7 +8,7 @@ the hold, placed later, is the authority. Nothing is written here.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -32,6 +32,7 @@ from finops.rates import RateCard, upper_bound
 from ledger.canonical import timestamp
 
 NO_CONSTRAINTS = BackendConstraints()
+NETWORK = "p2p"  # the provider whose work goes to nodes
 
 
 class Asked(Struct, frozen=True):
@@ -108,8 +109,15 @@ async def look(plane: Plane, asked: Asked, key: str | None) -> Snapshot:
         "usage": msgspec.to_builtins(store.used(usage[0])),
         "limits": plane.pdp.engine.policies.limits(governance.project, principal.team, principal.department),
         "backends": [_backend(candidate) for candidate in offered],
+        "nodes": await nodes(plane, (candidate.provider for candidate in offered)),
+        "plan": None,
     }
     return Snapshot(card, tuple(views), document, price, bound[0] if bound else None, candidates, wanted, skew)
+
+
+async def nodes(plane: Plane, providers: Iterable[str]) -> list[dict[str, Any]]:
+    """The nodes that policy judges: none where no backend of the network is among these."""
+    return list(await plane.known.nodes(plane.engine)) if NETWORK in providers else []
 
 
 def wants(spec: JobSpec, formats: tuple[str, ...], qubits: int, currency: str, *, services: bool = False) -> Wanted:

@@ -43,7 +43,9 @@ def shown(row: Row) -> dict[str, Any]:
     history = [{"state": event["state"], "at": event["at"]} for event in row["history"]]
     if (row["state"] == "SEALING" and state != "SEALING") or (row["state"] == row["final"] and row["outcome_entry"]):
         history.append({"state": state, "at": history[-1]["at"]})
-    decision = {name: row["decision"][name] for name in ("id", "allow", "checks", "reasons", "policy_revision")}
+    names = ("id", "allow", "checks", "reasons", "policy_revision")
+    told = {"allowed_nodes"} & row["decision"].keys()
+    decision = {name: row["decision"][name] for name in (*names, *told)}
     return {
         "job_id": row["job_id"],
         "state": state,

@@ -62,8 +62,8 @@ class Reason(Struct, frozen=True):
 
 
 class Decision(Struct, frozen=True):
-    """What policy said of one input document. `backends` are those it allows: empty whenever `allow` is
-    false.
+    """What policy said of one input document. `backends` and `allowed_nodes` are those it allows: empty whenever
+    `allow` is false. A node that isn't one of them receives nothing of the job (I8).
     """
 
     id: str
@@ -77,12 +77,14 @@ class Decision(Struct, frozen=True):
     engine: str
     input_hash: str
     decided_at: datetime
+    allowed_nodes: tuple[str, ...] = ()
 
     def document(self) -> dict[str, object]:
         """The JSON of the outward contract: {id, allow, checks, reasons, policy_revision}; absent facts are
-        left out.
+        left out, so `allowed_nodes` where no node is.
         """
-        return {
+        shown: dict[str, object] = {"allowed_nodes": list(self.allowed_nodes)} if self.allowed_nodes else {}
+        return shown | {
             "id": self.id,
             "allow": self.allow,
             "checks": [

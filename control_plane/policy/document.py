@@ -126,6 +126,25 @@ class Backend(Struct, frozen=True, forbid_unknown_fields=True):
     price_micros: Count
 
 
+class Node(Struct, frozen=True, forbid_unknown_fields=True):
+    """An enrolled node of the network as its enrolment describes it, for backends of provider ``p2p``."""
+
+    id: str
+    organisation: str
+    region: str
+    compliance_zone: str
+    sovereign: bool
+
+
+class Plan(Struct, frozen=True, forbid_unknown_fields=True):
+    """A plan over nodes, at the dispatch gate; ``nodes`` are all that it may send anything to, fallbacks too."""
+
+    plan_id: str
+    mode: Literal["whole", "product"]
+    fragments: Count
+    nodes: tuple[str, ...]
+
+
 class Time(Struct, frozen=True, forbid_unknown_fields=True):
     """When the decision is asked for: `now` to the millisecond, `date` its UTC day."""
 
@@ -134,7 +153,9 @@ class Time(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Document(Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole input; `price` is null where no candidate has one, which the budget check refuses."""
+    """The whole input; `price` is null where no candidate has one, which the budget check refuses, and `plan` until
+    there is one.
+    """
 
     action: str
     principal: Principal
@@ -144,6 +165,8 @@ class Document(Struct, frozen=True, forbid_unknown_fields=True):
     usage: Usage
     limits: Limits
     backends: tuple[Backend, ...]
+    nodes: tuple[Node, ...]
+    plan: Plan | None
     time: Time
 
 

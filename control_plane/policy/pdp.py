@@ -20,7 +20,7 @@ from msgspec import Struct, field
 
 from control_plane import telemetry
 from control_plane.policy.decision import CHECKS, POLICY_NAMES, Check, Decision, PolicyUnavailable, Reason
-from control_plane.policy.document import Document
+from control_plane.policy.document import Backend, Document, Node
 from control_plane.policy.revision import PolicySet
 from ledger import canonical
 from ledger.errors import LedgerError
@@ -69,7 +69,8 @@ class Pdp:
         answer = _parse(await self.engine.evaluate(input_json))
         self._demand_required(answer)
         reasons = self._reasons(answer)
-        backends = _offered(answer, document)
+        backends = _offered("backends", answer.backends, document.backends)
+        nodes = _offered("nodes", answer.nodes, document.nodes)
         allow = all(check.passed for check in answer.checks) and not reasons and bool(backends)
         if not allow and not reasons:
             raise PolicyUnavailable("the policy denied without a reason")
@@ -85,6 +86,7 @@ class Pdp:
             engine=self.engine.name,
             input_hash="sha256:" + hashlib.sha256(input_json).hexdigest(),
             decided_at=now,
+            allowed_nodes=nodes if allow else (),
         )
 
     async def ready(self) -> None:
@@ -162,6 +164,7 @@ class _Answer(Struct, frozen=True, forbid_unknown_fields=True):
     checks: tuple[_Check, ...]
     reasons: tuple[_Reason, ...]
     backends: tuple[str, ...]
+    nodes: tuple[str, ...]
     obligations: tuple[str, ...]
 
 
@@ -179,12 +182,11 @@ def _parse(value: object) -> _Answer:
         raise PolicyUnavailable(f"the policy's answer has another shape: {fault}") from fault
 
 
-def _offered(answer: _Answer, document: Document) -> tuple[str, ...]:
-    backends = tuple(sorted(answer.backends))
-    offered = {backend.id for backend in document.backends}
-    if len(set(backends)) != len(backends) or not set(backends) <= offered:
-        raise PolicyUnavailable(f"the policy allowed backends that were not offered: {list(backends)}")
-    return backends
+def _offered(what: str, allowed: Sequence[str], offered: Sequence[Backend | Node]) -> tuple[str, ...]:
+    named = tuple(sorted(allowed))
+    if len(set(named)) != len(named) or not set(named) <= {one.id for one in offered}:
+        raise PolicyUnavailable(f"the policy allowed {what} that were not offered: {list(named)}")
+    return named
 
 
 def _package(rule: str) -> str:

@@ -8,6 +8,7 @@ package qcos.classification
 
 import data.data.vocabulary
 import data.qcos.constraints
+import data.qcos.network
 import data.qcos.values
 
 default allow := false
@@ -18,6 +19,7 @@ default allow := false
 allow if {
 	deny == set()
 	known
+	plan_inside
 	usable != set()
 }
 
@@ -58,7 +60,41 @@ deny contains reason if {
 	}
 }
 
+# METADATA
+# title: A plan names no node that the classification keeps out
+# custom:
+#   code: node_outside
+deny contains reason if {
+	known
+	not plan_inside
+	reason := {
+		"code": "node_outside",
+		"level": "hard",
+		"message": concat("", ["classification: ", label, " needs ", level.want, ", planned over ", strangers]),
+		"rule": "classification.node_outside",
+		"want": level.want,
+		"have": strangers,
+		"fix": "have the circuit planned anew, inside the nodes that policy allows",
+	}
+}
+
 known if is_object(level)
+
+# METADATA
+# title: There is no plan, or each of its nodes is permitted
+# scope: document
+plan_inside if network.unplanned
+
+plan_inside if {
+	network.has_plan
+	network.planned - permitted_nodes == set()
+}
+
+default strangers := "no node"
+
+strangers := values.listed(_strangers) if count(_strangers) > 0
+
+_strangers contains values.shown(id) if some id in (network.planned - permitted_nodes)
 
 # METADATA
 # title: What the job's classification demands
@@ -76,28 +112,59 @@ permitted contains backend.id if {
 	is_array(input.backends)
 	some backend in input.backends
 	values.name(backend.id)
+	_placed(backend)
+}
+
+# METADATA
+# title: Ids of the nodes in a zone that the classification allows
+permitted_nodes contains node.id if {
+	network.distinct
+	some node in input.nodes
+	values.name(node.id)
+	_in_zone(node)
+	_sovereign(node)
+}
+
+# METADATA
+# title: Ids of the nodes that policy allows
+# description: Empty unless a backend of the network is one of those that are left.
+usable_nodes contains id if {
+	some id in permitted_nodes
+	some backend in input.backends
+	network.serves(backend)
+	backend.id in usable
+}
+
+# Of a backend or a node.
+_in_zone(place) if {
+	is_string(place.compliance_zone)
+	"*" in level.zones
+}
+
+_in_zone(place) if {
+	values.name(place.compliance_zone)
+	place.compliance_zone in level.zones
+}
+
+_sovereign(place) if {
+	level.sovereign == false
+	is_boolean(place.sovereign)
+}
+
+_sovereign(place) if {
+	level.sovereign == true
+	place.sovereign == true
+}
+
+_placed(backend) if {
+	not network.serves(backend)
 	_in_zone(backend)
 	_sovereign(backend)
 }
 
-_in_zone(backend) if {
-	is_string(backend.compliance_zone)
-	"*" in level.zones
-}
-
-_in_zone(backend) if {
-	values.name(backend.compliance_zone)
-	backend.compliance_zone in level.zones
-}
-
-_sovereign(backend) if {
-	level.sovereign == false
-	is_boolean(backend.sovereign)
-}
-
-_sovereign(backend) if {
-	level.sovereign == true
-	backend.sovereign == true
+_placed(backend) if {
+	network.serves(backend)
+	permitted_nodes != set()
 }
 
 # Told of the backends that the constraints leave, or of all where they leave none.
@@ -117,16 +184,31 @@ _places contains place if {
 	place := _place(backend)
 }
 
-_place(backend) := concat("", [_id(backend), " lies in ", _zone(backend)]) if not _in_zone(backend)
+_place(backend) := concat("", [_id(backend), " lies in ", _zone(backend)]) if {
+	not network.serves(backend)
+	not _in_zone(backend)
+}
 
 _place(backend) := concat("", [_id(backend), " in ", _zone(backend), " is not sovereign"]) if {
+	not network.serves(backend)
 	_in_zone(backend)
 	not _sovereign(backend)
 }
 
 _place(backend) := concat("", [_id(backend), " in ", _zone(backend), " does not meet the constraints"]) if {
+	not network.serves(backend)
 	_in_zone(backend)
 	_sovereign(backend)
+}
+
+_place(backend) := concat("", [_id(backend), " has no node there"]) if {
+	network.serves(backend)
+	permitted_nodes == set()
+}
+
+_place(backend) := concat("", [_id(backend), " has nodes there and does not meet the constraints"]) if {
+	network.serves(backend)
+	permitted_nodes != set()
 }
 
 _id(backend) := values.shown(object.get(backend, "id", ""))

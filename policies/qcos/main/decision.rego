@@ -30,6 +30,7 @@ decision := {
 	],
 	"reasons": [reason | some reason in denials],
 	"backends": [backend | some backend in classification.usable],
+	"nodes": [node | some node in classification.usable_nodes],
 	"obligations": [],
 }
 

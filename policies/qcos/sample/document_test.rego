@@ -76,6 +76,8 @@ document := {
 		"sovereign": true,
 		"price_micros": 520000,
 	}],
+	"nodes": [],
+	"plan": null,
 	"time": {
 		"now": "2026-11-21T02:00:00.000Z",
 		"date": "2026-11-21",

@@ -200,7 +200,9 @@ FAULTS: dict[str, Fault] = {
     "a web page": _answering(_http(b"<html>allow</html>", kind="text/html")),
     "undefined: no result": _answering(_http(msgspec.json.encode({"provenance": STATED}))),
     "a result that only says allow": _saying({"allow": True}),
-    "a result without checks": _saying({"checks": [], "reasons": [], "backends": ["fake"], "obligations": []}),
+    "a result without checks": _saying(
+        {"checks": [], "reasons": [], "backends": ["fake"], "nodes": [], "obligations": []}
+    ),
     "500": _answering(_http(b'{"code": "internal_error"}', "500 Internal Server Error")),
     "a redirect": _answering(b"HTTP/1.1 307 Temporary Redirect\r\nLocation: /v1/data\r\nContent-Length: 0\r\n\r\n"),
     "closed in the middle of the answer": Fault(_cut),

@@ -22,6 +22,17 @@ BRAKET = {
     "sovereign": False,
     "price_micros": 300_000,
 }
+NETWORK = BRAKET | {"id": "p2p", "provider": "p2p", "region": "network", "compliance_zone": ""}
+
+
+def node(name: str, zone: str = "onprem", *, sovereign: bool = True) -> dict[str, object]:
+    """An enrolled node as the policies see it."""
+    return {"id": name, "organisation": "lab", "region": "eu", "compliance_zone": zone, "sovereign": sovereign}
+
+
+def plan(*nodes: str) -> dict[str, object]:
+    """A plan that may send work to these nodes."""
+    return {"plan_id": "a" * 64, "mode": "whole", "fragments": 1, "nodes": list(nodes)}
 
 
 def document(**changes: Json) -> dict[str, Json]:
@@ -88,6 +99,8 @@ def document(**changes: Json) -> dict[str, Json]:
                 "price_micros": 520_000,
             }
         ],
+        "nodes": [],
+        "plan": None,
         "time": {"now": "2026-11-21T02:00:00.000Z", "date": "2026-11-21"},
     }
     for key, value in changes.items():
@@ -137,6 +150,7 @@ def ordered(answer: Json) -> Json:
         **answer,
         "reasons": sorted(answer["reasons"], key=lambda reason: json.dumps(reason, sort_keys=True)),
         "backends": sorted(answer["backends"]),
+        "nodes": sorted(answer["nodes"]),
     }
 
 
@@ -168,6 +182,12 @@ DENIED: dict[str, dict[str, Json]] = {
     "budget-of-another": document(budgets__0__scope="project:other"),
     "other-currency": document(budgets__0__currency="EUR"),
     "no-price": document(price=None),
+    "network-without-nodes": document(backends=[NETWORK]),
+    "network-in-the-cloud": document(backends=[NETWORK], nodes=[node("a", "us-east"), node("b", sovereign=False)]),
+    "plan-outside": document(backends=[NETWORK], nodes=[node("a"), node("b", "us-east")], plan=plan("a", "b")),
+    "plan-of-strangers": document(backends=[NETWORK], nodes=[node("a")], plan=plan("c")),
+    "plan-of-nothing": document(backends=[NETWORK], nodes=[node("a")], plan=plan()),
+    "two-nodes-of-one-id": document(backends=[NETWORK], nodes=[node("a"), node("a", "us-east")]),
     "other-action": document(action="job:delete"),
 }
 
@@ -182,5 +202,11 @@ ALLOWED: dict[str, dict[str, Json]] = {
     "last-shots-of-the-day": document(usage__team_shots_today=49_000),
     "last-cent-of-the-month": document(budgets__0__available_micros=520_000),
     "no-team": document(principal__team=None, limits__team={"name": None, "shots_per_day": 1000}),
+    "network-inside": document(backends=[NETWORK], nodes=[node("a"), node("b", "us-east")], plan=plan("a")),
+    "network-and-no-plan-yet": document(backends=[NETWORK], nodes=[node("a"), node("b", "us-east")]),
+    "network-beside-another": document(backends=[NETWORK, document()["backends"][0]], nodes=[node("b", "us-east")]),
+    "public-network": document(
+        job__classification="public", backends=[NETWORK], nodes=[node("a"), node("b", "us-east", sovereign=False)]
+    ),
     "odd-texts": document(principal__name='a"b\\c\0d\U0001f600', job__justification="line\nline\u2028"),
 }

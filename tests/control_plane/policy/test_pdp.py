@@ -27,6 +27,7 @@ PASSING: dict[str, Any] = {
     "checks": [{"name": name, "pass": True, "because": "it fits", "rule": f"{name}.allow"} for name in CHECKS],
     "reasons": [],
     "backends": ["aer"],
+    "nodes": [],
     "obligations": [],
 }
 REASON = {
@@ -126,6 +127,8 @@ ODD: dict[str, object] = {
     "no backend left": changed(lambda a: a["backends"].clear()),
     "a backend that was not offered": changed(lambda a: a["backends"].append("other")),
     "a backend twice": changed(lambda a: a["backends"].append("aer")),
+    "a node that was not offered": changed(lambda a: a["nodes"].append("n")),
+    "nodes lost": changed(lambda a: a.pop("nodes")),
     "an obligation": changed(lambda a: a["obligations"].append("ask again")),
     "a key too many": changed(lambda a: a.update({"allow": True})),
     "a key lost": changed(lambda a: a.pop("obligations")),
@@ -154,7 +157,7 @@ JSON = st.recursive(
 
 
 @settings(max_examples=200, deadline=None)
-@given(part=st.sampled_from(["checks", "reasons", "backends", "obligations"]), value=JSON)
+@given(part=st.sampled_from(["checks", "reasons", "backends", "nodes", "obligations"]), value=JSON)
 async def test_no_generated_answer_is_an_allow(part: str, value: object) -> None:
     """I5: an answer with one part replaced by anything else allows nothing."""
     answer = {**PASSING, part: value}
