@@ -20,11 +20,11 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Literal, NoReturn, TypeAlias
 
-from hal_drivers.constant import Interval, TooManyBits, fold
-from hal_drivers.errors import CircuitInvalid, CircuitTooComplex
+from hal_drivers.constant import Interval, TooManyBits
+from hal_drivers.errors import CircuitInvalid
 from hal_drivers.limits import Limits, Scan
+from hal_drivers.names import MOST, NAME, SIZED, WORD, Frame, Names
 from hal_drivers.statements import (
     Statement,
     after_parentheses,
@@ -38,10 +38,6 @@ from hal_drivers.statements import (
 
 _COMPOSED = {"c3x": 31, "c4x": 26}
 """Of Qiskit's qelib1.inc those that it reads as made of others."""
-MOST = 1 << 62
-"""Where counting stops: nobody needs to know by how much more than this a limit is passed."""
-
-Kind: TypeAlias = Literal["circuit", "block", "loop", "gate", "def", "calibration"]
 _CALLED = {
     "gate": "a gate definition",
     "def": "a subroutine",
@@ -49,17 +45,13 @@ _CALLED = {
     "block": "a block",
     "circuit": "the circuit",
 }
-_WORD = re.compile(r"\s*+([^\W\d]\w*+)")
 _PLAIN = re.compile(r"\s*+(\w++)\s*+(?:\([^()]*+\)\s*+)?(?:\w++\s*+\[\s*+\d++\s*+\]\s*+(?:,\s*+)?)++;")
 _CALL = re.compile(r"\b(\w++)\s*+\(")
-_NAME = re.compile(r"\b[^\W\d]\w*+")
 _INDEX = re.compile(r"\s*+\[")
 _OPERAND = re.compile(r"\s*+(\$?\w++)\s*+(\[)?")
 _MODIFIER = re.compile(r"\s*+(negctrl|ctrl|pow|inv)\b\s*+(?:\((.*)\))?+\s*+", re.DOTALL)
 _MEASURED = re.compile(r"\bmeasure\b")
 _IN = re.compile(r"\bin\b")
-_SIZED = re.compile(r"\s*+(?:\[([^\[\]]*+)\]\s*+)?+([^\W\d]\w*+)?+")
-_ARRAY = re.compile(r"\s*+\[\s*+(\w++)\s*+(?:\[[^\[\]]*+\])?+\s*+,([^\[\]]*+)\]\s*+(\w++)")
 _PARAMETER = re.compile(r"\b(?:qubit\s*+(?:\[([^\[\]]*+)\]\s*+)?+(\w++)|[qc]reg\s++(\w++)\s*+\[([^\[\]]*+)\])")
 _SCALARS = frozenset({"int", "uint", "float", "angle", "bool", "complex", "duration", "stretch"})
 _NOTHING = frozenset({"include", "OPENQASM", "extern", "opaque", "defcalgrammar", "pragma", "end", "nop"})
@@ -75,36 +67,22 @@ _WORDS3 = (
 )
 
 
-class _Frame:
-    """A block that is open: what it adds to, how often, and the names known in it."""
-
-    def __init__(self, kind: Kind, at: int, repeats: int, name: str = "") -> None:
-        self.kind, self.at, self.repeats, self.name = kind, at, repeats, name
-        self.total = self.turns = self.least = 0
-        self.constants: dict[str, Interval | None] = {}
-        self.sizes: dict[str, int] = {}
-        self.branches: list[tuple[int, dict[str, Interval | None]]] = []
-        """Of each if that an else may still follow: how often it runs, and the loop variables before it."""
-
-
 def count(text: str, *, old: bool, limits: Limits, deepest: int) -> Scan:
     """The counts of a source; ``old`` reads OpenQASM 2, ``deepest`` is its nesting of brackets."""
     return _Count(text, old, limits, deepest).scan()
 
 
-class _Count:
+class _Count(Names):
     """One walk over one source."""
 
     def __init__(self, text: str, old: bool, limits: Limits, deepest: int) -> None:
-        self._text, self._limits, self._deepest = text, limits, deepest
+        super().__init__(text, limits)
+        self._deepest = deepest
         self._old = old
         self._words = _WORDS2 if old else _WORDS3
-        self._frames = [_Frame("circuit", 0, 1)]
         self._gates = dict(_COMPOSED) if old else {}
         self._subroutines: dict[str, int] = {}
-        self._qubits = self._clbits = self._unbounded = 0
-        self._physical: set[str] = set()
-        self._at = 0
+        self._unbounded = 0
 
     def scan(self) -> Scan:
         for statement in statements(self._text):
@@ -135,13 +113,13 @@ class _Count:
             self._close()
         elif frame.kind == "calibration":
             if statement.end == "{":
-                self._frames.append(_Frame("calibration", statement.at, 1))
+                self._frames.append(Frame("calibration", statement.at, 1))
         elif statement.end == ";" and (plain := _PLAIN.match(text)) is not None and plain[1] not in self._words:
             self._add(frame, self._gates.get(plain[1], 1))
         elif statement.end == "{":
             self._open(text[:-1], statement.at)
         else:
-            inner = _Frame("loop", statement.at, 1)
+            inner = Frame("loop", statement.at, 1)
             at = self._prefixes(text, inner)
             text = text.rstrip(";")
             if at == 0:
@@ -152,20 +130,20 @@ class _Count:
                 self._close()
 
     def _open(self, text: str, at: int) -> None:
-        word = _WORD.match(text)
+        word = WORD.match(text)
         kind = word[1] if word is not None and word[1] in self._words else ""
         if kind in ("gate", "def"):
-            name = _WORD.match(text, word.end()) if word is not None else None
-            frame = _Frame("gate" if kind == "gate" else "def", at, 1, name[1] if name is not None else "")
+            name = WORD.match(text, word.end()) if word is not None else None
+            frame = Frame("gate" if kind == "gate" else "def", at, 1, name[1] if name is not None else "")
             # Parameters hide constants of the same name.
-            frame.constants = dict.fromkeys(_NAME.findall(text))
+            frame.constants = dict.fromkeys(NAME.findall(text))
             if kind == "def":
                 for size, one, older, older_size in _PARAMETER.findall(text):
                     frame.sizes[one or older] = self._size(size or older_size) or 1
         elif kind in ("cal", "defcal"):
-            frame = _Frame("calibration", at, 1)
+            frame = Frame("calibration", at, 1)
         else:
-            frame = _Frame("block", at, 1)
+            frame = Frame("block", at, 1)
             self._prefixes(text, frame)
             self._add(frame, self._called(text))
         self._frames.append(frame)
@@ -184,7 +162,7 @@ class _Count:
             self._at = frame.at
             self._add(outer, max(frame.least, frame.repeats * max(1, frame.total)), of=frame)
 
-    def _add(self, frame: _Frame, operations: int, of: _Frame | None = None) -> None:
+    def _add(self, frame: Frame, operations: int, of: Frame | None = None) -> None:
         frame.total = min(MOST, frame.total + operations)
         if frame.total > self._limits.gates:
             what = of if of is not None and operations > self._limits.gates else frame
@@ -192,15 +170,15 @@ class _Count:
 
     # ---- what stands before a statement or block
 
-    def _prefixes(self, text: str, frame: _Frame) -> int:
+    def _prefixes(self, text: str, frame: Frame) -> int:
         """Where the statement behind for, while, if … begins; the frame takes their turns and loop variables."""
         at, depth = 0, len(self._frames)
         branches = self._frames[-1].branches
-        if (first := _WORD.match(text)) is None or first[1] != "else":
+        if (first := WORD.match(text)) is None or first[1] != "else":
             branches.clear()
         elif branches:
             frame.repeats, frame.constants = branches.pop()
-        while (word := _WORD.match(text, at)) is not None:
+        while (word := WORD.match(text, at)) is not None:
             name = word[1]
             if name not in _PREFIXES or name not in self._words:
                 break
@@ -218,11 +196,11 @@ class _Count:
                     branches.append((frame.repeats, dict(frame.constants)))
             elif name == "case":
                 at = len(text)
-            elif name == "box" and (size := _SIZED.match(text, at)) is not None:
+            elif name == "box" and (size := SIZED.match(text, at)) is not None:
                 at = size.start(2) if size[2] is not None else size.end()
         return at
 
-    def _for(self, text: str, at: int, frame: _Frame) -> int:
+    def _for(self, text: str, at: int, frame: Frame) -> int:
         found = _IN.search(text, at)
         if found is None:
             return len(text)
@@ -268,7 +246,7 @@ class _Count:
         return _turns(span, pace), (min(first[0], last[0]), max(first[1], last[1]))
 
     def _named_values(self, text: str, at: int) -> tuple[int, int | None]:
-        word = _WORD.match(text, at)
+        word = WORD.match(text, at)
         if word is None:
             return len(text), None
         end = word.end()
@@ -278,25 +256,29 @@ class _Count:
 
     # ---- one statement
 
-    def _simple(self, text: str, at: int, frame: _Frame) -> None:
+    def _simple(self, text: str, at: int, frame: Frame) -> None:
         text = text[at:]
-        word = _WORD.match(text)
+        word = WORD.match(text)
         while word is not None and not self._old and word[1] in ("input", "output"):
-            word = _WORD.match(text, word.end())
+            word = WORD.match(text, word.end())
         name, behind = (word[1], word.end()) if word is not None else ("", 0)
         operations = self._keyword(name, text, behind, frame) if name in self._words else self._call(text)
         self._add(frame, operations + self._called(text))
 
-    def _keyword(self, name: str, text: str, at: int, frame: _Frame) -> int:
+    def _keyword(self, name: str, text: str, at: int, frame: Frame) -> int:
         match name:
             case "qubit" | "bit" | "qreg" | "creg":
-                return self._declare(name, text, at, frame)
+                self._declare(name, text, at, frame)
+                return self._measured(text)
             case "const":
-                return self._constant(text, at, frame)
+                self._constant(text, at, frame)
+                return 0
             case "array":
-                return self._array(text, at, frame)
+                self._array(text, at, frame)
+                return 1
             case "let":
-                return self._alias(text, at, frame)
+                self._alias(text, at, frame)
+                return 0
             case "measure" | "reset" | "return":
                 return self._measured(text) if name == "return" else self._operand(text[at:].partition("->")[0])
             case "delay":
@@ -306,74 +288,9 @@ class _Count:
             case "ctrl" | "negctrl" | "pow" | "inv":
                 return self._call(text)
         if name in _SCALARS:
-            return self._scalar(text, at, frame)
+            self._scalar(text, at, frame)
+            return self._measured(text) or int("=" in text)
         return 0 if name in _NOTHING else 1
-
-    def _declare(self, word: str, text: str, at: int, frame: _Frame) -> int:
-        if word in ("qubit", "bit"):
-            found = _SIZED.match(text, at)
-            written, name = (found[1], found[2]) if found is not None else (None, None)
-        else:
-            named = _WORD.match(text, at)
-            found = _SIZED.match(text, named.end()) if named is not None else None
-            written, name = found[1] if found is not None else None, named[1] if named is not None else None
-        size = 1 if written is None else self._size(written)
-        if name is not None:
-            frame.sizes[name] = size or max(1, self._qubits)
-            frame.constants[name] = None
-        if word in ("qubit", "qreg"):
-            self._qubits += size or 0
-        else:
-            self._clbits += size or 0
-        self._check_bits()
-        return self._measured(text)
-
-    def _check_bits(self) -> None:
-        qubits, clbits = self._limits.qubits, self._limits.clbits
-        if self._qubits + len(self._physical) > qubits or self._clbits > clbits:
-            self._too_complex(f"more than {qubits} qubits or {clbits} classical bits are declared")
-
-    def _scalar(self, text: str, at: int, frame: _Frame) -> int:
-        found = _SIZED.match(text, at)
-        if found is not None:
-            if found[1] is not None and (self._size(found[1]) or 0) > self._limits.clbits:
-                self._too_complex(f"a type has more than {self._limits.clbits} bits")
-            if found[2] is not None:
-                frame.constants[found[2]] = None
-        return self._measured(text) or int("=" in text)
-
-    def _constant(self, text: str, at: int, frame: _Frame) -> int:
-        kind = _WORD.match(text, at)
-        found = _SIZED.match(text, kind.end()) if kind is not None else None
-        if kind is None or found is None or found[2] is None:
-            return 0
-        self._scalar(text, kind.end(), frame)
-        value = self._fold(text[found.end() :].partition("=")[2].rstrip("; \t\r\n"))
-        if value is not None and kind[1] in ("int", "uint"):
-            value = math.trunc(value[0]), math.trunc(value[1])
-        frame.constants[found[2]] = value
-        return 0
-
-    def _array(self, text: str, at: int, frame: _Frame) -> int:
-        found = _ARRAY.match(text, at)
-        if found is None:
-            return 1
-        elements = 1
-        for part in split(found[2], ","):
-            elements = min(MOST, elements * max(1, self._size(part) or 1))
-        if elements > self._limits.loop:
-            self._too_complex(f"an array has more than {self._limits.loop} elements")
-        frame.sizes[found[3]] = elements
-        frame.constants[found[3]] = None
-        return 1
-
-    def _alias(self, text: str, at: int, frame: _Frame) -> int:
-        left, _, right = text[at:].partition("=")
-        sizes = [self._known(name) or 0 for name in _NAME.findall(right)]
-        if name := left.strip():
-            frame.sizes[name] = min(MOST, sum(sizes)) or max(1, self._qubits)
-            frame.constants[name] = None
-        return 0
 
     def _measured(self, text: str) -> int:
         """Measurements on the right of a declaration or an assignment; 0 where there is none."""
@@ -385,7 +302,7 @@ class _Count:
         if not modified and "=" in call:
             return self._measured(call) or 1
         factor = self._modifiers(head) if modified else 1
-        word = _WORD.match(call)
+        word = WORD.match(call)
         if word is None:
             return 1
         behind = after_parentheses(call, word.end())
@@ -429,8 +346,6 @@ class _Count:
                 return 1
         return max(1, self._known(name) or self._qubits)
 
-    # ---- names
-
     def _called(self, text: str) -> int:
         """Operations of the subroutines that an expression calls."""
         defining = {frame.name for frame in self._frames if frame.kind == "def"}
@@ -442,23 +357,6 @@ class _Count:
                 self._too_complex("a subroutine calls itself")
             total = min(MOST, total + self._subroutines.get(name, 0))
         return total
-
-    def _known(self, name: str) -> int | None:
-        return next((frame.sizes[name] for frame in reversed(self._frames) if name in frame.sizes), None)
-
-    def _value(self, name: str) -> Interval | None:
-        return next((frame.constants[name] for frame in reversed(self._frames) if name in frame.constants), None)
-
-    def _fold(self, text: str) -> Interval | None:
-        return fold(text, self._value)
-
-    def _size(self, text: str) -> int | None:
-        value = self._fold(text)
-        return None if value is None else max(0, math.floor(value[1]))
-
-    def _too_complex(self, what: str) -> NoReturn:
-        line = line_of(self._text, self._at)
-        raise CircuitTooComplex(f"{what} (line {line})", line=line)
 
 
 def _turns(span: float, pace: float) -> int:

@@ -45,6 +45,7 @@ PURE = (
     "hal_drivers/counting.py",
     "hal_drivers/device.py",
     "hal_drivers/limits.py",
+    "hal_drivers/names.py",
     "hal_drivers/outcome.py",
     "hal_drivers/p2p/aliases.py",
     "hal_drivers/p2p/circles.py",
