@@ -31,6 +31,7 @@ from control_plane.jobs.run import Run
 from control_plane.jobs.session import close_idle
 from control_plane.jobs.transition import MovedOn
 from control_plane.network.keeper import Keeper
+from control_plane.network.prober import Prober
 from control_plane.registry.report import Reporter
 from control_plane.settings import Settings
 from hal_drivers.base import Driver
@@ -277,8 +278,12 @@ class Worker:
     async def _keeps(self) -> None:
         """One worker of the plane at a time keeps its network."""
         office = Office(self.plane.settings.fabric_socket)
+        keeper = Keeper(self.plane.engine, office, self.name, self.plane.now)
+        prober = Prober(self.plane.engine, office, self.plane.settings.network, self.plane.now)
         try:
-            await Keeper(self.plane.engine, office, self.name, self.plane.now).serve()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(keeper.serve())
+                tasks.create_task(prober.serve(lambda: keeper.keeps))
         finally:
             await office.close()
 

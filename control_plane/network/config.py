@@ -47,7 +47,7 @@ class Network(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     execute_limit_s: Seconds = 60.0
     control_limit_s: Seconds = 2.0
     probe_s: Annotated[float, Meta(ge=0, le=86400)] = 30.0
-    probe_shots: Annotated[int, Meta(ge=1, le=100_000)] = 200
+    probe_shots: Annotated[int, Meta(ge=200, le=50_000)] = 1_000
     weight_latency: Weight = 1
     weight_failure: Weight = 1
     weight_infidelity: Weight = 1
@@ -89,7 +89,7 @@ MEANS = {
     "execute_limit_s": "the longest that a fragment may take on a node",
     "control_limit_s": "the longest that a cancel or a heartbeat may take",
     "probe_s": "a service of a node is probed about so often; 0: never, and then no node is ever used",
-    "probe_shots": "shots a probe",
+    "probe_shots": "about so many shots a probe: half to twice as many, as jobs have them",
     "weight_latency": "what a node's latency counts in a plan",
     "weight_failure": "what its share of failed fragments counts",
     "weight_infidelity": "what it lacks in fidelity counts",

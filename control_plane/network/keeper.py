@@ -75,6 +75,8 @@ class Keeper:
         self._heard: dict[tuple[str, str], int] = {}
         self._due: dict[str, float] = {}
         self._away = False
+        self.keeps = False
+        """Whether the lease was this process's in the last turn: whoever probes asks for it."""
 
     async def serve(self) -> None:
         """Keep the network whenever the lease is this process's, through any fault of fabric and database."""
@@ -94,6 +96,7 @@ class Keeper:
         """One turn; False where another process keeps."""
         async with transaction(self._engine, None) as conn:
             row = await store.lease(conn, self._name, LEASE_S)
+        self.keeps = row is not None
         if row is None:
             self._checked = None
             return False

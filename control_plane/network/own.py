@@ -24,7 +24,7 @@ from control_plane.telling import Teller
 from hal_drivers.p2p import identity
 from hal_drivers.p2p.client import Office
 from hal_drivers.p2p.errors import NetworkError
-from hal_drivers.p2p.office import AskPeers, AskStanding, PeersAre, Standing
+from hal_drivers.p2p.office import AskPeers, AskSnapshot, AskStanding, PeersAre, SnapshotIs, Standing
 
 _LOOK_S = 0.05
 _HEARD = frozenset({"online", "degraded", "unverified"})
@@ -46,7 +46,7 @@ class OwnNetwork:
             await self._run(self._made("fabric"))
 
     async def start_nodes(self, teller: Teller) -> None:
-        """Enrol and start the own nodes, wait until each is heard, and tell of the network."""
+        """Enrol and start the own nodes, wait until each is heard and verified, and tell of the network."""
         if not self._settings.network.enabled:
             return
         names = [f"node-{number}" for number in range(1, self._settings.nodes + 1)]
@@ -89,10 +89,20 @@ class OwnNetwork:
         while True:
             found = (await office.ask(AskPeers(), PeersAre)).peers
             lacking = approved - {peer.peer_id for peer in found if peer.state in _HEARD}
-            if not lacking:
+            if not lacking and await self._verified(office, approved):
                 return
+            if time.monotonic() > end_s and not lacking:
+                raise StartFailed(f"nodes not verified by probes within {self._settings.start_limit_s:g} s")
             if time.monotonic() > end_s:
                 states = {peer.peer_id: peer.state for peer in found}
                 shown = ", ".join(f"{peer} {states.get(peer)}" for peer in sorted(lacking))
                 raise StartFailed(f"nodes not heard within {self._settings.start_limit_s:g} s: {shown}")
             await asyncio.sleep(_LOOK_S)
+
+    async def _verified(self, office: Office, approved: set[str]) -> bool:
+        """Whether all that they offer was probed and judged; nothing is where probes are switched off."""
+        if not self._settings.network.probe_s:
+            return True
+        nodes = (await office.ask(AskSnapshot(), SnapshotIs)).snapshot.nodes
+        judged = {node.node_id for node in nodes if all(one.verified_ppm is not None for one in node.offers)}
+        return approved <= judged

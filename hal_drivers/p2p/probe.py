@@ -36,7 +36,9 @@ from hal_drivers.p2p.rows import width
 
 REPEATS = 6
 COPIES = 3
-SHOTS = (500, 1_000, 1_000, 1_024, 2_000)
+ABOUT_SHOTS = 1_000
+_SHARES = (500, 1_000, 1_000, 1_024, 2_000)
+"""Of a thousand: half of what is asked for to twice as many, as jobs have them."""
 MEASURE: Service = "measurement_feedforward"
 _GATES: tuple[Gate, ...] = ("h", "s", "sdg", "sx", "sxdg", "x", "y", "z")
 _INVERSE: dict[str, Gate] = {"s": "sdg", "sdg": "s", "sx": "sxdg", "sxdg": "sx"}
@@ -116,8 +118,8 @@ class _Sheet:
         return [_INVERSE.get(name, name) for name in reversed(made)]
 
 
-def make(service: Service, seed: int, qubit_max: int = 20) -> ProbeCircuit:
-    """The probe of this seed; raises ValueError where the node has too few qubits for one group."""
+def make(service: Service, seed: int, qubit_max: int = 20, about: int = ABOUT_SHOTS) -> ProbeCircuit:
+    """The probe of this seed, of ``about`` so many shots; raises ValueError where a node has too few qubits for it."""
     draw = Draw("probe", service, seed)
     sheet = _Sheet(draw)
     size = TABLE[service].operands
@@ -134,7 +136,7 @@ def make(service: Service, seed: int, qubit_max: int = 20) -> ProbeCircuit:
     return ProbeCircuit(
         service=service,
         circuit=circuit,
-        shots=SHOTS[draw.below(len(SHOTS))],
+        shots=max(1, about * _SHARES[draw.below(len(_SHARES))] // 1_000),
         seed=draw.below(1 << 48),
         groups=made,
         repeats=1 if once else REPEATS,
