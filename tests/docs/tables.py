@@ -24,6 +24,7 @@ from control_plane.network.config import Network
 from control_plane.policy import document
 from control_plane.settings import Settings
 from control_plane.telemetry import config, names
+from hal_drivers.p2p.aliases import TABLE, Alias
 from tests.faults import kills as random_kills
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +93,21 @@ def codes() -> str:
     """Code, HTTP status, sentence, next step."""
     rows = [f"| `{code}` | {m.status} | {m.sentence} | {m.next_step} |" for code, m in sorted(CODES.items())]
     return _table("| code | status | means | next step |", rows)
+
+
+def aliases() -> str:
+    """Each service: words, operands, meaning, channel."""
+    rows = [
+        f"| {', '.join(f'`{word}`' for word in alias.words)} | {alias.service} | {alias.operands} | {alias.ancillas} "
+        f"| {_channel(alias)} | {alias.failure:g} | {alias.meaning}{'; **abstract**' if alias.abstract else ''} |"
+        for alias in TABLE.values()
+    ]
+    return _table("| in a circuit | service | operands | ancillas | channel on | fails, told | means |", rows)
+
+
+def _channel(alias: Alias) -> str:
+    said = ", ".join("ab"[place] for place in alias.channel)
+    return f"{said} (swap: {', '.join('ab'[place] for place in alias.swapped)})" if alias.swapped else said
 
 
 def routing() -> str:
@@ -209,6 +225,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "crash points": crash_points,
     },
     "faults.md": {"kills": kills},
+    "guide-engineer.md": {"aliases": aliases},
     "api.md": {"codes": codes, "routes": routes},
     "cli.md": {"commands": commands},
     "telemetry.md": {"telemetry": telemetry_settings, "spans": spans, "metrics": metrics},
