@@ -8,7 +8,7 @@ wanted. Fidelities are shares from 0 to 1 here and parts per million everywhere 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -40,6 +40,7 @@ class Network(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     min_fidelity: dict[str, Share] = {}
     default_min_fidelity: Share = 0.9
     fallbacks: Annotated[int, Meta(ge=0, le=16)] = 2
+    mode: Literal["auto", "whole"] = "auto"
     retries: Annotated[int, Meta(ge=0, le=16)] = 1
     backoff_s: Seconds = 0.1
     backoff_most_s: Seconds = 2.0
@@ -51,6 +52,7 @@ class Network(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     weight_latency: Weight = 1
     weight_failure: Weight = 1
     weight_infidelity: Weight = 1
+    weight_entanglement: Weight = 1
     weight_load: Weight = 1
     weight_price: Weight = 1
 
@@ -61,12 +63,14 @@ class Network(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 latency=self.weight_latency,
                 failure=self.weight_failure,
                 infidelity=self.weight_infidelity,
+                entanglement=self.weight_entanglement,
                 load=self.weight_load,
                 price=self.weight_price,
             ),
             min_fidelity_ppm={name: round(share * PPM) for name, share in sorted(self.min_fidelity.items())},
             default_min_fidelity_ppm=round(self.default_min_fidelity * PPM),
             fallbacks=self.fallbacks,
+            mode=self.mode,
         )
 
 
@@ -81,6 +85,7 @@ MEANS = {
     "advert_ttl_s": "an advert holds at most so long",
     "min_fidelity": "a table, e.g. `{ cnot = 0.95 }`: the smaller of reported and verified must reach it",
     "default_min_fidelity": "the same for services that `min_fidelity` doesn't name",
+    "mode": "`auto`: groups that share no qubit may run on different nodes; `whole`: all on one",
     "fallbacks": "nodes beside the primary that a plan names a fragment",
     "retries": "tries more on the same node",
     "backoff_s": "the first wait between tries; doubled each time",
@@ -92,7 +97,8 @@ MEANS = {
     "probe_shots": "about so many shots a probe: half to twice as many, as jobs have them",
     "weight_latency": "what a node's latency counts in a plan",
     "weight_failure": "what its share of failed fragments counts",
-    "weight_infidelity": "what it lacks in fidelity counts",
+    "weight_infidelity": "what its services on one qubit lack in fidelity counts",
+    "weight_entanglement": "what those on two lack counts",
     "weight_load": "what its load counts",
     "weight_price": "what its price counts",
 }
@@ -137,6 +143,8 @@ def _text(name: str, key: str, text: str) -> object:
         return tuple(part.strip() for part in text.split(",") if part.strip())
     if key in {"enabled", "mdns"}:
         return SWITCH.get(text.lower(), text)
+    if key == "mode":
+        return text
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError as error:

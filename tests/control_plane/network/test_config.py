@@ -23,11 +23,14 @@ def test_the_environment_wins_over_the_file() -> None:
         "QCOS_NETWORK_ENABLED": "1",
         "QCOS_NETWORK_BOOTSTRAP": "/ip4/10.0.0.2/tcp/2, /ip4/10.0.0.3/tcp/3",
         "QCOS_NETWORK_MIN_FIDELITY": '{"cz": 0.97}',
+        "QCOS_NETWORK_MODE": "whole",
+        "QCOS_NETWORK_WEIGHT_ENTANGLEMENT": "5",
     }
     found = read(table, variables)
     assert (found.enabled, found.heartbeat_s) == (True, 2.0)
     assert found.bootstrap == ("/ip4/10.0.0.2/tcp/2", "/ip4/10.0.0.3/tcp/3")
     assert found.planning().min_fidelity_ppm == {"cz": 970_000}
+    assert (found.planning().mode, found.planning().weights.entanglement) == ("whole", 5)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +47,8 @@ def test_the_environment_wins_over_the_file() -> None:
         ({"backoff_s": 3}, {}, "network.backoff_s"),
         ({"refresh_s": 60}, {}, "network.refresh_s"),
         ({"retries": 1.5}, {}, "network.retries"),
+        ({"mode": "entangled"}, {}, "network.mode"),
+        ({}, {"QCOS_NETWORK_MODE": "half"}, "QCOS_NETWORK_MODE"),
         ({}, {"QCOS_NETWORK_RETRIES": "many"}, "QCOS_NETWORK_RETRIES"),
         ({}, {"QCOS_NETWORK_MDNS": "maybe"}, "QCOS_NETWORK_MDNS"),
         ([], {}, "network"),

@@ -292,7 +292,7 @@ def test_the_state_before_measurement_is_qiskits_own() -> None:
     torn = analysed(
         b"OPENQASM 3.0;\nqubit[3] q;\nbit[3] c;\nbell_pair q[0], q[1];\nteleport q[2], q[1];\nc = measure q;\n"
     )
-    assert torn.label == "exact_noisy"
+    assert torn.label == "exact_ideal"
     assert torn.amplitudes == ()
     assert torn.bloch[0] == pytest.approx((0, 0, 0))
     example = analysed((ROOT / "examples" / "network.qasm").read_bytes())
