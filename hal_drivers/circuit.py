@@ -34,7 +34,7 @@ from qiskit.circuit.library.standard_gates import get_standard_gate_name_mapping
 from hal_drivers.base import CompiledFacts, Format
 from hal_drivers.basis import measured_in
 from hal_drivers.errors import CircuitInvalid, CircuitTooComplex, DriverError, ProgramUnsupported
-from hal_drivers.frames import CompileCall
+from hal_drivers.frames import Artefact, CompileCall, Counts, RunCall
 from hal_drivers.limits import Limits
 
 STANDARD = {gate.base_class: name for name, gate in get_standard_gate_name_mapping().items()}
@@ -116,6 +116,13 @@ def own_circuits() -> tuple[CompileCall, ...]:
         CompileCall(format=form, source=source.encode(), parameters={}, limits=limits, memory_bytes=1 << 28)
         for form, source in sources
     )
+
+
+def warm(compile_circuit: Callable[[CompileCall], Artefact], run_circuit: Callable[[RunCall], Counts]) -> None:
+    """Run circuits of our own through an engine, so that a stranger's finds all that it needs loaded."""
+    for call in own_circuits():
+        made = compile_circuit(call)
+        run_circuit(RunCall(artefact=made.artefact, shots=8, seed=1, method=made.facts.method))
 
 
 def active_qubits(circuit: QuantumCircuit) -> int:

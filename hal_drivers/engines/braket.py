@@ -30,7 +30,7 @@ from braket.ir.openqasm import Program
 from qiskit.circuit import ControlFlowOp, QuantumCircuit
 from qiskit.transpiler import generate_preset_pass_manager
 
-from hal_drivers.circuit import active_qubits, compiled_facts, own_circuits, read_circuit, tools
+from hal_drivers.circuit import active_qubits, compiled_facts, read_circuit, tools, warm
 from hal_drivers.engine import RUN_OVERHEAD_BYTES
 from hal_drivers.errors import CircuitTooComplex, DriverError, ProgramUnsupported
 from hal_drivers.frames import Artefact, CompileCall, Counts, RunCall
@@ -74,9 +74,7 @@ def versions() -> dict[str, str]:
 
 def warm_up() -> None:
     """Run circuits of our own through readers and simulators."""
-    for call in own_circuits():
-        artefact = compile_circuit(call)
-        run_circuit(RunCall(artefact=artefact.artefact, shots=8, seed=1, method=artefact.facts.method))
+    warm(compile_circuit, run_circuit)
 
 
 def compile_circuit(call: CompileCall) -> Artefact:

@@ -28,11 +28,11 @@ from hal_drivers.circuit import (
     Submitted,
     compiled_facts,
     measures_midway,
-    own_circuits,
     read_bound,
     read_circuit,
     to_qpy,
     tools,
+    warm,
 )
 from hal_drivers.engine import RUN_OVERHEAD_BYTES
 from hal_drivers.engines import aer
@@ -56,9 +56,7 @@ def versions() -> dict[str, str]:
 
 def warm_up() -> None:
     """Run circuits of our own through readers, target and simulator."""
-    for call in own_circuits():
-        artefact = compile_circuit(call)
-        run_circuit(RunCall(artefact=artefact.artefact, shots=8, seed=1, method=artefact.facts.method))
+    warm(compile_circuit, run_circuit)
 
 
 def compile_circuit(call: CompileCall) -> Artefact:
