@@ -35,14 +35,13 @@ class RunFile:
     def __init__(self, folder: Path, token: str) -> None:
         self.path = folder / f"{hashlib.sha256(token.encode()).hexdigest()[:40]}.run"
 
-    def create(self, head: Head) -> None:
-        """Durable when it returns."""
-        part = self.path.with_suffix(".part")
-        with part.open("wb") as file:
-            file.write(msgspec.json.encode(head) + b"\n")
+    def create(self, head: Head, events: tuple[RunEvent, ...] = ()) -> None:
+        """With its first events; durable when it returns."""
+        lines = msgspec.json.encode(head) + b"\n" + (msgspec.json.encode(events) + b"\n" if events else b"")
+        with self.path.open("xb") as file:
+            file.write(lines)
             file.flush()
             os.fsync(file.fileno())
-        part.replace(self.path)
         _sync(self.path.parent)
 
     def append(self, events: tuple[RunEvent, ...]) -> None:
@@ -53,10 +52,12 @@ class RunFile:
             os.fsync(file.fileno())
 
     def mend(self) -> None:
-        """Cut a last line that has no end, before anything is appended to it."""
+        """Cut a last line that has no end, before anything is appended to it; a file without a line goes."""
         data = self.path.read_bytes()
         whole = data.rfind(b"\n") + 1
-        if whole < len(data):
+        if not whole:
+            self.path.unlink()
+        elif whole < len(data):
             os.truncate(self.path, whole)
 
     def read(self) -> tuple[Head, Progress] | None:
@@ -66,6 +67,8 @@ class RunFile:
         except FileNotFoundError:
             return None
         first, *rest = data.split(b"\n")
+        if not rest:
+            return None  # a crash has cut the order itself: nothing was done on it
         head = msgspec.json.decode(first, type=Head)
         events = [event for line in rest[:-1] for event in _events.decode(line)]
         return head, Progress(head.order.token, head.order.plan, events)

@@ -60,6 +60,9 @@ class _Active:
         self.head, self.file, self.progress = head, file, progress
         self.scope = trio.CancelScope()
         self.over = trio.Event()
+        self.writing = trio.Lock()
+        self.kept = trio.Event()
+        """Its order is durable."""
         self.began_s = trio.current_time()
 
 
@@ -95,7 +98,9 @@ class Runs:
             file.mend()
             found = file.read()
             if found is not None and not found[1].over:
-                self._begin(_Active(found[0], file, found[1]))
+                active = _Active(found[0], file, found[1])
+                active.kept.set()
+                self._begin(active)
         return len(self._active)
 
     def active(self) -> int:
@@ -157,7 +162,10 @@ class Runs:
         )
 
     async def _submit(self, ask: Submit) -> Reply:
-        if ask.token in self._active or RunFile(self._folder, ask.token).path.exists():
+        if (active := self._active.get(ask.token)) is not None:
+            await active.kept.wait()
+            return self._view(ask.token)
+        if RunFile(self._folder, ask.token).path.exists():
             return self._view(ask.token)
         if len(self._active) >= MOST_AT_ONCE:
             return Refusal("busy", f"{MOST_AT_ONCE} runs are not over")
@@ -167,15 +175,9 @@ class Runs:
             return Refusal("invalid", "a run has shots and time")
         order = Order(ask.token, ask.program, ask.plan, ask.config, ask.shots, ask.seed)
         head = Head(order, time.time() + ask.deadline_ms / 1_000)
-        file = RunFile(self._folder, ask.token)
-        active = _Active(head, file, Progress(ask.token, ask.plan))
-        self._active[ask.token] = active  # before the disk is waited for: the same token twice is one run
-        try:
-            await trio.to_thread.run_sync(file.create, head)
-        except BaseException:
-            del self._active[ask.token]
-            raise
+        active = _Active(head, RunFile(self._folder, ask.token), Progress(ask.token, ask.plan))
         self._begin(active)
+        await active.kept.wait()
         return active.progress.view(words=False)
 
     def _begin(self, active: _Active) -> None:
@@ -197,11 +199,17 @@ class Runs:
         finally:
             self._active.pop(token, None)
             self._tokens.pop(node_token(token), None)
+            active.kept.set()
             active.over.set()
 
     async def _append(self, active: _Active, events: tuple[RunEvent, ...]) -> None:
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(active.file.append, events)
+            async with active.writing:
+                if active.kept.is_set():
+                    await trio.to_thread.run_sync(active.file.append, events)
+                else:  # the order goes to the disk with the first events: nothing was sent before either
+                    await trio.to_thread.run_sync(active.file.create, active.head, events)
+                    active.kept.set()
 
     async def _cancel(self, token: str) -> Reply:
         active = self._active.get(token)

@@ -154,7 +154,8 @@ class _Run:
             failure = window if isinstance(window, Failure) else await self._execute(window)
             if failure is None:
                 self._ended[name].set()
-                await self._talk.flush()
+                if not all(ended.is_set() for ended in self._ended.values()):  # else the run's end follows at once
+                    await self._talk.flush()
                 return
             self._postpone(name)
             after = self._next_node(name, node, tries, failure)
