@@ -22,7 +22,7 @@ from hal_drivers.engine import COMPILE_BOUNDS
 from hal_drivers.engines.network import analyse_circuit, run_circuit
 from hal_drivers.errors import CircuitInvalid, CircuitTooComplex, DriverError, ProgramUnsupported
 from hal_drivers.frames import Artefact, CompileCall, ExactCall, Refusal, RunCall
-from hal_drivers.guarded import ChildLost
+from hal_drivers.guarded import Bounds, ChildLost
 from hal_drivers.limits import Limits
 from hal_drivers.p2p.fragments import cut
 from hal_drivers.p2p.ingest import read_program
@@ -34,6 +34,7 @@ from hal_drivers.prescan import prescan
 ROOT = Path(__file__).parents[3]
 CIRCUITS = ROOT / "tests" / "vectors" / "circuits"
 LIMITS = Limits(qpy=True)
+BOUNDS = Bounds(COMPILE_BOUNDS.memory_bytes, COMPILE_BOUNDS.cpu_s, wall_s=60)  # a busy machine is no bomb
 STD = 'OPENQASM 3.0;\ninclude "stdgates.inc";\n'
 pytestmark = pytest.mark.filterwarnings("ignore::qiskit.exceptions.ExperimentalWarning")  # of the native reader
 END = "\nc[0] = measure q[0];\n"
@@ -318,7 +319,7 @@ async def test_bombs_end_in_a_code_behind_the_walls_and_good_circuits_are_read()
 async def _through(pool: Pool, source: bytes, form: Format) -> str:
     try:
         prescan(form, source, LIMITS)
-        reply, _ = await pool.call(call(source, form), COMPILE_BOUNDS)
+        reply, _ = await pool.call(call(source, form), BOUNDS)
     except (CircuitInvalid, CircuitTooComplex) as error:
         return error.code
     except ChildLost:
