@@ -25,7 +25,6 @@ from control_plane.network import options
 from control_plane.settings import Settings
 from hal_drivers.p2p import identity
 from hal_drivers.p2p.errors import NetworkError
-from hal_drivers.p2p.journal import now
 
 if TYPE_CHECKING:
     from hal_drivers.p2p.node import NodeOptions, Told
@@ -53,19 +52,6 @@ def run_node(settings: Settings, name: str, ready: Callable[[], None]) -> None:
 async def _fabric(settings: Settings, home: Path, ready: Callable[[], None]) -> None:
     from hal_drivers.p2p import fabric
     from hal_drivers.p2p.registry import Bounds
-    from hal_drivers.p2p.runs import Runs, open_runs
-
-    async def make_runs(running: fabric.Fabric, nursery: trio.Nursery) -> Runs:
-        return await open_runs(
-            home / "runs",
-            running.link,
-            running.look,
-            running.journal.append,
-            nursery,
-            options.limits(network),
-            now,
-            running.attempted,
-        )
 
     network = settings.network
     made = fabric.FabricOptions(
@@ -77,7 +63,7 @@ async def _fabric(settings: Settings, home: Path, ready: Callable[[], None]) -> 
         bounds=Bounds(ttl_s=network.advert_ttl_s),
     )
     me = identity.make(home / "fabric.pem")
-    async with fabric.running(me, made, home / "journal", settings.fabric_socket, make_runs) as running:
+    async with fabric.running(me, made, options.limits(network), home, settings.fabric_socket) as running:
         _keep_ports(home, running.addresses())
         log.info("the fabric is %s at %s", me.peer_id, ", ".join(running.addresses()))
         ready()

@@ -13,9 +13,8 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 import trio
@@ -23,11 +22,12 @@ from msgspec import Struct
 
 from hal_drivers.p2p import control, host, link
 from hal_drivers.p2p.adverts import Rejected
+from hal_drivers.p2p.asking import Limits
 from hal_drivers.p2p.calls import Calls
 from hal_drivers.p2p.errors import IdentityInvalid, LinkError
 from hal_drivers.p2p.identity import Identity, verify
 from hal_drivers.p2p.ir import digest
-from hal_drivers.p2p.journal import Journal
+from hal_drivers.p2p.journal import Journal, now
 from hal_drivers.p2p.office import (
     Ask,
     AskEvents,
@@ -35,6 +35,7 @@ from hal_drivers.p2p.office import (
     AskSnapshot,
     AskStanding,
     AskTopology,
+    CancelRun,
     Done,
     Enrol,
     EventKind,
@@ -46,10 +47,12 @@ from hal_drivers.p2p.office import (
     Reply,
     SnapshotIs,
     Standing,
+    Submit,
     TopologyIs,
 )
 from hal_drivers.p2p.plan import Snapshot
 from hal_drivers.p2p.registry import Bounds, Registry
+from hal_drivers.p2p.runs import Runs
 from hal_drivers.p2p.wire import Ping, Pong, Signed
 
 log = logging.getLogger("qcos.p2p")
@@ -57,6 +60,8 @@ _FOLD_S = 1.0
 _MAX_WAIT_S = 30.0
 _DEGRADED_PPM = 200_000
 _ENDED = 3
+_SETTLE_S = 3.0
+_LOOK_S = 0.05
 _pong = msgspec.json.Decoder(Pong)
 
 
@@ -73,25 +78,6 @@ class FabricOptions(Struct, frozen=True):
     bounds: Bounds = Bounds()
 
 
-class Runs(Protocol):
-    """Who answers for runs, windows and probes, and is told of words that nobody waits for."""
-
-    async def answer(self, ask: Ask) -> Reply:
-        """The reply to an ask that is about work."""
-        ...
-
-    def stray(self, node_id: str, signed: Signed) -> None:
-        """A node said something late, or again."""
-        ...
-
-    def active(self) -> int:
-        """How many runs have not ended."""
-        ...
-
-
-MakeRuns = Callable[["Fabric", trio.Nursery], Awaitable[Runs]]
-
-
 class Fabric:
     """The running fabric; made by :func:`running`."""
 
@@ -103,6 +89,7 @@ class Fabric:
         self.calls = Calls(nursery, self._opened, self.registry.may_join, self._stray, host.BROKEN)
         self.link: link.Link = self.calls
         self._runs: Runs | None = None
+        self._settled = trio.Event()
         self._nursery = nursery
         self._network: host.Host | None = None
         self._folded: Counter[tuple[EventKind, str, str | None]] = Counter()
@@ -133,7 +120,12 @@ class Fabric:
                 wait_s = min(max(ask.wait_ms, 0) / 1000, _MAX_WAIT_S)
                 return await self.journal.events(ask.after, ask.limit, wait_s)
             case _:
-                return await self._runs.answer(ask) if self._runs else Refusal("busy", "the fabric is starting")
+                return await self._work(ask)
+
+    async def _work(self, ask: Ask) -> Reply:
+        if isinstance(ask, Submit | CancelRun):  # what goes on after a restart must go on before it can be cancelled
+            await self._settled.wait()
+        return await self._runs.answer(ask) if self._runs else Refusal("busy", "the fabric is starting")
 
     def ways(self) -> host.Ways:
         """What the host asks of and tells this fabric."""
@@ -178,7 +170,18 @@ class Fabric:
             for (kind, reason, node_id), count in sorted(counted.items(), key=str):
                 self.journal.append(kind, node_id=node_id, facts={"reason": reason, "count": count})
 
+    async def _settle(self) -> None:
+        """Nodes come back by themselves after a restart; work that began without them would only fail."""
+        with trio.move_on_after(_SETTLE_S):
+            while self.registry.awaited(trio.current_time()):  # noqa: ASYNC110 - time alone makes an advert stale
+                await trio.sleep(_LOOK_S)
+        if self._runs is not None:
+            await self._runs.go_on()
+        self._settled.set()
+
     async def _enrol(self, ask: Enrol) -> Reply:
+        if self.registry.enrolled_version == 0:
+            self._nursery.start_soon(self._settle)
         cut = self.registry.enrol(ask)
         if cut is None:
             return Refusal("out_of_date", f"version {ask.version}; {self.registry.enrolled_version} is in force")
@@ -295,10 +298,10 @@ def _said(signed: Signed, peer_id: str) -> Pong:
 
 @contextlib.asynccontextmanager
 async def running(
-    identity: Identity, options: FabricOptions, folder: Path, socket: Path, make_runs: MakeRuns
+    identity: Identity, options: FabricOptions, limits: Limits, home: Path, socket: Path
 ) -> AsyncIterator[Fabric]:
     """A fabric until the block ends; FabricUnusable where host, journal or socket can't be had."""
-    journal = Journal(folder, options.journal_bytes, options.journal_files)
+    journal = Journal(home / "journal", options.journal_bytes, options.journal_files)
     try:
         async with trio.open_nursery() as nursery:
             fabric = Fabric(identity, options, journal, nursery)
@@ -307,7 +310,10 @@ async def running(
             async with host.running(
                 identity, options.listen, fabric.ways(), bootstrap=options.bootstrap, mdns=options.mdns
             ) as network:
-                fabric.attach(network, await make_runs(fabric, nursery))
+                runs = Runs(
+                    home / "runs", fabric.link, fabric.look, journal.append, nursery, limits, now, fabric.attempted
+                )
+                fabric.attach(network, runs)
                 async with control.serving(socket, fabric.answer):
                     yield fabric
             nursery.cancel_scope.cancel()

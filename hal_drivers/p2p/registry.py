@@ -222,6 +222,10 @@ class Registry:
     def _is_fresh(self, held: _Held, now_s: float) -> bool:
         return now_s - held.at_s <= min(held.advert.ttl_s, self._bounds.ttl_s)
 
+    def awaited(self, now_s: float) -> bool:
+        """Whether somebody who may be here isn't, or has not been heard."""
+        return any(self._state(node, now_s) in {"unreachable", "stale"} for node in self._nodes.values())
+
     def snapshot(self, now_s: float) -> Snapshot:
         """The registry at this moment, for planning: enrolled nodes, sorted, with what they offer and what holds."""
         return Snapshot(nodes=tuple(self._facts(self._nodes[peer], now_s) for peer in sorted(self._nodes)))

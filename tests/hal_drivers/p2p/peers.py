@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Peers of the network as processes of their own: libp2p warns where it is imported, and lives in Trio.
 
-`python -m tests.hal_drivers.p2p.peers ROLE FOLDER JSON`. Roles: `fabric` (the real one, that runs no plans), `node`
-(the real one), and those that an attacker plays: `flooder`, `plaintext`, `stolen`. Each writes a line once it runs.
+`python -m tests.hal_drivers.p2p.peers ROLE FOLDER JSON`. Roles: `fabric` and `node`
+(the real ones), and those that an attacker plays: `flooder`, `plaintext`, `stolen`. Each writes a line once it runs.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,7 +20,7 @@ import msgspec
 
 from hal_drivers.p2p import identity
 from hal_drivers.p2p.framing import _LENGTH
-from hal_drivers.p2p.office import Ask, Reply
+from hal_drivers.p2p.office import Ask, AskEvents, AskPeers, Event, Reply
 from tests.hal_drivers.p2p.adverts import peer, said
 
 _reply: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
@@ -84,6 +85,52 @@ class Office:
         self._socket.close()
 
 
+class Network:
+    """A fabric and who else a test starts."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self._folder, self._stack, self._peers = folder, stack, 0
+        self.options: dict[str, Any] = {}
+        self.start()
+
+    def start(self) -> None:
+        self.fabric = self._stack.enter_context(Peer("fabric", self._folder / "f", **self.options))
+        told = self.fabric.begun()
+        self.bootstrap = told["listen"]
+        self.options["listen"] = self.bootstrap[0].split("/p2p/")[0]
+        self.office = Office(self._folder / "f" / "fabric.sock")
+        self._stack.callback(self.office.close)
+
+    def again(self, **options: Any) -> None:
+        """Kill the fabric and start it anew at the same place."""
+        self.fabric.process.kill()
+        self.fabric.process.wait()
+        self.options |= options
+        self.start()
+
+    def add(self, role: str, **options: Any) -> Peer:
+        self._peers += 1
+        folder = self._folder / f"{role}{self._peers}"
+        return self._stack.enter_context(Peer(role, folder, bootstrap=self.bootstrap, **options))
+
+    def state(self, who: Any) -> Any:
+        return next((p.state for p in self.office.ask(AskPeers()).peers if p.peer_id == who.peer_id), "unknown")
+
+    def events(self) -> tuple[Event, ...]:
+        found: tuple[Event, ...] = self.office.ask(AskEvents(0, 5000)).events
+        return found
+
+    def kinds(self, node_id: str | None = None) -> list[str]:
+        return [e.kind for e in self.office.ask(AskEvents(0)).events if e.node_id == node_id]
+
+    def refused(self, kind: str = "peer:refused") -> dict[str, int]:
+        found: dict[str, int] = {}
+        for event in self.office.ask(AskEvents(0)).events:
+            if event.kind == kind:
+                found[event.facts["reason"]] = found.get(event.facts["reason"], 0) + event.facts["count"]
+        return found
+
+
 def _tell(**facts: Any) -> None:
     sys.stdout.write(json.dumps(facts) + "\n")
     sys.stdout.flush()
@@ -93,29 +140,15 @@ async def _fabric(folder: Path, options: dict[str, Any]) -> None:
     import trio
 
     from hal_drivers.p2p import fabric
-    from hal_drivers.p2p.office import Refusal
+    from hal_drivers.p2p.asking import Limits
     from hal_drivers.p2p.registry import Bounds
-
-    class NoRuns:
-        """Runs nothing: these tests are about who may be here."""
-
-        async def answer(self, ask: Ask) -> Reply:
-            return Refusal("invalid", type(ask).__name__)
-
-        def stray(self, node_id: str, signed: object) -> None:
-            """Nobody asked."""
-
-        def active(self) -> int:
-            return 0
-
-    async def no_runs(_fabric: fabric.Fabric, _nursery: trio.Nursery) -> NoRuns:
-        return NoRuns()
 
     me = identity.make(folder / "key.pem")
     made = fabric.FabricOptions(listen=(options.get("listen", "/ip4/127.0.0.1/tcp/0"),), heartbeat_s=0.2)
     made = msgspec.structs.replace(made, heartbeat_limit_s=options.get("heartbeat_limit_s", 5.0))
     made = msgspec.structs.replace(made, bounds=Bounds(**options.get("bounds", {})))
-    async with fabric.running(me, made, folder / "journal", folder / "fabric.sock", no_runs) as running:
+    limits = Limits(default_execute_s=20.0)
+    async with fabric.running(me, made, limits, folder, folder / "fabric.sock") as running:
         _tell(peer_id=me.peer_id, listen=running.addresses())
         await trio.sleep_forever()
 

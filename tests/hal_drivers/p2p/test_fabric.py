@@ -10,57 +10,14 @@ import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from hal_drivers.p2p.office import AskEvents, AskPeers, AskSnapshot, AskStanding, AskTopology, Known, KnownAdvert
+from hal_drivers.p2p.office import AskPeers, AskSnapshot, AskStanding, AskTopology, Known, KnownAdvert
 from tests.hal_drivers.p2p.adverts import enrol, enrolled, peer
-from tests.hal_drivers.p2p.peers import Office, Peer, until
+from tests.hal_drivers.p2p.peers import Network, until
 
 ANNA, BERT = peer(1), peer(2)
-
-
-class Network:
-    """A fabric and who else a test starts."""
-
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self._folder, self._stack, self._peers = folder, stack, 0
-        self.options: dict[str, Any] = {}
-        self.start()
-
-    def start(self) -> None:
-        self.fabric = self._stack.enter_context(Peer("fabric", self._folder / "f", **self.options))
-        told = self.fabric.begun()
-        self.bootstrap = told["listen"]
-        self.options["listen"] = self.bootstrap[0].split("/p2p/")[0]
-        self.office = Office(self._folder / "f" / "fabric.sock")
-        self._stack.callback(self.office.close)
-
-    def again(self, **options: Any) -> None:
-        """Kill the fabric and start it anew at the same place."""
-        self.fabric.process.kill()
-        self.fabric.process.wait()
-        self.options |= options
-        self.start()
-
-    def add(self, role: str, **options: Any) -> Peer:
-        self._peers += 1
-        folder = self._folder / f"{role}{self._peers}"
-        return self._stack.enter_context(Peer(role, folder, bootstrap=self.bootstrap, **options))
-
-    def state(self, who: Any) -> Any:
-        return next((p.state for p in self.office.ask(AskPeers()).peers if p.peer_id == who.peer_id), "unknown")
-
-    def kinds(self, node_id: str | None = None) -> list[str]:
-        return [e.kind for e in self.office.ask(AskEvents(0)).events if e.node_id == node_id]
-
-    def refused(self, kind: str = "peer:refused") -> dict[str, int]:
-        found: dict[str, int] = {}
-        for event in self.office.ask(AskEvents(0)).events:
-            if event.kind == kind:
-                found[event.facts["reason"]] = found.get(event.facts["reason"], 0) + event.facts["count"]
-        return found
 
 
 @pytest.fixture
