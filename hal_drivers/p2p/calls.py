@@ -56,6 +56,7 @@ class _Kept:
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
         self.asked: deque[str] = deque(maxlen=_REMEMBERED)
+        self.scope = trio.CancelScope()
 
 
 class _Node:
@@ -103,9 +104,12 @@ class Calls:
     async def drop(self, node_id: str) -> None:
         """End every stream with this node; who waits on one gets Unreachable."""
         node = self._nodes.pop(node_id, None)
-        if node is not None:
-            for kept in [*node.idle, *node.busy]:
-                await kept.stream.end()
+        if node is None:
+            return
+        for kept in [*node.busy]:
+            kept.scope.cancel()  # a stream that is reset on this side doesn't wake who reads it here
+        for kept in node.idle:
+            await kept.stream.end()
 
     async def _ask(self, node_id: str, node: _Node, data: bytes, *, works: bool) -> Signed:
         # A kept stream may have broken unseen: nothing was answered on it, and the next is tried. A node that got the
@@ -120,15 +124,19 @@ class Calls:
 
     async def _on(self, node_id: str, node: _Node, kept: _Kept, data: bytes, *, works: bool) -> Signed:
         digest = hashlib.sha256(data).hexdigest()
+        kept.scope = trio.CancelScope()
         node.busy.add(kept)
         sound = waiting = False
         try:
-            await write_frame(kept.stream, data, MAX_FRAME)
-            waiting = works
-            signed = await self._answer(node_id, kept)
-            kept.asked.append(digest)
-            sound, waiting = True, False
-            return signed
+            with kept.scope:
+                await write_frame(kept.stream, data, MAX_FRAME)
+                waiting = works
+                signed = await self._answer(node_id, kept)
+                kept.asked.append(digest)
+                sound, waiting = True, False
+                return signed
+            waiting = False
+            raise Unreachable(f"{node_id}: its connection was ended")
         except self._broken as error:
             waiting = False
             raise Unreachable(f"{node_id}: {str(error) or type(error).__name__}") from error

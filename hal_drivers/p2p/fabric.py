@@ -253,6 +253,7 @@ class Fabric:
             return
         scope.cancel()
         self.registry.left(peer_id)
+        self._nursery.start_soon(self.calls.drop, peer_id)
         self.journal.append("peer:disconnected", node_id=peer_id)
 
     def _stray(self, node_id: str, signed: Signed) -> None:

@@ -154,9 +154,9 @@ class Host:
         try:
             for _ in range(_CUTS):
                 await trio.sleep(_CUT_S)
-                await self.end(peer_id)
                 if peer_id not in self.connected() or self._ways.may_join(peer_id):
                     return
+                await self.end(peer_id)
         finally:
             self._cutting.discard(peer_id)
 

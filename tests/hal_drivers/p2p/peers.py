@@ -249,7 +249,7 @@ def main() -> None:
             sys.exit(f"no role {role}")
 
 
-def until(what: str, probe: Any, limit_s: float = 30.0) -> Any:
+def until(what: str, probe: Any, limit_s: float = 90.0) -> Any:
     """The first truthy answer of `probe`; waits by condition."""
     end = time.monotonic() + limit_s
     while not (found := probe()):

@@ -120,7 +120,7 @@ def test_a_node_that_is_killed_or_revoked_while_it_works_is_replaced(lab: Lab) -
         first = made.assignments[0].primary
         write_faults(lab.nodes[first].folder / "faults.json", (Fault("slow", value=600.0),))
         lab.submit(FED, made, token)
-        until("it works", lambda f=first, t=token: lab.told("reservation:committed", f, t))
+        until("it is on its way", lambda f=first, t=token: lab.told("attempt:started", f, t))
         if token == "killed":
             lab.nodes[first].process.kill()
         else:
@@ -130,13 +130,14 @@ def test_a_node_that_is_killed_or_revoked_while_it_works_is_replaced(lab: Lab) -
         assert run.fragments[0].attempts[0].node_id == first
 
 
+@pytest.mark.faults
 def test_a_fabric_that_is_killed_while_a_run_goes_on_goes_on_with_it(lab: Lab) -> None:
     lab.populate()
     made = lab.planned(FED)
     first = made.assignments[0].primary
     write_faults(lab.nodes[first].folder / "faults.json", (Fault("slow", value=1.0, times=1),))
     lab.submit(FED, made)
-    until("it is on its way", lambda: lab.told("reservation:committed", first))
+    until("it is on its way", lambda: lab.told("attempt:started", first))
     lab.again()
     lab.office.ask(_everybody())
     run = lab.right()
