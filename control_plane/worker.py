@@ -14,6 +14,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -49,6 +50,8 @@ CLAIMABLE = frozenset({"job:control:resumed", "job:attempt:rerouted"})
 LETTING_GO_S = 2.0  # what an attempt may take to end once it was told that it can't finish
 ELSEWHERE = 32  # jobs that wait for backends of other machines, beside those that run here
 AHEAD = 1  # jobs held beyond the simulators that can run: one compiles while another runs
+# The network lies where its nodes lie, and policy judges each of them: a place of its own would only be a word for it.
+P2P: dict[str, Any] = {"id": "p2p", "provider": "p2p", "region": "", "compliance_zone": "", "sovereign": False}
 
 
 async def run(
@@ -94,6 +97,9 @@ def drivers_config(settings: Settings) -> DriversConfig:
     given = {facts.id: msgspec.structs.asdict(facts) for facts in settings.backend}
     if settings.profile == "dev" and settings.default_backends:
         given = {facts["id"]: facts for facts in default_backends()} | given
+    network = settings.network
+    if network.enabled and not any(facts["provider"] == "p2p" for facts in given.values()):
+        given = {P2P["id"]: P2P} | given
     memory = settings.simulator_memory_mb << 20
     return DriversConfig(
         backends=tuple(BackendConfig(**facts, memory_bytes=memory) for facts in given.values()),
@@ -101,6 +107,8 @@ def drivers_config(settings: Settings) -> DriversConfig:
         require_walls=settings.profile != "dev",
         limits=settings.circuit_limits,
         credential=of_worker(settings.home),
+        fabric=settings.fabric_socket if network.enabled else None,
+        planning=network.planning(),
     )
 
 

@@ -29,6 +29,7 @@ UNITS: Final[dict[str, str]] = {
     "queue_seconds": "Seconds",
     "circuit_depth": "Layers",
     "egress_bytes": "Bytes",
+    "node_fees": "Currency",
 }
 SOURCES: Final[tuple[str, ...]] = ("vendor", "measured", "estimated")
 

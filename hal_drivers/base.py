@@ -50,6 +50,8 @@ class Capabilities(Struct, frozen=True, forbid_unknown_fields=True):
     mitigation: tuple[str, ...] = ()
     tasks_at_once: int = 1
     """How many tasks of one process run side by side; more only wait."""
+    programs: bool = True
+    """Whether jobs of several circuits, parameter sets or bases may come here: item by item, where it has no batch."""
     services: bool = False
     """Whether circuits may use service aliases (``bell_pair``): a network does, and no other backend knows them."""
     exact: bool = False
@@ -101,6 +103,8 @@ class CompileRequest(Struct, frozen=True, forbid_unknown_fields=True):
     basis: str | None = None
     """Pauli letters in Qiskit's order: measure these qubits so, and not as the circuit says (``hal_drivers.basis``)."""
     alias_model: AliasModel = "discard"
+    allowed_nodes: tuple[str, ...] | None = None
+    """Of a network those that policy allows, and nobody else receives anything (I8); None: policy was not asked."""
     plan: bytes | None = None
     """What ``planned.kept`` gave of a compilation before: the circuit is read anew, and nothing is planned anew."""
 

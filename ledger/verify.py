@@ -19,7 +19,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from ledger import canonical, recompute
+from ledger import canonical, nodes, recompute
 from ledger.anchor import Anchor, Unreached
 from ledger.bundle import Bundle, parse_bundle
 from ledger.errors import EvidenceInvalid, LedgerError, NotCanonical
@@ -140,6 +140,8 @@ def _recompute(checks: _Checks, bundle: Bundle) -> None:
     checks.run("outcome", lambda: recompute.outcome(bundle))
     checks.run("spec", lambda: recompute.spec(bundle))
     checks.run("provenance", lambda: recompute.provenance(bundle))
+    for name, check in nodes.checks(bundle):
+        checks.run(name, check)
 
 
 def _current(trust: Trust, now: datetime) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ import msgspec
 import ledger.store
 from control_plane import crash, telemetry
 from control_plane.context import Plane
-from control_plane.jobs import failover, program
+from control_plane.jobs import failover, fees, program
 from control_plane.jobs.admit import decision_entry
 from control_plane.jobs.evidence import Submitted
 from control_plane.jobs.gathered import Program
@@ -27,6 +28,7 @@ from control_plane.jobs.spec import JobSpec
 from control_plane.policy.document import Plan
 from hal_drivers.base import Compiled
 from hal_drivers.errors import BackendUnavailable
+from hal_drivers.p2p import planned
 from ledger.canonical import dumps, timestamp
 
 # What the administrator says of a backend and policy judges; a job that waited may find it changed.
@@ -142,6 +144,21 @@ def _recorded(submitted: Submitted) -> dict[str, Any]:
     """The recorded input; one from before there was a network lacks what no backend of it needs."""
     document: dict[str, Any] = {"nodes": [], "plan": None} | msgspec.json.decode(submitted.decision_input)
     return document
+
+
+async def afford(plane: Plane, job: Mapping[str, Any], compiled: Compiled) -> None:
+    """Raise Stopped where the nodes of a plan may ask for more than the hold has for them."""
+    if compiled.format != "PLAN":
+        return
+    made = planned.read(compiled.artefact)
+    card = await plane.known.card(plane.engine, job["tenant"], job["rate_card"])
+    backend = await plane.known.backend(plane.engine, job["backend"] or compiled.backend)
+    if strange := fees.in_other_currency(made, card.currency):
+        raise Stopped("price_changed", f"prices here are in {card.currency}, not as {', '.join(strange[:8])} asks")
+    rates = card.rates(backend["provider"], compiled.backend, backend["capability"].get("sku"))
+    cap = next((Decimal(rate.cap) for rate in rates if rate.meter == fees.METER and rate.cap is not None), Decimal(0))
+    if (asked := fees.most(made)) > cap:
+        raise Stopped("price_changed", f"its nodes may ask for {asked:f} {card.currency}, {HELD} has {cap:f} for them")
 
 
 def _deepest(spec: JobSpec, compiled: Compiled) -> str:

@@ -135,6 +135,7 @@ def wants(spec: JobSpec, formats: tuple[str, ...], qubits: int, currency: str, *
         most=Decimal(bound.amount) if bound is not None else None,
         session=bool(spec.execution.session),
         services=services,
+        program=spec.items > 1,
     )
 
 
@@ -187,6 +188,7 @@ def _candidate(row: Any, card: RateCard, executions: int, deadline_s: float, pas
         survival=calibration.get("survival"),
         sessions=bool((row["capability"] or {}).get("session")),
         services=bool((row["capability"] or {}).get("services")),
+        programs=bool((row["capability"] or {}).get("programs", True)),
         succeeded=past.succeeded,
         ended=past.ended,
     )

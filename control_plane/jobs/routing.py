@@ -56,13 +56,15 @@ class Candidate(Struct, frozen=True):
     survival: float | None = None
     sessions: bool = False
     services: bool = False
+    programs: bool = True
     succeeded: int = 0
     ended: int = 0
 
 
 class Wanted(Struct, frozen=True):
     """What the job asks of a backend. `shots` are those of one execution; `services` is whether its circuits use
-    service aliases, which a network alone knows; `most` is the price it may cost at most, and `why_most` who says so.
+    service aliases, which a network alone knows; `program` whether they are several; `most` is the price it may cost at
+    most, and `why_most` who says so.
     """
 
     constraints: BackendConstraints
@@ -74,6 +76,7 @@ class Wanted(Struct, frozen=True):
     why_most: str = "max_price"
     session: bool = False
     services: bool = False
+    program: bool = False
 
 
 class Considered(Struct, frozen=True):
@@ -116,6 +119,8 @@ def fits(candidate: Candidate, wanted: Wanted) -> str | None:
         return "has no sessions"
     if wanted.services and not candidate.services:
         return "knows no service aliases"
+    if wanted.program and not candidate.programs:
+        return "takes one circuit a job"
     if candidate.price is None:
         return "no price is known"
     if wanted.most is not None and candidate.price > wanted.most:

@@ -32,7 +32,7 @@ import msgspec
 
 from control_plane import crash, telemetry
 from control_plane.context import Plane
-from control_plane.jobs import exact, failover, gate, leases, program, settle, store, transition
+from control_plane.jobs import exact, failover, gate, leases, program, settle, store, transition, witness
 from control_plane.jobs import spec as specs
 from control_plane.jobs.claim import Claimed
 from control_plane.jobs.patience import OVERDUE_S, Patience
@@ -59,6 +59,7 @@ from hal_drivers.base import (
     TooLate,
     Unknown,
     Unsupported,
+    Witness,
 )
 from hal_drivers.errors import BackendUnavailable, DriverError
 from hal_drivers.outcome import judged
@@ -80,6 +81,9 @@ class Run:
         self._items = program.items(self.spec)
         self._canceled = asyncio.Event()
         self._lost = False
+        self._handed: tuple[Driver, Handle] | None = None
+        self._made: Compiled | None = None
+        self._told: settle.Shown | None = None
         self.elsewhere = False
         """Whether the task is with a backend that isn't this process's: waiting for it takes nothing here."""
         self.moved_out: Callable[[], None] = lambda: None
@@ -125,8 +129,12 @@ class Run:
                 await self._end(settle.Cancellation())
                 return
             crash.point("run.compiled")
-            await gate.judge(self.plane, job, self.spec, compiled, self.claimed.submitted, route)
+            await gate.judge(
+                self.plane, job, self.spec, compiled, self.claimed.submitted, route, witness.plan_of(compiled)
+            )
+            await gate.afford(self.plane, job, compiled)
             crash.point("run.judged")
+            await witness.keep(self.plane, job, self.spec.governance.project, compiled)
         except BackendUnavailable as error:
             if await self._elsewhere(error.code, error.detail):
                 return
@@ -195,6 +203,8 @@ class Run:
             backend=backend,
             shots=self.spec.shots,
             alias_model=circuit.alias_model or "discard",
+            allowed_nodes=tuple(self.job["decision"].get("allowed_nodes", ())),
+            plan=None if self._handed is None else await witness.kept(self.plane, self.job),
         )
         telemetry.note(backend=backend)
         return await driver.compile(request)
@@ -233,6 +243,7 @@ class Run:
         """Steps 5 and 6: keep the handle, wait for the end, cancel when asked."""
         job = self.job
         telemetry.note(backend=job["backend"])
+        self._handed, self._made = (driver, handle), compiled
         if (await self._capabilities(driver)).handle_scope == "anywhere":  # another's handle dies with its process
             async with self.plane.transaction(job["tenant"]) as conn:
                 await store.keep_handle(conn, job["job_id"], job["attempt"], dict(handle))
@@ -313,15 +324,14 @@ class Run:
     async def _finish(self, driver: Driver, handle: Handle, compiled: Compiled | None) -> None:
         outcome = await driver.result(handle)
         if compiled is None:  # found again after a crash: the artefact is compiled anew, which is deterministic
-            compiled = await self._compile(driver, self.job["backend"])
+            compiled = self._made = await self._compile(driver, self.job["backend"])
         if not self._items:  # of a program each item is judged as it ends
             outcome = judged(outcome, compiled, self._task())
         calibration = await driver.calibration(self.job["backend"])
         crash.point("run.measured")
         computed = await exact.compute(self.drivers, self.job["backend"], self.spec, outcome)
-        await self._end(settle.Success(compiled, outcome, calibration, computed))
-        with contextlib.suppress(DriverError):  # the outcome is durable; what the driver keeps is its own affair
-            await driver.forget(handle)
+        owed = witness.fees_of(compiled, await self._shown(must=True))
+        await self._end(settle.Success(compiled, outcome, calibration, computed, owed))
 
     async def _recover(self) -> None:
         """A lost worker had committed its intent: find what became of it, and never submit twice (I3)."""
@@ -364,6 +374,8 @@ class Run:
         plane, job = self.plane, self.job
         if self._lost:
             raise MovedOn
+        if self._handed is not None and isinstance(self._handed[0], Witness):
+            return False  # others have received something of it: that stands in the evidence of this end
         if self._canceled.is_set() or not failover.may_move(job, self.spec, code, plane.settings.routing.failovers):
             return False
         route = failover.marked(job, code, detail)
@@ -392,10 +404,29 @@ class Run:
         """Step 7, in one call; raises MovedOn where another worker has written meanwhile."""
         if self._lost:
             raise MovedOn
-        change = await settle.settle(self.plane, self.job, self.spec, self.claimed.submitted, end)
+        shown = await self._shown(must=not isinstance(end, settle.Uncertainty))
+        change = await settle.settle(self.plane, self.job, self.spec, self.claimed.submitted, end, shown)
         crash.point("run.settling")
         await self._write(change)
         crash.point("run.settled")
+        divided = self._handed is not None and isinstance(self._handed[0], Witness)
+        over = isinstance(end, settle.Success) or (divided and not isinstance(end, settle.Uncertainty))
+        if self._handed is not None and over:
+            with contextlib.suppress(DriverError):  # the end is durable; what the driver keeps is its own affair
+                await self._handed[0].forget(self._handed[1])
+
+    async def _shown(self, *, must: bool) -> settle.Shown:
+        """Who received what of the task, where it was divided among others; asked for once."""
+        if self._handed is None or not isinstance(self._handed[0], Witness):
+            return settle.NOTHING
+        if self._told is not None:
+            return self._told
+        driver, handle = self._handed
+        if self._made is None:
+            with contextlib.suppress(DriverError):
+                self._made = await self._compile(driver, self.job["backend"])
+        self._told = await witness.shown(driver, handle, self._made, must=must)
+        return self._told
 
     async def _write(self, change: Change) -> None:
         mine = msgspec.structs.replace(change, worker=self.job["worker"])

@@ -20,7 +20,7 @@ import finops.store
 from control_plane import crash, environment, telemetry
 from control_plane.context import Plane
 from control_plane.errors import Refused
-from control_plane.jobs import evidence, exact, itemised, leases, meaning, store
+from control_plane.jobs import evidence, exact, fees, itemised, leases, meaning, store
 from control_plane.jobs.evidence import Content, Submitted
 from control_plane.jobs.exact import Computed
 from control_plane.jobs.gathered import Gathered, Program
@@ -33,7 +33,8 @@ from finops.budget import settlement
 from finops.facts import Fact, fact
 from finops.holds import Parked, Settled
 from finops.rates import Charge, RateCard, charge
-from hal_drivers.base import Calibration, Compiled, Outcome
+from hal_drivers.base import Calibration, Compiled, Exhibit, Outcome
+from hal_drivers.p2p import planned
 from ledger.blob import SealedBlob
 from ledger.canonical import dumps, parse_time, sha256, timestamp
 from ledger.chain import Evidence, Pending
@@ -47,6 +48,8 @@ class Success(Struct, frozen=True):
     outcome: Outcome
     calibration: Calibration
     computed: Computed = Computed()
+    fees: Decimal | None = None
+    """What others ask whose work was accepted; None where there is nobody else."""
 
 
 class Failure(Struct, frozen=True):
@@ -85,7 +88,19 @@ def read_submitted(plane: Plane, job: Mapping[str, Any]) -> Submitted:
     return Submitted(spec, judged)
 
 
-async def settle(plane: Plane, job: Mapping[str, Any], spec: JobSpec, submitted: Submitted, end: End) -> Change:
+class Shown(Struct, frozen=True):
+    """What is kept of a job beside how it ended, and what of that couldn't be had."""
+
+    exhibits: tuple[Exhibit, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+
+
+NOTHING = Shown()
+
+
+async def settle(
+    plane: Plane, job: Mapping[str, Any], spec: JobSpec, submitted: Submitted, end: End, shown: Shown = NOTHING
+) -> Change:
     """The change that ends a job: outcome, money, evidence and its move to SEALING, to be written in one call."""
     await plane.vault.ready(plane.engine, job["tenant"])
     final = _final(end)
@@ -110,6 +125,8 @@ async def settle(plane: Plane, job: Mapping[str, Any], spec: JobSpec, submitted:
         ended = _success(job, end, charged, level, contents, backend)
     else:
         ended = _without_result(job, end, final, level)
+    contents += [Content(one.name, one.media_type, one.data) for one in shown.exhibits]
+    ended = msgspec.structs.replace(ended, gaps=(*ended.gaps, *shown.gaps))
     if job["route"]:
         by = {"routing": plane.settings.routing.shown}
         ended = msgspec.structs.replace(ended, environment=ended.environment | by)
@@ -208,6 +225,8 @@ def facts(job: Mapping[str, Any], end: Success) -> list[Fact]:
         found.append(fact("qpu_seconds", usage.qpu_s, usage.source, by))
     else:
         found.append(fact("simulator_seconds", usage.wall_s, usage.source, by))
+    if end.fees is not None:
+        found.append(fact(fees.METER, end.fees, "measured", "plane"))
     if usage.cpu_s is not None:
         found.append(fact("simulator_cpu_seconds", usage.cpu_s, usage.source, by))
     if usage.peak_memory_bytes is not None:
@@ -297,11 +316,14 @@ def _success(
     backend: evidence.Row,
 ) -> evidence.End:
     outcome = end.outcome
+    region, zone = backend["region"], backend["compliance_zone"]
+    if end.compiled.format == "PLAN":  # a network lies where its nodes lie
+        region, zone = planned.read(end.compiled.artefact).places
     execution = ExecutionMetadata(
         backend=job["backend"],
         provider=backend["provider"],
-        region=backend["region"],
-        compliance_zone=backend["compliance_zone"],
+        region=region or None,
+        compliance_zone=zone or None,
         start_time=timestamp(outcome.started_at),
         end_time=timestamp(outcome.ended_at),
         shots_executed=outcome.shots_executed,
@@ -332,6 +354,8 @@ def _inexpressible(compiled: Compiled) -> list[Gap]:
         if all(item.qasm3 is not None for item in compiled.items):
             return []
         return [Gap(field="artefacts.compiled.json", reason="a circuit is not expressible in OpenQASM 3")]
+    if compiled.format == "PLAN":  # the program stands in the plan
+        return []
     return [] if compiled.qasm3 is not None else [Gap(field="artefacts.compiled.qasm3", reason="not expressible")]
 
 

@@ -268,6 +268,12 @@ async def keep_plan(
     await conn.execute(_KEEP_PLAN, values | {"plan": _json(plan), "snapshot": _json(snapshot)})
 
 
+def plan_of(job_id: str, attempt: int) -> Query:
+    """The query for the plan of one attempt."""
+    condition = {"job_id": job_id, "attempt": attempt}
+    return "SELECT plan, snapshot FROM network.plan WHERE job_id = %(job_id)s AND attempt = %(attempt)s", condition
+
+
 def plans(plan_id: str) -> Query:
     """The query for the attempts of the tenant that rest on a plan, newest first."""
     return _PLANS, {"plan_id": plan_id}

@@ -162,7 +162,7 @@ class NetworkDriver(Near):
         program = checked(read.artefact)
         if request.plan is not None:
             try:
-                made: planned.Planned | Infeasible = planned.restored(program, request.plan)
+                made: planned.Planned | Infeasible = planned.restored(program, request.plan, request.allowed_nodes)
             except ValueError as error:
                 raise BackendFailed(f"the plan that was kept can't be used: {error}") from None
         else:
@@ -170,7 +170,7 @@ class NetworkDriver(Near):
             if read.facts.qubits > device.qubits:
                 raise ProgramUnsupported(f"the circuit has {read.facts.qubits} qubits, the network {device.qubits}")
             snapshot = (await self._ask(AskSnapshot(), SnapshotIs)).snapshot
-            made = planned.make(program, snapshot, self._planning, request.shots, 0, None)
+            made = planned.make(program, snapshot, self._planning, request.shots, request.allowed_nodes)
         if isinstance(made, Infeasible):
             raise ProgramUnsupported(made.detail)
         versions = read.versions | {"planner": made.plan.planner}

@@ -8,6 +8,8 @@ its source and the registry has moved on.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 from msgspec import Struct
 
@@ -23,12 +25,21 @@ class Planned(Struct, frozen=True, forbid_unknown_fields=True):
     plan: Plan
     snapshot: Snapshot
     config: PlanConfig | None
+    allowed: tuple[str, ...] | None
+    """Who could be planned with, sorted; None: everybody who is enrolled."""
 
     @property
     def nodes(self) -> frozenset[str]:
         """Everybody who may receive anything."""
         assigned = self.plan.assignments
         return frozenset(node for one in assigned for node in (one.primary, *one.fallbacks))
+
+    @property
+    def places(self) -> tuple[str, str]:
+        """Regions and compliance zones of everybody who may receive anything, by their enrolment."""
+        there = [node for node in self.snapshot.nodes if node.node_id in self.nodes]
+        regions, zones = {node.region for node in there}, {node.compliance_zone for node in there}
+        return ", ".join(sorted(regions)), ", ".join(sorted(zones))
 
 
 class Kept(Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,19 +55,17 @@ _kept: msgspec.json.Decoder[Kept] = msgspec.json.Decoder(Kept)
 
 
 def make(
-    program: Program, snapshot: Snapshot, config: PlanConfig, shots: int, seed: int, allowed: frozenset[str] | None
+    program: Program,
+    snapshot: Snapshot,
+    config: PlanConfig,
+    shots: int,
+    allowed: Iterable[str] | None = None,
+    seed: int = 0,
 ) -> Planned | Infeasible:
-    """Plan the program; ``allowed`` None: every enrolled node."""
-    known = in_order(snapshot)
-    made = plan(program, known, config, seed, allowed, shots=shots)
-    return made if isinstance(made, Infeasible) else Planned(program, made, known, config)
-
-
-def within(before: Planned, allowed: frozenset[str]) -> Planned | Infeasible:
-    """The same program on the same registry, planned anew inside of what policy allows (I8)."""
-    if before.config is None:
-        raise ValueError("a plan whose configuration is lost is not made anew")
-    return make(before.program, before.snapshot, before.config, before.plan.shots, before.plan.seed, allowed)
+    """Plan the program inside of what policy allows (I8)."""
+    known, inside = in_order(snapshot), None if allowed is None else tuple(sorted(allowed))
+    made = plan(program, known, config, seed, None if inside is None else frozenset(inside), shots=shots)
+    return made if isinstance(made, Infeasible) else Planned(program, made, known, config, inside)
 
 
 def kept(made: Plan, snapshot: Snapshot, config: PlanConfig) -> bytes:
@@ -64,12 +73,13 @@ def kept(made: Plan, snapshot: Snapshot, config: PlanConfig) -> bytes:
     return canonical(Kept(made, snapshot, config if digest(config) == made.config_sha256 else None))
 
 
-def restored(program: Program, data: bytes) -> Planned:
+def restored(program: Program, data: bytes, allowed: Iterable[str] | None = None) -> Planned:
     """A stored plan with its program; raises ValueError where they don't belong together."""
     before = _kept.decode(data)
     if digest(program) != before.plan.program_sha256:
         raise ValueError("the plan was made for another program")
-    return Planned(program, before.plan, before.snapshot, before.config)
+    inside = None if allowed is None else tuple(sorted(allowed))
+    return Planned(program, before.plan, before.snapshot, before.config, inside)
 
 
 def artefact(made: Planned) -> bytes:

@@ -50,6 +50,7 @@ class NetworkEngine:
             idempotent_submit=True,
             find_authoritative=True,
             tasks_at_once=AT_ONCE,
+            programs=False,  # who received what of each item is nowhere kept
             services=True,
             exact=True,
         )

@@ -11,8 +11,8 @@ from finops.facts import UNITS, Fact, by_meter, fact
 
 
 def test_every_meter_of_g6_exists() -> None:
-    """G6: shots, QPU time, queue time, circuit depth, egress, simulator CPU and memory; and tasks, which
-    vendors bill.
+    """G6: shots, QPU time, queue time, circuit depth, egress, simulator CPU and memory; tasks, which
+    vendors bill, and what nodes of a network ask for.
     """
     assert set(UNITS) == {
         "tasks",
@@ -24,6 +24,7 @@ def test_every_meter_of_g6_exists() -> None:
         "queue_seconds",
         "circuit_depth",
         "egress_bytes",
+        "node_fees",
     }
 
 

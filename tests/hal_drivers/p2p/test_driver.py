@@ -15,7 +15,7 @@ from hal_drivers.errors import BackendFailed, ProgramUnsupported
 from hal_drivers.p2p import planned
 from hal_drivers.p2p.identity import verify
 from hal_drivers.p2p.office import RunResult
-from hal_drivers.p2p.plan import Infeasible, PlanConfig
+from hal_drivers.p2p.plan import PlanConfig
 from hal_drivers.p2p.wire import Executed
 from hal_drivers.table import BackendConfig, DriversConfig, open_drivers
 from tests.conformance.driver import CHECKS, HEAD
@@ -70,7 +70,7 @@ async def test_the_artefact_is_the_plan_with_all_it_was_made_of(tmp_path: Path) 
         assert made.snapshot == double.snapshot()
         assert made.config == PlanConfig()
         assert len(made.plan.fragments) == 2
-        again = planned.make(made.program, made.snapshot, made.config, 100, 0, None)
+        again = planned.make(made.program, made.snapshot, made.config, 100)
         assert again == made, "anybody who has the artefact makes the same plan (I9)"
 
 
@@ -94,18 +94,17 @@ async def test_a_kept_plan_is_not_made_anew(tmp_path: Path) -> None:
 async def test_who_is_not_allowed_receives_nothing(tmp_path: Path) -> None:
     """I8: planner and fallbacks stay inside what policy allows."""
     async with network(tmp_path) as (driver, double):
-        compiled = await driver.compile(asked())
+        allowed = (double.nodes[1].id,)
+        compiled = await driver.compile(asked(allowed_nodes=allowed))
         made = planned.read(compiled.artefact)
-        allowed = frozenset({double.nodes[1].id})
-        inside = planned.within(made, allowed)
-        assert isinstance(inside, planned.Planned)
-        assert inside.nodes == allowed
-        narrow = msgspec.structs.replace(compiled, artefact=planned.artefact(inside))
-        handle = await driver.submit(narrow, Task(token="t", shots=100, seed=3))
+        assert made.nodes == set(allowed)
+        assert made.allowed == allowed
+        handle = await driver.submit(compiled, Task(token="t", shots=100, seed=3))
         assert isinstance(await driver.poll(handle, 30), Finished)
         assert not double.nodes[0].got
         assert not double.nodes[2].got
-        assert isinstance(planned.within(made, frozenset()), Infeasible)
+        with pytest.raises(ProgramUnsupported, match="policy"):
+            await driver.compile(asked(allowed_nodes=()))
 
 
 async def test_a_plan_that_cannot_be_made_says_what_is_missing(tmp_path: Path) -> None:
