@@ -27,6 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 import ledger.store
 from control_plane.db import FAULTS, transaction
 from control_plane.network import store
+from control_plane.network.enrolment import plain
 from control_plane.network.topology import projection
 from control_plane.seed import PLANE_ACTOR
 from hal_drivers.p2p.client import Office
@@ -61,6 +62,8 @@ ANSWERS = {
     "answer:second": "network:answer:second",
     "attempt:refused": "network:answer:refused",
 }
+METERED_AT_ONCE = 100
+METERED = "network:probes:metered"
 CHECKPOINT = "network:journal:checkpoint"
 BROKEN = "network:journal:broken"
 
@@ -187,7 +190,7 @@ class Keeper:
             if not await store.told(conn, self._name, run, seq):
                 return
             body = {"run": run, "seq": seq, "head": row["head"], "turned_away": [dict(one) for one in turned]}
-            await self._tell(conn, [(CHECKPOINT, body)])
+            await self._tell(conn, [(CHECKPOINT, body), *metered(await store.meter(conn))])
 
     async def _look(self) -> None:
         """Adverts, links and the topology, as they are now."""
@@ -242,6 +245,17 @@ async def push(engine: AsyncEngine, office: Office, standing: Standing | None = 
         await office.ask(enrol, Done)
     if known is not None:
         await office.ask(known, Done)
+
+
+def metered(rows: Sequence[RowMapping]) -> list[tuple[str, dict[str, Any]]]:
+    """What the plane's own probes used and would cost: the plane's expense, in no tenant's budget (N8, G6)."""
+    nodes = [
+        {name: int(row[name]) for name in ("probes", "failed", "shots", "duration_us")}
+        | {"peer_id": row["peer_id"], "amount": plain(row["amount"]), "currency": row["currency"]}
+        for row in rows
+    ]
+    parts = (nodes[at : at + METERED_AT_ONCE] for at in range(0, len(nodes), METERED_AT_ONCE))
+    return [(METERED, {"nodes": part}) for part in parts]
 
 
 def answers_of(events: Sequence[Event], lost: int) -> list[tuple[str, dict[str, Any]]]:

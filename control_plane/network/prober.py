@@ -6,7 +6,8 @@ measurement first, for every bound needs it; then each service about every `prob
 that no clock tells a probe from a job. Circuit, shots, seed and token are drawn from the system's randomness and kept
 with the outcome, so that a judgement can be made again by anybody who has the rows of `network.probe`.
 
-A probe is paid by nobody: its shots and its time stand in its row. One that found no free window says nothing of a
+A probe is the plane's expense, in no tenant's budget: its shots and its time stand in its row, and the keeper meters
+them into the ledger. One that found no free window says nothing of a
 node; one that failed otherwise stands in its row with the code, and judges nothing: who never gives a right answer is
 never verified.
 """
@@ -17,16 +18,19 @@ import asyncio
 import datetime as dt
 import logging
 import secrets
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import RowMapping
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+import ledger.store
 from control_plane.db import FAULTS, transaction
 from control_plane.network import store
 from control_plane.network.config import Network
 from control_plane.network.keeper import push
+from control_plane.seed import PLANE_ACTOR
 from hal_drivers.p2p import probe, quality
 from hal_drivers.p2p.aliases import services_of
 from hal_drivers.p2p.client import Office
@@ -35,6 +39,7 @@ from hal_drivers.p2p.ir import Service
 from hal_drivers.p2p.office import AskPeers, Heard, Peer, PeersAre, Probe, Probed
 from hal_drivers.p2p.probe import MEASURE, ProbeCircuit
 from hal_drivers.p2p.quality import PPM, WINDOW, Verdict
+from ledger.chain import PLANE, Pending
 
 log = logging.getLogger("qcos.network")
 LOOK_S = 0.25
@@ -154,7 +159,7 @@ class Prober:
             "duration_us": found.duration_us,
             "code": found.code,
         }
-        async with transaction(self._engine, None) as conn:
+        async with transaction(self._engine, PLANE) as conn:
             await store.keep_probe(conn, values)
             if found.code is not None:
                 return False
@@ -163,9 +168,26 @@ class Prober:
             verdict = quality.judge(asked.service, _outcomes(own), _outcomes(measured))
             if verdict.verified_ppm is None:
                 return False
-            await store.judge(conn, self._judgement(peer_id, verdict, sum(row["shots"] for row in own), reported_ppm))
+            before = (await store.judged(conn)).get((peer_id, asked.service))
+            found_now = self._judgement(peer_id, verdict, sum(row["shots"] for row in own), reported_ppm)
+            await store.judge(conn, found_now)
+            await self._tell(conn, found_now, degraded_before=before is not None and before["degraded"])
         await push(self._engine, self._office)
         return True
+
+    async def _tell(self, conn: AsyncConnection, judgement: Mapping[str, Any], *, degraded_before: bool) -> None:
+        """That a service is degraded, or is no longer, is an entry: it decides who gets jobs."""
+        if judgement["degraded"] == degraded_before:
+            return
+        entry = Pending(
+            entry_id=str(uuid.uuid4()),
+            tenant=PLANE,
+            kind=f"network:quality:{'degraded' if judgement['degraded'] else 'restored'}",
+            actor=PLANE_ACTOR,
+            time=judgement["at"],
+            body={name: value for name, value in judgement.items() if name not in ("at", "degraded")},
+        )
+        await ledger.store.append(conn, [(entry, None)])
 
     def _judgement(self, peer_id: str, verdict: Verdict, shots: int, reported_ppm: int) -> dict[str, Any]:
         least = self._network.planning().min_fidelity(verdict.service)

@@ -25,7 +25,9 @@ from hal_drivers.p2p.wire import Signed
 EVENT_DAYS = 30
 EVENTS_AT_MOST = 1_000_000
 PROBE_DAYS = 90
+PROBES_AT_MOST = 1000  # of one service of one peer
 QUALITY_DAYS = 400
+JUDGEMENTS_AT_MOST = 200
 LINK_DAYS = 30
 TOPOLOGIES = 1000
 
@@ -163,6 +165,16 @@ _PROBED = text("""
     SELECT peer_id, service, count(*) AS probes, extract(epoch FROM clock_timestamp() - max(at))::float AS age_s
     FROM network.probe GROUP BY 1, 2
 """)
+# Marked, and not counted up to an id: rows of several transactions become visible in any order.
+_METER = text("""
+    WITH done AS (
+        UPDATE network.probe SET metered = true WHERE NOT metered RETURNING peer_id, shots, duration_us, code)
+    SELECT d.peer_id, count(*) AS probes, count(*) FILTER (WHERE d.code IS NOT NULL) AS failed, sum(d.shots) AS shots,
+        sum(d.duration_us) AS duration_us, e.currency, (count(*) FILTER (WHERE d.code IS NULL) * e.price_per_fragment
+            + sum(d.shots) * e.price_per_shot)::text AS amount
+    FROM done d JOIN network.enrolment e USING (peer_id)
+    GROUP BY d.peer_id, e.currency, e.price_per_fragment, e.price_per_shot ORDER BY d.peer_id
+""")
 _QUALITY = text("""
     INSERT INTO network.quality (peer_id, service, at, probes, shots, reported_ppm, verified_ppm, degraded, because)
     VALUES (:peer_id, :service, :at, :probes, :shots, :reported_ppm, :verified_ppm, :degraded, :because)
@@ -183,6 +195,11 @@ async def probes(conn: AsyncConnection, peer_id: str, service: str, most: int) -
 async def probed(conn: AsyncConnection) -> dict[tuple[str, str], tuple[int, float]]:
     """(peer, service) → how many probes are kept, and the age of the newest in seconds."""
     return {(row.peer_id, row.service): (row.probes, row.age_s) for row in (await conn.execute(_PROBED)).all()}
+
+
+async def meter(conn: AsyncConnection) -> list[RowMapping]:
+    """What probes used since they were metered last, a peer a row, each probe once; the price is the enrolment's."""
+    return list((await conn.execute(_METER)).mappings())
 
 
 async def judge(conn: AsyncConnection, values: Mapping[str, Any]) -> None:
@@ -375,6 +392,14 @@ _PRUNE = (
         DELETE FROM network.quality q WHERE at < clock_timestamp() - make_interval(days => :quality_days)
         AND EXISTS (SELECT 1 FROM network.quality n
                     WHERE n.peer_id = q.peer_id AND n.service = q.service AND n.id > q.id)"""),
+    text("""
+        DELETE FROM network.probe p WHERE id <= (
+            SELECT id FROM network.probe n WHERE n.peer_id = p.peer_id AND n.service = p.service
+            ORDER BY id DESC OFFSET :probes LIMIT 1)"""),
+    text("""
+        DELETE FROM network.quality q WHERE id <= (
+            SELECT id FROM network.quality n WHERE n.peer_id = q.peer_id AND n.service = q.service
+            ORDER BY id DESC OFFSET :judgements LIMIT 1)"""),
     text("DELETE FROM network.link WHERE at < clock_timestamp() - make_interval(days => :link_days)"),
     text("""
         DELETE FROM network.topology
@@ -389,6 +414,8 @@ async def prune(conn: AsyncConnection) -> None:
         "events": EVENTS_AT_MOST,
         "probe_days": PROBE_DAYS,
         "quality_days": QUALITY_DAYS,
+        "probes": PROBES_AT_MOST,
+        "judgements": JUDGEMENTS_AT_MOST,
         "link_days": LINK_DAYS,
         "topologies": TOPOLOGIES,
     }

@@ -63,9 +63,11 @@ CREATE TABLE network.probe (
     facts jsonb NOT NULL,
     reported_ppm {PPM.format("reported_ppm")},
     duration_us bigint NOT NULL,
-    code text
+    code text,
+    metered boolean NOT NULL DEFAULT false
 );
 CREATE INDEX probe_of_service ON network.probe (peer_id, service, id DESC);
+CREATE INDEX probe_unmetered ON network.probe (peer_id) WHERE NOT metered;
 
 CREATE TABLE network.quality (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

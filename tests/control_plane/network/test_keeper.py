@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import msgspec
 import pytest
 
-from control_plane.network import keeper
+from control_plane.network import keeper, store
 from control_plane.network.acts import acted
 from control_plane.network.enrolment import Asked
 from control_plane.network.keeper import ANSWERS_AT_ONCE, Keeper, push
@@ -154,6 +154,55 @@ async def test_what_was_turned_away_is_counted_into_the_checkpoint(
     double.journal("peer:connected", node_id=PEER)
     await keeping.step()
     assert len(entries(desk)) == 1, "the next is a minute away"
+
+
+async def test_probes_are_metered_once_to_the_plane(desk: Desk, office: Office, double: FabricDouble) -> None:
+    """N8, G6: in the checkpoint's transaction, at the enrolment's price, in no tenant's budget."""
+    await approved(desk)
+    values = {"peer_id": PEER, "service": "cnot", "at": NOW, "facts": {}, "reported_ppm": 990_000, "duration_us": 7}
+    async with desk.plane.transaction(None) as conn:
+        await store.keep_probe(conn, values | {"shots": 1000, "code": None})
+        await store.keep_probe(conn, values | {"shots": 0, "code": "late", "reported_ppm": None})
+    double.journal("peer:connected", node_id=PEER)
+    keeping = keeper_of(desk, office)
+    await keeping.step()
+    (_, (kind, body)) = entries(desk)
+    used = {"probes": 2, "failed": 1, "shots": 1000, "duration_us": 14, "amount": "1.1", "currency": "USD"}
+    assert (kind, body) == (keeper.METERED, {"nodes": [used | {"peer_id": PEER}]})
+    desk.sql("UPDATE network.standing SET told_at = NULL")
+    double.journal("peer:disconnected", node_id=PEER)
+    await keeping.step()
+    assert [kind for kind, _ in entries(desk)].count(keeper.METERED) == 1
+    assert (await desk.money())[1] == 0
+
+
+async def test_what_is_kept_is_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest of each service, however many probes there were."""
+    monkeypatch.setattr(store, "PROBES_AT_MOST", 2)
+    monkeypatch.setattr(store, "JUDGEMENTS_AT_MOST", 2)
+    probe = {
+        "peer_id": PEER,
+        "at": utc_now(),
+        "shots": 1,
+        "facts": {},
+        "reported_ppm": 1,
+        "duration_us": 7,
+        "code": None,
+    }
+    judgement = {"peer_id": PEER, "at": utc_now(), "probes": 1, "shots": 1, "reported_ppm": 1, "because": ""}
+    async with desk.plane.transaction(None) as conn:
+        for number in range(4):
+            for service in ("cnot", "cz"):
+                await store.keep_probe(conn, probe | {"service": service})
+                found = {"service": service, "verified_ppm": number, "degraded": False}
+                await store.judge(conn, judgement | found)
+        await store.prune(conn)
+        assert {key: row["verified_ppm"] for key, row in (await store.judged(conn)).items()} == {
+            (PEER, "cnot"): 3,
+            (PEER, "cz"): 3,
+        }
+    assert desk.sql("SELECT service, count(*) FROM network.probe GROUP BY 1 ORDER BY 1") == [("cnot", 2), ("cz", 2)]
+    assert desk.sql("SELECT service, count(*) FROM network.quality GROUP BY 1 ORDER BY 1") == [("cnot", 2), ("cz", 2)]
 
 
 @pytest.mark.parametrize(

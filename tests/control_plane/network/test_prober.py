@@ -110,6 +110,9 @@ async def test_a_node_that_overstates_is_degraded_by_its_first_probe(
     assert found["cnot"][0] < 950_000
     assert not found[MEASURE][1]
     assert [one.degraded for one in double.enrolled.peers[0].verified if one.service == "cnot"] == [True]
+    told = [msgspec.json.decode(row) for (row,) in desk.sql("SELECT pending FROM ledger.inbox ORDER BY id")]
+    (entry,) = [one for one in told if one["kind"].startswith("network:quality")]
+    assert (entry["kind"], entry["tenant"], entry["body"]["service"]) == ("network:quality:degraded", "_plane", "cnot")
 
 
 async def test_without_a_measurement_nothing_can_be_verified(desk: Desk, office: Office, double: FabricDouble) -> None:
