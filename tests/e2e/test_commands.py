@@ -161,6 +161,14 @@ def test_a_dry_run_prices_decides_and_leaves_nothing(plane: Plane) -> None:
     assert (budget["held"], budget["captured"]) == ("0", "0")
 
 
+@pytest.mark.parametrize("words", [("plan",), ("submit", "--alias-model", "swap")])
+def test_without_a_network_a_circuit_of_aliases_is_refused_with_a_code(plane: Plane, words: tuple[str, ...]) -> None:
+    """N3, N4: never planned on what isn't there, and never sent to a backend that doesn't know the words."""
+    ran = plane.cli(*words, str(EXAMPLES / "network.qasm"), user="engineer")
+    code = {"plan": "network_off", "submit": "program_unsupported"}[words[0]]
+    assert (ran.code, ran.err.partition(":")[0], ran.out) == (1, code, "")
+
+
 def test_jobs_list_has_one_line_a_job_newest_first(plane: Plane, done: Any) -> None:
     listed = plane.cli("jobs", "list", "--json", user="engineer").json
     assert set(listed[0]) == {"job_id", "state", "submitted_at", "project", "backend"}

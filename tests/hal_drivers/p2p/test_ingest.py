@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from hal_drivers.errors import CircuitInvalid, CircuitTooComplex, DriverError, P
 from hal_drivers.frames import Artefact, CompileCall, ExactCall, Refusal, RunCall
 from hal_drivers.guarded import Bounds, ChildLost
 from hal_drivers.limits import Limits
+from hal_drivers.p2p import words
+from hal_drivers.p2p.aliases import DECLARED
 from hal_drivers.p2p.fragments import cut
 from hal_drivers.p2p.ingest import read_program
 from hal_drivers.p2p.ir import OPERATIONS, Program, canonical
@@ -33,6 +36,29 @@ from hal_drivers.prescan import prescan
 
 ROOT = Path(__file__).parents[3]
 CIRCUITS = ROOT / "tests" / "vectors" / "circuits"
+WORDS = [
+    "gate",
+    "def",
+    "opaque",
+    "qubit",
+    "inv",
+    "@",
+    "pow",
+    "(",
+    ")",
+    "{",
+    "}",
+    ";",
+    ",",
+    "q",
+    "[0]",
+    "g",
+    "\n",
+    "é",
+    "$0",
+]
+WORDS += ["OPENQASM 3;", "include", '"stdgates.inc"', "if", "else", "=", "=="]
+WORDS += ["bell_pair", "cnot", "cz", "teleport", "distillation"]
 LIMITS = Limits(qpy=True)
 BOUNDS = Bounds(COMPILE_BOUNDS.memory_bytes, COMPILE_BOUNDS.cpu_s, wall_s=60)  # a busy machine is no bomb
 STD = 'OPENQASM 3.0;\ninclude "stdgates.inc";\n'
@@ -65,6 +91,16 @@ def refused(source: str, form: Format = "QASM3") -> DriverError:
     with pytest.raises(DriverError) as caught:
         read(source, form)
     return caught.value
+
+
+@given(st.lists(st.sampled_from(WORDS), max_size=60))
+def test_any_words_of_a_source_end_in_names_or_a_code(words_of: list[str]) -> None:
+    """N13: what looks for aliases reads strangers' text in the API."""
+    text = " ".join(words_of)
+    with suppress(CircuitInvalid):
+        words.refuse_modified(text)
+    assert set(words.undeclared(text)) <= set(words.aliases(text)) <= set(DECLARED)
+    assert words.declared(text, words.undeclared(text)).count("\n") == text.count("\n")
 
 
 def test_the_issues_circuit_has_each_service_once() -> None:
