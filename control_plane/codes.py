@@ -248,7 +248,7 @@ CODES: dict[str, Meaning] = {
         "Reduce qubits, gates or nesting.",
     ),
     "network_off": Meaning(
-        503,
+        404,
         "The network is off",
         "This plane runs no fabric, so it has no network of services.",
         "Start it with qcos up --nodes N, or set [network] enabled.",

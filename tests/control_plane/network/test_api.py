@@ -155,7 +155,7 @@ async def test_without_a_network_each_answer_says_so(desk: Desk, settings: Setti
     """N17: never an empty list for what isn't there."""
     async with served(desk, msgspec.structs.replace(settings, network=Network())) as ask:
         status, problem = await ask("GET", path)
-    assert (status, problem["code"]) == (503, "network_off")
+    assert (status, problem["code"]) == (404, "network_off")
 
 
 async def test_a_fabric_that_is_away_is_no_empty_network(ask: Call) -> None:
