@@ -67,7 +67,7 @@ async def enrollments(
     """All of them, or those of one state."""
     fabric.on()
     (rows,) = await plane.read(request.user.tenant, store.enrolments(state=wanted))
-    return [_shown(row) for row in rows]
+    return [_shown(row, request.user) for row in rows]
 
 
 @get(
@@ -129,12 +129,16 @@ async def _found(plane: Plane, principal: Principal, peer_id: str) -> dict[str, 
     (rows,) = await plane.read(principal.tenant, store.enrolments(peer_id)) if "\x00" not in peer_id else ([],)
     if not rows:
         raise Refused("not_found", f"no peer {peer_id}")
-    return _shown(rows[0])
+    return _shown(rows[0], principal)
 
 
-def _shown(row: dict[str, Any]) -> dict[str, Any]:
+def _shown(row: dict[str, Any], principal: Principal) -> dict[str, Any]:
+    """The record is the plane's; why its last act was done is a word of the tenant whose administrator did it (I7)."""
+    record = store.record(row)
+    if row["tenant"] != principal.tenant:
+        record = msgspec.structs.replace(record, reason=None)
     times = {name: timestamp(row[name]) for name in ("proposed_at", "changed_at")}
-    return msgspec.structs.asdict(store.record(row)) | times
+    return msgspec.structs.asdict(record) | times
 
 
 HANDLERS = (propose, enrollments, enrollment, action)

@@ -44,7 +44,7 @@ _PUT = text(f"""
     WHERE network.enrolment.revision = excluded.revision - 1 RETURNING revision
 """)
 _RAISE = text("UPDATE network.standing SET version = greatest(version, :above) + 1 RETURNING version")
-_ENROLMENTS = f"SELECT {_RECORD}, proposed_at, changed_at FROM network.enrolment"
+_ENROLMENTS = f"SELECT {_RECORD}, tenant, proposed_at, changed_at FROM network.enrolment"
 # The newest judgement of each service of a peer.
 _JUDGED = """
     SELECT DISTINCT ON (peer_id, service) peer_id, service, at, probes, shots, reported_ppm, verified_ppm, degraded,

@@ -203,7 +203,9 @@ async def test_only_an_operators_administrator_changes_the_planes_network(
         status, problem = await ask("POST", act, {"action": "revoke"}, who="outsider")
         assert (status, problem["code"]) == (403, "forbidden")
         assert (await ask("GET", f"/enrollment/peers/{PEER}", who="outsider"))[1]["state"] == "approved"
-        assert (await ask("POST", act, {"action": "suspend"}, who="admin"))[0] == 200
+        said = {"action": "suspend", "reason": "ours to know"}
+        assert (await ask("POST", act, said, who="admin"))[1]["reason"] == "ours to know"
+        assert (await ask("GET", f"/enrollment/peers/{PEER}", who="outsider"))[1]["reason"] is None
     saas = msgspec.structs.replace(settings, profile="saas")
     async with served(desk, saas) as ask:
         assert (await ask("POST", act, {"action": "revoke"}, who="admin"))[0] == 403
