@@ -24,7 +24,8 @@ from control_plane.telling import Teller
 from hal_drivers.p2p import identity
 from hal_drivers.p2p.client import Office
 from hal_drivers.p2p.errors import NetworkError
-from hal_drivers.p2p.office import AskPeers, AskSnapshot, AskStanding, PeersAre, SnapshotIs, Standing
+from hal_drivers.p2p.office import AskSnapshot, AskStanding, SnapshotIs, Standing
+from hal_drivers.p2p.plan import NodeFacts
 
 _LOOK_S = 0.05
 _HEARD = frozenset({"online", "degraded", "unverified"})
@@ -58,12 +59,13 @@ class OwnNetwork:
             environment = {options.BOOTSTRAP: ",".join(standing.listen_addrs)}
             await asyncio.gather(*(self._run(self._made(name, environment=environment)) for name in names))
             await self._until_heard(office, approved)
+            online = await self._until_probed(office, approved)
         except NetworkError as error:
             raise StartFailed(f"the fabric: {error.detail}") from error
         finally:
             await office.close()
         where = standing.listen_addrs[0].partition("/p2p/")[0]
-        nodes = f" · node ×{len(names)}, {len(approved)} heard" if names else ""
+        nodes = f" · node ×{len(names)}, {online} online" if names else ""
         teller.true("network", f"fabric at {where}{nodes}", time.monotonic() - self._begun_s)
 
     def _identities(self, names: list[str]) -> list[str]:
@@ -86,23 +88,24 @@ class OwnNetwork:
 
     async def _until_heard(self, office: Office, approved: set[str]) -> None:
         end_s = time.monotonic() + self._settings.start_limit_s
-        while True:
-            found = (await office.ask(AskPeers(), PeersAre)).peers
-            lacking = approved - {peer.peer_id for peer in found if peer.state in _HEARD}
-            if not lacking and await self._verified(office, approved):
-                return
-            if time.monotonic() > end_s and not lacking:
-                raise StartFailed(f"nodes not verified by probes within {self._settings.start_limit_s:g} s")
+        while lacking := approved - {one.node_id for one in await self._nodes(office) if one.state in _HEARD}:
             if time.monotonic() > end_s:
-                states = {peer.peer_id: peer.state for peer in found}
-                shown = ", ".join(f"{peer} {states.get(peer)}" for peer in sorted(lacking))
+                shown = ", ".join(sorted(lacking))
                 raise StartFailed(f"nodes not heard within {self._settings.start_limit_s:g} s: {shown}")
             await asyncio.sleep(_LOOK_S)
 
-    async def _verified(self, office: Office, approved: set[str]) -> bool:
-        """Whether all that they offer was probed and judged; nothing is where probes are switched off."""
-        if not self._settings.network.probe_s:
-            return True
-        nodes = (await office.ask(AskSnapshot(), SnapshotIs)).snapshot.nodes
-        judged = {node.node_id for node in nodes if all(one.verified_ppm is not None for one in node.offers)}
-        return approved <= judged
+    async def _until_probed(self, office: Office, approved: set[str]) -> int:
+        """How many may be used: judged in all that they offer. Waits for all, but not for ever on a slow machine."""
+        end_s = time.monotonic() + self._settings.start_limit_s
+        while True:
+            usable = {one.node_id for one in await self._nodes(office) if one.state == "online" and _is_judged(one)}
+            if approved <= usable or not self._settings.network.probe_s or time.monotonic() > end_s:
+                return len(approved & usable)
+            await asyncio.sleep(_LOOK_S)
+
+    async def _nodes(self, office: Office) -> tuple[NodeFacts, ...]:
+        return (await office.ask(AskSnapshot(), SnapshotIs)).snapshot.nodes
+
+
+def _is_judged(node: NodeFacts) -> bool:
+    return all(offer.verified_ppm is not None for offer in node.offers)

@@ -36,7 +36,7 @@ def test_nodes_are_enrolled_listed_with_their_processes_and_come_back_when_kille
     pids, nodes = _pids(plane), _nodes(plane)
     assert {"fabric", "node-1", "node-2"} <= pids.keys()
     assert {node["pid"] for node in nodes.values()} == {pids["node-1"], pids["node-2"]}
-    assert all(len(node["services"]) == 7 for node in nodes.values())
+    assert all(len(node["services"]) == 7 and node["state"] == "online" for node in nodes.values())
     entries = plane.query("SELECT count(*) FROM ledger.entry WHERE kind LIKE 'network:peer:%' OR kind LIKE '%enrol%'")
     assert entries[0][0] >= 4  # each proposed and approved
 
