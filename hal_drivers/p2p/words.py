@@ -35,7 +35,7 @@ _IN_QPY = re.compile(
     + rb")_[0-9a-f]",
     re.DOTALL,
 )
-_BIT = re.compile(r"(\[[^\[\]]*+\]\s*+)(==|!=)\s*+([01])\b(?![\w.])")
+_BIT = re.compile(r"(\[[^\[\]:,{}]*+\]\s*+)(==|!=)\s*+([01])\b(?![\w.])")
 
 
 def aliases(code: str) -> tuple[str, ...]:
@@ -118,7 +118,7 @@ def declared(source: str, names: tuple[str, ...]) -> str:
 
 
 def bits_as_booleans(source: str) -> str:
-    """``c[0] == 1`` as the reader of OpenQASM 3 wants it: ``c[0] == true``."""
+    """``c[0] == 1`` as the reader of OpenQASM 3 wants it: ``c[0] == true``; a slice is compared with a number."""
     return _BIT.sub(lambda found: f"{found[1]}{found[2]} {'true' if found[3] == '1' else 'false'}", source)
 
 
