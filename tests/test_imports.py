@@ -26,6 +26,8 @@ BASE = {"msgspec", "cryptography", "rfc3161_client"}
 AUDITOR = ("canonical", "merkle", "chain", "checkpoint", "timestamp", "bundle", "verify", "keys", "errors")
 PURE = (
     "control_plane/jobs/state.py",
+    "control_plane/jobs/divided.py",
+    "control_plane/jobs/fees.py",
     "control_plane/jobs/itemised.py",
     "control_plane/jobs/meaning.py",
     "control_plane/jobs/observables.py",

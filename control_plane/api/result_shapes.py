@@ -193,17 +193,44 @@ class QuantumResult(Computed, frozen=True, kw_only=True):
     precision: Precision | None = None
     states: tuple[ComputedState, ...] = ()
     refused: tuple[NotGiven, ...] = ()
+    fidelity_estimate: FidelityEstimate | None = None
+
+
+class FragmentAttempt(Struct, frozen=True):
+    """One try of a network's fragment on one node, which may have received something of it from `start` on."""
+
+    node: str
+    epoch: int
+    status: Literal["running", "accepted", "refused", "failed", "late", "canceled"]
+    start: Instant
+    end: Instant | None
+    observed_fidelity: float | None
+    error: Failure | None
+
+
+class FidelityEstimate(Struct, frozen=True):
+    """How good a network's result may be, by its fragments; `fidelity`, where it was asked for, is another thing."""
+
+    value: float
+    label: Literal["estimated"]
+    kind: str
+    note: str
 
 
 class Fragment(Struct, frozen=True):
-    """What happened to one item of a program."""
+    """What happened to one item of a program, or to one fragment that a node of the network ran."""
 
-    item: int
-    circuit: int
-    parameters: int | None
-    basis: str | None
-    status: Literal["completed", "failed", "canceled", "not_run"]
+    status: Literal["completed", "failed", "canceled", "not_run", "waiting", "reserving", "running"]
     shots: int
+    item: int | None = None
+    circuit: int | None = None
+    parameters: int | None = None
+    basis: str | None = None
+    fragment_id: str | None = None
+    service_type: str | None = None
+    node: str | None = None
+    attempts: tuple[FragmentAttempt, ...] = ()
+    observed_fidelity: float | None = None
     error: Failure | None = None
     partial: str | None = None
     seed: int | None = None

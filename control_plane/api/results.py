@@ -16,7 +16,7 @@ from control_plane.api.shapes import Answers, Bytes
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.errors import Refused
-from control_plane.jobs import evidence, meaning, view
+from control_plane.jobs import divided, evidence, meaning, view
 from control_plane.jobs.admit import shown_state
 
 _BUNDLE = Bytes(
@@ -44,8 +44,13 @@ async def result(
 ) -> Response[Any]:
     """Counts in Qiskit's order; 409 `evidence_pending` until the evidence is sealed (I1)."""
     row = await _ended_with_result(plane, request.user, job_id)
-    raw, execution, analysis = await _read(plane, row, ("result", "execution", "analysis"))
-    return Response(meaning.payload(job_id, raw, execution, analysis))
+    names = ("result", "execution", "analysis", "plan", "network")
+    raw, execution, analysis, plan, network = await _read(plane, row, names)
+    shown = meaning.payload(job_id, raw, execution, analysis)
+    if plan is not None and network is not None:
+        shown["fragment_results"] = divided.fragment_results(plan, network)
+        shown["quantum_result"]["fidelity_estimate"] = divided.estimate(plan, network)
+    return Response(shown)
 
 
 async def _read(plane: Plane, row: evidence.Row, names: tuple[str, ...]) -> list[Any]:
