@@ -14,6 +14,8 @@ BOOTSTRAP = "QCOS_NODE_BOOTSTRAP"
 """Where an own node finds its plane: the fabric's addresses, separated by commas."""
 OWN_FIDELITY = 0.995
 """Of each service of the plane's own nodes: what they advertise, and what they have."""
+OWN_CAPACITY, OWN_CHILDREN = 4, 2
+"""Windows overlap more than work does: most of one is never used, and jobs that meet mustn't turn each other away."""
 
 
 def limits(network: Network) -> Limits:

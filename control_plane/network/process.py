@@ -85,10 +85,12 @@ async def _node(settings: Settings, home: Path, bootstrap: tuple[str, ...], read
         planes=frozenset(address.rpartition("/")[2] for address in bootstrap),
         config=NodeConfig(
             skills=dict.fromkeys(SERVICES, skill),
+            capacity=options.OWN_CAPACITY,
             ttl_s=settings.network.advert_ttl_s,
             control=settings.profile == "dev",
         ),
         refresh_s=settings.network.refresh_s,
+        children=options.OWN_CHILDREN,
     )
     await serve_node(identity.make(home / "key.pem"), made, lambda _told: ready())
 

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from msgspec import Struct
 from msgspec.structs import replace
 
-MOST_WINDOWS = 100
+MOST_WINDOWS = 1_000
 MOST_US = 24 * 3_600 * 1_000_000
 """The furthest end of a window, from now."""
 REMEMBERED = 10_000
