@@ -8,6 +8,7 @@ plane forgets it, on disk. Each step is told to the fabric's journal too, withou
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,7 @@ from hal_drivers.p2p.runtime import Runtime
 from hal_drivers.p2p.windows import Tell, Windows, tell_move
 from hal_drivers.p2p.wire import Answer, Executed, ExecutionFailed, Signed
 
+log = logging.getLogger("qcos.p2p")
 MOST_AT_ONCE = 256
 MOST_WAIT_S = 30.0
 SIGNED_BYTES = 65_536
@@ -196,6 +198,12 @@ class Runs:
         try:
             with active.scope:
                 await self._runtime.run(active.head.order, active.progress, keep, left_s)
+        except Exception as error:  # a run that breaks takes no other with it, and doesn't come back at each start
+            log.exception("run %s broke", token)
+            if not active.progress.over:
+                closed = Closed(self._now(), "failed", "broken", f"{type(error).__name__}: {error}"[:300])
+                active.progress.apply(closed)
+                await keep((closed,))
         finally:
             self._active.pop(token, None)
             self._tokens.pop(node_token(token), None)

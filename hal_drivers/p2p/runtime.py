@@ -68,6 +68,9 @@ class _Run:
             with trio.move_on_after(deadline_s) as clock:
                 await self._go()
             closed = self._closing(deadline_s if clock.cancelled_caught else None)
+        except Exception as error:
+            closed = Closed("", "failed", "broken", f"{type(error).__name__}: {error}"[:300])
+            raise
         finally:
             self._talk.leave_open_attempts(Failure("canceled", "the run has ended", "canceled"))
             self._talk.note(Closed(self._now(), closed.state, closed.code, closed.detail))

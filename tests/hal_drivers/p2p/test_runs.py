@@ -165,6 +165,19 @@ def test_a_plan_for_another_program_is_refused(tmp_path: Path) -> None:
     _over(tmp_path, story)
 
 
+def test_a_plan_that_holds_no_assignments_fails_alone(tmp_path: Path) -> None:
+    async def story(fabric: Fabric, runs: Runs) -> None:
+        good = fabric.submit()
+        bad = msgspec.structs.replace(good, token="bad", plan=msgspec.structs.replace(good.plan, assignments=()))
+        await runs.answer(bad)
+        ended = await _ended(runs, "bad")
+        assert (ended.state, ended.code) == ("failed", "broken")
+        await runs.answer(good)
+        assert (await _ended(runs)).state == "finished"
+
+    _over(tmp_path, story)
+
+
 def test_a_cancelled_run_is_over_when_the_cancel_is_answered(tmp_path: Path) -> None:
     async def story(fabric: Fabric, runs: Runs) -> None:
         await runs.answer(fabric.submit())
