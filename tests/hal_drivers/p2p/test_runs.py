@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import trio
+from trio.testing import MockClock
 
 from hal_drivers.p2p.asking import Limits
 from hal_drivers.p2p.faults import Fault
@@ -38,6 +39,8 @@ from tests.hal_drivers.p2p.nodes import BELL, Direct, Node, config, network
 from tests.hal_drivers.p2p.runs import FED, PAIRS, Ran
 
 PERFECT = 1.0
+PATIENT = Limits(reserve_s=60, commit_s=60, cancel_s=60, default_execute_s=60, hold_s=60, reask_s=60)
+"""No machine is too slow."""
 
 
 class Fabric:
@@ -64,7 +67,7 @@ class Fabric:
             lambda: self.ran.snapshot(self.link),
             self.tell,
             nursery,
-            Limits(),
+            PATIENT,
             lambda: datetime.now(UTC).isoformat(),
             lambda node, well: self.attempts.append((node, well)),
         )
@@ -74,16 +77,18 @@ class Fabric:
         return Submit(token, order.program, order.plan, order.config, order.shots, order.seed, deadline_ms)
 
 
-def _over(home: Path, story: Callable[[Fabric, Runs], Awaitable[None]], *faults: Fault) -> None:
+def _over(
+    home: Path, story: Callable[[Fabric, Runs], Awaitable[None]], *faults: Fault, clock: MockClock | None = None
+) -> None:
     async def go() -> None:
-        with trio.fail_after(60):
+        with trio.fail_after(150):
             async with network(home, *[config(PERFECT, *faults)] * 3) as link:
                 fabric = Fabric(home, link)
                 async with trio.open_nursery() as nursery:
                     await story(fabric, await fabric.open(nursery))
                     nursery.cancel_scope.cancel()
 
-    trio.run(go)
+    trio.run(go, clock=clock)
 
 
 async def _ended(runs: Runs, token: str = "job-1") -> RunIs:
@@ -257,7 +262,7 @@ def test_a_window_that_nobody_uses_has_expired(tmp_path: Path) -> None:
         assert isinstance(found, ReservationIs)
         assert found.state == "EXPIRED"
 
-    _over(tmp_path, story)
+    _over(tmp_path, story, clock=MockClock(autojump_threshold=0))
 
 
 def test_a_probe_is_asked_in_the_words_of_a_job(tmp_path: Path) -> None:
