@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """`make bench-network`: what planning over the network costs, reading apart, and how it grows; what a remote fragment
-costs beside its arithmetic, and how soon another node takes over from one that was killed (N4, N6, N7, N18).
+costs beside its arithmetic, how soon another node takes over from one that was killed, and what ten thousand adverts
+take (N1, N2, N4, N6, N7, N18).
 """
 
 from __future__ import annotations
 
-from bench import fragments, planning
+from bench import fragments, hearing, planning
 from bench.record import Figures, Run, main
 
 
@@ -13,12 +14,14 @@ def measure(run: Run) -> None:
     """Planning alone needs no plane."""
     planning.measure(run)
     run.say("planning is measured")
+    hearing.measure(run)
+    run.say("hearing is measured")
     fragments.measure(run)
 
 
 def tables(figures: Figures) -> dict[str, str]:
     """Each part's."""
-    return planning.tables(figures) | fragments.tables(figures)
+    return planning.tables(figures) | hearing.tables(figures) | fragments.tables(figures)
 
 
 if __name__ == "__main__":
