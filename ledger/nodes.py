@@ -192,8 +192,8 @@ def _check_assigned(planned: _Planned, ran: _Network) -> str:
         for attempt in fragment.attempts:
             if attempt.node_id not in assigned[fragment.fragment_id]:
                 raise EvidenceInvalid(f"{fragment.fragment_id} went to {attempt.node_id}, whom the plan doesn't name")
-    tried = sum(len(one.attempts) for one in ran.run.fragments)
-    return f"{len(_by_node(ran))} received something, in {tried} attempts"
+    sent = [attempt.node_id for one in ran.run.fragments for attempt in one.attempts if attempt.requests]
+    return f"{len(set(sent))} received something, in {len(sent)} attempts"
 
 
 def _by_node(ran: _Network) -> dict[str, list[tuple[_FragmentRun, _Attempt]]]:
@@ -221,7 +221,7 @@ def _check_node(node: str, received: list[tuple[_FragmentRun, _Attempt]], run: _
             if words.node_id != node or words.request_sha256 not in known:
                 raise EvidenceInvalid(f"{fragment.fragment_id}: an answer to what this node was not sent")
             said += 1
-    return f"{_told(received)}; {said} answers, each signed by it"
+    return f"{_told(received)}; {said} answers, each signed by it" if said else f"{_told(received)}; no answer"
 
 
 def _place(run: _Run, fragment: _FragmentRun, attempt: _Attempt) -> tuple[str, str, int]:
@@ -231,14 +231,13 @@ def _place(run: _Run, fragment: _FragmentRun, attempt: _Attempt) -> tuple[str, s
 
 
 def _told(received: list[tuple[_FragmentRun, _Attempt]]) -> str:
-    ran = [fragment.fragment_id for fragment, attempt in received if attempt.status == "accepted"]
-    lost = [
-        f"{one.fragment_id} ({attempt.code or attempt.status})"
-        for one, attempt in received
-        if attempt.status != "accepted"
-    ]
-    told = [f"ran {', '.join(ran)}"] if ran else []
-    return "; ".join([*told, *([f"received {', '.join(lost)}"] if lost else [])])
+    """What a node ran, what it was sent in vain, and for what it was chosen and then never asked."""
+    ran = [one.fragment_id for one, attempt in received if attempt.status == "accepted"]
+    lost = [(one, attempt) for one, attempt in received if attempt.status != "accepted"]
+    vain = [f"{one.fragment_id} ({attempt.code or attempt.status})" for one, attempt in lost if attempt.requests]
+    spared = [one.fragment_id for one, attempt in lost if not attempt.requests]
+    told = (("ran", ran), ("received", vain), ("was sent nothing of", spared))
+    return "; ".join(f"{what} {', '.join(which)}" for what, which in told if which)
 
 
 def _check_fragments(planned: _Planned, ran: _Network, result: bytes | None) -> str:
