@@ -36,6 +36,7 @@ from hal_drivers.basis import measured_in
 from hal_drivers.errors import CircuitInvalid, CircuitTooComplex, DriverError, ProgramUnsupported
 from hal_drivers.frames import Artefact, CompileCall, Counts, RunCall
 from hal_drivers.limits import Limits
+from hal_drivers.own_gates import own_gates_apart
 
 STANDARD = {gate.base_class: name for name, gate in get_standard_gate_name_mapping().items()}
 CONTROL_FLOW = ("if_else", "for_loop", "while_loop", "switch_case")
@@ -75,7 +76,8 @@ def read_bound(form: Format, source: bytes, parameters: dict[str, float], limits
     circuit = _bind(_read(form, source), parameters)
     if circuit.num_qubits > limits.qubits or circuit.num_clbits > limits.clbits:
         raise CircuitTooComplex(f"more than {limits.qubits} qubits or {limits.clbits} classical bits are declared")
-    return circuit, expanded_gates(circuit, limits)
+    gates = expanded_gates(circuit, limits)
+    return own_gates_apart(circuit), gates
 
 
 def compiled_facts(

@@ -52,6 +52,11 @@ DECIDED = (
     HEAD
     + b"qubit[2] q;\nbit[2] c;\nx q[0];\nc[0] = measure q[0];\nif (c[0] == true) { x q[1]; }\nc[1] = measure q[1];\n"
 )
+# Its own x does nothing; the y that controls it flips the other.
+OWN = (
+    b"OPENQASM 3.0;\ngate x a { U(0, 0, 0) a; }\ngate y a { U(pi, 0, pi) a; }\n"
+    b"qubit[2] q;\nbit[2] c;\nx q[0];\ny q[1];\nc = measure q;\n"
+)
 AGAIN = HEAD + b"qubit[1] q;\nbit[2] c;\nx q[0];\nc[0] = measure q[0];\nreset q[0];\nc[1] = measure q[0];\n"
 WAIT_S = 60.0
 
@@ -121,6 +126,14 @@ async def check_counts_add_up_in_qiskits_order(driver: Driver, device: Device) -
     assert outcome.counts.get("01", 0) > 800, "the last classical bit stands left"
     if device.simulator:
         assert outcome.usage.qpu_s is None, "a simulator has no QPU seconds"
+
+
+async def check_a_sources_own_gate_is_its_own(driver: Driver, device: Device) -> None:
+    """Under a name that engines know: what counts is what the source says it does."""
+    handle = await _run(driver, device, OWN, seed=None)
+    assert isinstance(await driver.poll(handle, WAIT_S), Finished)
+    counts = (await driver.result(handle)).counts
+    assert counts.get("10", 0) > 800, f"x is the source's own and does nothing: {counts}"
 
 
 async def check_a_seed_repeats_the_counts(driver: Driver, device: Device) -> None:
@@ -241,6 +254,7 @@ CHECKS: tuple[Check, ...] = (
     check_queries_name_the_backend,
     check_compiling_is_deterministic,
     check_counts_add_up_in_qiskits_order,
+    check_a_sources_own_gate_is_its_own,
     check_a_seed_repeats_the_counts,
     check_a_token_runs_once,
     check_find_knows_only_what_was_submitted,
