@@ -27,7 +27,8 @@ from bench.spread import in_ms
 from control_plane.jobs.routing import Candidate, Wanted, route
 from control_plane.jobs.spec import BackendConstraints
 from hal_drivers.base import CompileRequest, Driver, Finished, Running, Task
-from hal_drivers.table import BackendConfig, DriversConfig, open_drivers, running
+from hal_drivers.config import BackendConfig, DriversConfig
+from hal_drivers.table import open_drivers, running
 
 CIRCUITS = Path(__file__).parent / "circuits"
 BELL, MIDDLE = "bell", "q5-g40"

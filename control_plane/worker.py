@@ -36,10 +36,11 @@ from control_plane.network.prober import Prober
 from control_plane.registry.report import Reporter
 from control_plane.settings import Settings
 from hal_drivers.base import Driver
+from hal_drivers.config import BackendConfig, DriversConfig
 from hal_drivers.errors import DriverError
 from hal_drivers.guarded import Told
 from hal_drivers.p2p.client import Office
-from hal_drivers.table import BackendConfig, DriversConfig, default_backends, open_drivers, running
+from hal_drivers.table import default_backends, open_drivers, running
 
 log = logging.getLogger("qcos.worker")
 HEARTBEAT_S = 0.3

@@ -15,7 +15,7 @@ from hal_drivers.frames import Setup
 from hal_drivers.noise import read_noise
 
 if TYPE_CHECKING:
-    from hal_drivers.table import BackendConfig, DriversConfig
+    from hal_drivers.config import BackendConfig, DriversConfig
 
 
 METHODS = ("automatic", "statevector", "density_matrix", "stabilizer", "matrix_product_state")

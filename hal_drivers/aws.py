@@ -51,7 +51,7 @@ from hal_drivers.frames import Setup
 from hal_drivers.vendor import Seen, Translating, VendorDriver
 
 if TYPE_CHECKING:
-    from hal_drivers.table import BackendConfig, DriversConfig
+    from hal_drivers.config import BackendConfig, DriversConfig
 
 PAGES = 20
 """Of a hundred tasks each, looked through for a token."""

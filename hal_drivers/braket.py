@@ -18,7 +18,7 @@ from hal_drivers.frames import Setup
 from hal_drivers.guarded import Bounds
 
 if TYPE_CHECKING:
-    from hal_drivers.table import BackendConfig, DriversConfig
+    from hal_drivers.config import BackendConfig, DriversConfig
 
 DEVICES = {"braket_sv": "statevector", "braket_dm": "density_matrix"}
 COPIES = 4

@@ -61,8 +61,25 @@ def tools(*distributions: str) -> dict[str, str]:
 
 
 def read_circuit(call: CompileCall) -> Submitted:
-    """Raises CircuitInvalid, CircuitTooComplex or ProgramUnsupported; anything else is the child's to sort."""
-    circuit, gates = read_bound(call.format, call.source, call.parameters, call.limits)
+    """For an engine, which goes by the names of gates.
+
+    Raises CircuitInvalid, CircuitTooComplex or ProgramUnsupported; anything else is the child's to sort.
+    """
+    return _submitted(call, *read_bound(call.format, call.source, call.parameters, call.limits))
+
+
+def read_as_written(call: CompileCall) -> Submitted:
+    """For a reader of its own words: a gate that the source declares keeps its name. Raises the same."""
+    return _submitted(call, *_bounded(call.format, call.source, call.parameters, call.limits))
+
+
+def read_bound(form: Format, source: bytes, parameters: dict[str, float], limits: Limits) -> tuple[QuantumCircuit, int]:
+    """The circuit with its parameters, and its gates once all is unrolled; raises as ``read_circuit``."""
+    circuit, gates = _bounded(form, source, parameters, limits)
+    return own_gates_apart(circuit), gates
+
+
+def _submitted(call: CompileCall, circuit: QuantumCircuit, gates: int) -> Submitted:
     if call.basis is not None:
         circuit = measured_in(circuit, call.basis)
     measured = _measured_bits(circuit)
@@ -71,13 +88,11 @@ def read_circuit(call: CompileCall) -> Submitted:
     return Submitted(circuit, gates, tuple(sorted(measured)))
 
 
-def read_bound(form: Format, source: bytes, parameters: dict[str, float], limits: Limits) -> tuple[QuantumCircuit, int]:
-    """The circuit with its parameters, and its gates once all is unrolled; raises as ``read_circuit``."""
+def _bounded(form: Format, source: bytes, parameters: dict[str, float], limits: Limits) -> tuple[QuantumCircuit, int]:
     circuit = _bind(_read(form, source), parameters)
     if circuit.num_qubits > limits.qubits or circuit.num_clbits > limits.clbits:
         raise CircuitTooComplex(f"more than {limits.qubits} qubits or {limits.clbits} classical bits are declared")
-    gates = expanded_gates(circuit, limits)
-    return own_gates_apart(circuit), gates
+    return circuit, expanded_gates(circuit, limits)
 
 
 def compiled_facts(

@@ -60,8 +60,8 @@ from hal_drivers.outcome import check_counts
 if TYPE_CHECKING:
     from distributed import Client, Future
 
+    from hal_drivers.config import BackendConfig, DriversConfig
     from hal_drivers.local import LocalDriver
-    from hal_drivers.table import BackendConfig, DriversConfig
 
 CONNECT_S, ANSWER_S = 5.0, 20.0
 KEY = "qcos-"

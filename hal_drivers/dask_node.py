@@ -12,9 +12,10 @@ import asyncio
 import msgspec
 
 from hal_drivers.base import Driver, Handle
+from hal_drivers.config import DriversConfig
 from hal_drivers.errors import DriverError
 from hal_drivers.order import Broken, Order, encode, read_order, run
-from hal_drivers.table import DriversConfig, open_drivers
+from hal_drivers.table import open_drivers
 
 _drivers: dict[bytes, Driver] = {}
 _running: dict[str, tuple[Driver, Handle]] = {}

@@ -14,7 +14,7 @@ from hal_drivers.errors import ProgramUnsupported
 from hal_drivers.limits import Limits
 
 if TYPE_CHECKING:
-    from hal_drivers.table import BackendConfig, DriversConfig
+    from hal_drivers.config import BackendConfig, DriversConfig
 
 
 def formats(limits: Limits) -> tuple[Format, ...]:

@@ -24,7 +24,7 @@ from hal_drivers.frames import Setup
 from hal_drivers.guarded import Bounds
 
 if TYPE_CHECKING:
-    from hal_drivers.table import BackendConfig, DriversConfig
+    from hal_drivers.config import BackendConfig, DriversConfig
 
 RUN_OVERHEAD_BYTES = 32 << 20
 """What a run needs beside its state: sampling tables, the result, the simulator's own buffers."""

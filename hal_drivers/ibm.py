@@ -28,7 +28,7 @@ from hal_drivers.frames import Setup
 from hal_drivers.guarded import Bounds
 
 if TYPE_CHECKING:
-    from hal_drivers.table import BackendConfig, DriversConfig
+    from hal_drivers.config import BackendConfig, DriversConfig
 
 DEFAULT = "fake_hanoi"
 """27 qubits, calibrated in February 2025: the youngest snapshot of its size, and small enough for every evidence."""

@@ -38,7 +38,7 @@ from hal_drivers.remote.link import Answer, Away, Link, Oversize, Patience
 from hal_drivers.vendor import Seen, Translating, VendorDriver
 
 if TYPE_CHECKING:
-    from hal_drivers.table import BackendConfig, DriversConfig
+    from hal_drivers.config import BackendConfig, DriversConfig
 
 URL = "https://quantum.cloud.ibm.com/api/v1"
 IAM = "https://iam.cloud.ibm.com"

@@ -66,7 +66,7 @@ from hal_drivers.outcome import check_counts
 from hal_drivers.pool import Pool
 
 if TYPE_CHECKING:
-    from hal_drivers.table import BackendConfig, DriversConfig
+    from hal_drivers.config import BackendConfig, DriversConfig
 
 EXACT_BOUNDS = Bounds(memory_bytes=768 << 20, cpu_s=30.0, wall_s=60.0)
 """What computing a state of up to 20 qubits, and all that is asked of it, may use."""

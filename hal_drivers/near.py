@@ -20,8 +20,8 @@ from hal_drivers.base import Calibration, Compiled, CompileRequest, Device, Exac
 from hal_drivers.errors import BackendUnknown, ProgramUnsupported
 
 if TYPE_CHECKING:
+    from hal_drivers.config import BackendConfig, DriversConfig
     from hal_drivers.local import LocalDriver
-    from hal_drivers.table import BackendConfig, DriversConfig
 
 AT_ONCE = 256
 """The most tasks of one process that are handed over side by side, however large the place."""

@@ -24,9 +24,10 @@ import msgspec
 from msgspec import Struct
 
 from hal_drivers.base import Compiled, Driver, Failed, Finished, Handle, Outcome, Stopped, Task
+from hal_drivers.config import BackendConfig, DriversConfig
 from hal_drivers.errors import BackendFailed, DriverError
 from hal_drivers.limits import Limits
-from hal_drivers.table import BackendConfig, DriversConfig, open_drivers, running
+from hal_drivers.table import open_drivers, running
 
 JOB_VARIABLE = "SLURM_JOB_ID"
 STOPPED = "stopped"  # the code of an answer to a task that was stopped where it ran

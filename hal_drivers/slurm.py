@@ -60,8 +60,8 @@ from hal_drivers.order import Answer, Broken, Done, Order, encode, read_answer, 
 from hal_drivers.outcome import check_counts
 
 if TYPE_CHECKING:
+    from hal_drivers.config import BackendConfig, DriversConfig
     from hal_drivers.local import LocalDriver
-    from hal_drivers.table import BackendConfig, DriversConfig
 
 COMMAND_S = 20.0  # a Slurm command that says nothing for so long is as good as away
 LOOK_S, ASK_S = 0.1, 2.0  # how often a task's folder is looked at, and its controller asked

@@ -49,7 +49,7 @@ from hal_drivers.looking import Looking
 from hal_drivers.near import Near
 
 if TYPE_CHECKING:
-    from hal_drivers.table import BackendConfig, DriversConfig
+    from hal_drivers.config import BackendConfig, DriversConfig
 
 LOOK_S = 30.0
 POLL_S = 1.0

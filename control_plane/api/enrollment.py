@@ -135,7 +135,7 @@ async def _found(plane: Plane, principal: Principal, peer_id: str) -> dict[str, 
 def _shown(row: dict[str, Any], principal: Principal) -> dict[str, Any]:
     """The record is the plane's; why its last act was done is a word of the tenant whose administrator did it (I7)."""
     record = store.record(row)
-    if row["tenant"] != principal.tenant:
+    if row["acted_for"] != principal.tenant:
         record = msgspec.structs.replace(record, reason=None)
     times = {name: timestamp(row[name]) for name in ("proposed_at", "changed_at")}
     return msgspec.structs.asdict(record) | times

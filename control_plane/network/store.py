@@ -35,16 +35,17 @@ _FACTS = "organisation, region, compliance_zone, sovereign, price_per_fragment, 
 _RECORD = f"peer_id, state, revision, {_FACTS}, reason"
 _LOCKED = text(f"SELECT {_RECORD} FROM network.enrolment WHERE peer_id = :peer_id FOR UPDATE")
 _PUT = text(f"""
-    INSERT INTO network.enrolment ({_RECORD}, tenant, actor, proposed_at, changed_at)
+    INSERT INTO network.enrolment ({_RECORD}, acted_for, acted_by, proposed_at, changed_at)
     VALUES (:peer_id, :state, :revision, :organisation, :region, :compliance_zone, :sovereign,
             CAST(:price_per_fragment AS numeric), CAST(:price_per_shot AS numeric), :currency, :reason,
             :tenant, :actor, :now, :now)
     ON CONFLICT (peer_id) DO UPDATE SET state = excluded.state, revision = excluded.revision,
-        reason = excluded.reason, tenant = excluded.tenant, actor = excluded.actor, changed_at = excluded.changed_at
+        reason = excluded.reason, acted_for = excluded.acted_for, acted_by = excluded.acted_by,
+        changed_at = excluded.changed_at
     WHERE network.enrolment.revision = excluded.revision - 1 RETURNING revision
 """)
 _RAISE = text("UPDATE network.standing SET version = greatest(version, :above) + 1 RETURNING version")
-_ENROLMENTS = f"SELECT {_RECORD}, tenant, proposed_at, changed_at FROM network.enrolment"
+_ENROLMENTS = f"SELECT {_RECORD}, acted_for, proposed_at, changed_at FROM network.enrolment"
 # The newest judgement of each service of a peer.
 _JUDGED = """
     SELECT DISTINCT ON (peer_id, service) peer_id, service, at, probes, shots, reported_ppm, verified_ppm, degraded,

@@ -80,7 +80,7 @@ from hal_drivers.p2p.reader import checked
 from hal_drivers.p2p.reading import NetworkEngine
 
 if TYPE_CHECKING:
-    from hal_drivers.table import BackendConfig, DriversConfig
+    from hal_drivers.config import BackendConfig, DriversConfig
 
 LOOK_S = 1.0
 FIRST_LOOK_S = 3.0

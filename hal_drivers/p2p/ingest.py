@@ -33,7 +33,7 @@ from qiskit.circuit.equivalence_library import SessionEquivalenceLibrary
 from qiskit.transpiler import PassManager
 from qiskit.transpiler.passes import BasisTranslator, HighLevelSynthesis, UnrollCustomDefinitions
 
-from hal_drivers.circuit import STANDARD, Submitted, read_circuit
+from hal_drivers.circuit import STANDARD, Submitted, read_as_written
 from hal_drivers.errors import CircuitInvalid, CircuitTooComplex, ProgramUnsupported
 from hal_drivers.frames import CompileCall
 from hal_drivers.p2p import words
@@ -84,7 +84,7 @@ def read_program(call: CompileCall) -> tuple[Program, Submitted]:
     if call.format != "QPY":
         text = words.declared(source.decode(), words.undeclared(code))
         source = (words.bits_as_booleans(text) if call.format == "QASM3" else text).encode()
-    submitted = read_circuit(replace(call, source=source, limits=limits))
+    submitted = read_as_written(replace(call, source=source, limits=limits))
     circuit = submitted.circuit
     raw = flat.block(circuit, range(circuit.num_qubits), range(circuit.num_clbits), ())
     operations = tuple(_translated(raw))

@@ -12,13 +12,13 @@ from typing import Self
 import msgspec
 
 from hal_drivers.base import CompileRequest
+from hal_drivers.config import BackendConfig, DriversConfig
 from hal_drivers.errors import BackendFailed
 from hal_drivers.limits import Limits
 from hal_drivers.local import LocalDriver
 from hal_drivers.p2p.aliases import faults
 from hal_drivers.p2p.ir import OPERATIONS, Program
 from hal_drivers.p2p.reading import NetworkEngine
-from hal_drivers.table import BackendConfig, DriversConfig
 
 _BACKEND = BackendConfig(id="plan", provider="p2p")
 _programs: msgspec.json.Decoder[Program] = msgspec.json.Decoder(Program)

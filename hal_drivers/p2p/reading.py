@@ -17,7 +17,7 @@ from hal_drivers.engine import COMPILE_BOUNDS, described, missing, version
 from hal_drivers.frames import Setup
 
 if TYPE_CHECKING:
-    from hal_drivers.table import BackendConfig, DriversConfig
+    from hal_drivers.config import BackendConfig, DriversConfig
 
 AT_ONCE = 64
 """Runs of one worker side by side: the fabric waits for nodes, and nothing here computes."""

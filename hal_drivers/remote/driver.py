@@ -59,7 +59,7 @@ from hal_drivers.remote.link import Answer, Away, CredentialMissing, Link, Overs
 from hal_drivers.remote.wire import Ceased, Ended, Fault, Served, Shown, Standing, Submission
 
 if TYPE_CHECKING:
-    from hal_drivers.table import BackendConfig, DriversConfig
+    from hal_drivers.config import BackendConfig, DriversConfig
 
 LOOK_S = 3.0
 KEPT = 10_000

@@ -20,12 +20,13 @@ from pathlib import Path
 from aiohttp import web
 from msgspec import Struct
 
+from hal_drivers.config import BackendConfig, DriversConfig
 from hal_drivers.limits import Limits
 from hal_drivers.simulator import certificate
 from hal_drivers.simulator.desk import Desk
 from hal_drivers.simulator.keep import InFolder, InMemory, Keep
 from hal_drivers.simulator.server import Bearer, application
-from hal_drivers.table import BackendConfig, DriversConfig, open_drivers, running
+from hal_drivers.table import open_drivers, running
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 

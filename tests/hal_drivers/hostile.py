@@ -21,12 +21,12 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from hal_drivers.base import Calibration, Cancellation, Handle, Outcome
+from hal_drivers.config import BackendConfig
 from hal_drivers.remote.link import Patience
 from hal_drivers.simulator import certificate
 from hal_drivers.simulator.desk import Desk
 from hal_drivers.simulator.keep import InMemory, Keep
 from hal_drivers.simulator.server import Bearer, application
-from hal_drivers.table import BackendConfig
 from tests.fakes import FakeDriver
 
 Serve: TypeAlias = Callable[[], Awaitable[web.StreamResponse]]

@@ -6,8 +6,9 @@ from __future__ import annotations
 import asyncio
 
 from hal_drivers.base import Compiled, CompileRequest, Driver, Finished, Handle, Outcome, Running, Task
+from hal_drivers.config import BackendConfig, DriversConfig
 from hal_drivers.limits import Limits
-from hal_drivers.table import BackendConfig, DriversConfig, open_drivers
+from hal_drivers.table import open_drivers
 
 HEAD = 'OPENQASM 3.0;\ninclude "stdgates.inc";\n'
 BELL = HEAD + "qubit[2] q;\nbit[2] c;\nh q[0];\ncx q[0], q[1];\nc = measure q;\n"

@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from hal_drivers.base import Driver
+from hal_drivers.config import BackendConfig, DriversConfig
 from hal_drivers.remote.link import Patience
 from hal_drivers.simulator.serve import Options, Serving, serving
-from hal_drivers.table import BackendConfig, DriversConfig, open_drivers
+from hal_drivers.table import open_drivers
 
 BACKEND = "remote-1"
 QUICK = Patience(connect_s=1.0, answer_s=2.0, whole_s=3.0, pause_s=0.01, longest_pause_s=0.1)

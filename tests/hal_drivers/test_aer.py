@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from hal_drivers.base import CompileRequest, Driver, Failed, Finished, Format, Outcome, Task, Unknown
+from hal_drivers.config import BackendConfig, DriversConfig
 from hal_drivers.errors import BackendUnknown, CircuitInvalid, CircuitTooComplex, ProgramUnsupported
 from hal_drivers.prescan import Limits
-from hal_drivers.table import BackendConfig, DriversConfig, open_drivers, running
+from hal_drivers.table import open_drivers, running
 from tests.conformance.driver import check_driver
 
 GOOD = Path(__file__).parent.parent / "vectors" / "circuits" / "good"

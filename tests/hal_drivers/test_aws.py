@@ -26,8 +26,9 @@ from hal_drivers.base import (
     TooLate,
     Unknown,
 )
+from hal_drivers.config import BackendConfig, DriversConfig
 from hal_drivers.errors import BackendFailed, BackendUnavailable, BackendUnknown, NotFinished, ProgramUnsupported
-from hal_drivers.table import BackendConfig, DriversConfig, open_drivers
+from hal_drivers.table import open_drivers
 from tests.hal_drivers import recorded
 from tests.hal_drivers.one import BELL, HEAD, compiled
 

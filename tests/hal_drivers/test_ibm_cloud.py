@@ -15,12 +15,12 @@ import pytest
 from aiohttp import web
 
 from hal_drivers.base import Canceled, Failed, Finished, Handle, Queued, Running, Stopped, Task, TooLate, Unknown
+from hal_drivers.config import BackendConfig, DriversConfig
 from hal_drivers.errors import BackendFailed, BackendUnavailable, ProgramUnsupported
 from hal_drivers.ibm import snapshot
 from hal_drivers.ibm_cloud import IbmDriver
 from hal_drivers.remote.link import Patience
 from hal_drivers.simulator.certificate import prepare
-from hal_drivers.table import BackendConfig, DriversConfig
 from tests.hal_drivers.one import HEAD, compiled
 
 pytestmark = [

@@ -16,13 +16,13 @@ import pytest
 from msgspec.structs import replace
 
 from hal_drivers.base import CompileRequest, Driver, Finished, Handle, Task, Unknown
+from hal_drivers.config import BackendConfig, DriversConfig
 from hal_drivers.errors import BackendUnavailable, CircuitInvalid
 from hal_drivers.remote.driver import RemoteDriver
 from hal_drivers.remote.link import Egress
 from hal_drivers.simulator.certificate import CertificateUnusable
 from hal_drivers.simulator.keep import InFolder, InMemory, Keep, Kept
 from hal_drivers.simulator.serve import Serving
-from hal_drivers.table import BackendConfig, DriversConfig
 from tests.conformance.driver import BELL, check_driver
 from tests.hal_drivers import hostile
 from tests.hal_drivers.hostile import Hostile

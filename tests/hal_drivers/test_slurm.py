@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from hal_drivers.base import Driver, Failed, Finished, Handle, Stopped
+from hal_drivers.config import BackendConfig, DriversConfig
 from hal_drivers.errors import BackendUnavailable, BackendUnknown
-from hal_drivers.table import BackendConfig, DriversConfig, open_drivers
+from hal_drivers.table import open_drivers
 from tests import slurm
 from tests.conformance.driver import BELL, LONG, check_driver
 from tests.hal_drivers.one import submitted, until_running

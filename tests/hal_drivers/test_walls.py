@@ -11,13 +11,14 @@ import pytest
 
 from hal_drivers import sandbox
 from hal_drivers.base import CompileRequest, Driver, Format
+from hal_drivers.config import DriversConfig
 from hal_drivers.engine import COMPILE_BOUNDS
 from hal_drivers.errors import CircuitInvalid, CircuitTooComplex, WallsMissing
 from hal_drivers.frames import Artefact, CompileCall, Ready
 from hal_drivers.guarded import Bounds, ChildLost
 from hal_drivers.pool import Pool
 from hal_drivers.prescan import Limits
-from hal_drivers.table import DriversConfig, open_drivers
+from hal_drivers.table import open_drivers
 
 CIRCUITS = Path(__file__).parent.parent / "vectors" / "circuits"
 BELL = (CIRCUITS / "good" / "bell.qasm3").read_bytes()

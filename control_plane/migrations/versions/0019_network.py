@@ -37,8 +37,8 @@ CREATE TABLE network.enrolment (
     price_per_shot numeric NOT NULL CHECK (price_per_shot >= 0),
     currency text NOT NULL,
     reason text,
-    tenant text NOT NULL,
-    actor text NOT NULL,
+    acted_for text NOT NULL,
+    acted_by text NOT NULL,
     proposed_at timestamptz NOT NULL,
     changed_at timestamptz NOT NULL
 );

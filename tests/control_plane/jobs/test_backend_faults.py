@@ -23,9 +23,9 @@ from control_plane.jobs.run import Run
 from control_plane.policy.pdp import Pdp
 from control_plane.seed import _tell
 from hal_drivers.base import Failed, Unsupported
+from hal_drivers.config import DriversConfig
 from hal_drivers.errors import ProgramUnsupported
 from hal_drivers.remote.driver import RemoteDriver
-from hal_drivers.table import DriversConfig
 from tests.control_plane.jobs.desk import Desk, report
 from tests.control_plane.jobs.desk import desk as open_desk
 from tests.control_plane.jobs.ends import finish

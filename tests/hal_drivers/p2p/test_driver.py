@@ -11,13 +11,14 @@ import msgspec
 import pytest
 
 from hal_drivers.base import CompileRequest, Device, Driver, Finished, Task, Witness
+from hal_drivers.config import BackendConfig, DriversConfig
 from hal_drivers.errors import BackendFailed, ProgramUnsupported
 from hal_drivers.p2p import planned
 from hal_drivers.p2p.identity import verify
 from hal_drivers.p2p.office import RunResult
 from hal_drivers.p2p.plan import PlanConfig
 from hal_drivers.p2p.wire import Executed
-from hal_drivers.table import BackendConfig, DriversConfig, open_drivers
+from hal_drivers.table import open_drivers
 from tests.conformance.driver import CHECKS, HEAD
 from tests.hal_drivers.p2p.fabric_running import RunningDouble, running_fabric
 from tests.hal_drivers.p2p.nodes import config
