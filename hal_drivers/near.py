@@ -22,6 +22,7 @@ from hal_drivers.errors import BackendUnknown, ProgramUnsupported
 if TYPE_CHECKING:
     from hal_drivers.config import BackendConfig, DriversConfig
     from hal_drivers.local import LocalDriver
+from hal_drivers.looking import Looking
 
 AT_ONCE = 256
 """The most tasks of one process that are handed over side by side, however large the place."""
@@ -84,3 +85,24 @@ class Near:
     async def _device(self, backend: str) -> Device:
         self._configured(backend)
         return next(device for device in await self.devices() if device.id == backend)
+
+
+class Watched(Near):
+    """One such backend that is looked at again and again while the driver is entered, so that Query answers at once."""
+
+    def __init__(self, near: LocalDriver, backend: BackendConfig, config: DriversConfig, looking: Looking) -> None:
+        """`looking` keeps what it sees; until its first look nobody knows more than why not."""
+        super().__init__(near, (backend,), config)
+        self._backend, self._looking = backend, looking
+        self._why: str | None = "no worker has reached it yet"
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        await self._looking.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._looking.__aexit__(kind, error, trace)
+        await super().__aexit__(kind, error, trace)

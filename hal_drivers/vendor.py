@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from types import TracebackType
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -46,7 +45,7 @@ from hal_drivers.errors import BackendFailed, BackendUnavailable, DriverError, H
 from hal_drivers.frames import Setup
 from hal_drivers.local import LocalDriver
 from hal_drivers.looking import Looking
-from hal_drivers.near import Near
+from hal_drivers.near import Watched
 
 if TYPE_CHECKING:
     from hal_drivers.config import BackendConfig, DriversConfig
@@ -80,7 +79,7 @@ class Seen(Struct, frozen=True):
     offline: str | None
 
 
-class VendorDriver(Near, ABC):
+class VendorDriver(Watched, ABC):
     """One configured device."""
 
     member: ClassVar[str] = "task"
@@ -88,22 +87,10 @@ class VendorDriver(Near, ABC):
 
     def __init__(self, engine: Engine, backend: BackendConfig, config: DriversConfig, ours: Device) -> None:
         """`ours` is the device's record as long as nobody has seen it."""
-        super().__init__(LocalDriver(engine, (backend,), config), (backend,), config)
-        self._backend, self._ours = backend, ours
+        near = LocalDriver(engine, (backend,), config)
+        super().__init__(near, backend, config, Looking(self._look, LOOK_S, LOOK_S))
+        self._ours = ours
         self._seen: Seen | None = None
-        self._why: str | None = "no worker has reached it yet"
-        self._looking = Looking(self._look, LOOK_S, LOOK_S)
-
-    async def __aenter__(self) -> Self:
-        await super().__aenter__()
-        await self._looking.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._looking.__aexit__(kind, error, trace)
-        await super().__aexit__(kind, error, trace)
 
     # ---- what a service must answer
 

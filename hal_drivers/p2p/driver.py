@@ -17,7 +17,7 @@ import asyncio
 import hashlib
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -56,7 +56,7 @@ from hal_drivers.errors import (
 )
 from hal_drivers.local import LocalDriver
 from hal_drivers.looking import Looking
-from hal_drivers.near import Near
+from hal_drivers.near import Watched
 from hal_drivers.p2p import planned, rows
 from hal_drivers.p2p.client import Office
 from hal_drivers.p2p.errors import AskRefused, FabricAway
@@ -92,32 +92,24 @@ _WHY: dict[str, type[DriverError]] = {"not_ended": NotFinished, "unknown_token":
 R = TypeVar("R", bound=Struct)
 
 
-class NetworkDriver(Near):
+class NetworkDriver(Watched):
     """The network behind one fabric."""
 
     def __init__(self, backend: BackendConfig, config: DriversConfig) -> None:
         """Nothing is opened yet; without a fabric's socket in the configuration it is offline and says so."""
-        super().__init__(LocalDriver(NetworkEngine(), (backend,), config), (backend,), config)
-        self._backend = backend
+        near = LocalDriver(NetworkEngine(), (backend,), config)
+        super().__init__(near, backend, config, Looking(self._look, LOOK_S, FIRST_LOOK_S))
         self._planning: PlanConfig = config.planning
         self._office = Office(config.fabric) if config.fabric is not None else None
         self._seen: Snapshot | None = None
         self._calibration: Calibration | None = None
-        self._why: str | None = "no worker has reached it yet"
-        self._looking = Looking(self._look, LOOK_S, FIRST_LOOK_S)
-
-    async def __aenter__(self) -> Self:
-        await super().__aenter__()
-        await self._looking.__aenter__()
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._looking.__aexit__(kind, error, trace)
+        await super().__aexit__(kind, error, trace)
         if self._office is not None:
             await self._office.close()
-        await super().__aexit__(kind, error, trace)
 
     # ---- Query
 

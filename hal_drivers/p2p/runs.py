@@ -42,7 +42,7 @@ from hal_drivers.p2p.office import (
 )
 from hal_drivers.p2p.plan import Snapshot
 from hal_drivers.p2p.run_file import Head, RunFile, all_runs
-from hal_drivers.p2p.run_state import Closed, Ended, GaveUp, Opened, Progress, Reserved, RunEvent, Said, Started, Stray
+from hal_drivers.p2p.run_state import Closed, Ended, Opened, Progress, Reserved, RunEvent, Started, Stray
 from hal_drivers.p2p.runtime import Runtime
 from hal_drivers.p2p.windows import Tell, Windows, tell_move
 from hal_drivers.p2p.wire import Answer, Executed, ExecutionFailed, Signed
@@ -264,6 +264,7 @@ class Runs:
         return self._seen[1]
 
     def _journal(self, token: str, event: RunEvent) -> None:
+        """An answer's words come with its attempt, a stray one was told when it came, giving up is told by the end."""
         match event:
             case Opened():
                 self._tell("run:submitted", token=token)
@@ -291,8 +292,6 @@ class Runs:
                 )
             case Closed():
                 self._tell(f"run:{event.state}", token=token, facts={"code": event.code, "detail": event.detail})  # type: ignore[arg-type]
-            case Said() | Stray() | GaveUp():
-                pass  # with its attempt, told when it came, and told by the run's end
 
 
 async def open_runs(
