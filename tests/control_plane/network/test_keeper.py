@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import msgspec
 import pytest
@@ -25,28 +23,6 @@ from tests.control_plane.network.test_enrolment import ADMIN, NOW, PEER, approve
 from tests.hal_drivers.p2p.fabric_double import FabricDouble, fabric
 
 CHANGED = Event(2, "2026-11-21T12:00:00.000Z", "peer:connected", node_id=PEER)
-
-
-@pytest.fixture
-def socket() -> Iterator[Path]:
-    """Short enough for a socket's address."""
-    with TemporaryDirectory(prefix="q") as folder:
-        yield Path(folder) / "fabric.sock"
-
-
-@pytest.fixture
-async def office(socket: Path) -> AsyncIterator[Office]:
-    """The plane's way to whatever serves there."""
-    opened = Office(socket)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-async def double(socket: Path) -> AsyncIterator[FabricDouble]:
-    """A fabric without a network."""
-    async with fabric(socket) as serving:
-        yield serving
 
 
 def keeper_of(desk: Desk, office: Office, name: str = "w1") -> Keeper:

@@ -3,10 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
 import msgspec
 import pytest
 
@@ -23,26 +19,7 @@ from hal_drivers.p2p.probe import MEASURE
 from hal_drivers.p2p.wire import Advert, Signed
 from tests.control_plane.jobs.desk import Desk
 from tests.control_plane.network.test_enrolment import PEER, approved
-from tests.hal_drivers.p2p.fabric_double import FabricDouble, fabric
-
-
-@pytest.fixture
-def socket() -> Iterator[Path]:
-    with TemporaryDirectory(prefix="q") as folder:
-        yield Path(folder) / "fabric.sock"
-
-
-@pytest.fixture
-async def office(socket: Path) -> AsyncIterator[Office]:
-    opened = Office(socket)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-async def double(socket: Path) -> AsyncIterator[FabricDouble]:
-    async with fabric(socket) as serving:
-        yield serving
+from tests.hal_drivers.p2p.fabric_double import FabricDouble
 
 
 def node(*services: str, says: float = 0.99) -> Peer:
