@@ -115,17 +115,21 @@ class Runs:
             case Submit():
                 return await self._submit(ask)
             case Find():
+                await self._kept_end(ask.token)
                 return self._view(ask.token)
             case Poll():
                 if (active := self._active.get(ask.token)) is not None:
                     with trio.move_on_after(min(max(ask.wait_ms, 0) / 1_000, MOST_WAIT_S)):
                         await active.over.wait()
+                await self._kept_end(ask.token)
                 return self._view(ask.token)
             case CancelRun():
                 return await self._cancel(ask.token)
             case AskResult():
+                await self._kept_end(ask.token)
                 return self._result(ask.token)
             case ForgetRun():
+                await self._kept_end(ask.token)
                 if ask.token not in self._active:
                     RunFile(self._folder, ask.token).forget()
                 return Done()
@@ -227,6 +231,12 @@ class Runs:
         active.scope.cancel()
         await active.over.wait()
         return Done()
+
+    async def _kept_end(self, token: str) -> None:
+        """An end that was reached is told once it is durable, and only then."""
+        active = self._active.get(token)
+        if active is not None and active.progress.over:
+            await active.over.wait()
 
     def _view(self, token: str) -> RunIs | Refusal:
         found = self._progress(token)

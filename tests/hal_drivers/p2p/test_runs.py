@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 import trio
 from trio.testing import MockClock
 
@@ -33,6 +35,8 @@ from hal_drivers.p2p.office import (
     RunResult,
     Submit,
 )
+from hal_drivers.p2p.run_file import RunFile
+from hal_drivers.p2p.run_state import RunEvent
 from hal_drivers.p2p.runs import Runs, open_runs
 from hal_drivers.p2p.wire import Execute, Request, Signed
 from tests.hal_drivers.p2p.nodes import BELL, Direct, Node, config, network
@@ -116,6 +120,33 @@ def test_a_run_is_submitted_polled_read_and_forgotten(tmp_path: Path) -> None:
         assert fabric.kinds()[-1] == "run:finished"
         assert fabric.kinds().count("attempt:accepted") == 3
         assert {well for _, well in fabric.attempts} == {True}
+        assert await runs.answer(ForgetRun("job-1")) == Done()
+        assert isinstance(await runs.answer(Find("job-1")), Refusal)
+
+    _over(tmp_path, story)
+
+
+def test_an_end_is_told_once_it_is_durable_and_only_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    append = RunFile.append
+
+    def slowly(file: RunFile, events: tuple[RunEvent, ...]) -> None:
+        time.sleep(0.2)  # a slow disk
+        append(file, events)
+
+    async def story(fabric: Fabric, runs: Runs) -> None:
+        await runs.answer(fabric.submit())
+        monkeypatch.setattr(RunFile, "append", slowly)
+        for ask in (Find("job-1"), Poll("job-1", 0)):
+            while True:
+                found = await runs.answer(ask)
+                assert isinstance(found, RunIs)
+                if found.state == "finished":
+                    break
+                await trio.lowlevel.checkpoint()
+            kept = RunFile(fabric.folder, "job-1").read()
+            assert kept is not None
+            assert kept[1].over
+            assert fabric.kinds()[-1] == "run:finished"
         assert await runs.answer(ForgetRun("job-1")) == Done()
         assert isinstance(await runs.answer(Find("job-1")), Refusal)
 
