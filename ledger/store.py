@@ -260,6 +260,16 @@ async def successions(conn: AsyncConnection) -> list[Succession]:
     return [parse_succession(scan_leaf(bytes(leaf)).body) for leaf in rows.scalars()]
 
 
+_NEWEST = text("""
+    SELECT leaf FROM ledger.entry WHERE tenant = :tenant AND kind = :kind ORDER BY tenant_index DESC LIMIT 1""")
+
+
+async def newest(conn: AsyncConnection, tenant: str, kind: str) -> bytes | None:
+    """The leaf of the tenant's last sealed entry of this kind; walks back over its entries until it finds one."""
+    leaf = (await conn.execute(_NEWEST, {"tenant": tenant, "kind": kind})).scalar_one_or_none()
+    return None if leaf is None else bytes(leaf)
+
+
 _OVER = text("SELECT size, root, note FROM ledger.checkpoint WHERE size > :index ORDER BY size LIMIT 1")
 _CHECKPOINT = text("SELECT size, root, note FROM ledger.checkpoint WHERE size = :size")
 

@@ -46,7 +46,7 @@ from hal_drivers.p2p.office import (
     TopologyIs,
 )
 from ledger.canonical import dumps, sha256
-from ledger.chain import PLANE, Pending
+from ledger.chain import PLANE, Pending, body_of, scan_leaf
 
 log = logging.getLogger("qcos.network")
 STEP_S = 0.3
@@ -168,10 +168,8 @@ class Keeper:
         return row["run"] + 1, 0
 
     async def _broken(self, row: RowMapping, standing: Standing) -> str | None:
-        for what, seq, head in (
-            ("the ledger", row["told_seq"], row["told_head"]),
-            ("the database", row["seq"], row["head"]),
-        ):
+        places = [("the ledger", seq, head) for seq, head in await self._named(row["run"])]
+        for what, seq, head in (*places, ("the database", row["seq"], row["head"])):
             if not seq:
                 continue
             if standing.events_last < seq:
@@ -182,6 +180,13 @@ class Keeper:
             if found.head != head:
                 return f"line {seq} is not the one that {what} knows"
         return None
+
+    async def _named(self, run: int) -> list[tuple[int, str]]:
+        """Line and hash of this journal that the ledger's last sealed checkpoint names, whatever rows say of it."""
+        async with transaction(self._engine, PLANE) as conn:
+            leaf = await ledger.store.newest(conn, PLANE, CHECKPOINT)
+        body = {} if leaf is None else body_of(scan_leaf(leaf))
+        return [(body["seq"], body["head"])] if body.get("run") == run else []
 
     async def _checkpoint(self, run: int, seq: int) -> None:
         async with transaction(self._engine, PLANE) as conn:

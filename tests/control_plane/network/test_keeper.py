@@ -184,8 +184,8 @@ async def test_what_is_kept_is_bounded(desk: Desk, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("spoil", "because"),
     [
-        (lambda double: double.events.clear(), "it ends at 0, the ledger knows 2"),
-        (lambda double: double.events.__setitem__(1, CHANGED), "line 2 is not the one that the ledger knows"),
+        (lambda double: double.events.clear(), "it ends at 0, the database knows 2"),
+        (lambda double: double.events.__setitem__(1, CHANGED), "line 2 is not the one that the database knows"),
     ],
 )
 async def test_another_journal_is_told_of_and_read_from_its_beginning(
@@ -205,6 +205,24 @@ async def test_another_journal_is_told_of_and_read_from_its_beginning(
     await again.step()
     assert desk.sql("SELECT max(run) FROM network.event") == [(1,)]
     assert desk.sql("SELECT run, seq FROM network.standing") == [(1, len(double.events))]
+
+
+async def test_the_journal_is_held_against_the_ledger_whatever_the_rows_say(
+    desk: Desk, office: Office, double: FabricDouble
+) -> None:
+    """N10: who can write the plane's rows and the journal, but not the log, is found."""
+    double.journal("peer:connected", node_id=PEER)
+    double.journal("peer:disconnected", node_id=PEER)
+    await keeper_of(desk, office).step()
+    await desk.seal()
+    assert entries(desk) == []
+    await keeper_of(desk, office).step()
+    assert entries(desk) == [], "nothing has changed"
+    double.events[1] = CHANGED
+    desk.sql("UPDATE network.standing SET head = %s, told_head = %s RETURNING run", double.head(2), double.head(2))
+    await keeper_of(desk, office).step()
+    (kind, body) = entries(desk)[0]
+    assert (kind, body["because"]) == (keeper.BROKEN, "line 2 is not the one that the ledger knows")
 
 
 async def test_a_journal_that_rotated_goes_on_and_says_what_was_never_read(
