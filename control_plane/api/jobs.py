@@ -13,7 +13,9 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, QueryParameter
 
 from control_plane import telemetry
-from control_plane.api.shapes import Answers, JobListed, JobShown
+from control_plane.api import artefacts
+from control_plane.api.job_shapes import JobShown
+from control_plane.api.shapes import Answers, JobListed
 from control_plane.auth.access import may, require, visible
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
@@ -110,7 +112,7 @@ async def show(
 ) -> Response[Any]:
     """The job with its decision, history, route and cost; `wait` returns when it has ended, or the time is over."""
     row = await await_end(plane, live, request.user, job_id, wait)
-    return Response(view.shown(row))
+    return Response(await artefacts.job(plane, row))
 
 
 def _control(sent: Signal, action: str, summary: str) -> HTTPRouteHandler:
@@ -135,7 +137,7 @@ def _control(sent: Signal, action: str, summary: str) -> HTTPRouteHandler:
         await signal(plane, request.user, sent, job_id)
         live.ring()
         return Response(
-            view.shown(await find(plane, request.user, job_id, "job:read")),
+            await artefacts.job(plane, await find(plane, request.user, job_id, "job:read")),
             status_code=202,
         )
 
@@ -168,7 +170,7 @@ async def settle(
     require(request.user, "job:settle", row["project"])
     await uncertain.settle(plane, request.user, row, asked)
     live.ring()
-    return Response(view.shown(await find(plane, request.user, job_id, "job:read")))
+    return Response(await artefacts.job(plane, await find(plane, request.user, job_id, "job:read")))
 
 
 async def find(plane: Plane, principal: Principal, job_id: str, action: str) -> evidence.Row:

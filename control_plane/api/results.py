@@ -10,6 +10,7 @@ from litestar import Request, Response, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
+from control_plane.api import artefacts
 from control_plane.api.jobs import find
 from control_plane.api.result_shapes import Result
 from control_plane.api.shapes import Answers, Bytes
@@ -45,23 +46,12 @@ async def result(
     """Counts in Qiskit's order; 409 `evidence_pending` until the evidence is sealed (I1)."""
     row = await _ended_with_result(plane, request.user, job_id)
     names = ("result", "execution", "analysis", "plan", "network")
-    raw, execution, analysis, plan, network = await _read(plane, row, names)
+    raw, execution, analysis, plan, network = await artefacts.read(plane, row, names)
     shown = meaning.payload(job_id, raw, execution, analysis)
     if plan is not None and network is not None:
         shown["fragment_results"] = divided.fragment_results(plan, network)
         shown["quantum_result"]["fidelity_estimate"] = divided.estimate(plan, network)
     return Response(shown)
-
-
-async def _read(plane: Plane, row: evidence.Row, names: tuple[str, ...]) -> list[Any]:
-    """Artefacts of an ended job that are JSON; None for one that it doesn't have. One circuit's needs no second."""
-    kept = [name for name in names if name in row["artefacts"]]
-    if "compiled.json" not in row["artefacts"]:
-        kept = [name for name in kept if name != "execution"]
-    async with plane.transaction(row["tenant"]) as conn:
-        opened = await plane.vault.read_all(conn, row["tenant"], [row["artefacts"][name] for name in kept])
-    found = {name: msgspec.json.decode(one.content) for name, one in zip(kept, opened, strict=True)}
-    return [found.get(name) for name in names]
 
 
 async def _ended_with_result(plane: Plane, principal: Principal, job_id: str) -> evidence.Row:
@@ -90,7 +80,7 @@ async def result_file(
     row = await _ended_with_result(plane, request.user, job_id)
     kept = row["artefacts"]
     if name == meaning.COUNTS_FILE:
-        (raw,) = await _read(plane, row, ("result",))
+        (raw,) = await artefacts.read(plane, row, ("result",))
         return Response(msgspec.json.encode(meaning.counts_file(raw)), media_type="application/octet-stream")
     if not name.endswith(".npy") or name not in kept:
         raise Refused("not_found", f"the result of {job_id} has no file {name[:64]}")

@@ -166,26 +166,6 @@ class Workflow(Struct, frozen=True):
     step: int | None = None
 
 
-class JobShown(Struct, frozen=True):
-    """Everything of a job that its owner may see."""
-
-    job_id: str
-    state: State
-    decision: Decision
-    cost: Cost
-    evidence: EvidenceState
-    attempt: int
-    backend: str | None
-    history: tuple[Move, ...]
-    route: tuple[Route, ...]
-    error: Failure | None
-    partial: str | None
-    settlement: Settlement | None
-    project: str
-    submitted_at: Instant
-    workflow: Workflow | None = None
-
-
 class JobListed(Struct, frozen=True):
     """One line of a list of jobs."""
 

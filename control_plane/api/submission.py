@@ -13,8 +13,10 @@ from litestar.di import NamedDependency
 from litestar.params import HeaderParameter, QueryParameter
 
 from control_plane import telemetry
+from control_plane.api import artefacts
+from control_plane.api.job_shapes import JobShown
 from control_plane.api.jobs import Wait, await_end
-from control_plane.api.shapes import Answers, JobShown, Submitted
+from control_plane.api.shapes import Answers, Submitted
 from control_plane.aside import aside
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
@@ -102,7 +104,7 @@ async def submit(
     if not wait and not admission.repeated:
         return Response(view.submitted(admission), status_code=202)
     row = await await_end(plane, live, request.user, admission.job_id, wait)
-    return Response(view.shown(row), status_code=200 if shown_state(row) in view.ENDED else 202)
+    return Response(await artefacts.job(plane, row), status_code=200 if shown_state(row) in view.ENDED else 202)
 
 
 async def _denial(plane: Plane, principal: Principal, admission: Admission, wait_s: float) -> Refused:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,22 @@ def _show(arguments: argparse.Namespace) -> None:
     _tell(job)
     tables.table(("state", "at"), [(event["state"], event["at"]) for event in job["history"]])
     _tell_route(job["route"])
+    _tell_fragments(job.get("fragments", ()))
+
+
+def _tell_fragments(fragments: Sequence[dict[str, Any]]) -> None:
+    """What became of a network job's fragments, a line an attempt, where it has no result that says so."""
+    from control_plane import tables
+
+    rows = []
+    for one in fragments:
+        name, status = one["fragment_id"], one["status"]
+        for attempt in one["attempts"] or ({"node": None, "status": None, "error": one["error"]},):
+            error = attempt["error"]
+            said = f"{error['code']}: {error['detail']}" if error is not None else None
+            rows.append((name, status, attempt["node"], attempt["status"], said))
+    if rows:
+        tables.table(("fragment", "status", "node", "attempt", "error"), rows)
 
 
 def _tell_route(route: list[dict[str, Any]]) -> None:

@@ -67,6 +67,7 @@ def _tell(plan: dict[str, Any]) -> None:
     facts = [("plan", plan["plan_id"]), ("mode", f"{plan['mode']}: {plan['mode_reason']}")]
     facts += [("aliases", plan["alias_model"]), ("snapshot", plan["snapshot_sha256"])]
     facts += [("note", said) for said in plan["approximations"]]
+    facts.append(("note", "policy judges a job at its dispatch, and may allow fewer nodes than are planned with here"))
     tables.facts(facts)
     chosen = {one["fragment_id"]: one for one in plan["assignments"]}
     by_id = {one["fragment_id"]: one for one in plan["fragments"]}

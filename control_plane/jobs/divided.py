@@ -2,9 +2,10 @@
 """What happened to each fragment of a network job, and what that says of the result: its payload (N6, N15). Pure.
 
 Enters: the artefacts `plan` and `network`. Leaves: `fragment_results`, each with node, attempts, times and observed
-fidelity, and an estimate of the whole result's fidelity. The estimate is the product of the fragments': for each the
-smaller of what its node says of this run and what the plan judged of that node. It is no tomography and is called an
-estimate; the fidelity to the ideal state, where it was asked for, is `fidelity`, and a thing apart.
+fidelity, of ends without a result too; and an estimate of the whole result's fidelity. The estimate is the product of
+the fragments': for each the smaller of what its node says of this run and what the plan judged of that node. It is no
+tomography and is called an estimate; the fidelity to the ideal state, where it was asked for, is `fidelity`, and a
+thing apart.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ PPM = 1_000_000
 NOTE = "the product of what was reported and judged of each fragment: an estimate, no tomography of the state"
 
 
-def fragment_results(plan: Mapping[str, Any], network: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One for each fragment, in the plan's order."""
-    kinds = {one["fragment_id"]: one["service_type"] for one in plan["plan"]["fragments"]}
-    return [_fragment(one, kinds[one["fragment_id"]], network["shots"]) for one in network["run"]["fragments"]]
+def fragment_results(plan: Mapping[str, Any] | None, network: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One for each fragment, in the plan's order; without a plan, which a gap of the evidence then says, untyped."""
+    kinds = {one["fragment_id"]: one["service_type"] for one in plan["plan"]["fragments"]} if plan is not None else {}
+    return [_fragment(one, kinds.get(one["fragment_id"]), network["shots"]) for one in network["run"]["fragments"]]
 
 
 def estimate(plan: Mapping[str, Any], network: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def _reported(fragment: Mapping[str, Any]) -> float:
     return 0.0
 
 
-def _fragment(fragment: Mapping[str, Any], service_type: str, shots: int) -> dict[str, Any]:
+def _fragment(fragment: Mapping[str, Any], service_type: str | None, shots: int) -> dict[str, Any]:
     return {
         "fragment_id": fragment["fragment_id"],
         "service_type": service_type,

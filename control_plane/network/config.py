@@ -49,6 +49,8 @@ class Network(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     control_limit_s: Seconds = 2.0
     probe_s: Annotated[float, Meta(ge=0, le=86400)] = 30.0
     probe_shots: Annotated[int, Meta(ge=200, le=50_000)] = 1_000
+    link_latency_s: Seconds = 0.5
+    link_failure: Share = 0.05
     weight_latency: Weight = 1
     weight_failure: Weight = 1
     weight_infidelity: Weight = 1
@@ -95,6 +97,8 @@ MEANS = {
     "control_limit_s": "the longest that a cancel or a heartbeat may take",
     "probe_s": "a service of a node is probed about so often; 0: never, and then no node is ever used",
     "probe_shots": "about so many shots a probe: half to twice as many, as jobs have them",
+    "link_latency_s": "a link whose median heartbeat takes longer is degraded",
+    "link_failure": "and so is one that surely (99 %) loses more of its heartbeats than this share",
     "weight_latency": "what a node's latency counts in a plan",
     "weight_failure": "what its share of failed fragments counts",
     "weight_infidelity": "what its services on one qubit lack in fidelity counts",

@@ -60,6 +60,8 @@ async def _fabric(settings: Settings, home: Path, ready: Callable[[], None]) -> 
         mdns=network.mdns,
         heartbeat_s=network.heartbeat_s,
         heartbeat_limit_s=network.control_limit_s,
+        link_latency_us=round(network.link_latency_s * 1_000_000),
+        link_failure_ppm=round(network.link_failure * 1_000_000),
         bounds=Bounds(ttl_s=network.advert_ttl_s),
     )
     me = identity.make(home / "fabric.pem")

@@ -51,6 +51,7 @@ from hal_drivers.p2p.office import (
     TopologyIs,
 )
 from hal_drivers.p2p.plan import Snapshot
+from hal_drivers.p2p.quality import judge_link
 from hal_drivers.p2p.registry import Bounds, Registry
 from hal_drivers.p2p.runs import Runs
 from hal_drivers.p2p.wire import Ping, Pong, Signed
@@ -58,7 +59,6 @@ from hal_drivers.p2p.wire import Ping, Pong, Signed
 log = logging.getLogger("qcos.p2p")
 _FOLD_S = 1.0
 _MAX_WAIT_S = 30.0
-_DEGRADED_PPM = 200_000
 _ENDED = 3
 _SETTLE_S = 3.0
 _LOOK_S = 0.05
@@ -73,6 +73,10 @@ class FabricOptions(Struct, frozen=True):
     mdns: bool = False
     heartbeat_s: float = 1.0
     heartbeat_limit_s: float = 2.0
+    link_latency_us: int = 500_000
+    """A link whose median heartbeat takes longer is degraded,"""
+    link_failure_ppm: int = 50_000
+    """and so is one that loses more of them than this, beyond doubt (`quality`)."""
     journal_bytes: int = 64 << 20
     journal_files: int = 8
     bounds: Bounds = Bounds()
@@ -218,13 +222,15 @@ class Fabric:
         )
 
     def _link(self, peer: Peer) -> Link:
+        options = self.options
+        verdict = judge_link(self.registry.link(peer.peer_id), options.link_latency_us, options.link_failure_ppm)
         return Link(
             from_id=self.identity.peer_id,
             to_id=peer.peer_id,
             connected=peer.connected,
-            latency_us=peer.latency_us,
-            failure_ppm=peer.failure_ppm,
-            degraded=not peer.connected or peer.heartbeats_lost > 0 or peer.failure_ppm > _DEGRADED_PPM,
+            latency_us=verdict.latency_us,
+            failure_ppm=verdict.failure_ppm,
+            degraded=not peer.connected or peer.state == "unreachable" or verdict.state == "degraded",
         )
 
     def _heard(self, forwarder: str, data: bytes) -> bool:

@@ -76,6 +76,7 @@ def read_program(call: CompileCall) -> tuple[Program, Submitted]:
     limits = replace(call.limits, gates=min(call.limits.gates, OPERATIONS))
     code = "" if call.format == "QPY" else code_alone(call.format, call.source)
     words.refuse_modified(code)
+    words.refuse_miscalled(code)
     meant = OWN | {"cnot"} if call.format == "QPY" else frozenset(words.aliases(code))
     flat = _Flat(meant, code, strict=call.format == "QPY")
     if call.format == "QASM3":  # before the reader, which knows some of them and says less

@@ -312,8 +312,11 @@ class Link(Struct, frozen=True, forbid_unknown_fields=True):
     to_id: str
     connected: bool
     latency_us: int | None
+    """The median of the newest heartbeats."""
     failure_ppm: int
+    """The share of them that was lost."""
     degraded: bool
+    """It is down, too slow, or loses too many beyond doubt."""
 
 
 class TopologyIs(Struct, frozen=True, forbid_unknown_fields=True, tag="topology"):

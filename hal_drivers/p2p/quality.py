@@ -63,13 +63,13 @@ class Verdict(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LinkSample(Struct, frozen=True, forbid_unknown_fields=True):
-    """One request over a link; ``latency_us`` None: it got no answer."""
+    """One heartbeat over a link; ``latency_us`` None: it got no answer."""
 
     latency_us: int | None
 
 
 class LinkVerdict(Struct, frozen=True, forbid_unknown_fields=True):
-    """A link as its newest requests show it."""
+    """A link as its newest heartbeats show it."""
 
     state: Literal["unknown", "good", "degraded"]
     latency_us: int | None
@@ -167,14 +167,14 @@ def judge_link(samples: Sequence[LinkSample], most_latency_us: int, most_failure
         return LinkVerdict("unknown", None, 0, 0, "nothing was sent over it yet")
     share = failed * PPM // len(newest)
     middle = int(median(answered)) if answered else None
-    surely = bounds.lower(failed, len(newest), 1 - CONFIDENCE)
+    surely = bounds.lower(failed, len(newest), 1 - CONFIDENCE) if failed else 0.0
     if surely * PPM > most_failure_ppm:
-        reason = f"{failed} of {len(newest)} requests failed, surely more than {most_failure_ppm / PPM:.2%}"
+        reason = f"{failed} of {len(newest)} heartbeats failed, surely more than {most_failure_ppm / PPM:.2%}"
         return LinkVerdict("degraded", middle, share, len(newest), reason)
     if middle is not None and middle > most_latency_us:
         reason = f"its median is {middle} µs, {most_latency_us} µs are allowed"
         return LinkVerdict("degraded", middle, share, len(newest), reason)
-    return LinkVerdict("good", middle, share, len(newest), f"{len(answered)} of {len(newest)} requests answered")
+    return LinkVerdict("good", middle, share, len(newest), f"{len(answered)} of {len(newest)} heartbeats answered")
 
 
 def _bound(

@@ -11,6 +11,7 @@ the rest is not read.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median_low
 
@@ -21,6 +22,7 @@ from hal_drivers.p2p.adverts import Rejected, parts_per_million
 from hal_drivers.p2p.ir import SERVICES, Service, canonical
 from hal_drivers.p2p.office import Enrol, Enrolled, Heard, KnownAdvert, Peer
 from hal_drivers.p2p.plan import NodeFacts, NodeState, Offer, Snapshot
+from hal_drivers.p2p.quality import LINK_WINDOW, LinkSample
 from hal_drivers.p2p.wire import Advert, Signed
 
 _STRANGERS = 1000
@@ -54,6 +56,7 @@ class _Node:
     held: dict[Service, _Held] = field(default_factory=dict)
     serials: dict[Service, int] = field(default_factory=dict)
     beats_us: deque[int] = field(default_factory=lambda: deque(maxlen=_BEATS))
+    link: deque[LinkSample] = field(default_factory=lambda: deque(maxlen=LINK_WINDOW))
     lost: int = 0
     load_ppm: int | None = None
     ended: deque[bool] = field(default_factory=lambda: deque(maxlen=_ATTEMPTS))
@@ -181,6 +184,7 @@ class Registry:
             return False
         was_lost, node.lost = node.lost >= self._bounds.lost_beats, 0
         node.beats_us.append(latency_us)
+        node.link.append(LinkSample(latency_us))
         node.load_ppm = max(0, min(load_ppm, 1_000_000))
         self.version += was_lost
         return was_lost
@@ -190,8 +194,14 @@ class Registry:
         if (node := self._nodes.get(peer_id)) is None:
             return 0
         node.lost += 1
+        node.link.append(LinkSample(None))
         self.version += node.lost == self._bounds.lost_beats
         return node.lost
+
+    def link(self, peer_id: str) -> Sequence[LinkSample]:
+        """The newest heartbeats of an enrolled peer, oldest first."""
+        node = self._nodes.get(peer_id)
+        return tuple(node.link) if node is not None else ()
 
     def attempted(self, peer_id: str, *, well: bool) -> None:
         """A fragment ended there, well or not."""

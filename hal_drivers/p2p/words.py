@@ -7,7 +7,8 @@ is the source's; ``cz`` is the include's where there is one. An ``opaque`` of Op
 the alias is meant.
 
 No modifier may stand before an alias, or before a gate that is made of aliases: ``inv @ teleport`` is no service, and a
-reader would silently take the empty declaration's inverse. Such a source is refused here, with the line.
+reader would silently take the empty declaration's inverse. Such a source is refused here, with the line, and so is an
+alias with another number of operands than its table has: a reader that was told of it says no more than "malformed".
 """
 
 from __future__ import annotations
@@ -26,6 +27,13 @@ _GATE = re.compile(r"\s*+(?:gate|def)\s++([^\W\d]\w*+)")
 _MODIFIED = re.compile(r"@\s*+([^\W\d]\w*+)")
 _BEFORE = frozenset({"", ";", "{", "}", ")", "]", "@", ":", "else"})
 _DEFINES = frozenset({"gate", "def", "extern"})
+# What follows a word up to the end of its statement; a brace inside (a set of indices) is left to the reader.
+_CALL = re.compile(
+    r"(?:\b(?P<defines>gate|def|extern|opaque)\s++)?\b(?P<word>"
+    + "|".join(sorted(DECLARED, key=len, reverse=True))
+    + r")\b\s*+(?P<operands>[\w$(][^;{}]*+);"
+)
+_BRACKET = re.compile(r"[\[\](),]")
 _INCLUDE = re.compile(r"\binclude\b")
 _VERSION = re.compile(r"\A(?:\s|//[^\r\n]*+|/\*.*?\*/)*+OPENQASM\s*+[0-9.]++\s*+;", re.DOTALL)
 # A row of the table: size of the name, kind, qubits, bits, whether a definition follows, three sizes and a state; name.
@@ -93,6 +101,38 @@ def refuse_modified(code: str) -> None:
         if name in tainted:
             line = line_of(code, at)
             raise CircuitInvalid(f"a service alias takes no modifier (line {line})", line=line)
+
+
+def refuse_miscalled(code: str) -> None:
+    """Raises CircuitInvalid where an alias has angles, or not the operands that it takes."""
+    meant = set(aliases(code))
+    for found in _CALL.finditer(code) if meant else ():
+        word, text = found["word"], found["operands"]
+        if found["defines"] or word not in meant:
+            continue
+        operands, takes = _operands(text), TABLE[DECLARED[word]].operands
+        if text.startswith("("):
+            fault = "takes no angles"
+        elif len(operands) != takes:
+            fault = f"takes {takes} qubit{'s' if takes > 1 else ''}, {len(operands)} are given"
+        elif len(set(operands)) != takes:
+            fault = f"takes {takes} different qubits"
+        else:
+            continue
+        line = line_of(code, found.start("word"))
+        raise CircuitInvalid(f"{word} {fault} (line {line})", line=line)
+
+
+def _operands(text: str) -> list[str]:
+    """Cut at each comma that stands in no bracket."""
+    made, depth, start = [], 0, 0
+    for found in _BRACKET.finditer(text):
+        mark = found.group()
+        depth += (mark in "[(") - (mark in "])")
+        if mark == "," and depth == 0:
+            made.append(text[start : found.start()])
+            start = found.end()
+    return ["".join(one.split()) for one in (*made, text[start:])]
 
 
 def _made_of(meant: set[str], body_of: dict[str, set[str]]) -> set[str]:

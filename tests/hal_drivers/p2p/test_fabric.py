@@ -41,7 +41,7 @@ def test_a_node_joins_once_enrolled_and_is_cut_off_once_it_is_not(network: Netwo
     assert [(o.service, o.reported_ppm) for o in facts.offers] == [("cnot", 990_000)]
     until("its heartbeat is answered", lambda: network.office.ask(AskSnapshot()).snapshot.nodes[0].latency_us)
     [link] = network.office.ask(AskTopology()).links
-    assert (link.to_id, link.connected) == (ANNA.peer_id, True)
+    assert (link.to_id, link.connected, link.failure_ppm) == (ANNA.peer_id, True, 0)
     assert network.office.ask(enrol(enrolled(ANNA), version=1)).code == "out_of_date"
 
     network.office.ask(enrol(enrolled(ANNA, state="suspended"), version=3))
@@ -71,6 +71,9 @@ def test_a_stopped_node_is_unreachable_and_a_killed_one_is_gone(network: Network
     until("it is there", lambda: network.state(ANNA) == "online")
     node.process.send_signal(signal.SIGSTOP)
     until("it answers nothing", lambda: network.state(ANNA) == "unreachable")
+    [link] = network.office.ask(AskTopology()).links
+    assert (link.connected, link.degraded) == (True, True)
+    assert link.failure_ppm > 0
     node.process.send_signal(signal.SIGCONT)
     until("it goes on", lambda: network.state(ANNA) == "online")
     node.process.kill()

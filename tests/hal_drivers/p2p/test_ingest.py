@@ -225,6 +225,32 @@ def test_an_alias_with_more_operands_than_it_takes_is_refused() -> None:
     assert error.code == "circuit_invalid"
 
 
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("teleport q[0];", "teleport takes 2 qubits, 1 are given"),
+        ("teleport q[0], q[1], q[2];", "teleport takes 2 qubits, 3 are given"),
+        ("bell_pair\nq;", "bell_pair takes 2 qubits, 1 are given"),
+        ("distillation q[0], q[1];", "distillation takes 1 qubit, 2 are given"),
+        ("teleport q[0], q[ 0 ];", "teleport takes 2 different qubits"),
+        ("teleport(0.3) q[0], q[1];", "teleport takes no angles"),
+        ("if (c[0]) { h q[0]; teleport q[0]; }", "teleport takes 2 qubits"),
+        ("gate own a { syndrome_extraction a, a; }", "syndrome_extraction takes 1 qubit, 2 are given"),
+    ],
+)
+def test_an_alias_with_other_operands_than_it_takes_is_refused_with_its_line(statement: str, said: str) -> None:
+    error = refused(f"{STD}qubit[3] q;\nbit[1] c;\n// bell_pair q[0];\n{statement}{END}")
+    assert isinstance(error, CircuitInvalid)
+    assert said in error.detail
+    assert error.line == STD.count("\n") + 4
+
+
+def test_a_gate_of_the_sources_own_takes_what_the_source_says() -> None:
+    own = "gate distillation a, b { cx a, b; }\n"
+    program = read(f"{STD}{own}qubit[2] q;\nbit[1] c;\ndistillation q[0], q[1];{END}")
+    assert [operation.name for operation in program.operations][:1] == ["cnot"]
+
+
 BRANCH = STD + "qubit[2] q;\nbit[2] c;\nc[0] = measure q[0];\nc[1] = measure q[1];\n"
 
 

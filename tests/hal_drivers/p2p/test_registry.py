@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hal_drivers.p2p.adverts import REASONS, Rejected
 from hal_drivers.p2p.ir import SERVICES, canonical
 from hal_drivers.p2p.office import KnownAdvert, Verified
+from hal_drivers.p2p.quality import LINK_WINDOW, judge_link
 from hal_drivers.p2p.registry import Bounds, Registry
 from hal_drivers.p2p.wire import Signed
 from tests.hal_drivers.p2p.adverts import advert, enrol, enrolled, peer, said
@@ -128,6 +129,21 @@ def test_what_the_database_kept_is_checked_anew_and_as_old_as_it_is() -> None:
     assert reg.state(ANNA.peer_id, 100) == "stale"
     assert [(h.age_s, h.stale) for h in reg.peers(100)[0].adverts + reg.peers(100)[1].adverts] == [(50, True)]
     assert reg.rejected == {"signature": 1}
+
+
+def test_a_link_is_its_newest_heartbeats() -> None:
+    """N8: the fabric judges it by these."""
+    reg = Registry()
+    reg.enrol(enrol(enrolled(ANNA)))
+    for _ in range(LINK_WINDOW):
+        reg.beat(ANNA.peer_id, 2_000, 0)
+    assert judge_link(reg.link(ANNA.peer_id), 500_000, 50_000).state == "good"
+    for _ in range(20):
+        reg.missed(ANNA.peer_id)
+    assert len(reg.link(ANNA.peer_id)) == LINK_WINDOW
+    verdict = judge_link(reg.link(ANNA.peer_id), 500_000, 50_000)
+    assert (verdict.state, verdict.failure_ppm) == ("degraded", 200_000)
+    assert not reg.link(BERT.peer_id)
 
 
 def test_states_from_bad_to_good() -> None:
