@@ -302,19 +302,3 @@ class Runs:
                 )
             case Closed():
                 self._tell(f"run:{event.state}", token=token, facts={"code": event.code, "detail": event.detail})  # type: ignore[arg-type]
-
-
-async def open_runs(
-    folder: Path,
-    link: Link,
-    look: Callable[[], Snapshot],
-    tell: Tell,
-    nursery: trio.Nursery,
-    limits: Limits,
-    now: Callable[[], str],
-    attempted: Callable[[str, bool], None],
-) -> Runs:
-    """Runs that go on where an earlier fabric ended."""
-    runs = Runs(folder, link, look, tell, nursery, limits, now, attempted)
-    await runs.go_on()
-    return runs

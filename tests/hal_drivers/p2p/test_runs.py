@@ -37,7 +37,7 @@ from hal_drivers.p2p.office import (
 )
 from hal_drivers.p2p.run_file import RunFile
 from hal_drivers.p2p.run_state import RunEvent
-from hal_drivers.p2p.runs import Runs, open_runs
+from hal_drivers.p2p.runs import Runs
 from hal_drivers.p2p.wire import Execute, Request, Signed
 from tests.hal_drivers.p2p.nodes import BELL, Direct, Node, config, network
 from tests.hal_drivers.p2p.runs import FED, PAIRS, Ran
@@ -65,7 +65,7 @@ class Fabric:
         return [kind for kind, _ in self.told]
 
     async def open(self, nursery: trio.Nursery) -> Runs:
-        return await open_runs(
+        runs = Runs(
             self.folder,
             self.link,
             lambda: self.ran.snapshot(self.link),
@@ -75,6 +75,8 @@ class Fabric:
             lambda: datetime.now(UTC).isoformat(),
             lambda node, well: self.attempts.append((node, well)),
         )
+        await runs.go_on()
+        return runs
 
     def submit(self, token: str = "job-1", deadline_ms: int = 60_000) -> Submit:
         order = self.ran.order(self.link)
