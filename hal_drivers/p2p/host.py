@@ -48,6 +48,7 @@ _DIAL_LIMIT_S = 5.0
 _BACKOFF_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 _STEADY_S = 3.0
 _LOOK_S = 0.25
+_DUMB_S = 3.0
 _CUT_S = 0.05
 _CUTS = 100
 BROKEN = (BaseLibp2pError, FrameInvalid, trio.BrokenResourceError, trio.ClosedResourceError, OSError)
@@ -150,11 +151,12 @@ class Host:
             self._nursery.start_soon(self._cut, peer_id)
 
     async def _cut(self, peer_id: str) -> None:
-        # A connection that is closed while libp2p still sets it up comes back to life: so until it is gone.
+        # A connection that is closed while libp2p still sets it up comes back to life: so until it is gone. Also where
+        # the peer may join meanwhile: streams of this connection were refused, and gossip opens its own but once.
         try:
             for _ in range(_CUTS):
                 await trio.sleep(_CUT_S)
-                if peer_id not in self.connected() or self._ways.may_join(peer_id):
+                if peer_id not in self.connected():
                     return
                 await self.end(peer_id)
         finally:
@@ -191,7 +193,7 @@ class Host:
     async def keep(self, address: str) -> None:
         """Stay connected to a peer at this address, for ever; the wait between two dials grows to two seconds."""
         info = info_from_p2p_addr(Multiaddr(address))
-        peer, failed = str(info.peer_id), 0
+        failed = 0
         while True:
             begun = trio.current_time()
             network = self._host.get_network()
@@ -199,11 +201,21 @@ class Host:
                 network.unblock_peer(info.peer_id)
             with contextlib.suppress(*BROKEN), trio.move_on_after(_DIAL_LIMIT_S):
                 await self._host.connect(info)
-            while peer in self.connected():  # noqa: ASYNC110 - libp2p tells of ends in an order of its own
-                await trio.sleep(_LOOK_S)
+            await self._while_connected(info.peer_id)
             # One that cuts us off as soon as we are there, as it does before we are enrolled, is as good as away.
             failed = 0 if trio.current_time() - begun > _STEADY_S else failed + 1
             await trio.sleep(_BACKOFF_S[min(failed, len(_BACKOFF_S) - 1)])
+
+    async def _while_connected(self, peer: ID) -> None:
+        """Until it is gone; libp2p tells of ends in an order of its own, so this looks."""
+        name, well_s = str(peer), trio.current_time()
+        while name in self.connected():
+            await trio.sleep(_LOOK_S)
+            # Gossip gives a stream up that broke at a bad moment, and then a node could never be heard here again.
+            if peer in self._gossip.peers and (self._ways.listens or name in self.listeners()):
+                well_s = trio.current_time()
+            elif trio.current_time() - well_s > _DUMB_S:
+                await self.end(name)
 
     async def drain(self) -> None:
         """Take what gossip has delivered: it was judged when it came, and a full queue would only log."""

@@ -2,7 +2,8 @@
 """Peers of the network as processes of their own: libp2p warns where it is imported, and lives in Trio.
 
 `python -m tests.hal_drivers.p2p.peers ROLE FOLDER JSON`. Roles: `fabric` and `node`
-(the real ones), and those that an attacker plays: `flooder`, `plaintext`, `stolen`. Each writes a line once it runs.
+(the real ones), `hesitant` (two hosts), and those that an attacker plays: `flooder`, `plaintext`, `stolen`. Each
+writes a line once it runs.
 """
 
 from __future__ import annotations
@@ -193,6 +194,36 @@ async def _flooder(folder: Path, options: dict[str, Any]) -> None:
         await trio.sleep_forever()
 
 
+async def _hesitant(folder: Path, options: dict[str, Any]) -> None:
+    """A host that says no so many times and yes from then on, and one that dials it and speaks when listened to."""
+    import trio
+
+    from hal_drivers.p2p import host
+
+    asked, noes, heard, joined = 0, int(options["noes"]), trio.Event(), trio.Event()
+
+    def may_join(_: str) -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > noes
+
+    def hears(_peer: str, _data: bytes) -> bool:
+        heard.set()
+        return True
+
+    one, other = (identity.make(folder / f"{name}.pem") for name in ("one", "other"))
+    door = host.Ways(may_join=may_join, heard=hears, joined=lambda _: joined.set(), listens=True)
+    listen = ["/ip4/127.0.0.1/tcp/0"]
+    async with host.running(one, listen, door) as plane:
+        anybody = host.Ways(may_join=lambda _: True)
+        async with host.running(other, listen, anybody, bootstrap=plane.addresses()) as node:
+            while not (joined.is_set() and heard.is_set()):
+                if node.listeners():
+                    await node.publish(said(other))
+                await trio.sleep(0.05)
+            _tell(heard=True)
+
+
 async def _intruder(folder: Path, options: dict[str, Any], *, plaintext: bool) -> None:
     """Claims the id of `victim`, whose public key it has: over plaintext, or over Noise with its own signature."""
     import trio
@@ -243,6 +274,8 @@ def main() -> None:
             trio.run(_node, folder, options)
         case "flooder":
             trio.run(_flooder, folder, options)
+        case "hesitant":
+            trio.run(_hesitant, folder, options)
         case "plaintext" | "stolen":
             trio.run(lambda: _intruder(folder, options, plaintext=role == "plaintext"))
         case _:

@@ -15,7 +15,7 @@ import pytest
 
 from hal_drivers.p2p.office import AskPeers, AskSnapshot, AskStanding, AskTopology, Known, KnownAdvert
 from tests.hal_drivers.p2p.adverts import enrol, enrolled, peer
-from tests.hal_drivers.p2p.peers import Network, until
+from tests.hal_drivers.p2p.peers import Network, Peer, until
 
 ANNA, BERT = peer(1), peer(2)
 
@@ -52,6 +52,13 @@ def test_a_node_joins_once_enrolled_and_is_cut_off_once_it_is_not(network: Netwo
     network.office.ask(enrol(enrolled(ANNA, state="revoked"), version=5))
     until("revoked: gone", lambda: network.kinds(ANNA.peer_id)[-1] == "peer:disconnected")
     assert network.state(ANNA) == "revoked"
+
+
+@pytest.mark.parametrize("noes", [1, 3])
+def test_who_is_let_in_while_it_is_being_cut_off_is_heard(tmp_path: Path, noes: int) -> None:
+    """The door is asked at the connection and at each stream: a yes in between left half of a connection behind."""
+    with Peer("hesitant", tmp_path / "two", noes=noes) as two:
+        assert two.begun()["heard"]
 
 
 @pytest.mark.parametrize("role", ["plaintext", "stolen"])
