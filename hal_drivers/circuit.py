@@ -175,15 +175,25 @@ def to_qpy(circuit: QuantumCircuit) -> bytes:
 # ---- reading
 
 _GATE = re.compile(r"\bgate\s++(\w++)")
+_INCLUDED = re.compile(r"""\binclude\b\s*+([^;]*+)""")
 _STANDARD_NAMES = frozenset(STANDARD.values())
 _PLACE = re.compile(r"(?:^|[:\s\"'])(\d{1,7})[,:]\s?\d{1,7}")
+_CONDITION = "a condition compares a bit with true or false, or a register with a number"
 _REASONS = {
-    "conditions must be": "a condition compares a bit with true or false, or a register with a number",
+    "conditions must be": _CONDITION,
+    "in register comparisons": _CONDITION,
+    "unsupported binary operation": _CONDITION,
+    "unhandled binary operator": "it uses an operator that is not supported",
+    "must save their result": "a measurement names no bit that it goes into",
+    "cannot be resolved into a qiskit value": "it uses a feature that is not supported",
+    "duplicate": "a gate acts twice on one qubit",
+    "by zero": "a value is divided by zero",
     "not defined": "a name is not defined",
     "already": "a name is defined twice",
     "out-of-range": "an index is out of range",
     "out of range": "an index is out of range",
     "include": "an include is not allowed",
+    "imports not": "an include is not allowed",
     "version": "the version statement is not understood",
     "not supported": "it uses a feature that is not supported",
     "not yet supported": "it uses a feature that is not supported",
@@ -222,6 +232,8 @@ def _read_qasm3(source: str) -> QuantumCircuit:
     """
     if any(name in _STANDARD_NAMES for name in _GATE.findall(source)):
         return qasm3.loads(source)
+    if any(name != '"stdgates.inc"' for name in _INCLUDED.findall(source)):
+        return qasm3.loads(source)  # at another, and at other quotes, the native reader panics
     try:
         return qasm3.loads_experimental(source)
     except Exception:  # noqa: BLE001 - its refusals are no verdict

@@ -37,6 +37,7 @@ INCLUDES = frozenset({"stdgates.inc", "qelib1.inc"})
 _LINE_END = re.compile(r"[\r\n]")
 _SKIP2 = re.compile(r"//|/\*|[\"']")
 _SKIP3 = re.compile(r"//|/\*|[\"']|(?:^|(?<=[;{}\r]))[ \t]*+(?:#?pragma\b|@[^\W\d])", re.MULTILINE)
+_VERSION = re.compile(r"\bOPENQASM\s++(\d++)")
 _BRACKETS = re.compile(r"[()\[\]{}]")
 _INCLUDE = re.compile(r"\binclude\b\s*+([\"']?)")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"()[]{}"))
@@ -55,6 +56,7 @@ def prescan(
     if format == "QPY":
         return _with_services(scan_qpy(source, limits), words.in_qpy(source))
     text = code_alone(format, source)
+    _check_version(format, text)
     for mark, what in ((";", "statements"), ("{", "blocks")):
         if text.count(mark) > limits.gates:
             raise CircuitTooComplex(f"the source has more than {limits.gates} {what}")
@@ -137,6 +139,13 @@ def _deep(text: str, nesting: int) -> int:
         if depth > nesting:
             return found.start()
     return 0
+
+
+def _check_version(form: Format, text: str) -> None:
+    """A reader takes a language that it doesn't know for one that it knows."""
+    found = _VERSION.search(text)
+    if found is not None and f"QASM{found[1]}" != form:
+        raise _invalid(f"the source says OPENQASM {found[1][:9]}, its format is {form}", line_of(text, found.start()))
 
 
 def _check_includes(text: str) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 ENDED = frozenset({"COMPLETED", "FAILED", "CANCELED", "DENIED", "UNCERTAIN"})
 WAIT_S = 30.0
 BAR = 20
+_OLD = re.compile(rb"(?:\s|//[^\r\n]*+|/\*.*?\*/)*+OPENQASM\s++2\b", re.DOTALL)
+"""A source of OpenQASM 2, by its first statement: what stands in comments is nobody's version."""
 
 
 def register(groups: Any) -> None:
@@ -141,7 +144,7 @@ def read_body(client: Any, path: Path, model: str | None = None) -> bytes:
     if path.suffix not in (".qasm", ".qpy") and not piped:
         return _read_by(data, model) if model is not None else data
     binary = path.suffix == ".qpy" or data.startswith(b"QISKIT")
-    circuit_format = "QPY" if binary else "QASM2" if b"OPENQASM 2" in data[:4096] else "QASM3"
+    circuit_format = "QPY" if binary else "QASM2" if _OLD.match(data) else "QASM3"
     who = client.ask("GET", "/api/v1/whoami")
     if not who["projects"]:
         raise Refused("usage", f"{path} alone names no project, and you have a role in none: submit a job spec")

@@ -9,7 +9,7 @@ same plan gives the same bytes. Of a very large plan the first :data:`MOST` frag
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
 from msgspec import Struct
@@ -23,20 +23,47 @@ ROWS = 12
 
 _LABELS, _BOX, _GAP, _ROW, _LEAST, _BETWEEN = 96, 300, 120, 20, 132, 22
 _HEAD, _MARGIN = 92, 24
-_COLOURS = 8
-_STYLE = """
-svg { --paper:#ffffff; --ink:#1c2430; --quiet:#5b6675; --line:#c3cad4; --card:#f6f8fa; --wire:#9aa5b3;
-  --n0:#2f6fde; --n1:#0b8f6a; --n2:#b8591c; --n3:#8a45c7; --n4:#b52f5d; --n5:#4d7a10; --n6:#0d7f9c; --n7:#7a5b2e; }
-@media (prefers-color-scheme: dark) { svg { --paper:#12161c; --ink:#e6eaf0; --quiet:#9aa6b5; --line:#3a4350;
-  --card:#1a2028; --wire:#5d6876; --n0:#7aa7ff; --n1:#4fd0a6; --n2:#f2a268; --n3:#c79bf5; --n4:#f58bb0; --n5:#a5d45c;
-  --n6:#63cbe6; --n7:#d8b98a; } }
-.paper { fill:var(--paper) } .card { fill:var(--card); stroke:var(--line) } .wire { stroke:var(--wire); fill:none }
-.bits { stroke:var(--ink); fill:none; stroke-width:1.6 } .tip { fill:var(--ink) }
-text { font-family:ui-sans-serif,system-ui,"Segoe UI",Roboto,sans-serif; font-size:12px; fill:var(--ink) }
-.big { font-size:17px; font-weight:650 } .strong { font-weight:650; font-size:13px } .quiet { fill:var(--quiet) }
-.mono { font-family:ui-monospace,Menlo,Consolas,monospace; font-size:11px }
-.over { paint-order:stroke; stroke:var(--paper); stroke-width:5px }
-""" + "\n".join(f".f{n} {{ fill:var(--n{n}) }} .s{n} {{ stroke:var(--n{n}) }}" for n in range(_COLOURS))
+_LIGHT = {
+    "paper": "#ffffff",
+    "ink": "#1c2430",
+    "quiet": "#5b6675",
+    "line": "#c3cad4",
+    "card": "#f6f8fa",
+    "wire": "#9aa5b3",
+}
+_DARK = {
+    "paper": "#12161c",
+    "ink": "#e6eaf0",
+    "quiet": "#9aa6b5",
+    "line": "#3a4350",
+    "card": "#1a2028",
+    "wire": "#5d6876",
+}
+_NODES = ("#2f6fde", "#0b8f6a", "#b8591c", "#8a45c7", "#b52f5d", "#4d7a10", "#0d7f9c", "#7a5b2e")
+_NODES_DARK = ("#7aa7ff", "#4fd0a6", "#f2a268", "#c79bf5", "#f58bb0", "#a5d45c", "#63cbe6", "#d8b98a")
+_COLOURS = len(_NODES)
+
+
+def _palette(of: Mapping[str, str], nodes: Sequence[str]) -> str:
+    """Colours as they are, no variables: converters and viewers that are no browsers know none and paint black."""
+    return (
+        f".paper {{ fill:{of['paper']} }} .card {{ fill:{of['card']}; stroke:{of['line']} }}\n"
+        f".wire {{ stroke:{of['wire']}; fill:none }} .bits {{ stroke:{of['ink']}; fill:none; stroke-width:1.6 }}\n"
+        f".tip {{ fill:{of['ink']} }} text {{ fill:{of['ink']} }} .quiet {{ fill:{of['quiet']} }}\n"
+        f".over {{ paint-order:stroke; stroke:{of['paper']}; stroke-width:5px }}\n"
+        + " ".join(f".f{n} {{ fill:{colour} }}" for n, colour in enumerate(nodes))
+    )
+
+
+_STYLE = f"""
+text {{ font-family:ui-sans-serif,system-ui,"Segoe UI",Roboto,sans-serif; font-size:12px }}
+.big {{ font-size:17px; font-weight:650 }} .strong {{ font-weight:650; font-size:13px }}
+.mono {{ font-family:ui-monospace,Menlo,Consolas,monospace; font-size:11px }}
+{_palette(_LIGHT, _NODES)}
+@media (prefers-color-scheme: dark) {{
+{_palette(_DARK, _NODES_DARK)}
+}}
+"""
 
 
 class _Box(Struct, frozen=True):

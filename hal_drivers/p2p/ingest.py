@@ -57,6 +57,8 @@ _LOOPS = {
     "continue_loop": "a continue",
     "store": "a classical variable",
 }
+_CONDITION = re.compile(r"\bif\s*+\(((?:[^;{}()]|\([^;{}()]*+\))*+)\)")
+_OPERATOR = re.compile(r"&&?|\|\|?|<=?|>=?|[+*/%^]")
 _LOOP_WORDS = {"for": "a for loop", "while": "a while loop", "switch": "a switch"}
 
 
@@ -80,7 +82,7 @@ def read_program(call: CompileCall) -> tuple[Program, Submitted]:
     meant = OWN | {"cnot"} if call.format == "QPY" else frozenset(words.aliases(code))
     flat = _Flat(meant, code, strict=call.format == "QPY")
     if call.format == "QASM3":  # before the reader, which knows some of them and says less
-        flat.refuse_loops()
+        flat.refuse_unsupported()
     source = call.source
     if call.format != "QPY":
         text = words.declared(source.decode(), words.undeclared(code))
@@ -184,11 +186,15 @@ class _Flat:
             self._refuse("a branch that measures into a bit of its own condition before it ends", "if")
         return made
 
-    def refuse_loops(self) -> None:
-        """Raises ProgramUnsupported where the source has a word that begins one."""
+    def refuse_unsupported(self) -> None:
+        """Raises ProgramUnsupported where the source has a word that begins one, or more than == in a condition."""
         for word, what in _LOOP_WORDS.items():
             if re.search(rf"\b{word}\b", self._code) is not None:
                 self._refuse(what, word)
+        for condition in _CONDITION.finditer(self._code):
+            if (found := _OPERATOR.search(condition[1])) is not None:
+                line = line_of(self._code, condition.start())
+                raise ProgramUnsupported(f"a network runs no circuit with {found[0]} in a condition (line {line})")
 
     def _refuse(self, what: str, word: str = "") -> NoReturn:
         found = re.search(rf"\b{word}\b", self._code) if word else None

@@ -76,6 +76,14 @@ def test_foreign_includes_are_refused(include: str) -> None:
         prescan("QASM3", f"OPENQASM 3.0;\n{include}\n".encode(), LIMITS)
 
 
+@pytest.mark.parametrize(
+    ("form", "version"), [("QASM3", "4"), ("QASM3", "2.0"), ("QASM2", "3"), ("QASM2", "20"), ("QASM3", "30.1")]
+)
+def test_another_version_than_the_format_is_refused_with_its_line(form: Format, version: str) -> None:
+    with pytest.raises(CircuitInvalid, match=r"the source says OPENQASM \d+, its format is QASM\d \(line 2\)"):
+        prescan(form, f"// OPENQASM 1;\nOPENQASM {version};\n".encode(), LIMITS)
+
+
 def test_qpy_is_refused_where_it_is_not_switched_on() -> None:
     with pytest.raises(CircuitInvalid, match="not switched on"):
         prescan("QPY", (CIRCUITS / "good" / "bell.qpy").read_bytes(), Limits())

@@ -303,6 +303,9 @@ def test_expressions_in_qpy_become_conditions_where_they_are_equalities() -> Non
         ("switch (c) { case 1 { x q[0]; } }", "a switch", 7),
         ("if (c == 1) { x q[0]; }\nelse { y q[0]; }", "the else of a condition on several bits", 8),
         ("if (c[0] == true) { c[0] = measure q[1]; x q[1]; }", "a branch that measures into a bit of its own", 7),
+        ("x q[0];\nif (c[0] && c[1]) { x q[0]; }", "&& in a condition", 8),
+        ("if (c > 1) { x q[0]; }", "> in a condition", 7),
+        ("if ((c + 1) == 2) x q[0];", "+ in a condition", 7),
     ],
 )
 def test_what_a_network_cannot_run_is_named_with_its_line(statement: str, said: str, line: int) -> None:
@@ -310,6 +313,27 @@ def test_what_a_network_cannot_run_is_named_with_its_line(statement: str, said: 
     assert error.code == "program_unsupported"
     assert said in error.detail
     assert f"(line {line})" in error.detail
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("if (c != 0) { x q[0]; }", "a condition compares a bit with true or false, or a register with a number"),
+        ("measure q[0];", "a measurement names no bit that it goes into"),
+        ('include "qelib1.inc";', "an include is not allowed"),
+    ],
+)
+def test_what_the_reader_refuses_is_said_with_its_line(statement: str, said: str) -> None:
+    error = refused(BRANCH + statement)
+    assert (error.code, error.detail) == (
+        "circuit_invalid",
+        f"the QASM3 source cannot be read at line 7: {said}",
+    )
+
+
+def test_an_include_in_other_quotes_and_arithmetic_beside_a_condition_are_read() -> None:
+    source = "OPENQASM 3;\ninclude 'stdgates.inc';\nqubit q;\nbit[2] c;\nc[0] = measure q;\nif (c[0]) rx(pi / 2) q;"
+    assert [operation.name for operation in read(source + "\nc[1] = measure q;").operations][1] == "rx"
 
 
 def test_errors_of_the_reader_keep_their_lines_though_aliases_are_declared() -> None:
