@@ -27,6 +27,7 @@ from control_plane.api import jobs as job_routes
 from control_plane.api import ledger as ledger_routes
 from control_plane.api import network as network_routes
 from control_plane.api import plane as plane_routes
+from control_plane.api import reservations as reservation_routes
 from control_plane.auth.access import check_routes, guard
 from control_plane.auth.issuer import LocalIssuer
 from control_plane.auth.keys import pseudonym_key
@@ -89,6 +90,7 @@ def assemble(settings: Settings, door: Any, parts: dict[str, Any], lifespan: lis
         *backend_routes.HANDLERS,
         *enrollment_routes.HANDLERS,
         *network_routes.HANDLERS,
+        *reservation_routes.HANDLERS,
         *plane_routes.HANDLERS,
         openapi_document,
     ]

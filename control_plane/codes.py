@@ -274,6 +274,27 @@ CODES: dict[str, Meaning] = {
     "too_many_peers": Meaning(
         409, "Too many peers", "As many peers are known as a plane takes.", "Ask the plane's administrator."
     ),
+    "node_unknown": Meaning(
+        400, "Unknown node", "No node of this id is enrolled in the plane's network.", "See qcos node list."
+    ),
+    "node_unusable": Meaning(
+        409,
+        "The node can't be used",
+        "The node isn't approved or online, doesn't offer this, or isn't good enough; the detail says which.",
+        "See qcos node show, or choose another node.",
+    ),
+    "node_unreachable": Meaning(
+        503,
+        "The node doesn't answer",
+        "The node was asked and gave no sound answer in time; what it may have granted is given back.",
+        "Try again shortly, or choose another node.",
+    ),
+    "window_taken": Meaning(
+        409,
+        "The window is taken",
+        "The node has no room at that time.",
+        "Ask for a window from next_free_at on, or on another node.",
+    ),
     "policy_denied": Meaning(
         403, "Denied by policy", "A policy check did not pass; the reasons say what would.", "See reasons."
     ),

@@ -47,6 +47,8 @@ SIGNED_IN = (
 WITH_BODY = ("body_too_large", "malformed_json")
 # A refusal that comes from a decision carries it.
 DENIALS = frozenset({"policy_denied", "budget_exceeded", "budget_missing", "unknown_price"})
+# A reservation that came to nothing is named, and a window that is taken says when the next one is free.
+UNRESERVED = frozenset({"node_unusable", "node_unreachable", "window_taken"})
 DESCRIPTION = (
     "Every quantum execution as a governed transaction. Errors are problem documents (RFC 9457) with a stable `code`. "
     "Beside these requests the WebSocket /api/v1/jobs/{job_id}/events sends each move of a job as {seq, state, at}, "
@@ -73,6 +75,12 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "price_per_fragment": "0.05",
         "price_per_shot": "0.0001",
         "currency": "USD",
+    },
+    "WindowAsked": {
+        "node_id": "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp",
+        "services": ["bell_pair", "measurement_feedforward"],
+        "duration_s": 60,
+        "governance": {"project": "demo", "classification": "internal", "purpose": "maintenance"},
     },
     "Asked": {"action": "approve"},
     "Settling": {"outcome": "charged", "amount": "0.30", "reason": "invoice 2026-11 of the vendor lists the task"},
@@ -125,7 +133,7 @@ def _operations(app: Litestar) -> Iterator[tuple[str, str, dict[str, Any], str]]
 
 
 def _shapes(operations: list[tuple[str, str, dict[str, Any], str]]) -> list[Any]:
-    found: dict[str, Any] = {"Problem": shapes.Problem, "Denial": shapes.Denial}
+    found: dict[str, Any] = {one.__name__: one for one in (shapes.Problem, shapes.Denial, shapes.Unreserved)}
     for _, _, opt, _ in operations:
         answers: Answers = opt["answers"]
         for given in (*answers.good.values(), answers.body):
@@ -192,6 +200,8 @@ def _refusals(codes: set[str]) -> dict[str, Any]:
 
 def _problem(status: int, codes: list[str]) -> dict[str, Any]:
     shape = shapes.Denial if DENIALS.intersection(codes) else shapes.Problem
+    if UNRESERVED.intersection(codes):
+        shape = shapes.Unreserved
     response: dict[str, Any] = {
         "description": " ".join(f"`{code}`: {CODES[code].sentence}" for code in codes),
         "content": {

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 from typing import Annotated, Any
 
 from litestar import Request, Response, get, post
@@ -14,6 +13,7 @@ from litestar.params import FromPath, QueryParameter
 
 from control_plane import telemetry
 from control_plane.api import artefacts
+from control_plane.api import cursor as cursors
 from control_plane.api.job_shapes import JobShown
 from control_plane.api.shapes import Answers, JobListed
 from control_plane.auth.access import may, require, visible
@@ -28,12 +28,6 @@ from control_plane.jobs.live import Leaving, Live
 from control_plane.jobs.state import State
 from control_plane.strict import decode, want_json
 
-PAGE = 100
-# The last job of a page: when it was submitted, in microseconds, and its id.
-CURSOR = r"^[0-9]{16}\.[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
-_EPOCH, _TICK = dt.datetime(1970, 1, 1, tzinfo=dt.UTC), dt.timedelta(microseconds=1)
-
-
 # Not `| None`: the text `null` would be read as one.
 Wait = Annotated[
     float,
@@ -46,9 +40,7 @@ Wait = Annotated[
     opt={
         "action": "job:read",
         "query": ("cursor", "limit", "project", "state", "workflow"),
-        "answers": Answers(
-            {200: tuple[JobListed, ...]}, headers={"X-Next-Cursor": "The next page's `cursor`, where there is one."}
-        ),
+        "answers": Answers({200: tuple[JobListed, ...]}, headers=cursors.TOLD),
     },
     summary="List jobs, newest first",
 )
@@ -60,10 +52,8 @@ async def list_jobs(
     workflow: Annotated[
         str | None, QueryParameter(max_length=128, pattern=r"^[^\x00]*$", description="The steps of this one.")
     ] = None,
-    limit: Annotated[int, QueryParameter(ge=1, le=1000)] = PAGE,
-    cursor: Annotated[
-        str | None, QueryParameter(max_length=400, pattern=CURSOR, description="Of the page before.")
-    ] = None,
+    limit: cursors.Limit = cursors.PAGE,
+    cursor: cursors.Cursor = None,
 ) -> Response[Any]:
     """A page of the jobs that the caller may see; `Link`'s cursor leads to the next."""
     if in_state is None and "state" in request.query_params:
@@ -78,24 +68,13 @@ async def list_jobs(
             state=in_state,
             project=project,
             workflow=workflow,
-            before=_from_cursor(cursor),
+            before=cursors.read(cursor),
         )
     headers = {}
     if len(rows) > limit:
-        headers["X-Next-Cursor"] = _to_cursor(rows[limit - 1])
+        last = rows[limit - 1]
+        headers[cursors.HEADER] = cursors.written(last["submitted_at"], last["job_id"])
     return Response([view.listed(row) for row in rows[:limit]], headers=headers)
-
-
-def _to_cursor(row: evidence.Row) -> str:
-    return f"{(row['submitted_at'] - _EPOCH) // _TICK:016}.{row['job_id']}"
-
-
-def _from_cursor(cursor: str | None) -> tuple[dt.datetime, str] | None:
-    """The place that a cursor names; what its pattern let through is one."""
-    if cursor is None:
-        return None
-    ticks, _, job_id = cursor.partition(".")
-    return _EPOCH + int(ticks) * _TICK, job_id
 
 
 @get(

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct, field
 
 from control_plane.api.shapes import Amount, Currency, Hash, Instant
 from hal_drivers.p2p.ir import Service
+from hal_drivers.p2p.office import ReservationState
 from hal_drivers.p2p.plan import NodeState
 
 PeerId = Annotated[str, Meta(description="The libp2p peer id of an Ed25519 key.")]
@@ -66,8 +67,8 @@ class Advertised(Struct, frozen=True):
     stale: bool
 
 
-class Peer(Struct, frozen=True):
-    """One enrolled peer as the fabric sees it; organisation, region and zone are the enrolment's, never an advert's."""
+class Seen(Struct, frozen=True):
+    """A peer as the fabric sees it, without its services."""
 
     peer_id: PeerId
     state: NodeState
@@ -77,6 +78,11 @@ class Peer(Struct, frozen=True):
     latency_us: int | None
     load: Share
     failures: Share
+
+
+class Peer(Seen, frozen=True):
+    """One enrolled peer as the fabric sees it; organisation, region and zone are the enrolment's, never an advert's."""
+
     services: tuple[Advertised, ...]
     organisation: str
     region: str
@@ -115,17 +121,9 @@ class Topology(Struct, frozen=True):
     links: tuple[Way, ...]
 
 
-class LiveNode(Struct, frozen=True):
+class LiveNode(Seen, frozen=True):
     """A node as the fabric sees it now."""
 
-    peer_id: PeerId
-    state: NodeState
-    connected: bool
-    listen_addrs: tuple[str, ...]
-    last_heard_s: int | None
-    latency_us: int | None
-    load: Share
-    failures: Share
     services: tuple[dict[str, Any], ...]
 
 
@@ -216,6 +214,38 @@ class Enrollment(Struct, frozen=True):
     reason: str | None
     proposed_at: Instant
     changed_at: Instant
+
+
+class WindowMove(Struct, frozen=True):
+    """One move of a reservation."""
+
+    state: ReservationState
+    at: Instant
+
+
+class Reservation(Struct, frozen=True):
+    """A window of a node that nobody's jobs get; `code` and `detail` say why it came to nothing, or ended."""
+
+    reservation_id: str
+    state: ReservationState
+    node_id: PeerId
+    services: tuple[Service, ...]
+    qubits: int
+    min_fidelity: Share
+    project: str
+    classification: str
+    purpose: str
+    correlation_id: str | None
+    starts_at: Instant
+    ends_at: Instant
+    fence: Annotated[int, Meta(description="The node's own number of the window; it only rises.")] | None
+    code: str | None
+    detail: str | None
+    next_free_at: Instant | None
+    decision_id: str
+    created_at: Instant
+    changed_at: Instant
+    history: tuple[WindowMove, ...]
 
 
 class PlanDrafted(Struct, frozen=True):

@@ -187,6 +187,14 @@ class Denial(Problem, frozen=True):
     reasons: tuple[Reason, ...] | None = None
 
 
+class Unreserved(Problem, frozen=True):
+    """A refusal of a window that stands as a reservation, unless the node was never asked."""
+
+    reservation_id: str | None = None
+    state: Literal["REJECTED", "CANCELED", "FAILED", "EXPIRED"] | None = None
+    next_free_at: Instant | None = None
+
+
 class Budget(Struct, frozen=True):
     """A budget in its present window."""
 

@@ -100,7 +100,7 @@ async def admit(plane: Plane, envelope: Envelope, submit: Submit) -> Admission:
     while True:
         made = draft.write(problem)
         if problem is not None:
-            counted = counted or await denials.count(plane, principal, made, decision, at)
+            counted = counted or await denials.count(plane, principal, made.items, made.blobs, decision, at)
             made = msgspec.structs.replace(made, aside=counted == "fold")
         crash.point("admit.recording")
         match await store.admit(plane.engine, principal.tenant, made):
@@ -300,11 +300,17 @@ def decision_entry(
     input_blob: str,
     at: dt.datetime,
 ) -> Pending:
+    """The entry that records a decision on a job; see `decided`."""
+    return decided(tenant, actor, {"job_id": job_id, "action": "job:submit"}, decision, input_blob, at)
+
+
+def decided(
+    tenant: str, actor: str, about: Mapping[str, str], decision: Decision, input_blob: str, at: dt.datetime
+) -> Pending:
     """The entry that records a decision, allow or deny (G2); its input lies in the blob it commits to."""
-    body = {
+    body: dict[str, Any] = {
         "decision_id": decision.id,
-        "job_id": job_id,
-        "action": "job:submit",
+        **about,
         "allow": decision.allow,
         "policies_applied": list(decision.policies_applied),
         "reasons": sorted({reason.code for reason in decision.reasons}),

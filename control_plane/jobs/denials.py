@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from collections.abc import Sequence
 from typing import Literal, TypeAlias, cast
 
 import ledger.store
@@ -21,6 +22,7 @@ from control_plane.errors import Refused
 from control_plane.jobs import store
 from control_plane.policy.decision import Decision
 from ledger import fold
+from ledger.blob import SealedBlob
 from ledger.chain import Pending, pending_bytes
 
 Counted: TypeAlias = Literal["alone", "fold"]
@@ -51,10 +53,17 @@ class DenialQuota(Refused):
         return {"Retry-After": str(self.retry_after_s)}
 
 
-async def count(plane: Plane, principal: Principal, made: store.NewJob, decision: Decision, at: dt.datetime) -> Counted:
+async def count(
+    plane: Plane,
+    principal: Principal,
+    items: store.Items,
+    blobs: Sequence[SealedBlob],
+    decision: Decision,
+    at: dt.datetime,
+) -> Counted:
     """How a denial is to be recorded; raises DenialQuota where today's bytes are used up, and sees that it is told."""
-    entries = sum(len(pending_bytes(entry)) for entry, _ in made.items)
-    octets = ROW_BYTES + entries + sum(len(blob.ciphertext) for blob in made.blobs)
+    entries = sum(len(pending_bytes(entry)) for entry, _ in items)
+    octets = ROW_BYTES + entries + sum(len(blob.ciphertext) for blob in blobs)
     tenant, person = principal.tenant, principal.pseudonym
     most = plane.settings.denial_bytes_per_day
     async with plane.transaction(tenant) as conn:

@@ -105,10 +105,10 @@ async def look(plane: Plane, asked: Asked, key: str | None) -> Snapshot:
     price = max((candidate.price for candidate in left if candidate.price is not None), default=Decimal(0))
     document = _document(asked) | {
         "price": _price(price, card.currency) if offered else None,
-        "budgets": [_budget(budget) for budget in views],
+        "budgets": [budget_judged(budget) for budget in views],
         "usage": msgspec.to_builtins(store.used(usage[0])),
         "limits": plane.pdp.engine.policies.limits(governance.project, principal.team, principal.department),
-        "backends": [_backend(candidate) for candidate in offered],
+        "backends": [backend_judged(candidate) for candidate in offered],
         "nodes": await nodes(plane, (candidate.provider for candidate in offered)),
         "plan": None,
     }
@@ -224,16 +224,7 @@ def _document(asked: Asked) -> dict[str, Any]:
     constraints, governance = spec.execution.backend_constraints, spec.governance
     return {
         "action": "job:submit",
-        "principal": {
-            "subject": principal.subject,
-            "name": principal.name,
-            "domain": principal.domain,
-            "tenant": principal.tenant,
-            "roles": list(principal.roles_in(governance.project)),
-            "team": principal.team,
-            "department": principal.department,
-            "kind": principal.kind,
-        },
+        "principal": principal_judged(principal, governance.project),
         "job": {
             "project": governance.project,
             "cost_center": governance.cost_center,
@@ -255,6 +246,20 @@ def _document(asked: Asked) -> dict[str, Any]:
     }
 
 
+def principal_judged(principal: Principal, project: str) -> dict[str, Any]:
+    """Who asks, as policy sees them: with the roles that they have in the project."""
+    return {
+        "subject": principal.subject,
+        "name": principal.name,
+        "domain": principal.domain,
+        "tenant": principal.tenant,
+        "roles": list(principal.roles_in(project)),
+        "team": principal.team,
+        "department": principal.department,
+        "kind": principal.kind,
+    }
+
+
 def _price(amount: Decimal, currency: str) -> dict[str, Any]:
     return {
         "amount": format(amount, "f"),
@@ -263,7 +268,8 @@ def _price(amount: Decimal, currency: str) -> dict[str, Any]:
     }
 
 
-def _budget(view: BudgetView) -> dict[str, Any]:
+def budget_judged(view: BudgetView) -> dict[str, Any]:
+    """A budget as policy sees it."""
     return {
         "scope": view.scope,
         "period": view.period,
@@ -276,7 +282,8 @@ def _budget(view: BudgetView) -> dict[str, Any]:
     }
 
 
-def _backend(candidate: Candidate) -> dict[str, Any]:
+def backend_judged(candidate: Candidate) -> dict[str, Any]:
+    """A backend as policy sees it."""
     return {
         "id": candidate.id,
         "provider": candidate.provider,

@@ -23,8 +23,12 @@ from control_plane.jobs import store
 from control_plane.jobs.state import JobState, fold
 from control_plane.network import enrolment
 from control_plane.network import store as network
+from control_plane.reservations import asked as reservations
+from control_plane.reservations import store as windows_store
+from control_plane.reservations.asked import Key
 from finops import books
 from finops.errors import FinopsError
+from hal_drivers.p2p.reservation import State
 from ledger.canonical import dumps, sha256
 from ledger.chain import Draft, Leaf, body_of, parse_leaf, parse_pending
 from ledger.fold import FOLDED
@@ -53,6 +57,7 @@ async def replay(audit: AsyncEngine, *, compare: bool) -> Replayed:
         pushed: dict[str, set[str]] = defaultdict(set)
         kept: Kept = {}
         peers: dict[str, enrolment.Record] = {}
+        windows: dict[Key, State] = {}
         faults: list[str] = []
         entries = 0
         async for entry, body, where in _entries(conn):
@@ -65,6 +70,7 @@ async def replay(audit: AsyncEngine, *, compare: bool) -> Replayed:
                 if kind == "rates:pushed":
                     pushed[tenant].add(body["rate_card"])
                 enrolment.fold(peers, kind, body)
+                reservations.fold(windows, tenant, kind, body)
                 ledgers[tenant] = books.fold(ledgers[tenant], kind, body)
             except (QcosError, FinopsError, KeyError) as error:
                 faults.append(f"{where} ({kind}) does not follow: {error}")
@@ -77,8 +83,9 @@ async def replay(audit: AsyncEngine, *, compare: bool) -> Replayed:
                 *await _books(conn, ledgers),
                 *await _cards(conn, pushed),
                 *_enrolled(await network.records(conn), peers),
+                *_reserved(await windows_store.states(conn), windows),
             ]
-        digest = sha256(dumps(_state(jobs, ledgers, peers)))
+        digest = sha256(dumps(_state(jobs, ledgers, peers, windows)))
     return Replayed(not differences if compare else None, differences, entries, len(jobs), digest)
 
 
@@ -201,9 +208,23 @@ def _enrolled(rows: Mapping[str, enrolment.Record], told: Mapping[str, enrolment
     ]
 
 
-def _state(jobs: Jobs, ledgers: dict[str, books.Books], peers: Mapping[str, enrolment.Record]) -> dict[str, Any]:
+def _reserved(rows: Mapping[Key, State], told: Mapping[Key, State]) -> list[str]:
+    return [
+        f"reservation {key[1]} of {key[0]}: {rows.get(key)} where the ledger says {told.get(key)}"
+        for key in sorted({*rows, *told})
+        if rows.get(key) != told.get(key)
+    ]
+
+
+def _state(
+    jobs: Jobs,
+    ledgers: dict[str, books.Books],
+    peers: Mapping[str, enrolment.Record],
+    windows: Mapping[Key, State],
+) -> dict[str, Any]:
     """The canonical state: the same entries give the same bytes on every node (S3)."""
     return {
+        "reservations": [[*key, windows[key]] for key in sorted(windows)],
         "peers": [msgspec.to_builtins(peers[peer]) for peer in sorted(peers)],
         "jobs": [msgspec.to_builtins(jobs[key]) for key in sorted(jobs)],
         "books": {

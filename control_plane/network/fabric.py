@@ -46,11 +46,11 @@ class Fabric:
         if not self._on:
             raise Refused("network_off", "the network of services is switched off: [network] enabled is false")
 
-    async def ask(self, ask: Ask, wanted: type[R]) -> R:
+    async def ask(self, ask: Ask, wanted: type[R], *, limit_s: float | None = None) -> R:
         """The fabric's answer; Refused network_off, fabric_unreachable, not_found or conflict."""
         self.on()
         try:
-            return await self._office.ask(ask, wanted)
+            return await self._office.ask(ask, wanted, limit_s=limit_s)
         except FabricAway as error:
             raise Refused("fabric_unreachable", error.detail) from error
         except AskRefused as error:

@@ -29,6 +29,7 @@ from control_plane.db import FAULTS, transaction
 from control_plane.network import store
 from control_plane.network.enrolment import plain
 from control_plane.network.topology import projection
+from control_plane.reservations.keeping import Keeping
 from control_plane.seed import PLANE_ACTOR
 from hal_drivers.p2p.client import Office
 from hal_drivers.p2p.errors import AskRefused, NetworkError
@@ -52,6 +53,7 @@ log = logging.getLogger("qcos.network")
 STEP_S = 0.3
 LEASE_S = 5.0
 LOOK_S = 2.0
+WINDOWS_S = 1.0
 CHECKPOINT_S = 60.0
 CHECKPOINT_EVENTS = 5000
 PRUNE_S = 600.0
@@ -78,6 +80,7 @@ class Keeper:
         self._heard: dict[tuple[str, str], int] = {}
         self._due: dict[str, float] = {}
         self._away = False
+        self._windows, self._connected = Keeping(engine, office, now), set[str]()
         self.keeps = False
         """Whether the lease was this process's in the last turn: whoever probes asks for it."""
 
@@ -102,10 +105,14 @@ class Keeper:
         self.keeps = row is not None
         if row is None:
             self._checked = None
+            self._windows.begin()
             return False
         standing = await self._office.ask(AskStanding(), Standing)
         await push(self._engine, self._office, standing)
         await self._drain(row, standing)
+        if self._is_due("windows", WINDOWS_S):
+            connected, self._connected = self._connected, set()
+            await self._windows.step(connected)
         if self._is_due("look", LOOK_S):
             await self._look()
         if self._is_due("prune", PRUNE_S):
@@ -142,6 +149,7 @@ class Keeper:
                 if not await store.advance(conn, self._name, run, seq, found.events, found.head):
                     return
                 await self._tell(conn, answers_of(found.events, found.lost))
+            self._connected |= {one.node_id for one in found.events if one.kind == "peer:connected" and one.node_id}
             seq = found.events[-1].seq
             if len(found.events) < BATCH:
                 break

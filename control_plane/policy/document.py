@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The input document of a `job:submit` decision, as frozen structs: the one place that names its fields.
+"""The input document of a decision, as frozen structs: the one place that names its fields.
+
+A `reservation:create` has the document of a job without shots that would go to one node, and the `window` there.
 
 `policies/schemas/input.json` is generated from here and `opa check` types the rules against it. The PDP
 parses each document before an engine sees it, so a misspelt or missing field is `policy_unavailable` and
@@ -82,6 +84,8 @@ class Usage(Struct, frozen=True, forbid_unknown_fields=True):
     team_shots_today: Count
     project_shots_today: Count
     running_jobs: Count
+    windows: Count = 0
+    """Windows of nodes that the project has without a job; absent where none is asked for."""
 
 
 class TeamLimit(Struct, frozen=True, forbid_unknown_fields=True):
@@ -112,6 +116,8 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     project_shots_per_day: Count
     team: TeamLimit
     department: DepartmentLimit
+    max_windows: Count = 0
+    """What was recorded before there were windows has none."""
 
 
 class Backend(Struct, frozen=True, forbid_unknown_fields=True):
@@ -145,6 +151,15 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True):
     nodes: tuple[str, ...]
 
 
+class Window(Struct, frozen=True, forbid_unknown_fields=True):
+    """A window of a node without a job; it takes the node's room from everybody's jobs."""
+
+    node: str
+    services: tuple[str, ...]
+    starts_in_ms: Count
+    duration_ms: Count
+
+
 class Time(Struct, frozen=True, forbid_unknown_fields=True):
     """When the decision is asked for: `now` to the millisecond, `date` its UTC day."""
 
@@ -168,6 +183,8 @@ class Document(Struct, frozen=True, forbid_unknown_fields=True):
     nodes: tuple[Node, ...]
     plan: Plan | None
     time: Time
+    window: Window | None = None
+    """Absent where a job is judged."""
 
 
 def schema() -> dict[str, Any]:

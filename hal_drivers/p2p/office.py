@@ -177,7 +177,10 @@ class ForgetRun(Struct, frozen=True, forbid_unknown_fields=True, tag="forget"):
 
 
 class ReserveWindow(Struct, frozen=True, forbid_unknown_fields=True, tag="reserve"):
-    """A window on a node without a job (N5). The plane chooses ``reservation_id``; the same again changes nothing."""
+    """A window on a node without a job (N5). The plane chooses ``reservation_id``; the same again changes nothing.
+
+    With ``again`` the node is asked even so, for what is left of the window: fabric or node may have forgotten it.
+    """
 
     reservation_id: str
     node_id: str
@@ -186,6 +189,7 @@ class ReserveWindow(Struct, frozen=True, forbid_unknown_fields=True, tag="reserv
     starts_in_ms: int
     duration_ms: int
     hold_ms: int
+    again: bool = False
 
 
 class AskReservation(Struct, frozen=True, forbid_unknown_fields=True, tag="reservation"):
@@ -195,9 +199,10 @@ class AskReservation(Struct, frozen=True, forbid_unknown_fields=True, tag="reser
 
 
 class CancelReservation(Struct, frozen=True, forbid_unknown_fields=True, tag="cancel_reservation"):
-    """Give the window back; idempotent."""
+    """Give the window back; idempotent. With its node it is given back too where the fabric has forgotten it."""
 
     reservation_id: str
+    node_id: str | None = None
 
 
 class Probe(Struct, frozen=True, forbid_unknown_fields=True, tag="probe"):

@@ -138,7 +138,7 @@ class Runs:
             case AskReservation():
                 return self._windows.view(ask.reservation_id)
             case CancelReservation():
-                return await self._windows.cancel(ask.reservation_id)
+                return await self._windows.cancel(ask)
             case Probe():
                 return await self._windows.probe(ask)
             case _:

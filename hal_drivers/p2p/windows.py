@@ -3,7 +3,8 @@
 
 A node can't tell them from a job's: tokens are hashes, fragments have a job's names, requests come in a job's order.
 There is no retry and no fallback. Windows that were reserved here end by themselves at their node; what is kept here
-are their moves, of the last thousand.
+are their moves, of the last thousand. Over a restart of this process, or of a node, a window is asked for again: who
+kept it says so, who forgot it grants it anew where it is still free.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from hal_drivers.p2p.errors import LinkError
 from hal_drivers.p2p.ir import SERVICES, canonical
 from hal_drivers.p2p.judge import Wrong
 from hal_drivers.p2p.link import Link
-from hal_drivers.p2p.office import EventKind, Probe, Probed, Refusal, ReservationIs, ReserveWindow
+from hal_drivers.p2p.office import CancelReservation, EventKind, Probe, Probed, Refusal, ReservationIs, ReserveWindow
 from hal_drivers.p2p.plan import PlanConfig
 from hal_drivers.p2p.reservation import Moved, Reservation, State, Wanted, apply, requested
 from hal_drivers.p2p.wire import (
@@ -66,14 +67,15 @@ class Windows:
         self._kept: dict[str, Reservation] = {}
 
     async def reserve(self, ask: ReserveWindow) -> ReservationIs | Refusal:
-        """Get and commit a window; the same id again changes nothing."""
-        if ask.reservation_id in self._kept:
+        """Get and commit a window; the same id again changes nothing, unless it is to be asked for ``again``."""
+        found = self._kept.get(ask.reservation_id)
+        if found is not None and not (ask.again and found.state == "COMMITTED"):
             return self.view(ask.reservation_id)
         if min(ask.duration_ms, ask.hold_ms) <= 0 or ask.starts_in_ms < 0 or ask.qubits < 1:
             return Refusal("invalid", "a window begins now or later, lasts, and has a qubit")
         wanted = Wanted(
             node_id=ask.node_id,
-            token=node_token(f"window/{ask.reservation_id}"),
+            token=_token(ask.reservation_id),
             fragment_id="f1",
             epoch=1,
             services=ask.services,
@@ -82,33 +84,62 @@ class Windows:
             duration_us=ask.duration_ms * 1_000,
             hold_us=ask.hold_ms * 1_000,
         )
+        if ask.again:
+            return await self._again(ask.reservation_id, wanted)
         self._begin(ask.reservation_id, wanted)
         answer = await self._ask(wanted.node_id, asking.reserve(wanted), self._limits.reserve_s)
         if isinstance(answer, Prepared):
             self._move(ask.reservation_id, "PREPARED", fence=answer.fence, expires_in_us=answer.expires_in_us)
             answer = await self._ask(wanted.node_id, asking.commit(wanted, answer.fence), self._limits.commit_s)
         if isinstance(answer, Committed):
-            self._move(ask.reservation_id, "COMMITTED", expires_in_us=answer.expires_in_us)
-            ends_in_s = min(answer.expires_in_us, wanted.starts_in_us + wanted.duration_us) / 1e6
-            self._nursery.start_soon(self._expire, ask.reservation_id, ends_in_s)
+            self._committed(ask.reservation_id, wanted, answer)
         elif isinstance(answer, Rejected):
-            next_free = answer.next_free_in_us
-            self._move(
-                ask.reservation_id, "REJECTED", next_free_in_us=next_free, code=answer.code, detail=answer.detail
-            )
+            self._rejected(ask.reservation_id, "REJECTED", answer)
         else:
             code, detail = _why(answer)
             self._move(ask.reservation_id, "CANCELED", code=code, detail=detail)
-            self._nursery.start_soon(self._give_back, wanted)
+            self._nursery.start_soon(self._give_back, wanted.node_id, wanted.token)
         return self.view(ask.reservation_id)
 
-    async def cancel(self, reservation_id: str) -> ReservationIs | Refusal:
-        """Give it back; idempotent."""
-        found = self._kept.get(reservation_id)
+    async def cancel(self, ask: CancelReservation) -> ReservationIs | Refusal:
+        """Give it back; idempotent, and of one that an earlier life of this process got too."""
+        found = self._kept.get(ask.reservation_id)
         if found is not None and found.live:
-            self._move(reservation_id, "CANCELED", code="canceled", detail="it was cancelled")
-            await self._give_back(found.wanted)
+            self._move(ask.reservation_id, "CANCELED", code="canceled", detail="it was cancelled")
+            await self._give_back(found.wanted.node_id, found.wanted.token)
+        elif found is None and ask.node_id is not None:
+            await self._give_back(ask.node_id, _token(ask.reservation_id))
+        return self.view(ask.reservation_id)
+
+    async def _again(self, reservation_id: str, wanted: Wanted) -> ReservationIs | Refusal:
+        """Nothing is told of a window that its node still has, and nothing of a node that doesn't answer."""
+        prepared = answer = await self._ask(wanted.node_id, asking.reserve(wanted), self._limits.reserve_s)
+        if isinstance(prepared, Prepared):
+            answer = await self._ask(wanted.node_id, asking.commit(wanted, prepared.fence), self._limits.commit_s)
+        if not isinstance(answer, Committed | Rejected):
+            return Refusal("unreachable", _why(answer)[1])
+        known = reservation_id in self._kept
+        if not known:
+            self._begin(reservation_id, wanted)
+            if isinstance(prepared, Prepared):
+                self._move(reservation_id, "PREPARED", fence=prepared.fence, expires_in_us=prepared.expires_in_us)
+        if isinstance(answer, Rejected):
+            self._rejected(reservation_id, "FAILED" if known else "REJECTED", answer)
+        elif not known:
+            self._committed(reservation_id, wanted, answer)
         return self.view(reservation_id)
+
+    def _committed(self, reservation_id: str, wanted: Wanted, answer: Committed) -> None:
+        if not self._kept[reservation_id].live:  # cancelled while its node was asked
+            self._nursery.start_soon(self._give_back, wanted.node_id, wanted.token)
+            return
+        self._move(reservation_id, "COMMITTED", expires_in_us=answer.expires_in_us)
+        ends_in_s = min(answer.expires_in_us, wanted.starts_in_us + wanted.duration_us) / 1e6
+        self._nursery.start_soon(self._expire, reservation_id, ends_in_s)
+
+    def _rejected(self, reservation_id: str, state: State, answer: Rejected) -> None:
+        why = {"code": answer.code, "detail": answer.detail}
+        self._move(reservation_id, state, next_free_in_us=answer.next_free_in_us, **why)
 
     def view(self, reservation_id: str) -> ReservationIs | Refusal:
         """How it stands."""
@@ -155,7 +186,7 @@ class Windows:
                     return _probed(answer, request, tuple(said))
         code, detail = _why(answer)
         if not isinstance(answer, Rejected | ExecutionFailed):
-            self._nursery.start_soon(self._give_back, wanted)
+            self._nursery.start_soon(self._give_back, wanted.node_id, wanted.token)
         return Probed(b"", 0, None, 0, code, detail, tuple(said))
 
     async def _ask(
@@ -169,9 +200,8 @@ class Windows:
             said.append(signed)
         return judge.read(signed, node_id, canonical(request))
 
-    async def _give_back(self, wanted: Wanted) -> None:
-        request = Cancel(wanted.token, wanted.fragment_id, wanted.epoch)
-        await self._ask(wanted.node_id, request, self._limits.cancel_s)
+    async def _give_back(self, node_id: str, token: str) -> None:
+        await self._ask(node_id, Cancel(token, "f1", 1), self._limits.cancel_s)
 
     async def _expire(self, reservation_id: str, ends_in_s: float) -> None:
         await trio.sleep(ends_in_s)
@@ -193,6 +223,10 @@ class Windows:
     def _note(self, reservation_id: str, before: Reservation | None, moved: Moved) -> None:
         after = self._kept[reservation_id] = apply(before, moved)
         tell_move(self._tell, reservation_id, after.wanted, moved)
+
+
+def _token(reservation_id: str) -> str:
+    return node_token(f"window/{reservation_id}")
 
 
 def tell_move(tell: Tell, token: str, wanted: Wanted, moved: Moved) -> None:

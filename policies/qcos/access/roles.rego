@@ -1,6 +1,6 @@
 # METADATA
 # title: Access
-# description: Who may submit a job, by role in the project and by the job's purpose (G2, G13).
+# description: Who may submit a job or reserve a window, by role in the project and by the purpose (G2, G13).
 # scope: package
 # schemas:
 #   - input: schema.input
@@ -12,13 +12,13 @@ import data.qcos.values
 default allow := false
 
 # METADATA
-# title: The principal may submit this job
+# title: The principal may do this
 # entrypoint: true
 allow if {
 	deny == set()
 	known_action
 	member
-	may_submit
+	may_act
 	may_pursue
 }
 
@@ -33,14 +33,14 @@ deny contains reason if {
 		"level": "hard",
 		"message": concat("", ["access: no rule knows the action ", values.shown(object.get(input, "action", ""))]),
 		"rule": "access.action_unknown",
-		"want": "job:submit",
+		"want": "job:submit, reservation:create",
 		"have": values.shown(object.get(input, "action", "")),
-		"fix": "ask for job:submit",
+		"fix": "ask for one of these",
 	}
 }
 
 # METADATA
-# title: Only members of the project submit jobs
+# title: Only members of the project act in it
 # custom:
 #   code: not_a_member
 deny contains reason if {
@@ -58,18 +58,18 @@ deny contains reason if {
 }
 
 # METADATA
-# title: Only some roles submit jobs
+# title: Only some roles submit jobs, and fewer keep a node's room to themselves
 # custom:
 #   code: role_required
 deny contains reason if {
 	known_action
 	member
-	not may_submit
-	wanted := values.listed(vocabulary.submit_roles)
+	not may_act
+	wanted := values.listed(acting_roles)
 	reason := {
 		"code": "role_required",
 		"level": "hard",
-		"message": concat("", ["access: submitting needs one of ", wanted, ", held in ", project, ": ", held]),
+		"message": concat("", ["access: ", deed, " needs one of ", wanted, ", held in ", project, ": ", held]),
 		"rule": "access.role_required",
 		"want": wanted,
 		"have": held,
@@ -85,7 +85,7 @@ deny contains reason if {
 deny contains reason if {
 	known_action
 	member
-	may_submit
+	may_act
 	plain
 	not may_pursue
 	wanted := values.listed(roles_wanted)
@@ -96,7 +96,7 @@ deny contains reason if {
 		"rule": "access.purpose_role_required",
 		"want": wanted,
 		"have": held,
-		"fix": concat("", ["ask a ", wanted, " to submit it, or state another purpose"]),
+		"fix": concat("", ["ask a ", wanted, " to do it, or state another purpose"]),
 	}
 }
 
@@ -120,11 +120,22 @@ deny contains reason if {
 
 known_action if input.action == "job:submit"
 
+known_action if input.action == "reservation:create"
+
+# Who may do what is asked for; undefined for another action, which nobody may.
+acting_roles := vocabulary.submit_roles if input.action == "job:submit"
+
+acting_roles := vocabulary.reserve_roles if input.action == "reservation:create"
+
+default deed := "submitting"
+
+deed := "reserving a window" if input.action == "reservation:create"
+
 member if roles != set()
 
-may_submit if {
+may_act if {
 	some role in roles
-	role in vocabulary.submit_roles
+	role in acting_roles
 }
 
 may_pursue if {
@@ -170,7 +181,15 @@ default because := "denied"
 # METADATA
 # title: Why the check passed
 # scope: document
-because := concat("", [held, " may submit in ", project]) if allow
+because := concat("", [held, " may submit in ", project]) if {
+	allow
+	input.action == "job:submit"
+}
+
+because := concat("", [held, " may reserve windows in ", project]) if {
+	allow
+	input.action == "reservation:create"
+}
 
 # METADATA
 # title: This package's line in the decision

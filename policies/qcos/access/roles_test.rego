@@ -77,3 +77,19 @@ test_missing_key_denies if {
 		count(access.deny) > 0 with input as document
 	}
 }
+
+test_engineer_and_admin_reserve_windows if {
+	access.because == "quantum-engineer may reserve windows in demo" with input as sample.reservation
+	document := json.patch(sample.reservation, [
+		{"op": "replace", "path": "/principal/roles", "value": ["quantum-admin"]},
+		{"op": "replace", "path": "/job/purpose", "value": "maintenance"},
+	])
+	access.allow with input as document
+}
+
+test_user_reserves_no_window if {
+	document := sample.reservation_with("/principal/roles", ["quantum-user"])
+	some reason in access.deny with input as document
+	reason.code == "role_required"
+	startswith(reason.message, "access: reserving a window needs one of quantum-admin, quantum-engineer")
+}

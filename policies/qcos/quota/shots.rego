@@ -1,8 +1,8 @@
 # METADATA
 # title: Quota
 # description: >-
-#   Shots a day by team and project, and unfinished jobs, such as that a team has at most 50,000 shots a day (G2).
-#   Judges a snapshot: two jobs decided at once may both pass.
+#   Shots a day by team and project, and unfinished jobs, such as that a team has at most 50,000 shots a day (G2). For a
+#   window without a job: how many of these the project has. Judges a snapshot: two decided at once may both pass.
 # scope: package
 # schemas:
 #   - input: schema.input
@@ -18,7 +18,7 @@ default allow := false
 # entrypoint: true
 allow if {
 	deny == set()
-	kept == _quotas
+	_quotas - kept == set()
 }
 
 # METADATA
@@ -43,7 +43,9 @@ deny contains reason if {
 	}
 }
 
-_quotas := {"jobs", "project", "team"}
+default _quotas := {"jobs", "project", "team"}
+
+_quotas := {"windows"} if input.action == "reservation:create"
 
 # METADATA
 # title: The quotas that leave room for this job
@@ -53,6 +55,8 @@ kept contains "team" if _fits(team_limit, input.usage.team_shots_today, constrai
 kept contains "project" if _fits(input.limits.project_shots_per_day, input.usage.project_shots_today, constraints.shots)
 
 kept contains "jobs" if _fits(input.limits.max_running_jobs, input.usage.running_jobs, 1)
+
+kept contains "windows" if _fits(input.limits.max_windows, input.usage.windows, 1)
 
 _fits(limit, used, asked) if {
 	values.natural(limit)
@@ -85,6 +89,13 @@ allowances := {
 		"used": object.get(input, ["usage", "running_jobs"], ""),
 		"asked": 1,
 	},
+	"windows": {
+		"of": concat("", ["project ", project]),
+		"unit": "reserved windows",
+		"limit": object.get(input, ["limits", "max_windows"], ""),
+		"used": object.get(input, ["usage", "windows"], ""),
+		"asked": 1,
+	},
 }
 
 default _fix(_) := "try again when the quota allows it, or ask an administrator for more"
@@ -115,7 +126,13 @@ default because := "denied"
 # scope: document
 because := concat("", [asked, " shots fit the quotas of ", who, " and project ", project]) if {
 	allow
+	"team" in _quotas
 	asked := values.shown(constraints.shots)
+}
+
+because := concat("", ["one more window fits the quota of project ", project]) if {
+	allow
+	"windows" in _quotas
 }
 
 # METADATA

@@ -89,3 +89,31 @@ test_missing_key_denies if {
 		count(quota.deny) > 0 with input as document
 	}
 }
+
+test_last_window if {
+	quota.because == "one more window fits the quota of project demo" with input as sample.reservation
+}
+
+test_too_many_windows if {
+	messages(sample.reservation_with("/usage/windows", 2)) == {"quota: project demo has 2 of 2 reserved windows, asked for 1"}
+}
+
+test_windows_of_another_type_deny if {
+	every path in ["/usage/windows", "/limits/max_windows"] {
+		every value in [null, "0", [], true, -1, 1.5] {
+			codes(sample.reservation_with(path, value)) == {"quota_exceeded"}
+		}
+	}
+}
+
+test_missing_windows_deny if {
+	every path in ["/usage/windows", "/limits/max_windows", "/usage", "/limits"] {
+		document := json.patch(sample.reservation, [{"op": "remove", "path": path}])
+		not quota.allow with input as document
+		codes(document) == {"quota_exceeded"}
+	}
+}
+
+test_jobs_do_not_count_against_a_window if {
+	quota.allow with input as sample.reservation_with("/usage/running_jobs", 100)
+}

@@ -92,3 +92,12 @@ without(path) := json.patch(document, [{"op": "remove", "path": path}])
 without_each(paths) := {path: without(path) | some path in paths}
 
 backend := document.backends[0]
+
+# A window on a node without a job.
+reservation := json.patch(document, [
+	{"op": "replace", "path": "/action", "value": "reservation:create"},
+	{"op": "add", "path": "/usage/windows", "value": 1},
+	{"op": "add", "path": "/limits/max_windows", "value": 2},
+])
+
+reservation_with(path, value) := json.patch(reservation, [{"op": "replace", "path": path, "value": value}])

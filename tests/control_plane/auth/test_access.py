@@ -52,6 +52,9 @@ network:read           x       x           x               x               x    
 project:read           x       x           x               x               x          .
 rates:push             .       x           x               .               .          .
 rates:read             x       x           x               x               .          .
+reservation:cancel     .       .           x               x               .          .
+reservation:create     .       .           x               x               .          .
+reservation:read       x       .           x               x               x          .
 result:read            x       .           .               x               x          .
 trust:read             x       x           x               x               x          x
 whoami                 x       x           x               x               x          x

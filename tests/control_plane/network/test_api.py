@@ -46,6 +46,7 @@ from tests.hal_drivers.p2p.programs import network, node
 ROLES = {
     "admin": person("admin", "demo", "quantum-admin"),
     "engineer": person("engineer", "demo", "quantum-engineer"),
+    "user": person("user", "demo", "quantum-user"),
     "auditor": person("auditor", "demo", "auditor"),
     "outsider": person("outsider", "other", "quantum-admin"),
 }
@@ -90,9 +91,11 @@ async def served(desk: Desk, settings: Settings) -> AsyncIterator[Call]:
     reader = Reader(Limits(), require_walls=False)
     app = assemble(settings, FakeDoor(), {"plane": plane, "live": None, "fabric": found, "reader": reader}, [])
 
-    async def ask(method: str, path: str, body: Any = None, who: str = "engineer") -> tuple[int, Any]:
+    async def ask(
+        method: str, path: str, body: Any = None, who: str = "engineer", key: str | None = None
+    ) -> tuple[int, Any]:
         target = f"/api/v1{path}"
-        status, headers, data = await _request(app, method, target, body, who)
+        status, headers, data = await _request(app, method, target, body, who, key)
         hold(method, target, status, headers, data)
         return status, msgspec.json.decode(data)
 
@@ -101,10 +104,13 @@ async def served(desk: Desk, settings: Settings) -> AsyncIterator[Call]:
     await found._office.close()
 
 
-async def _request(app: Any, method: str, target: str, body: Any, who: str) -> tuple[int, dict[str, str], bytes]:
+async def _request(
+    app: Any, method: str, target: str, body: Any, who: str, key: str | None = None
+) -> tuple[int, dict[str, str], bytes]:
     """One request in this event loop, which the double shares; Litestar's client has a loop of its own."""
     path, _, query = target.partition("?")
     headers = [(b"x-who", who.encode()), (b"content-type", b"application/json"), (b"host", b"localhost")]
+    headers += [(b"idempotency-key", key.encode())] if key is not None else []
     scope: dict[str, Any] = {
         "type": "http",
         "asgi": {"version": "3.0"},

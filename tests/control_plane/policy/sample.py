@@ -159,6 +159,16 @@ RESEARCH = {
     "limits__department": {"name": "research", "purposes": ["benchmark"]},
 }
 
+
+def reservation(**changes: Json) -> dict[str, Json]:
+    """The sample as a window of node `a` without a job, with values replaced."""
+    window = {"node": "a", "services": ["cnot"], "starts_in_ms": 0, "duration_ms": 60_000}
+    facts = {"action": "reservation:create", "window": window, "usage__windows": 1, "limits__max_windows": 2}
+    asked = {"job__shots": 0, "job__executions": 0, "job__allowed_providers": ["p2p"]}
+    free = {"price": {"amount": "0", "currency": "USD", "micros": 0}}
+    return document(**facts | asked | free | {"backends": [NETWORK], "nodes": [node("a")]} | changes)
+
+
 DENIED: dict[str, dict[str, Json]] = {
     "user-submits-production": document(principal__roles=["quantum-user"]),
     "auditor-submits": document(principal__roles=["auditor"]),
@@ -189,6 +199,13 @@ DENIED: dict[str, dict[str, Json]] = {
     "plan-of-nothing": document(backends=[NETWORK], nodes=[node("a")], plan=plan()),
     "two-nodes-of-one-id": document(backends=[NETWORK], nodes=[node("a"), node("a", "us-east")]),
     "other-action": document(action="job:delete"),
+    "user-reserves": reservation(principal__roles=["quantum-user"], job__purpose="research"),
+    "stranger-reserves": reservation(principal__roles=[]),
+    "admin-reserves-for-production": reservation(principal__roles=["quantum-admin"]),
+    "too-many-windows": reservation(usage__windows=2),
+    "window-outside-of-the-zone": reservation(nodes=[node("a", "us-east")]),
+    "window-on-nobody": reservation(nodes=[]),
+    "window-without-a-budget": reservation(budgets=[]),
 }
 
 ALLOWED: dict[str, dict[str, Json]] = {
@@ -208,5 +225,8 @@ ALLOWED: dict[str, dict[str, Json]] = {
     "public-network": document(
         job__classification="public", backends=[NETWORK], nodes=[node("a"), node("b", "us-east", sovereign=False)]
     ),
+    "engineer-reserves": reservation(),
+    "admin-reserves": reservation(principal__roles=["quantum-admin"], job__purpose="maintenance"),
+    "reserves-with-all-jobs-running": reservation(usage__running_jobs=100),
     "odd-texts": document(principal__name='a"b\\c\0d\U0001f600', job__justification="line\nline\u2028"),
 }

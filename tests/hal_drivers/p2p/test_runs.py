@@ -287,6 +287,32 @@ def test_a_window_without_a_job_is_got_shown_and_given_back(tmp_path: Path) -> N
     _over(tmp_path, story)
 
 
+def test_a_window_outlives_the_fabric_that_got_it(tmp_path: Path) -> None:
+    """N10: a fabric that knows nothing of it asks again, and its node has it still; or another has it by then."""
+
+    async def story(fabric: Fabric, runs: Runs) -> None:
+        node = min(fabric.link.nodes)
+        ask = ReserveWindow("r1", node, ("cnot",), 2, 0, 60_000, 5_000)
+        got = await runs.answer(ask)
+        assert isinstance(got, ReservationIs)
+        again = msgspec.structs.replace(ask, duration_ms=50_000, again=True)
+        assert await runs.answer(again) == got, "what both know is not told twice"
+        runs._windows._kept.clear()  # what a restart of the fabric leaves
+        kept = await runs.answer(again)
+        assert isinstance(kept, ReservationIs)
+        assert (kept.state, kept.fence) == ("COMMITTED", got.fence)
+        runs._windows._kept.clear()
+        assert isinstance(await runs.answer(CancelReservation("r1", node)), Refusal), "unknown here, given back there"
+        other = await runs.answer(msgspec.structs.replace(ask, reservation_id="r2"))
+        assert isinstance(other, ReservationIs)
+        assert other.state == "COMMITTED"
+        lost = await runs.answer(again)
+        assert isinstance(lost, ReservationIs)
+        assert (lost.state, lost.code) == ("REJECTED", "fenced")
+
+    _over(tmp_path, story)
+
+
 def test_a_window_that_nobody_uses_has_expired(tmp_path: Path) -> None:
     async def story(fabric: Fabric, runs: Runs) -> None:
         await runs.answer(ReserveWindow("r1", min(fabric.link.nodes), (), 1, 0, 1, 5_000))
