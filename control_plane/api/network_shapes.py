@@ -238,7 +238,7 @@ class Reservation(Struct, frozen=True):
     correlation_id: str | None
     starts_at: Instant
     ends_at: Instant
-    fence: Annotated[int, Meta(description="The node's own number of the window, as it was first granted; it only rises.")] | None
+    fence: Annotated[int, Meta(description="The node's own number of the window, as first granted.")] | None
     code: str | None
     detail: str | None
     next_free_at: Instant | None
