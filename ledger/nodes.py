@@ -36,6 +36,7 @@ _S = TypeVar("_S", bound=Struct)
 
 class _Fragment(Struct, frozen=True):
     fragment_id: str
+    services: tuple[str, ...]
     bits_read: tuple[int, ...]
     bits_written: tuple[int, ...]
 
@@ -60,10 +61,17 @@ class _Config(Struct, frozen=True):
     default_min_fidelity_ppm: int
 
 
+class _Offer(Struct, frozen=True):
+    service: str
+    reported_ppm: int
+    verified_ppm: int | None
+
+
 class _Node(Struct, frozen=True):
     node_id: str
     price_per_fragment: Money
     price_per_shot: Money
+    offers: tuple[_Offer, ...]
 
 
 class _Snapshot(Struct, frozen=True):
@@ -74,6 +82,7 @@ class _Planned(Struct, frozen=True):
     plan: _Plan
     snapshot: _Snapshot
     config: _Config | None
+    allowed: tuple[str, ...] | None
 
 
 class _Signed(Struct, frozen=True):
@@ -182,18 +191,44 @@ def _check_plan(content: bytes) -> str:
 
 
 def _check_assigned(planned: _Planned, ran: _Network) -> str:
-    """Each fragment of the plan stands in the run once, and nobody but those whom the plan names was sent any of it."""
+    """Each fragment of the plan stands in the run once, with each attempt; whom it names alone was sent any of it.
+
+    And whom the plan names was allowed by policy and, by the plan's snapshot, as good as its configuration asks (I8).
+    """
     assigned = {one.fragment_id: {one.primary, *one.fallbacks} for one in planned.plan.assignments}
     if sorted(assigned) != sorted(one.fragment_id for one in planned.plan.fragments):
         raise EvidenceInvalid("plan: a fragment without a node, or twice")
     if sorted(assigned) != sorted(one.fragment_id for one in ran.run.fragments):
         raise EvidenceInvalid("network: not the fragments of the plan")
+    for planned_one in planned.plan.fragments:
+        for node in sorted(assigned[planned_one.fragment_id]):
+            _check_chosen(planned, planned_one, node)
     for fragment in ran.run.fragments:
+        # An epoch is an attempt: whoever leaves one out leaves a hole, but for the last of a fragment that failed.
+        if [attempt.epoch for attempt in fragment.attempts] != list(range(1, len(fragment.attempts) + 1)):
+            raise EvidenceInvalid(f"{fragment.fragment_id}: an attempt is missing")
         for attempt in fragment.attempts:
             if attempt.node_id not in assigned[fragment.fragment_id]:
                 raise EvidenceInvalid(f"{fragment.fragment_id} went to {attempt.node_id}, whom the plan doesn't name")
     sent = [attempt.node_id for one in ran.run.fragments for attempt in one.attempts if attempt.requests]
     return f"{len(set(sent))} received something, in {len(sent)} attempts"
+
+
+def _check_chosen(planned: _Planned, fragment: _Fragment, node: str) -> None:
+    if planned.allowed is not None and node not in planned.allowed:
+        raise EvidenceInvalid(f"{fragment.fragment_id} was planned for {node}, whom policy doesn't allow")
+    found = next((one for one in planned.snapshot.nodes if one.node_id == node), None)
+    if found is None:
+        raise EvidenceInvalid(f"{fragment.fragment_id} was planned for {node}, whom the registry doesn't know")
+    if planned.config is None:
+        return
+    judged = {offer.service: min(offer.reported_ppm, offer.verified_ppm or 0) for offer in found.offers}
+    for service in fragment.services:
+        least = planned.config.min_fidelity_ppm.get(service, planned.config.default_min_fidelity_ppm)
+        if judged.get(service, 0) < least:
+            raise EvidenceInvalid(
+                f"{fragment.fragment_id} was planned for {node}, whose {service} is below {least} ppm"
+            )
 
 
 def _by_node(ran: _Network) -> dict[str, list[tuple[_FragmentRun, _Attempt]]]:

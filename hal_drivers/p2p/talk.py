@@ -102,7 +102,8 @@ class Talk:
         except LinkError as error:
             self.note(Said(self._now(), *at, frame, None))
             status: AttemptStatus = "late" if isinstance(error, Late) else "failed"
-            return Failure(error.code, f"{wanted.node_id}: {error.detail}", status)
+            named = "" if error.detail.startswith(wanted.node_id) else f"{wanted.node_id}: "
+            return Failure(error.code, named + error.detail, status)
         if len(signed.body) > _longest(request):
             self.note(Said(self._now(), *at, frame, None))
             return Wrong("answer", f"{len(signed.body)} bytes are more than the answer can have")

@@ -14,6 +14,7 @@ import pytest
 from hal_drivers.base import CompileRequest, Outcome, Task, Witness
 from hal_drivers.p2p import identity
 from hal_drivers.p2p.errors import IdentityInvalid
+from hal_drivers.p2p.ir import digest
 from ledger import nodes, peers
 from ledger.bundle import Bundle, parse_bundle
 from ledger.canonical import dumps
@@ -94,6 +95,19 @@ def _flip(text: str) -> str:
     return ("B" if text[0] == "A" else "A") + text[1:]
 
 
+def _planned_anew(plan: dict[str, Any], change: Callable[[dict[str, Any]], object]) -> None:
+    """What a plane could do that holds every key of its own: hashes fit again."""
+    change(plan)
+    for name in ("program", "snapshot", "config"):
+        plan["plan"][f"{name}_sha256"] = digest(plan[name])
+    del plan["plan"]["plan_id"]
+    plan["plan"]["plan_id"] = digest(plan["plan"])
+
+
+def _tried_in_vain(run: dict[str, Any]) -> dict[str, Any]:
+    return next(f for f in run["run"]["fragments"] if f["attempts"][0]["status"] != "accepted")
+
+
 CHANGES: dict[str, tuple[str, Change]] = {
     "a plan's field": ("plan", lambda plan, _: plan["plan"].update(seed=99)),
     "a plan's id": ("plan", lambda plan, _: plan["plan"].update(plan_id="0" * 64)),
@@ -103,6 +117,22 @@ CHANGES: dict[str, tuple[str, Change]] = {
     "a node outside the plan": (
         "nodes",
         lambda plan, _: plan["plan"]["assignments"][0].update(primary="x", fallbacks=[]),
+    ),
+    "an attempt in vain left out": ("nodes", lambda _, run: _tried_in_vain(run)["attempts"].pop(0)),
+    "fewer nodes allowed": ("nodes", lambda plan, _: plan.update(allowed=[])),
+    "a node below the threshold": (
+        "nodes",
+        lambda plan, _: _planned_anew(plan, lambda p: p["config"].update(default_min_fidelity_ppm=999_999)),
+    ),
+    "a node that nobody has verified": (
+        "nodes",
+        lambda plan, _: _planned_anew(
+            plan, lambda p: [offer.update(verified_ppm=None) for n in p["snapshot"]["nodes"] for offer in n["offers"]]
+        ),
+    ),
+    "a node that isn't enrolled": (
+        "nodes",
+        lambda plan, _: _planned_anew(plan, lambda p: p["snapshot"]["nodes"].clear()),
     ),
     "a fragment left out": ("nodes", lambda _, run: run["run"]["fragments"].pop()),
     "a signature": (
