@@ -240,8 +240,8 @@ def _by_node(ran: _Network) -> dict[str, list[tuple[_FragmentRun, _Attempt]]]:
 
 
 def _check_node(node: str, received: list[tuple[_FragmentRun, _Attempt]], run: _Run) -> str:
-    """All that this node said is signed by it, and is said to what it was sent."""
-    said = 0
+    """All that this node said is signed by it, and is said to what it was sent, or was refused for not being so."""
+    said = false = 0
     for fragment, attempt in received:
         for frame in attempt.requests:
             asked = _read(frame, _Asked, "a request")
@@ -249,14 +249,42 @@ def _check_node(node: str, received: list[tuple[_FragmentRun, _Attempt]], run: _
                 raise EvidenceInvalid(f"a request of {asked.fragment_id}, epoch {asked.epoch}, in another's place")
         known = {hashlib.sha256(frame).hexdigest() for frame in attempt.requests}
         for answer in attempt.answers:
-            if answer.node_id != node:
-                raise EvidenceInvalid(f"{fragment.fragment_id}: an answer of {answer.node_id}")
-            check_signature(node, answer.body, answer.signature)
-            words = _read(answer.body, _Words, "an answer")
-            if words.node_id != node or words.request_sha256 not in known:
-                raise EvidenceInvalid(f"{fragment.fragment_id}: an answer to what this node was not sent")
-            said += 1
-    return f"{_told(received)}; {said} answers, each signed by it" if said else f"{_told(received)}; no answer"
+            try:
+                _check_answer(node, answer, known)
+            except _Unsaid as error:
+                # A node that lies must not spoil the record of its lie: this is why nothing of it was accepted.
+                if (attempt.status, attempt.code) != ("refused", error.code):
+                    raise EvidenceInvalid(f"{fragment.fragment_id}: {error}") from error
+                false += 1
+            else:
+                said += 1
+    told = f"{_told(received)}; " + (f"{said} answers, each signed by it" if said else "no answer")
+    return f"{told}; {false} refused that are no answer of it to what it was sent" if false else told
+
+
+class _Unsaid(Exception):
+    """Not this node's answer to what it was sent; ``code`` is the plane's word for why."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+def _check_answer(node: str, answer: _Signed, known: set[str]) -> None:
+    if answer.node_id != node:
+        raise _Unsaid("signature", f"an answer of {answer.node_id}")
+    try:
+        check_signature(node, answer.body, answer.signature)
+    except EvidenceInvalid as error:
+        raise _Unsaid("signature", str(error)) from error
+    try:
+        words = _read(answer.body, _Words, "an answer")
+    except EvidenceInvalid as error:
+        raise _Unsaid("answer", str(error)) from error
+    if words.node_id != node:
+        raise _Unsaid("answer", "an answer that names another node")
+    if words.request_sha256 not in known:
+        raise _Unsaid("request", "an answer to what this node was not sent")
 
 
 def _place(run: _Run, fragment: _FragmentRun, attempt: _Attempt) -> tuple[str, str, int]:

@@ -19,7 +19,7 @@ from hal_drivers.p2p.office import Attempt, AttemptStatus, FragmentRun, RunIs
 from hal_drivers.p2p.office import RunState as Phase
 from hal_drivers.p2p.plan import Plan
 from hal_drivers.p2p.reservation import Book, Moved
-from hal_drivers.p2p.wire import Executed, Signed
+from hal_drivers.p2p.wire import Executed, Signed, request_digest
 
 
 class Opened(Struct, frozen=True, forbid_unknown_fields=True, tag="opened"):
@@ -121,6 +121,11 @@ class Progress:
         return self._closed is not None
 
     @property
+    def begun(self) -> bool:
+        """Whether it was opened before."""
+        return self._started_at is not None
+
+    @property
     def duration_us(self) -> int:
         """From its start to its end; 0 until then."""
         if self._closed is None or self._started_at is None:
@@ -133,6 +138,14 @@ class Progress:
         found = self._fragments.get(fragment_id)
         return found is not None and any(
             one.epoch == epoch and any(said.body == answer.body for said in one.answers) for one in found.attempts
+        )
+
+    def has_asked(self, fragment_id: str, epoch: int, request_sha256: str) -> bool:
+        """Whether this request was sent in that attempt."""
+        found = self._fragments.get(fragment_id)
+        return found is not None and any(
+            one.epoch == epoch and any(request_digest(frame) == request_sha256 for frame in one.requests)
+            for one in found.attempts
         )
 
     def epoch(self, fragment_id: str) -> int:

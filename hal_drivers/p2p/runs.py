@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -58,8 +59,8 @@ _answers: msgspec.json.Decoder[Answer] = msgspec.json.Decoder(Answer)
 
 
 class _Active:
-    def __init__(self, head: Head, file: RunFile, progress: Progress) -> None:
-        self.head, self.file, self.progress = head, file, progress
+    def __init__(self, head: Head, file: RunFile, progress: Progress, now: Callable[[], str]) -> None:
+        self.head, self.file, self.progress, self.now = head, file, progress, now
         self.scope = trio.CancelScope()
         self.over = trio.Event()
         self.writing = trio.Lock()
@@ -88,7 +89,7 @@ class Runs:
         self._folder, self._fresh, self._tell, self._nursery, self._limits = folder, look, tell, nursery, limits
         self._now, self._attempted = now, attempted
         self._seen: tuple[float, Snapshot] | None = None
-        self._runtime = Runtime(link, self._look, limits, now, nursery)
+        self._link = link
         self._windows = Windows(link, limits, now, tell, nursery)
         self._active: dict[str, _Active] = {}
         self._tokens: dict[str, str] = {}
@@ -100,7 +101,7 @@ class Runs:
             file.mend()
             found = file.read()
             if found is not None and not found[1].over:
-                active = _Active(found[0], file, found[1])
+                active = _Active(found[0], file, found[1], steady(self._now))
                 active.kept.set()
                 self._begin(active)
         return len(self._active)
@@ -155,10 +156,12 @@ class Runs:
             return
         token = self._tokens.get(said.token)
         active = self._active.get(token) if token is not None else None
+        if active is not None and not active.progress.has_asked(said.fragment_id, said.epoch, said.request_sha256):
+            active = None  # told, but no word of that attempt: nobody asked for it
         second = active is not None and active.progress.has_said(said.fragment_id, said.epoch, signed)
         if active is not None:
             why = "second" if second else "late"
-            event = Stray(self._now(), node_id, why, said.fragment_id, said.epoch, signed)  # type: ignore[arg-type]
+            event = Stray(active.now(), node_id, why, said.fragment_id, said.epoch, signed)  # type: ignore[arg-type]
             active.progress.apply(event)
             self._nursery.start_soon(self._append, active, (event,))
         kind: EventKind = "answer:second" if second else "answer:late"
@@ -181,7 +184,7 @@ class Runs:
             return Refusal("invalid", "a run has shots and time")
         order = Order(ask.token, ask.program, ask.plan, ask.config, ask.shots, ask.seed)
         head = Head(order, time.time() + ask.deadline_ms / 1_000)
-        active = _Active(head, RunFile(self._folder, ask.token), Progress(ask.token, ask.plan))
+        active = _Active(head, RunFile(self._folder, ask.token), Progress(ask.token, ask.plan), steady(self._now))
         self._begin(active)
         await active.kept.wait()
         return active.progress.view(words=False)
@@ -201,11 +204,12 @@ class Runs:
         left_s = max(active.head.until_s - time.time(), 0.001)
         try:
             with active.scope:
-                await self._runtime.run(active.head.order, active.progress, keep, left_s)
+                runtime = Runtime(self._link, self._look, self._limits, active.now, self._nursery)
+                await runtime.run(active.head.order, active.progress, keep, left_s)
         except Exception as error:  # a run that breaks takes no other with it, and doesn't come back at each start
             log.exception("run %s broke", token)
             if not active.progress.over:
-                closed = Closed(self._now(), "failed", "broken", f"{type(error).__name__}: {error}"[:300])
+                closed = Closed(active.now(), "failed", "broken", f"{type(error).__name__}: {error}"[:300])
                 active.progress.apply(closed)
                 await keep((closed,))
         finally:
@@ -302,3 +306,16 @@ class Runs:
                 )
             case Closed():
                 self._tell(f"run:{event.state}", token=token, facts={"code": event.code, "detail": event.detail})  # type: ignore[arg-type]
+
+
+def steady(now: Callable[[], str]) -> Callable[[], str]:
+    """A run's clock: this moment by ``now``, and from there what has passed. A clock that is set while it lasts changes
+    neither its order nor its duration.
+    """
+    begun, began_s = datetime.fromisoformat(now()), trio.current_time()
+
+    def told() -> str:
+        at = begun + timedelta(seconds=trio.current_time() - began_s)
+        return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    return told

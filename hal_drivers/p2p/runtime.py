@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 import trio
 
@@ -32,6 +33,8 @@ from hal_drivers.p2p.wire import Executed
 
 _CROWDED = frozenset({"busy", "window_taken"})
 _PASSING = _CROWDED | {"unknown_window", "fenced", "over_time", "crashed", "canceled", "forgotten"}
+_BACK_S = 15.0
+_LOOK_S = 0.1
 _NEVER_ASKED = Failure("never_asked", "it was sent nothing", "canceled")
 
 
@@ -88,7 +91,10 @@ class _Run:
 
     async def _go(self) -> None:
         self._talk.leave_open_attempts(Failure("restarted", "the fabric was restarted"))
+        taken_up = self._progress.begun
         self._talk.note(Opened(self._now()))
+        if taken_up:
+            await self._nodes_back()
         for name in self._progress.done:
             self._ended[name].set()
         held = await self._all_windows([name for name in self._order.plan.order if name not in self._progress.done])
@@ -98,6 +104,16 @@ class _Run:
         async with trio.open_nursery() as nursery:
             for name, one in list(held.items()):
                 nursery.start_soon(self._fragment, name, one.wanted.node_id, nursery.cancel_scope)
+
+    async def _nodes_back(self) -> None:
+        """After a restart nodes come back by themselves, in their time: each fragment waits for one of its own."""
+        waiting = [name for name in self._order.plan.order if name not in self._progress.done]
+        with trio.move_on_after(_BACK_S):
+            while waiting:
+                waiting = [
+                    name for name in waiting if not any(map(partial(self._usable, name), self._sheet.nodes(name)))
+                ]
+                await trio.sleep(_LOOK_S if waiting else 0)
 
     async def _all_windows(self, names: list[str]) -> dict[str, Held] | None:
         """None: given up."""

@@ -159,6 +159,32 @@ def test_whatever_is_changed_is_found_by_the_check_that_says_so(told: tuple[byte
     assert any(check.startswith(name) and detail.startswith("!") for check, detail in said.items()), said
 
 
+@pytest.mark.parametrize("code", ["signature", "request", "fidelity"])
+def test_a_node_that_lied_spoils_no_evidence_but_what_its_attempt_was_refused_for(
+    told: tuple[bytes, bytes, Outcome], code: str
+) -> None:
+    """Its false words stand in the record, named; false words for which nothing was refused are a change."""
+    run = json.loads(told[1])
+    good = _accepted(run)
+    for fragment in run["run"]["fragments"]:
+        for attempt in fragment["attempts"]:
+            if attempt["status"] != "accepted":
+                break
+        else:
+            continue
+        break
+    false = {**good["answers"][0], "node_id": attempt["node_id"]}
+    attempt |= {"status": "refused", "code": code, "answers": [false]}
+    if code == "request":  # what the good node was asked, said to the lying one
+        attempt |= {"node_id": good["node_id"], "requests": []}
+        false["node_id"] = good["node_id"]
+    said = judged(bundle(told[0], json.dumps(run).encode(), told[2]))
+    detail = said[f"node:{attempt['node_id']}"]
+    assert detail.startswith("!") == (code == "fidelity"), detail
+    if code != "fidelity":
+        assert "1 refused that are no answer of it" in detail
+
+
 def test_other_counts_than_the_nodes_measured_are_found(told: tuple[bytes, bytes, Outcome]) -> None:
     other = msgspec.structs.replace(told[2], counts={"0000": 60})
     assert judged(bundle(told[0], told[1], other))["fragments"].startswith("!the result's counts")
