@@ -19,7 +19,7 @@ AWAY = {
     "hal_drivers": {
         *("msgspec", "sqlalchemy", "numpy", "psutil", "aiohttp", "cryptography"),
         *("qiskit", "qiskit_aer", "qiskit_ibm_runtime", "braket", "boto3", "botocore", "distributed"),
-        *("libp2p", "multiaddr", "trio"),
+        *("libp2p", "multiaddr", "trio", "zeroconf"),
     },
 }
 BASE = {"msgspec", "cryptography", "rfc3161_client"}

@@ -35,7 +35,7 @@ def add(parser: Any) -> None:
     parser.add_argument("--fault-file", action="store_true", help="obey faults.json in the home while it runs")
     parser.add_argument("--refresh-s", metavar="S", help="how often it advertises; 5")
     parser.add_argument("--ttl-s", metavar="S", help="how long an advert holds; 30")
-    parser.add_argument("--mdns", action="store_true", help="look for peers on the local network")
+    parser.add_argument("--mdns", action="store_true", help="look for the planes of --plane on the local network")
     parser.add_argument("--json", action="store_true", help="one document when it serves")
     parser.set_defaults(run=_run)
 
@@ -122,8 +122,11 @@ def _options(given: _Given) -> Any:
     from hal_drivers.p2p.node import NodeOptions
 
     bootstrap = given.words("bootstrap")
-    if not bootstrap:
-        raise ValueError("--bootstrap: the address of a plane is wanted, as qcos up or GET bootstrap/libp2p tells it")
+    if not bootstrap and not (given.switch("mdns") and given.words("plane")):
+        raise ValueError(
+            "--bootstrap: the address of a plane is wanted, as qcos up or GET bootstrap/libp2p tells it, "
+            "or --mdns with --plane"
+        )
     for address in bootstrap:
         if "/p2p/" not in address:
             raise ValueError(f"--bootstrap {address}: it lacks /p2p/ and the plane's peer id")

@@ -7,6 +7,7 @@ wanted. Fidelities are shares from 0 to 1 here and parts per million everywhere 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -24,6 +25,7 @@ Address = Annotated[str, Meta(pattern=r"^/[!-~]{1,200}\Z")]
 Weight = Annotated[int, Meta(ge=0, le=1000)]
 PPM = 1_000_000
 _ENVIRONMENT = "QCOS_NETWORK_"
+_LOOPBACK = re.compile(r"/ip4/127\.|/ip6/::1/")
 
 
 class Network(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,7 +82,7 @@ MEANS = {
     "enabled": "run the fabric; a plane whose fabric can't start doesn't start",
     "listen": "multiaddresses at which the fabric hears",
     "bootstrap": "multiaddresses, with `/p2p/ID`, to which it connects at the start",
-    "mdns": "look for peers on the local network; they join only when enrolled",
+    "mdns": "announce `listen` on the local network, for nodes without a bootstrap list; they join only when enrolled",
     "operators": "tenants whose `quantum-admin` may act on enrolments; profile `dev`: any, others: none but these",
     "heartbeat_s": "how often each peer is asked whether it lives",
     "refresh_s": "how often nodes advertise again, and how soon a change is told",
@@ -120,6 +122,9 @@ def read(table: object, environment: Mapping[str, str]) -> Network:
     found = Network(**values)
     if found.backoff_s > found.backoff_most_s:
         raise SettingInvalid("network.backoff_s", found.backoff_s, f"at most backoff_most_s, {found.backoff_most_s:g}")
+    if found.mdns and all(_LOOPBACK.match(address) for address in found.listen):
+        wanted = "no announcement where `listen` has loopback addresses alone: nobody else reaches them"
+        raise SettingInvalid("network.mdns", found.mdns, wanted)
     if found.refresh_s >= found.advert_ttl_s:
         wanted = f"less than advert_ttl_s, {found.advert_ttl_s}: adverts would be stale before they are refreshed"
         raise SettingInvalid("network.refresh_s", found.refresh_s, wanted)

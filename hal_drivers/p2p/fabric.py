@@ -14,6 +14,7 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import msgspec
@@ -98,6 +99,7 @@ class Fabric:
         self._network: host.Host | None = None
         self._folded: Counter[tuple[EventKind, str, str | None]] = Counter()
         self._beating: dict[str, trio.CancelScope] = {}
+        self._every_ms = int(1000 * max(options.heartbeat_s, options.heartbeat_limit_s))
 
     async def answer(self, ask: Ask) -> Reply:
         """What the plane asks over the socket."""
@@ -282,7 +284,9 @@ class Fabric:
     async def _beat(self, peer_id: str, nonce: int) -> None:
         begun_s = trio.current_time()
         try:
-            pong = _said(await self.calls.ask(peer_id, Ping(nonce), self.options.heartbeat_limit_s), peer_id)
+            pong = _said(
+                await self.calls.ask(peer_id, Ping(nonce, self._every_ms), self.options.heartbeat_limit_s), peer_id
+            )
         except (LinkError, IdentityInvalid, msgspec.MsgspecError, UnicodeDecodeError) as error:
             lost = self.registry.missed(peer_id)
             if lost == self.options.bounds.lost_beats:
@@ -314,9 +318,14 @@ async def running(
             fabric = Fabric(identity, options, journal, nursery)
             nursery.start_soon(journal.keep)
             nursery.start_soon(fabric.fold)
-            async with host.running(
-                identity, options.listen, fabric.ways(), bootstrap=options.bootstrap, mdns=options.mdns
-            ) as network:
+            async with AsyncExitStack() as stack:
+                network = await stack.enter_async_context(
+                    host.running(identity, options.listen, fabric.ways(), bootstrap=options.bootstrap)
+                )
+                if options.mdns:
+                    from hal_drivers.p2p import nearby
+
+                    await stack.enter_async_context(nearby.announced(network.peer_id, network.addresses()))
                 runs = Runs(
                     home / "runs", fabric.link, fabric.look, journal.append, nursery, limits, now, fabric.attempted
                 )

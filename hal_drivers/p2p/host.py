@@ -38,7 +38,7 @@ from multiaddr import Multiaddr
 
 from hal_drivers.p2p.errors import FabricUnusable, FrameInvalid, Unreachable
 from hal_drivers.p2p.identity import Identity
-from hal_drivers.p2p.wire import ADVERT_TOPIC, MAX_ADVERT
+from hal_drivers.p2p.wire import ADVERT_TOPIC
 
 log = logging.getLogger("qcos.p2p")
 _GOSSIP = TProtocol("/meshsub/1.1.0")
@@ -260,7 +260,7 @@ class _Door(INotifee):
 
 @contextlib.asynccontextmanager
 async def running(
-    identity: Identity, listen: Sequence[str], ways: Ways, *, bootstrap: Sequence[str] = (), mdns: bool = False
+    identity: Identity, listen: Sequence[str], ways: Ways, *, bootstrap: Sequence[str] = ()
 ) -> AsyncIterator[Host]:
     """A host until the block ends; FabricUnusable where it can't listen."""
     logging.getLogger("libp2p").setLevel(logging.CRITICAL)  # it logs what strangers send
@@ -270,7 +270,6 @@ async def running(
         sec_opt={TProtocol(NOISE): Noise(pair, noise_privkey=create_noise_key_pair().private_key)},
         muxer_opt=create_yamux_muxer_option(),
         connection_config=ConnectionConfig(max_connections_per_peer=4, dial_timeout=_DIAL_LIMIT_S),
-        enable_mDNS=mdns,
     )
     router = GossipSub(
         protocols=[_GOSSIP],
@@ -314,7 +313,7 @@ def _own(handler: Any) -> Serve:
 
 def _validator(ways: Ways) -> Callable[[ID, Any], bool]:
     def judge(forwarder: ID, message: Any) -> bool:
-        return len(message.data) <= MAX_ADVERT and ways.heard(str(forwarder), bytes(message.data))
+        return ways.heard(str(forwarder), bytes(message.data))
 
     return judge
 

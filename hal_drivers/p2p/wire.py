@@ -49,6 +49,8 @@ class Ping(Struct, frozen=True, forbid_unknown_fields=True, tag="ping"):
     """A heartbeat."""
 
     nonce: int
+    every_ms: int = 0
+    """The next comes within this; 0: unsaid. Who hears none for several of them knows that the link is dead."""
 
 
 class Reserve(Struct, frozen=True, forbid_unknown_fields=True, tag="reserve"):

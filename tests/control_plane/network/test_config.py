@@ -17,6 +17,10 @@ def test_each_key_says_what_it_means() -> None:
     assert set(MEANS) == {field.name for field in msgspec.structs.fields(Network)}
 
 
+def test_a_fabric_that_others_reach_may_announce_itself() -> None:
+    assert read({"mdns": True, "listen": ["/ip4/127.0.0.1/tcp/0", "/ip4/10.0.0.1/tcp/0"]}, {}).mdns
+
+
 def test_the_environment_wins_over_the_file() -> None:
     table = {"enabled": False, "heartbeat_s": 2, "bootstrap": ["/ip4/10.0.0.1/tcp/1"], "min_fidelity": {"cnot": 0.9}}
     variables = {
@@ -47,6 +51,8 @@ def test_the_environment_wins_over_the_file() -> None:
         ({"backoff_s": 3}, {}, "network.backoff_s"),
         ({"refresh_s": 60}, {}, "network.refresh_s"),
         ({"retries": 1.5}, {}, "network.retries"),
+        ({"mdns": True}, {}, "network.mdns"),
+        ({"mdns": True, "listen": ["/ip4/127.0.0.2/tcp/0", "/ip6/::1/tcp/0"]}, {}, "network.mdns"),
         ({"mode": "entangled"}, {}, "network.mode"),
         ({}, {"QCOS_NETWORK_MODE": "half"}, "QCOS_NETWORK_MODE"),
         ({}, {"QCOS_NETWORK_RETRIES": "many"}, "QCOS_NETWORK_RETRIES"),
