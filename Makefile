@@ -1,6 +1,6 @@
 # The project's commands. Needs Linux, make and Python 3.11 or newer; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: fuzz help setup demo test test-all faults kills fuzz-http soak bench bench-quick bench-keep bench-governed bench-memory bench-policy check format generate tools skipped bench-flood bench-growth bench-flame bench-telemetry bench-backends bench-network
+.PHONY: fuzz help setup demo test test-all faults faults-network kills fuzz-http soak bench bench-quick bench-keep bench-governed bench-memory bench-policy check format generate tools skipped bench-flood bench-growth bench-flame bench-telemetry bench-backends bench-network
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -67,6 +67,9 @@ test-all: $(VENV)/dev.stamp ## all tests, every tool required: what would be ski
 
 faults: $(VENV)/dev.stamp ## kill each part of a running plane, at each crash point and at random; then verify ledger and budgets
 	@$(PY) -m pytest -q -n 2 -m faults
+
+faults-network: $(VENV)/dev.stamp ## the part of it that plays docs/network-faults.md: nodes, clocks, links and peers that misbehave
+	@$(PY) -m pytest -q -n 2 --dist loadfile -m faults tests/faults/test_network.py tests/faults/test_partition.py
 
 kills: $(VENV)/dev.stamp ## KILLS=1000 random kills under load, as docs/faults.md reports them; SEED=… for others
 	@$(PY) -m tests.faults.kills --kills $(KILLS) --seed $(SEED)

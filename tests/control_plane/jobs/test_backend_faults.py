@@ -7,8 +7,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path
@@ -29,6 +28,7 @@ from hal_drivers.remote.driver import RemoteDriver
 from tests.control_plane.jobs.desk import Desk, report
 from tests.control_plane.jobs.desk import desk as open_desk
 from tests.control_plane.jobs.ends import finish
+from tests.docs.played import rows
 from tests.hal_drivers import hostile
 from tests.hal_drivers.hostile import BACKEND, TOKEN, Hostile, changed, says
 from tests.postgres import TestDatabase
@@ -261,14 +261,6 @@ CASES: dict[str, tuple[Play, str, str | None, int]] = {
 }  # fmt: skip
 
 
-def rows() -> Iterator[tuple[str, str]]:
-    """(fault, how the job ends) of the page."""
-    for line in PAGE.read_text(encoding="utf-8").splitlines():
-        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-        if len(cells) == 3 and cells[0] not in ("fault", "---"):
-            yield cells[0], cells[2]
-
-
 @pytest.fixture
 async def stage(
     database: TestDatabase, tmp_path: Path, pdp: Pdp, monkeypatch: pytest.MonkeyPatch
@@ -296,8 +288,8 @@ async def _price(desk: Desk) -> None:
 
 
 def test_the_page_and_the_cases_are_the_same() -> None:
-    assert [fault for fault, _ in rows()] == list(CASES)
-    for fault, ends in rows():
+    assert [fault for fault, _, _ in rows(PAGE, 3)] == list(CASES)
+    for fault, _, ends in rows(PAGE, 3):
         _, state, code, ran = CASES[fault]
         assert state in ends, fault
         assert code in (None, "outcome_unknown") or f"`{code}`" in ends, fault

@@ -30,12 +30,14 @@ _reply: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
 class Peer:
     """A child process of a test; `with` ends it."""
 
+    module = "tests.hal_drivers.p2p.peers"
+
     def __init__(self, role: str, folder: Path, **options: Any) -> None:
         folder.mkdir(exist_ok=True)
         self.folder = folder
         self._log = (folder / "err").open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.hal_drivers.p2p.peers", role, str(folder), json.dumps(options)],
+            [sys.executable, "-m", self.module, role, str(folder), json.dumps(options)],
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
