@@ -249,11 +249,13 @@ class Reservation(Struct, frozen=True):
 
 
 class PlanDrafted(Struct, frozen=True):
-    """A plan as it would be now, and the circuit as the network knows it. Nothing is kept of either."""
+    """A plan as it would be now, and all that it is a function of, but the seed that stands in it. Nothing is kept."""
 
     plan_id: str
     plan: dict[str, Any]
     program: dict[str, Any]
+    snapshot: dict[str, Any]
+    config: dict[str, Any]
 
 
 class PlanShown(Struct, frozen=True):

@@ -19,13 +19,13 @@ from control_plane.network.fabric import Fabric
 from hal_drivers.base import CompileRequest
 from hal_drivers.p2p.ir import Program
 from hal_drivers.p2p.office import AskSnapshot, SnapshotIs
-from hal_drivers.p2p.plan import Infeasible, Plan
-from hal_drivers.p2p.planner import plan
+from hal_drivers.p2p.plan import Infeasible, Plan, PlanConfig, Snapshot
+from hal_drivers.p2p.planner import in_order, plan
 from hal_drivers.p2p.reader import Reader
 
 
 async def draft(plane: Plane, fabric: Fabric, reader: Reader, spec: specs.JobSpec) -> dict[str, Any]:
-    """Plan and program; raises Refused network_off, fabric_unreachable or plan_infeasible, or a DriverError."""
+    """The plan and what it was made from; raises Refused (network_off, fabric_…, plan_infeasible) or a DriverError."""
     fabric.on()
     circuit = spec.single
     if circuit is None:
@@ -41,13 +41,13 @@ async def draft(plane: Plane, fabric: Fabric, reader: Reader, spec: specs.JobSpe
         alias_model=circuit.alias_model or "discard",
     )
     program = await reader.read(request)
-    snapshot = (await fabric.ask(AskSnapshot(), SnapshotIs)).snapshot
+    snapshot = in_order((await fabric.ask(AskSnapshot(), SnapshotIs)).snapshot)
     config = plane.settings.network.planning()
     drawn = plan(program, snapshot, config, spec.execution.seed or 0, None, shots=spec.shots)
-    return shown(drawn, program)
+    return shown(drawn, program, snapshot, config)
 
 
-def shown(drawn: Plan | Infeasible, program: Program) -> dict[str, Any]:
+def shown(drawn: Plan | Infeasible, program: Program, snapshot: Snapshot, config: PlanConfig) -> dict[str, Any]:
     """The answer; raises Refused plan_infeasible, which names each fragment and what it lacks."""
     if isinstance(drawn, Infeasible):
         errors = tuple({"field": gap.fragment_id, "message": gap.detail} for gap in drawn.gaps[:64])
@@ -56,4 +56,6 @@ def shown(drawn: Plan | Infeasible, program: Program) -> dict[str, Any]:
         "plan_id": drawn.plan_id,
         "plan": msgspec.to_builtins(drawn),
         "program": msgspec.to_builtins(program),
+        "snapshot": msgspec.to_builtins(snapshot),
+        "config": msgspec.to_builtins(config),
     }

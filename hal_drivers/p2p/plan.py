@@ -51,7 +51,7 @@ class NodeFacts(Struct, frozen=True, forbid_unknown_fields=True):
     offers: tuple[Offer, ...]
     """Sorted by service."""
     latency_us: int
-    """The median of recent heartbeats."""
+    """The median of recent heartbeats; another one only once it is half or twice of what it was: no plan for noise."""
     load_ppm: int
     """Share of its windows that are taken."""
     failure_ppm: int

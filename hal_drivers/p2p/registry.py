@@ -56,6 +56,8 @@ class _Node:
     held: dict[Service, _Held] = field(default_factory=dict)
     serials: dict[Service, int] = field(default_factory=dict)
     beats_us: deque[int] = field(default_factory=lambda: deque(maxlen=_BEATS))
+    planned_us: int = 0
+    """The median that plans are made with: it stays until the real one is half of it, or twice."""
     link: deque[LinkSample] = field(default_factory=lambda: deque(maxlen=LINK_WINDOW))
     lost: int = 0
     load_ppm: int | None = None
@@ -184,6 +186,9 @@ class Registry:
             return False
         was_lost, node.lost = node.lost >= self._bounds.lost_beats, 0
         node.beats_us.append(latency_us)
+        median = median_low(node.beats_us)
+        if not node.planned_us <= 2 * median <= 4 * node.planned_us:
+            node.planned_us = median
         node.link.append(LinkSample(latency_us))
         node.load_ppm = max(0, min(load_ppm, 1_000_000))
         self.version += was_lost
@@ -264,7 +269,7 @@ class Registry:
                 )
                 for service in sorted(fresh)
             ),
-            latency_us=median_low(node.beats_us) if node.beats_us else 0,
+            latency_us=node.planned_us,
             load_ppm=_load(node),
             failure_ppm=_failures(node),
         )

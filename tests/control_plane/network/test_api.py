@@ -33,8 +33,9 @@ from hal_drivers.p2p.office import (
     SnapshotIs,
     TopologyIs,
 )
-from hal_drivers.p2p.plan import NodeFacts, Offer, Plan, Snapshot
+from hal_drivers.p2p.plan import NodeFacts, Offer, Plan, PlanConfig, Snapshot
 from hal_drivers.p2p.planner import identity
+from hal_drivers.p2p.planner import plan as plan_again
 from hal_drivers.p2p.reader import Reader
 from tests.control_plane.jobs.desk import Desk, bell, person
 from tests.control_plane.network.test_enrolment import NOW, OTHER, PEER, approved, proposal
@@ -301,6 +302,8 @@ async def test_a_circuit_is_planned_without_a_job_and_what_is_missing_is_named(
     assert [assignment.primary for assignment in plan.assignments] == ["n0", "n1", "n2"]
     assert plan.plan_id == drawn["plan_id"] == identity(plan)
     assert "teleportation" in svg(plan, program)
+    known, config = msgspec.convert(drawn["snapshot"], Snapshot), msgspec.convert(drawn["config"], PlanConfig)
+    assert plan_again(program, known, config, plan.seed, None, shots=plan.shots) == plan  # I9: by whoever has these
     assert (await ask("POST", "/plans", spec))[1] == drawn
     double.replies[AskSnapshot] = lambda _: SnapshotIs(network(node("n0", qubits=3)), "00")
     status, problem = await ask("POST", "/plans", spec)

@@ -33,7 +33,8 @@ class Answering:
         if path == "/api/v1/whoami":
             return {"projects": ["demo"]}
         self.asked.append((method, path, json.loads(body)))
-        return json.loads(json.dumps(shown(plan(PROGRAM, network(), PlanConfig(), 1, None), PROGRAM)))
+        known, config = network(), PlanConfig()
+        return json.loads(json.dumps(shown(plan(PROGRAM, known, config, 1, None), PROGRAM, known, config)))
 
 
 @pytest.fixture
@@ -78,6 +79,6 @@ def test_what_is_missing_is_an_error_with_the_part_as_its_field() -> None:
     drawn = plan(PROGRAM, network(), PlanConfig(), 1, frozenset())
     assert isinstance(drawn, Infeasible)
     with pytest.raises(Refused) as refused:
-        shown(drawn, PROGRAM)
+        shown(drawn, PROGRAM, network(), PlanConfig())
     assert refused.value.code == "plan_infeasible"
     assert [error["field"] for error in refused.value.errors] == ["f1", "f2"]

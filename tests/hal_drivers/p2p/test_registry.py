@@ -146,6 +146,21 @@ def test_a_link_is_its_newest_heartbeats() -> None:
     assert not reg.link(BERT.peer_id)
 
 
+def test_a_snapshot_does_not_move_with_every_heartbeat() -> None:
+    """Plans of an idle network are the same, seconds apart; a node that has become slow is known as slow (N4, I9)."""
+    reg = registry(enrolled(ANNA))
+
+    def planned(*beats: int) -> int:
+        for took_us in beats:
+            reg.beat(ANNA.peer_id, took_us, 0)
+        return reg.snapshot(0).nodes[0].latency_us
+
+    assert planned(9_000) == 9_000
+    assert {planned(took_us) for took_us in (6_000, 5_000, 17_000, 12_000, 8_000, 14_000, 5_500)} == {9_000}
+    assert planned(*[40_000] * 40) == 40_000
+    assert planned(*[1_000] * 40) == 1_000
+
+
 def test_states_from_bad_to_good() -> None:
     reg = Registry()
     assert reg.state(ANNA.peer_id, 0) is None
