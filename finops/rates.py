@@ -16,7 +16,7 @@ Not here: tiers, minima, provider credits, currency exchange. Pure: no clock, ra
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, time
 from decimal import ROUND_CEILING, ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal
 from typing import Annotated, Final, Literal
@@ -38,6 +38,7 @@ _PRECISIONS: Final = frozenset(money.text(Decimal(1).scaleb(-places)) for places
 _BOUND_BY_DEADLINE: Final = ("simulator_seconds", "qpu_seconds")
 _BOUNDED: Final = frozenset({"tasks", "shots", *_BOUND_BY_DEADLINE})
 _ROUNDER: Final = Context(prec=80)
+_NOTHING: Final[Mapping[str, Decimal]] = {}
 
 _Text = Annotated[str, Meta(min_length=1, max_length=500)]
 _Revision = Annotated[int, Meta(ge=1, le=2**31 - 1)]
@@ -163,19 +164,21 @@ def upper_bound(
     deadline_s: Decimal | float,
     tasks: int = 1,
     sku: str | None = None,
+    known: Mapping[str, Decimal] = _NOTHING,
 ) -> Money:
     """The most that `executions` shots in `tasks` tasks of `deadline_s` seconds each can cost, rounded up.
 
-    Raises UnknownPrice, or AmountInvalid for a count or deadline out of range.
+    `known` has the most of other meters, where the caller has one below their caps. Raises UnknownPrice, or
+    AmountInvalid for a count or deadline out of range.
     """
     count = money.check(Decimal(tasks), "tasks")
     shots = money.check(Decimal(executions), "executions")
     seconds = money.measured(deadline_s, "deadline_s")
     amount = money.ZERO
     with money.exact():
-        most = {"tasks": count, "shots": shots} | dict.fromkeys(_BOUND_BY_DEADLINE, count * seconds)
+        most = {**known, "tasks": count, "shots": shots} | dict.fromkeys(_BOUND_BY_DEADLINE, count * seconds)
         for rate in card.rates(provider, device, sku):
-            # A meter that the job doesn't bound has a cap: `parse_card` saw to it.
+            # A meter that nobody bounds has a cap: `parse_card` saw to it.
             quantity = _billed(rate, most.get(rate.meter), count)
             amount += _rounded(quantity * Decimal(rate.rate), card.card.precision, ROUND_CEILING)
     return Money(money.check(amount, "price"), card.currency)

@@ -3,8 +3,8 @@
 
 The prices are those of the plan's snapshot. A fragment costs its node's price a fragment and a price a shot; charged is
 who was accepted and nobody else, whatever was tried before. At the dispatch gate the most that the plan can come to is
-known: the dearest of primary and fallbacks for each fragment. The rate card passes the sum on as the meter `node_fees`,
-times its rate, up to its cap.
+known: the dearest of primary and fallbacks for each fragment (before there is a plan: `asking`). The rate card passes
+the sum on as the meter `node_fees`, times its rate, up to its cap.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from msgspec import Struct
 from finops import money
 from hal_drivers.p2p.plan import NodeFacts
 from hal_drivers.p2p.planned import Planned
-
-METER = "node_fees"
 
 
 class _Fragment(Struct, frozen=True):

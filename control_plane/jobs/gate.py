@@ -20,12 +20,14 @@ from control_plane import crash, telemetry
 from control_plane.context import Plane
 from control_plane.jobs import failover, fees, program
 from control_plane.jobs.admit import decision_entry
+from control_plane.jobs.asking import METER
 from control_plane.jobs.evidence import Submitted
 from control_plane.jobs.gathered import Program
-from control_plane.jobs.quote import NETWORK, nodes, priced, wants
+from control_plane.jobs.quote import NETWORK, asked_by_nodes, nodes, priced, wants
 from control_plane.jobs.routing import Candidate, Route, route
 from control_plane.jobs.spec import JobSpec
 from control_plane.policy.document import Plan
+from finops.rates import upper_bound
 from hal_drivers.base import Compiled
 from hal_drivers.errors import BackendUnavailable
 from hal_drivers.p2p import planned
@@ -101,9 +103,12 @@ async def _found(
     rows = await plane.known.backends(plane.engine)
     card = await plane.known.card(plane.engine, job["tenant"], job["rate_card"])
     past = await plane.known.past(plane.engine, job["tenant"], plane.settings.routing.history_days)
-    candidates = priced(rows, card, spec.executions, plane.settings.job_deadline_s, past, spec.items)
     formats = tuple(sorted({circuit.format for circuit in spec.circuits}))
     judged = _judged.decode(submitted.decision_input).job
+    # Of the nodes that admission saw: who was enrolled since is not planned with, and what a node asks never changes.
+    allowed = frozenset(job["decision"].get("allowed_nodes", ()))
+    asking = await asked_by_nodes(plane, spec, judged.qubits, card.currency, allowed)
+    candidates = priced(rows, card, spec.executions, plane.settings.job_deadline_s, past, spec.items, asking)
     wanted = wants(spec, formats, judged.qubits, card.currency, services=bool(judged.services))
     held = job["hold_amount"]
     if held is not None and (wanted.most is None or held < wanted.most):
@@ -156,9 +161,17 @@ async def afford(plane: Plane, job: Mapping[str, Any], compiled: Compiled) -> No
     if strange := fees.in_other_currency(made, card.currency):
         raise Stopped("price_changed", f"prices here are in {card.currency}, not as {', '.join(strange[:8])} asks")
     rates = card.rates(backend["provider"], compiled.backend, backend["capability"].get("sku"))
-    cap = next((Decimal(rate.cap) for rate in rates if rate.meter == fees.METER and rate.cap is not None), Decimal(0))
+    cap = next((Decimal(rate.cap) for rate in rates if rate.meter == METER and rate.cap is not None), Decimal(0))
     if (asked := fees.most(made)) > cap:
-        raise Stopped("price_changed", f"its nodes may ask for {asked:f} {card.currency}, {HELD} has {cap:f} for them")
+        said = f"its nodes may ask for {asked:f} {card.currency}, the rate card passes on up to {cap:f}"
+        raise Stopped("price_changed", said)
+    deadline_s, sku = plane.settings.job_deadline_s, backend["capability"].get("sku")
+    most = upper_bound(
+        card, backend["provider"], compiled.backend, made.plan.shots, deadline_s, sku=sku, known={METER: asked}
+    )
+    if job["hold_amount"] is not None and most.amount > job["hold_amount"]:
+        said = f"it may cost {most.amount:f} {card.currency} with its nodes, {HELD} is {job['hold_amount']:f}"
+        raise Stopped("price_changed", said)
 
 
 def _deepest(spec: JobSpec, compiled: Compiled) -> str:

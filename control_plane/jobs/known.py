@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import RowMapping
@@ -18,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import finops.store
 from control_plane.db import read, transaction
 from control_plane.jobs import past, store
+from control_plane.jobs.asking import Asking
 from control_plane.jobs.past import Past
 from control_plane.network import store as network
 from control_plane.registry import store as registry
@@ -34,7 +36,7 @@ class Known:
     def __init__(self) -> None:
         """Know nothing yet."""
         self._backends: tuple[float, Sequence[RowMapping]] | None = None
-        self._nodes: tuple[float, tuple[dict[str, Any], ...]] | None = None
+        self._nodes: tuple[float, tuple[dict[str, Any], ...], tuple[Asking, ...]] | None = None
         self._current: dict[str, tuple[float, RateCard]] = {}
         self._cards: dict[tuple[str, str], RateCard] = {}
         self._past: dict[str, tuple[float, dict[str, Past]]] = {}
@@ -55,10 +57,17 @@ class Known:
 
     async def nodes(self, engine: AsyncEngine) -> tuple[dict[str, Any], ...]:
         """The approved nodes of the network as policy sees them, at most `FRESH_S` old."""
+        return (await self._approved(engine))[0]
+
+    async def asking(self, engine: AsyncEngine) -> tuple[Asking, ...]:
+        """What those nodes ask."""
+        return (await self._approved(engine))[1]
+
+    async def _approved(self, engine: AsyncEngine) -> tuple[tuple[dict[str, Any], ...], tuple[Asking, ...]]:
         if self._nodes is None or time.monotonic() - self._nodes[0] > FRESH_S:
             (rows,) = await read(engine, None, network.enrolments(state="approved"))
-            self._nodes = time.monotonic(), tuple(_node(row) for row in rows)
-        return self._nodes[1]
+            self._nodes = time.monotonic(), tuple(map(_node, rows)), tuple(map(_asking, rows))
+        return self._nodes[1:]
 
     async def backend(self, engine: AsyncEngine, backend_id: str) -> RowMapping:
         """One backend of the registry."""
@@ -96,6 +105,11 @@ class Known:
             async with transaction(engine, tenant) as conn:
                 self._cards[key] = await finops.store.card(conn, tenant, card_hash)
         return self._cards[key]
+
+
+def _asking(row: Mapping[str, Any]) -> Asking:
+    prices = Decimal(row["price_per_fragment"]), Decimal(row["price_per_shot"])
+    return Asking(row["peer_id"], *prices, row["currency"])
 
 
 def _node(row: Mapping[str, Any]) -> dict[str, Any]:

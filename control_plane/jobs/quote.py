@@ -8,7 +8,7 @@ the hold, placed later, is the authority. Nothing is written here.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -21,6 +21,7 @@ from control_plane import telemetry
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.errors import Refused
+from control_plane.jobs import asking as asks
 from control_plane.jobs import store
 from control_plane.jobs.past import NO_PAST, Past
 from control_plane.jobs.routing import Candidate, Wanted, eligible, plain
@@ -72,7 +73,8 @@ async def look(plane: Plane, asked: Asked, key: str | None) -> Snapshot:
     rows = await plane.known.backends(plane.engine)
     card = await plane.known.current_card(plane.engine, principal.tenant, asked.at)
     past = await plane.known.past(plane.engine, principal.tenant, plane.settings.routing.history_days)
-    candidates = priced(rows, card, spec.executions, plane.settings.job_deadline_s, past, spec.items)
+    asking = await asked_by_nodes(plane, spec, asked.qubits, card.currency) if _reached(rows, NETWORK) else None
+    candidates = priced(rows, card, spec.executions, plane.settings.job_deadline_s, past, spec.items, asking)
     wanted = wants(spec, (asked.format,), asked.qubits, card.currency, services=bool(asked.services))
     if wanted.session and not any(candidate.sessions for candidate in candidates):
         raise ProgramUnsupported("execution.session", "no backend of this plane has sessions")
@@ -120,6 +122,20 @@ async def nodes(plane: Plane, providers: Iterable[str]) -> list[dict[str, Any]]:
     return list(await plane.known.nodes(plane.engine)) if NETWORK in providers else []
 
 
+def _reached(rows: Sequence[Any], provider: str) -> bool:
+    return any(row["provider"] == provider for row in rows)
+
+
+async def asked_by_nodes(
+    plane: Plane, spec: JobSpec, qubits: int, currency: str, allowed: Collection[str] | None = None
+) -> Decimal:
+    """The most that nodes can ask for the job, whatever its plan: those `allowed`, or all who are approved."""
+    known = await plane.known.asking(plane.engine)
+    nodes = known if allowed is None else [one for one in known if one.node_id in allowed]
+    fragments = 1 if plane.settings.network.mode == "whole" else max(1, qubits)
+    return asks.bound(nodes, currency, fragments=fragments, shots=spec.shots)
+
+
 def wants(spec: JobSpec, formats: tuple[str, ...], qubits: int, currency: str, *, services: bool = False) -> Wanted:
     """What the spec asks of a backend; raises Refused where its price is bounded in another currency."""
     bound = spec.execution.max_price
@@ -162,14 +178,28 @@ def _refuse_if_all_are_away(candidates: Sequence[Candidate], wanted: Wanted) -> 
 
 
 def priced(
-    rows: Sequence[Any], card: RateCard, executions: int, deadline_s: float, past: Mapping[str, Past], tasks: int
+    rows: Sequence[Any],
+    card: RateCard,
+    executions: int,
+    deadline_s: float,
+    past: Mapping[str, Past],
+    tasks: int,
+    asking: Decimal | None = None,
 ) -> tuple[Candidate, ...]:
-    """The registry's rows as candidates, each with its upper-bound price; None where the card has no price."""
-    return tuple(_candidate(row, card, executions, deadline_s, past.get(row["id"], NO_PAST), tasks) for row in rows)
+    """The registry's rows as candidates, each with its upper-bound price; None where the card has no price.
+
+    `asking` is the most that nodes of the network can ask for the job.
+    """
+    return tuple(
+        _candidate(row, card, executions, deadline_s, past.get(row["id"], NO_PAST), tasks, asking) for row in rows
+    )
 
 
-def _candidate(row: Any, card: RateCard, executions: int, deadline_s: float, past: Past, tasks: int) -> Candidate:
-    price = _bound(card, (row["provider"], row["id"], row["capability"].get("sku")), executions, deadline_s, tasks)
+def _candidate(
+    row: Any, card: RateCard, executions: int, deadline_s: float, past: Past, tasks: int, asking: Decimal | None
+) -> Candidate:
+    sold = (row["provider"], row["id"], row["capability"].get("sku"))
+    price = _bound(card, sold, executions, deadline_s, tasks, asking if row["provider"] == NETWORK else None)
     calibration = row["calibration"] or {}
     return Candidate(
         id=row["id"],
@@ -199,16 +229,22 @@ BOUNDS = 16_384
 
 
 def _bound(
-    card: RateCard, sold: tuple[str, str, str | None], executions: int, deadline_s: float, tasks: int
+    card: RateCard,
+    sold: tuple[str, str, str | None],
+    executions: int,
+    deadline_s: float,
+    tasks: int,
+    asking: Decimal | None,
 ) -> Decimal | None:
     """The upper bound, remembered: a pure function of a card's hash and of numbers that come again with most jobs."""
-    key = card.hash, sold, executions, deadline_s, tasks
+    key = card.hash, sold, executions, deadline_s, tasks, asking
     if key not in _bounds:
         if len(_bounds) >= BOUNDS:
             _bounds.clear()
         provider, device, sku = sold
+        known = {} if asking is None else {asks.METER: asking}
         try:
-            _bounds[key] = upper_bound(card, provider, device, executions, deadline_s, tasks, sku=sku).amount
+            _bounds[key] = upper_bound(card, provider, device, executions, deadline_s, tasks, sku, known).amount
         except FinopsError:
             _bounds[key] = None
     return _bounds[key]

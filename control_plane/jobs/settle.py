@@ -20,7 +20,8 @@ import finops.store
 from control_plane import crash, environment, telemetry
 from control_plane.context import Plane
 from control_plane.errors import Refused
-from control_plane.jobs import evidence, exact, fees, itemised, leases, meaning, store
+from control_plane.jobs import evidence, exact, itemised, leases, meaning, store
+from control_plane.jobs.asking import METER
 from control_plane.jobs.evidence import Content, Submitted
 from control_plane.jobs.exact import Computed
 from control_plane.jobs.gathered import Gathered, Program
@@ -226,7 +227,7 @@ def facts(job: Mapping[str, Any], end: Success) -> list[Fact]:
     else:
         found.append(fact("simulator_seconds", usage.wall_s, usage.source, by))
     if end.fees is not None:
-        found.append(fact(fees.METER, end.fees, "measured", "plane"))
+        found.append(fact(METER, end.fees, "measured", "plane"))
     if usage.cpu_s is not None:
         found.append(fact("simulator_cpu_seconds", usage.cpu_s, usage.source, by))
     if usage.peak_memory_bytes is not None:

@@ -33,6 +33,12 @@ def test_a_bell_has_another_price_at_each_provider(provider: str, sku: str | Non
     assert charge(CARD, provider, facts, "any", sku).amount.quantize(Decimal("0.01")) == Decimal(costs)
 
 
+def test_what_nodes_ask_is_passed_on_up_to_the_cap_and_held_as_far_as_it_is_known() -> None:
+    most = [upper_bound(CARD, "p2p", "p2p", 1000, 300.0, known={"node_fees": Decimal(asked)}) for asked in (0, 2, 9)]
+    assert [one.amount for one in most] == [Decimal("0.60"), Decimal("2.60"), Decimal("5.60")]
+    assert upper_bound(CARD, "p2p", "p2p", 1000, 300.0) == most[-1]
+
+
 def test_a_processor_is_priced_as_what_it_is_sold_as() -> None:
     assert upper_bound(CARD, "aws-braket", "forte", 1000, 300.0, sku=FORTE).amount == Decimal("80.30")
     assert upper_bound(CARD, "ibm-quantum", "brisbane", 1000, 10.0, sku="ibm_brisbane").amount == Decimal(16)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from control_plane.jobs import divided, fees
+from control_plane.jobs.asking import Asking, bound
 from hal_drivers.p2p import planned
 from hal_drivers.p2p.ir import canonical
 from hal_drivers.p2p.plan import PlanConfig, Snapshot
@@ -99,6 +100,18 @@ def test_fees_are_what_accepted_nodes_ask_and_the_bound_is_that_of_the_dearest()
     cheap = Decimal(NODES[0].price_per_fragment) + 100 * Decimal(NODES[0].price_per_shot)
     assert fees.charged(plan, json.dumps(network).encode()) == cheap
     assert fees.most(plan) == 2 * (Decimal("0.02") + 100 * Decimal("0.001"))
+
+
+def test_the_hold_of_admission_has_room_for_every_plan() -> None:
+    """I3: as many fragments as qubits, each at the dearest node of the card's currency."""
+    asked = [
+        Asking(one.node_id, Decimal(one.price_per_fragment), Decimal(one.price_per_shot), one.currency) for one in NODES
+    ]
+    most = bound(asked, "USD", fragments=PROGRAM.qubits, shots=100)
+    assert most == PROGRAM.qubits * (Decimal("0.02") + 100 * Decimal("0.001"))
+    for nodes in (NODES, NODES[:1], NODES[1:]):
+        assert fees.most(made(*nodes)) <= most
+    assert bound(asked, "CHF", fragments=3, shots=100) == 0
 
 
 def test_a_plan_keeps_to_the_currency_of_the_rate_card() -> None:
