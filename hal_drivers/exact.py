@@ -131,6 +131,8 @@ def describe(
     refused: dict[str, str] = {}
     n = state.qubits
     vector = "statevector" in asked and state.pure
+    if "statevector" in asked and not state.pure:
+        refused["statevector"] = "the state is mixed, and no vector"
     outcomes = state.outcomes(bits, width, readout) if asked & {"measured_probabilities", "fidelity"} and bits else {}
     if not bits and asked & {"measured_probabilities", "fidelity"}:
         refused |= dict.fromkeys(asked & {"measured_probabilities", "fidelity"}, "the circuit measures nothing")

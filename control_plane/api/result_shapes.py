@@ -240,9 +240,21 @@ class Fragment(Struct, frozen=True):
     counts: dict[str, int] = {}
 
 
+class Divided(Struct, frozen=True):
+    """How a network job's circuit was divided: whole on one node, or groups that share no qubit on several."""
+
+    plan_id: str
+    mode: Literal["whole", "product"]
+    mode_reason: str
+    alias_model: Literal["discard", "swap"]
+    approximations: tuple[str, ...]
+    """What is abstract or not exact, in words."""
+
+
 class Result(Struct, frozen=True):
-    """The result of a completed job (N15)."""
+    """The result of a completed job (N15); `plan` where it ran on a network."""
 
     job_id: str
     quantum_result: QuantumResult
     fragment_results: tuple[Fragment, ...]
+    plan: Divided | None = None

@@ -49,6 +49,7 @@ async def result(
     raw, execution, analysis, plan, network = await artefacts.read(plane, row, names)
     shown = meaning.payload(job_id, raw, execution, analysis)
     if plan is not None and network is not None:
+        shown["plan"] = divided.drawn(plan)
         shown["fragment_results"] = divided.fragment_results(plan, network)
         shown["quantum_result"]["fidelity_estimate"] = divided.estimate(plan, network)
     return Response(shown)

@@ -59,7 +59,7 @@ def ran(*fragments: tuple[str | None, list[dict[str, Any]]]) -> dict[str, Any]:
         }
         for one, (name, attempts) in zip(made().plan.fragments, fragments, strict=True)
     ]
-    return {"run": {"fragments": told}, "shots": 100}
+    return {"run": {"fragments": told}, "shots": 100, "seed": 7}
 
 
 def document() -> dict[str, Any]:
@@ -76,6 +76,9 @@ def test_each_fragment_says_who_ran_it_and_what_was_tried() -> None:
         ("b", None),
     ]
     assert (second["node"], second["shots"]) == (None, 0)
+    assert first["seed"] != second["seed"]
+    plan = document()["plan"]
+    assert divided.drawn(document()) | plan == plan
 
 
 def test_the_estimate_is_the_product_of_the_smaller_words_and_is_called_an_estimate() -> None:
