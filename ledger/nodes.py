@@ -339,8 +339,14 @@ def _check_fees(planned: _Planned, ran: _Network, bundle: Bundle) -> str:
         asked = sum((Decimal(n.price_per_fragment) + ran.shots * Decimal(n.price_per_shot) for n in used), Decimal(0))
         passed_on = sum((Decimal(line.quantity) for line in lines), Decimal(0))
     if passed_on > asked:
-        raise EvidenceInvalid(f"{passed_on:f} for nodes that ask for {asked:f}")
-    return f"{passed_on:f} of the {asked:f} that the accepted nodes ask for"
+        raise EvidenceInvalid(f"{_plain(passed_on)} for nodes that ask for {_plain(asked)}")
+    return f"{_plain(passed_on)} of the {_plain(asked)} that the accepted nodes ask for"
+
+
+def _plain(amount: Decimal) -> str:
+    """Without zeros that say nothing."""
+    text = format(amount, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _accepted(fragment: _FragmentRun, ran: _Network, config: _Config | None) -> _Words:

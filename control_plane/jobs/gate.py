@@ -27,6 +27,7 @@ from control_plane.jobs.quote import NETWORK, asked_by_nodes, nodes, priced, wan
 from control_plane.jobs.routing import Candidate, Route, route
 from control_plane.jobs.spec import JobSpec
 from control_plane.policy.document import Plan
+from finops import money
 from finops.rates import upper_bound
 from hal_drivers.base import Compiled
 from hal_drivers.errors import BackendUnavailable
@@ -163,14 +164,15 @@ async def afford(plane: Plane, job: Mapping[str, Any], compiled: Compiled) -> No
     rates = card.rates(backend["provider"], compiled.backend, backend["capability"].get("sku"))
     cap = next((Decimal(rate.cap) for rate in rates if rate.meter == METER and rate.cap is not None), Decimal(0))
     if (asked := fees.most(made)) > cap:
-        said = f"its nodes may ask for {asked:f} {card.currency}, the rate card passes on up to {cap:f}"
-        raise Stopped("price_changed", said)
+        passed_on = f"the rate card passes on up to {money.text(cap)}"
+        raise Stopped("price_changed", f"its nodes may ask for {money.text(asked)} {card.currency}, {passed_on}")
     deadline_s, sku = plane.settings.job_deadline_s, backend["capability"].get("sku")
     most = upper_bound(
         card, backend["provider"], compiled.backend, made.plan.shots, deadline_s, sku=sku, known={METER: asked}
     )
     if job["hold_amount"] is not None and most.amount > job["hold_amount"]:
-        said = f"it may cost {most.amount:f} {card.currency} with its nodes, {HELD} is {job['hold_amount']:f}"
+        held = money.text(job["hold_amount"])
+        said = f"it may cost {money.text(most.amount)} {card.currency} with its nodes, {HELD} is {held}"
         raise Stopped("price_changed", said)
 
 

@@ -81,6 +81,9 @@ async def look(plane: Plane, asked: Asked, key: str | None) -> Snapshot:
     if wanted.services and not any(candidate.services for candidate in candidates):
         words = ", ".join(asked.services)
         raise ProgramUnsupported("circuit.source", f"it uses service aliases ({words}), and this plane has no network")
+    if wanted.program and (one_by_one := _only_as_single(candidates, wanted)):
+        said = f"{', '.join(one_by_one)} takes one circuit a job: submit each item as a job, of one workflow"
+        raise ProgramUnsupported("program", said)
     # Policy sees every backend that could take the work, so that a denial can name what would pass; price and budgets
     # are those of the backends that the spec's constraints leave.
     _refuse_if_all_are_away(candidates, wanted)
@@ -120,6 +123,12 @@ async def look(plane: Plane, asked: Asked, key: str | None) -> Snapshot:
 async def nodes(plane: Plane, providers: Iterable[str]) -> list[dict[str, Any]]:
     """The nodes that policy judges: none where no backend of the network is among these."""
     return list(await plane.known.nodes(plane.engine)) if NETWORK in providers else []
+
+
+def _only_as_single(candidates: Sequence[Candidate], wanted: Wanted) -> list[str]:
+    """The backends that would take each of the program's circuits alone, where none takes the program."""
+    alone = eligible(candidates, replace(wanted, program=False))
+    return [] if any(candidate.programs for candidate in alone) else [candidate.id for candidate in alone]
 
 
 def _reached(rows: Sequence[Any], provider: str) -> bool:

@@ -20,7 +20,7 @@ from ledger.canonical import dumps
 from ledger.errors import EvidenceInvalid
 from ledger.predicate import Predicate, parse_statement
 from ledger.recompute import contents_closed, cost, outcome, shots, spec
-from tests.control_plane.jobs.desk import Desk, bell, person
+from tests.control_plane.jobs.desk import Desk, bell, person, report
 from tests.control_plane.jobs.ends import NOTHING, finish, soon
 from tests.fakes import Broken, FakeDriver
 
@@ -72,6 +72,19 @@ async def result_of(desk: Desk, job_id: str) -> dict[str, Any]:
         opened = [await desk.plane.vault.read(conn, "demo", row["artefacts"][name]) for name in names]
     found = {name: msgspec.json.decode(one.content) for name, one in zip(names, opened, strict=True)}
     return meaning.payload(job_id, found["result"], found["execution"], found.get("analysis"))
+
+
+async def test_what_only_a_network_could_run_is_refused_as_a_program_and_not_as_a_circuit(
+    desk: Desk, driver: FakeDriver
+) -> None:
+    """A network's evidence is of one plan: a policy denial for want of qubits would say the wrong thing."""
+    driver.capabilities = msgspec.structs.replace(driver.capabilities, programs=False)
+    await report(desk, driver)
+    desk.plane.known.forget()
+    with pytest.raises(Refused, match="fake takes one circuit a job") as refused:
+        await desk.submit(program(2))
+    assert (refused.value.code, refused.value.errors[0]["field"]) == ("program_unsupported", "program")
+    assert (await desk.submit(program(1))).state == "QUEUED"
 
 
 async def test_a_program_is_one_hold_many_tasks_and_one_bundle(desk: Desk, driver: FakeDriver) -> None:

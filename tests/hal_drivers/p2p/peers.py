@@ -92,16 +92,16 @@ class Network:
     """A fabric and who else a test starts."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self._folder, self._stack, self._peers = folder, stack, 0
+        self.folder, self._stack, self._peers = folder, stack, 0
         self.options: dict[str, Any] = {}
         self.start()
 
     def start(self) -> None:
-        self.fabric = self._stack.enter_context(Peer("fabric", self._folder / "f", **self.options))
+        self.fabric = self._stack.enter_context(Peer("fabric", self.folder / "f", **self.options))
         told = self.fabric.begun()
         self.bootstrap = told["listen"]
         self.options["listen"] = self.bootstrap[0].split("/p2p/")[0]
-        self.office = Office(self._folder / "f" / "fabric.sock")
+        self.office = Office(self.folder / "f" / "fabric.sock")
         self._stack.callback(self.office.close)
 
     def again(self, **options: Any) -> None:
@@ -113,7 +113,7 @@ class Network:
 
     def add(self, role: str, **options: Any) -> Peer:
         self._peers += 1
-        folder = self._folder / f"{role}{self._peers}"
+        folder = self.folder / f"{role}{self._peers}"
         return self._stack.enter_context(Peer(role, folder, bootstrap=self.bootstrap, **options))
 
     def state(self, who: Any) -> Any:
