@@ -22,6 +22,7 @@ from hal_drivers.p2p.plan import PlanConfig, Weights
 Share = Annotated[float, Meta(ge=0, le=1)]
 Seconds = Annotated[float, Meta(ge=0.05, le=3600)]
 Address = Annotated[str, Meta(pattern=r"^/[!-~]{1,200}\Z")]
+Peer = Annotated[str, Meta(pattern=r"^/[!-~]{1,200}/p2p/12D3KooW[1-9A-HJ-NP-Za-km-z]{44}\Z")]
 Weight = Annotated[int, Meta(ge=0, le=1000)]
 PPM = 1_000_000
 _ENVIRONMENT = "QCOS_NETWORK_"
@@ -33,7 +34,7 @@ class Network(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     enabled: bool = False
     listen: Annotated[tuple[Address, ...], Meta(min_length=1, max_length=16)] = ("/ip4/127.0.0.1/tcp/0",)
-    bootstrap: Annotated[tuple[Address, ...], Meta(max_length=256)] = ()
+    bootstrap: Annotated[tuple[Peer, ...], Meta(max_length=256)] = ()
     mdns: bool = False
     operators: tuple[str, ...] = ()
     heartbeat_s: Seconds = 1.0
@@ -119,6 +120,9 @@ def read(table: object, environment: Mapping[str, str]) -> Network:
         name = _ENVIRONMENT + key.upper()
         if environment.get(name):
             values[key] = _value(name, key, _text(name, key, environment[name]))
+    for name in environment:
+        if name.startswith(_ENVIRONMENT) and name.removeprefix(_ENVIRONMENT).lower() not in MEANS:
+            raise SettingInvalid(name, environment[name], "one of the known keys: " + ", ".join(MEANS))
     found = Network(**values)
     if found.backoff_s > found.backoff_most_s:
         raise SettingInvalid("network.backoff_s", found.backoff_s, f"at most backoff_most_s, {found.backoff_most_s:g}")
