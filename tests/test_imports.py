@@ -68,6 +68,7 @@ PURE = (
     "hal_drivers/p2p/asking.py",
     "hal_drivers/p2p/bounds.py",
     "hal_drivers/p2p/calendar.py",
+    "hal_drivers/p2p/leave.py",
     "hal_drivers/p2p/given.py",
     "hal_drivers/p2p/judge.py",
     "hal_drivers/p2p/probe.py",

@@ -158,8 +158,8 @@ class Sheet:
         return rows.join(self.order.program.bits, self.order.shots, parted)
 
 
-def reserve(wanted: Wanted) -> Reserve:
-    """The request for a window."""
+def reserve(wanted: Wanted, *, alone: bool = False) -> Reserve:
+    """The request for a window; ``alone``: to be committed too, for no other is waited for."""
     return Reserve(
         token=wanted.token,
         fragment_id=wanted.fragment_id,
@@ -169,6 +169,7 @@ def reserve(wanted: Wanted) -> Reserve:
         duration_us=wanted.duration_us,
         hold_us=wanted.hold_us,
         starts_in_us=wanted.starts_in_us,
+        alone=alone,
     )
 
 

@@ -18,7 +18,7 @@ import msgspec
 import trio
 
 from hal_drivers.p2p.errors import FabricUnusable, FrameInvalid
-from hal_drivers.p2p.framing import read_frame, write_frame
+from hal_drivers.p2p.framing import Pieces, read_frame, write_frame
 from hal_drivers.p2p.office import MAX_OFFICE_FRAME, Ask, Refusal, Reply
 
 log = logging.getLogger("qcos.p2p")
@@ -31,9 +31,7 @@ class _Socket:
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
-
-    async def read(self, most: int) -> bytes:
-        return bytes(await self._stream.receive_some(most))
+        self.read = Pieces(stream.receive_some).read
 
     async def write(self, data: bytes) -> None:
         await self._stream.send_all(data)

@@ -198,8 +198,19 @@ class Desk:
         self._wake()
         if isinstance(granted, Refused):
             return self._refused(request_sha256, granted)
-        ends = granted.held_until_us if granted.held_until_us is not None else granted.end_us
-        return Prepared(self._identity.peer_id, request_sha256, granted.fence, granted.start_us - now, ends - now)
+        if request.alone:
+            granted = self._calendar.commit(now, key, request.epoch, granted.fence)
+            if isinstance(granted, Refused):
+                return self._refused(request_sha256, granted)
+        held = granted.held_until_us
+        return Prepared(
+            node_id=self._identity.peer_id,
+            request_sha256=request_sha256,
+            fence=granted.fence,
+            starts_in_us=granted.start_us - now,
+            expires_in_us=(granted.end_us if held is None else held) - now,
+            committed=held is None,
+        )
 
     def _commit(self, request: Commit, request_sha256: str) -> Answer:
         now = _now_us()

@@ -9,6 +9,7 @@ all. Nothing is allocated by what a length claims: memory grows with the bytes t
 from __future__ import annotations
 
 import struct
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from hal_drivers.p2p.errors import FrameInvalid
@@ -27,6 +28,20 @@ class Pipe(Protocol):
     async def write(self, data: bytes) -> None:
         """All of these bytes."""
         ...
+
+
+class Pieces:
+    """Small reads, served from large ones; ``take`` gives up to so many bytes, none at the end."""
+
+    def __init__(self, take: Callable[[int], Awaitable[bytes]]) -> None:
+        self._take = take
+        self._left = b""
+
+    async def read(self, most: int) -> bytes:
+        """Up to so many bytes; none at the end."""
+        data = self._left or await self._take(_PIECE)
+        self._left = data[most:]
+        return data[:most]
 
 
 async def read_frame(pipe: Pipe, largest: int) -> bytes | None:

@@ -32,12 +32,13 @@ from libp2p.peer.peerinfo import info_from_p2p_addr
 from libp2p.pubsub.gossipsub import GossipSub
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
-from libp2p.security.noise.transport import Transport as Noise
 from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
 
 from hal_drivers.p2p.errors import FabricUnusable, FrameInvalid, Unreachable
+from hal_drivers.p2p.framing import Pieces
 from hal_drivers.p2p.identity import Identity
+from hal_drivers.p2p.lean import LeanNoise
 from hal_drivers.p2p.wire import ADVERT_TOPIC
 
 log = logging.getLogger("qcos.p2p")
@@ -61,17 +62,18 @@ class Channel:
     def __init__(self, stream: INetStream) -> None:
         self.stream = stream
         self.peer_id = str(stream.muxed_conn.peer_id)
-
-    async def read(self, most: int) -> bytes:
-        """Up to so many bytes; none at the end."""
-        try:
-            return bytes(await self.stream.read(most))
-        except StreamEOF:
-            return b""
+        self.read = Pieces(self._take).read
+        """Up to so many bytes, none at the end: each take has its price in libp2p, whatever it brings."""
 
     async def write(self, data: bytes) -> None:
         """All of it."""
         await self.stream.write(data)
+
+    async def _take(self, most: int) -> bytes:
+        try:
+            return bytes(await self.stream.read(most))
+        except StreamEOF:
+            return b""
 
     async def end(self) -> None:
         """Give the stream back, whatever is still in it."""
@@ -267,7 +269,7 @@ async def running(
     pair = create_new_key_pair(identity.seed)
     bare = new_host(
         key_pair=pair,
-        sec_opt={TProtocol(NOISE): Noise(pair, noise_privkey=create_noise_key_pair().private_key)},
+        sec_opt={TProtocol(NOISE): LeanNoise(pair, noise_privkey=create_noise_key_pair().private_key)},
         muxer_opt=create_yamux_muxer_option(),
         connection_config=ConnectionConfig(max_connections_per_peer=4, dial_timeout=_DIAL_LIMIT_S),
     )

@@ -8,6 +8,7 @@ key files, ids, bytes. Leaves: signatures and refusals. Imports no libp2p: nodes
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 from pathlib import Path
@@ -74,11 +75,15 @@ def public_of(peer_id: str) -> bytes:
 def verify(signed: Signed) -> None:
     """Return if the signature is that of the key in ``node_id``; raise IdentityInvalid if not."""
     try:
-        Ed25519PublicKey.from_public_bytes(public_of(signed.node_id)).verify(
-            signed.signature, SIGNED_PREFIX + signed.body
-        )
+        _key_of(signed.node_id).verify(signed.signature, SIGNED_PREFIX + signed.body)
     except (InvalidSignature, UnsupportedAlgorithm, ValueError):
         raise IdentityInvalid(f"the signature is not that of {signed.node_id}") from None
+
+
+@functools.lru_cache(maxsize=4_096)
+def _key_of(peer_id: str) -> Ed25519PublicKey:
+    """The key in a peer id; reading base58 takes longer than a signature. What is refused isn't kept."""
+    return Ed25519PublicKey.from_public_bytes(public_of(peer_id))
 
 
 def load(path: Path) -> Identity:

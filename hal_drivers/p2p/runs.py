@@ -42,7 +42,7 @@ from hal_drivers.p2p.office import (
     Submit,
 )
 from hal_drivers.p2p.plan import Snapshot
-from hal_drivers.p2p.run_file import Head, RunFile, all_runs
+from hal_drivers.p2p.run_file import Head, RunFile, Spares, all_runs
 from hal_drivers.p2p.run_state import Closed, Ended, Opened, Progress, Reserved, RunEvent, Started, Stray
 from hal_drivers.p2p.runtime import Runtime
 from hal_drivers.p2p.windows import Tell, Windows, tell_move
@@ -66,6 +66,7 @@ class _Active:
         self.writing = trio.Lock()
         self.kept = trio.Event()
         """Its order is durable."""
+        self.end_is_kept = False
         self.began_s = trio.current_time()
 
 
@@ -87,6 +88,7 @@ class Runs:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder, self._fresh, self._tell, self._nursery, self._limits = folder, look, tell, nursery, limits
+        self._spares = Spares(folder)
         self._now, self._attempted = now, attempted
         self._seen: tuple[float, Snapshot] | None = None
         self._link = link
@@ -119,11 +121,7 @@ class Runs:
                 await self._kept_end(ask.token)
                 return self._view(ask.token)
             case Poll():
-                if (active := self._active.get(ask.token)) is not None:
-                    with trio.move_on_after(min(max(ask.wait_ms, 0) / 1_000, MOST_WAIT_S)):
-                        await active.over.wait()
-                await self._kept_end(ask.token)
-                return self._view(ask.token)
+                return await self._poll(ask)
             case CancelRun():
                 return await self._cancel(ask.token)
             case AskResult():
@@ -198,6 +196,7 @@ class Runs:
     async def _run(self, token: str, active: _Active) -> None:
         async def keep(events: tuple[RunEvent, ...]) -> None:
             await self._append(active, events)
+            active.end_is_kept |= any(isinstance(event, Closed) for event in events)
             for event in events:
                 self._journal(token, event)
 
@@ -224,8 +223,10 @@ class Runs:
                 if active.kept.is_set():
                     await trio.to_thread.run_sync(active.file.append, events)
                 else:  # the order goes to the disk with the first events: nothing was sent before either
-                    await trio.to_thread.run_sync(active.file.create, active.head, events)
+                    await trio.to_thread.run_sync(active.file.create, active.head, events, self._spares.take())
                     active.kept.set()
+                    if self._spares.few:
+                        self._nursery.start_soon(trio.to_thread.run_sync, self._spares.more)
 
     async def _cancel(self, token: str) -> Reply:
         active = self._active.get(token)
@@ -235,6 +236,16 @@ class Runs:
         active.scope.cancel()
         await active.over.wait()
         return Done()
+
+    async def _poll(self, ask: Poll) -> Reply:
+        active = self._active.get(ask.token)
+        if active is not None:
+            with trio.move_on_after(min(max(ask.wait_ms, 0) / 1_000, MOST_WAIT_S)):
+                await active.over.wait()
+        await self._kept_end(ask.token)
+        if active is not None and active.end_is_kept:  # as its file has it, which needn't be read for that
+            return active.progress.view(words=False)
+        return self._view(ask.token)
 
     async def _kept_end(self, token: str) -> None:
         """An end that was reached is told once it is durable, and only then."""

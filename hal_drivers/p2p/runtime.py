@@ -2,7 +2,8 @@
 """Runs a plan over the network (N5, N6, N7): windows, fragments in dependency order, retries, fallbacks, verdicts.
 
 1. All windows of the plan are reserved in node-id order, then committed: all or none. What was got is given back when
-   one can't be had, and asked for again, bounded, with growing pauses, elsewhere where the plan has a fallback.
+   one can't be had, and asked for again, bounded, with growing pauses, elsewhere where the plan has a fallback. One
+   window alone is reserved and committed in one request: none and all are the same then.
 2. A fragment runs as soon as those that it reads from were accepted, each shot on its own recorded bits.
 3. Each answer is judged (``judge``). A node whose failure may pass is tried again, then the next of the plan has its
    turn, under a higher epoch each time; when none is left the run fails, naming fragment and cause.
@@ -142,13 +143,16 @@ class _Run:
         in_order = sorted(chosen.items(), key=lambda pair: pair[1])
         wanted = [self._talk.start(name, node, starts[name]) for name, node in in_order]
         await self._talk.flush()
+        alone = len(wanted) == 1
         for place, one in enumerate(wanted):
-            answer = await self._talk.reserve(one)
+            answer = await self._talk.reserve(one, alone=alone)
             if isinstance(answer, Failure):
                 for other in wanted[place + 1 :]:
                     self._talk.leave(Held(other, 0), _NEVER_ASKED, tell=False)
                 return one.fragment_id, answer
             held[one.fragment_id] = answer
+        if alone:
+            return None
         lost: list[tuple[str, Failure]] = []
 
         async def commit(one: Held) -> None:
@@ -197,10 +201,7 @@ class _Run:
     async def _one_window(self, name: str, node: str) -> Held | Failure:
         wanted = self._talk.start(name, node, 0)
         await self._talk.flush()
-        held = await self._talk.reserve(wanted)
-        if isinstance(held, Failure):
-            return held
-        return await self._talk.commit(held) or held
+        return await self._talk.reserve(wanted, alone=True)
 
     async def _execute(self, held: Held) -> Failure | None:
         """None: accepted."""

@@ -73,12 +73,19 @@ class Talk:
         self.note(Reserved(at, requested(wanted, at)))
         return wanted
 
-    async def reserve(self, wanted: Wanted) -> Held | Failure:
-        """Ask for the window."""
-        answer = await self.ask(wanted, asking.reserve(wanted), self._limits.reserve_s)
+    async def reserve(self, wanted: Wanted, *, alone: bool) -> Held | Failure:
+        """Ask for the window; ``alone``, where no other is waited for, it is taken at once."""
+        answer = await self.ask(wanted, asking.reserve(wanted, alone=alone), self._limits.reserve_s)
         if isinstance(answer, Prepared) and answer.fence > self._progress.book.fences.get(wanted.node_id, 0):
             self.move(wanted, "PREPARED", fence=answer.fence, expires_in_us=answer.expires_in_us)
-            return Held(wanted, answer.fence)
+            held = Held(wanted, answer.fence)
+            if answer.committed:
+                self.move(wanted, "COMMITTED", expires_in_us=answer.expires_in_us)
+            if answer.committed is alone:
+                return held
+            failure = Failure("answer", f"{wanted.node_id} took a window that it was to keep, or kept one to be taken")
+            self.leave(held, failure)
+            return failure
         failure = failure_of(answer)
         self.leave(Held(wanted, 0), failure, answer)
         return failure

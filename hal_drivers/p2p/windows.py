@@ -174,16 +174,13 @@ class Windows:
             hold_us=int(self._limits.hold_s * 1e6),
         )
         said: list[Signed] = []
-        answer = await self._ask(wanted.node_id, asking.reserve(wanted), self._limits.reserve_s, said)
-        if isinstance(answer, Prepared):
-            fence = answer.fence
-            answer = await self._ask(wanted.node_id, asking.commit(wanted, fence), self._limits.commit_s, said)
-            if isinstance(answer, Committed):
-                seed = fragment_seed(ask.seed, wanted.fragment_id)
-                request = Execute(wanted.token, "f1", 1, fence, ask.circuit, ask.shots, seed)
-                answer = await self._ask(wanted.node_id, request, ask.limit_ms / 1_000, said)
-                if isinstance(answer, Executed):
-                    return _probed(answer, request, tuple(said))
+        answer = await self._ask(wanted.node_id, asking.reserve(wanted, alone=True), self._limits.reserve_s, said)
+        if isinstance(answer, Prepared) and answer.committed:
+            seed = fragment_seed(ask.seed, wanted.fragment_id)
+            request = Execute(wanted.token, "f1", 1, answer.fence, ask.circuit, ask.shots, seed)
+            answer = await self._ask(wanted.node_id, request, ask.limit_ms / 1_000, said)
+            if isinstance(answer, Executed):
+                return _probed(answer, request, tuple(said))
         code, detail = _why(answer)
         if not isinstance(answer, Rejected | ExecutionFailed):
             self._nursery.start_soon(self._give_back, wanted.node_id, wanted.token)

@@ -66,6 +66,8 @@ class Reserve(Struct, frozen=True, forbid_unknown_fields=True, tag="reserve"):
     hold_us: int
     """How long the node keeps the window before it is committed."""
     starts_in_us: int = 0
+    alone: bool = False
+    """No other window is waited for: what is prepared is committed too, in one answer."""
 
 
 class Commit(Struct, frozen=True, forbid_unknown_fields=True, tag="commit"):
@@ -125,6 +127,8 @@ class Prepared(Struct, frozen=True, forbid_unknown_fields=True, tag="prepared"):
     fence: int
     starts_in_us: int
     expires_in_us: int
+    committed: bool = False
+    """It was asked for alone, and is taken."""
 
 
 class Committed(Struct, frozen=True, forbid_unknown_fields=True, tag="committed"):

@@ -44,6 +44,8 @@ def bell(a: int, first_bit: int) -> list[tuple[str, tuple[int, ...], tuple[int, 
 
 PAIRS = program(*bell(0, 0), *bell(2, 2), *bell(4, 4))
 """Three fragments that know nothing of one another."""
+PAIR = program(*bell(0, 0))
+"""One fragment, so one window."""
 FED = program(*bell(0, 0), ("x", (2,), (), ((0, 1),)), (MEASURE, (2,), (2,), ()))
 """The third qubit is flipped in those shots where the pair was 1: the second fragment reads the first's bit."""
 

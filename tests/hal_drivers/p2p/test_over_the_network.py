@@ -57,7 +57,11 @@ class Lab(Network):
         config = {**PERFECT, "control": True}
         begun = [self.add("node", number=number, config=config) for number in (1, 2, 3)]
         self.nodes = {node.begun()["peer_id"]: node for node in begun}
-        until("all are online", lambda: {self.state(peer(n)) for n in (1, 2, 3)} == {"online"})
+        until("all are online, and every service of theirs was heard", self._whole)
+
+    def _whole(self) -> bool:
+        nodes = self.office.ask(AskSnapshot()).snapshot.nodes
+        return all(one.state == "online" and len(one.offers) == len(SERVICES) for one in nodes)
 
     def planned(self, program: Program) -> Plan:
         made = plan(program, self.office.ask(AskSnapshot()).snapshot, CONFIG, 5, None, shots=40)

@@ -14,6 +14,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from hal_drivers.p2p import run_file
 from hal_drivers.p2p.asking import Limits
 from hal_drivers.p2p.faults import Fault
 from hal_drivers.p2p.ir import canonical
@@ -40,7 +41,7 @@ from hal_drivers.p2p.run_state import RunEvent
 from hal_drivers.p2p.runs import Runs
 from hal_drivers.p2p.wire import Execute, Request, Signed
 from tests.hal_drivers.p2p.nodes import BELL, Direct, Node, config, network
-from tests.hal_drivers.p2p.runs import FED, PAIRS, Ran
+from tests.hal_drivers.p2p.runs import FED, PAIR, PAIRS, Ran
 
 PERFECT = 1.0
 PATIENT = Limits(reserve_s=60, commit_s=60, cancel_s=60, default_execute_s=60, hold_s=60, reask_s=60)
@@ -194,6 +195,35 @@ def test_a_fabric_that_was_restarted_goes_on_with_what_was_not_over(tmp_path: Pa
     _over(tmp_path, story)
 
 
+def test_a_run_whose_name_a_crash_took_back_is_the_same_run(tmp_path: Path) -> None:
+    """Its words were durable in a spare file, the file's new name was not; another spare's first words were cut."""
+
+    async def story(fabric: Fabric, runs: Runs) -> None:
+        await runs.answer(fabric.submit())
+        ended = await _ended(runs)
+        before = {path.name for path in fabric.folder.glob("*.spare")}
+        next(fabric.folder.glob("*.run")).rename(fabric.folder / "0.spare")
+        (fabric.folder / min(before)).write_bytes(b'{"order":')
+        async with trio.open_nursery() as nursery:
+            again = await fabric.open(nursery)
+            assert await again.answer(Find("job-1")) == ended
+        assert not before & {path.name for path in fabric.folder.glob("*.spare")}
+
+    _over(tmp_path, story)
+
+
+def test_a_run_that_finds_no_spare_file_makes_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_file, "_SPARES", 0)
+
+    async def story(fabric: Fabric, runs: Runs) -> None:
+        for number in range(3):
+            await runs.answer(fabric.submit(f"job-{number}"))
+            assert (await _ended(runs, f"job-{number}")).state == "finished"
+        assert len([*fabric.folder.glob("*.run")]) == 3
+
+    _over(tmp_path, story)
+
+
 def test_a_plan_for_another_program_is_refused(tmp_path: Path) -> None:
     async def story(fabric: Fabric, runs: Runs) -> None:
         found = await runs.answer(msgspec.structs.replace(fabric.submit(), program=FED))
@@ -326,6 +356,7 @@ def test_a_window_that_nobody_uses_has_expired(tmp_path: Path) -> None:
 
 def test_a_probe_is_asked_in_the_words_of_a_job(tmp_path: Path) -> None:
     async def story(fabric: Fabric, runs: Runs) -> None:
+        fabric.ran = Ran(PAIR)
         node = fabric.link.nodes[min(fabric.link.nodes)]
         found = await runs.answer(Probe("probe-1", node.id, BELL, ("bell_pair",), 200, 3, 5_000))
         assert isinstance(found, Probed)
@@ -334,7 +365,8 @@ def test_a_probe_is_asked_in_the_words_of_a_job(tmp_path: Path) -> None:
         node.got.clear()
         await runs.answer(fabric.submit())
         await _ended(runs)
-        assert probed == [type(request) for request in node.got][: len(probed)]
+        jobs = next([type(request) for request in one.got] for one in fabric.link.nodes.values() if one.got)
+        assert probed == jobs
         assert all(len(request.token) == 32 for request in node.got)  # type: ignore[union-attr]
 
     _over(tmp_path, story)

@@ -10,6 +10,7 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hal_drivers.p2p.asking import Limits, node_token
 from hal_drivers.p2p.errors import Unreachable
@@ -17,9 +18,9 @@ from hal_drivers.p2p.faults import FAULT_NAMES, Fault
 from hal_drivers.p2p.ir import Program
 from hal_drivers.p2p.reservation import MOVES
 from hal_drivers.p2p.run_state import Closed, Progress, Reserved, Started
-from hal_drivers.p2p.wire import Cancel, Commit, Execute, Request, Reserve
+from hal_drivers.p2p.wire import Answer, Cancel, Commit, Execute, Request, Reserve
 from tests.hal_drivers.p2p.nodes import Direct, Node, config, identity
-from tests.hal_drivers.p2p.runs import FED, GOOD, PAIRS, Crash, Ran, over
+from tests.hal_drivers.p2p.runs import FED, GOOD, PAIR, PAIRS, Crash, Ran, over
 
 PERFECT = 1.0
 
@@ -30,13 +31,13 @@ def _right(ran: Ran) -> None:
     assert ran.progress.view().state == "finished"
     for row in ran.rows():
         bits = [row >> place & 1 for place in range(ran.program.bits)]
-        if ran.program is PAIRS:
+        if ran.program is not FED:
             assert bits[0::2] == bits[1::2]
         else:
             assert bits[0] == bits[1] == bits[2]
 
 
-@pytest.mark.parametrize("given_program", [PAIRS, FED])
+@pytest.mark.parametrize("given_program", [PAIRS, FED, PAIR])
 def test_a_plan_is_run_and_joined_shot_by_shot(tmp_path: Path, given_program: Program) -> None:
     ran = Ran(given_program)
 
@@ -74,6 +75,56 @@ def test_windows_are_asked_for_in_node_id_order_and_nothing_runs_before_all_are_
         assert reserves == sorted(reserves)
         kinds = [kind for kind, _ in order]
         assert kinds == [Reserve] * 3 + [Commit] * 3 + [Execute] * 3
+
+    over(tmp_path, [config(PERFECT)] * 3, story)
+
+
+def test_a_window_that_is_the_only_one_is_reserved_and_committed_in_one_request(tmp_path: Path) -> None:
+    ran, order = Ran(PAIR), list[Request]()
+
+    async def watch(node: Node, request: Request) -> None:
+        del node
+        await trio.lowlevel.checkpoint()
+        order.append(request)
+
+    async def story(link: Direct) -> None:
+        link.before = watch
+        await ran.go(link)
+        _right(ran)
+        assert [type(request) for request in order] == [Reserve, Execute]
+        assert all(request.alone for request in order if isinstance(request, Reserve))
+        moves = [event.moved.state for event in ran.events if isinstance(event, Reserved)]
+        assert moves == ["REQUESTED", "PREPARED", "COMMITTED", "EXECUTED"]
+
+    over(tmp_path, [config(PERFECT)] * 2, story)
+
+
+def _turn(node: Node) -> None:
+    desk = node.desk
+    assert desk is not None
+    reserve = desk._reserve
+
+    def turned(request: Reserve, request_sha256: str) -> Answer:
+        return reserve(replace(request, alone=not request.alone), request_sha256)
+
+    desk._reserve = turned  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("given_program", [PAIRS, PAIR])
+def test_a_window_that_was_not_taken_as_it_was_asked_for_is_given_back(tmp_path: Path, given_program: Program) -> None:
+    """A node that commits what others are waited for, or keeps uncommitted what it was to take."""
+    ran = Ran(given_program, limits=Limits(rounds=2), fallbacks=0)
+
+    async def story(link: Direct) -> None:
+        for node in link.nodes.values():
+            _turn(node)
+        await ran.go(link)
+        assert ran.progress is not None
+        assert (ran.progress.view().state, ran.progress.view().code) == ("failed", "answer")
+        for node in link.nodes.values():
+            assert not any(isinstance(request, Execute) for request in node.got)
+            reserved = {request.epoch for request in node.got if isinstance(request, Reserve)}
+            assert {request.epoch for request in node.got if isinstance(request, Cancel)} == reserved
 
     over(tmp_path, [config(PERFECT)] * 3, story)
 
@@ -324,7 +375,7 @@ faults = st.builds(
 
 
 @given(
-    given_program=st.sampled_from([PAIRS, FED]),
+    given_program=st.sampled_from([PAIRS, FED, PAIR]),
     faulty=st.lists(st.lists(faults, max_size=2), min_size=1, max_size=3),
 )
 @settings(max_examples=60)
