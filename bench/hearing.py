@@ -6,14 +6,13 @@ take while they are held; a snapshot for planning, and a search (N1, N2, N18).
 from __future__ import annotations
 
 import gc
-import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from bench.processes import SELF, resident_mb
 from bench.record import Figures, Run, table
 from hal_drivers.p2p.identity import Identity
 from hal_drivers.p2p.ir import SERVICES, canonical
@@ -26,16 +25,15 @@ NODES = 1_430
 
 def measure(run: Run) -> None:
     """One registry, filled once."""
-    nodes = [Identity(Ed25519PrivateKey.generate()) for _ in range(NODES // 10 if run.quick else NODES)]
-    words = [(node.peer_id, _said(node, number)) for node in nodes for number in range(len(SERVICES))]
+    words = everybody(quick=run.quick)
     registry = Registry()
-    registry.enrol(Enrol(1, tuple(_enrolled(node.peer_id) for node in nodes)))
+    registry.enrol(Enrol(1, tuple(enrolled(peer_id) for peer_id in dict(words))))
     gc.collect()
-    before_mb, began = _resident_mb(), time.process_time()
+    before_mb, began = resident_mb(SELF), time.process_time()
     for peer_id, word in words:
         registry.hear(word, peer_id, 0.0)
     heard_s = time.process_time() - began
-    held_mb = _resident_mb() - before_mb
+    held_mb = resident_mb(SELF) - before_mb
     run.keep(
         hearing={
             "adverts": registry.held(),
@@ -71,6 +69,12 @@ def _took_ms(work: Callable[[], object]) -> float:
     return (time.process_time() - began) * 1_000
 
 
+def everybody(*, quick: bool) -> list[tuple[str, bytes]]:
+    """Who says what: an advert of each node and service, signed."""
+    nodes = [Identity(Ed25519PrivateKey.generate()) for _ in range(NODES // 10 if quick else NODES)]
+    return [(node.peer_id, _said(node, number)) for node in nodes for number in range(len(SERVICES))]
+
+
 def _said(node: Identity, number: int) -> bytes:
     advert = Advert(
         version=ADVERT_VERSION,
@@ -88,7 +92,8 @@ def _said(node: Identity, number: int) -> bytes:
     return canonical(node.sign(canonical(advert)))
 
 
-def _enrolled(peer_id: str) -> Enrolled:
+def enrolled(peer_id: str) -> Enrolled:
+    """An approved node whose services were all found good."""
     return Enrolled(
         peer_id=peer_id,
         state="approved",
@@ -101,8 +106,3 @@ def _enrolled(peer_id: str) -> Enrolled:
         currency="USD",
         verified=tuple(Verified(service, 990_000) for service in SERVICES),
     )
-
-
-def _resident_mb() -> float:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6

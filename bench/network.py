@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """`make bench-network`: what planning over the network costs, reading apart, and how it grows; what a remote fragment
 costs beside its arithmetic, how soon another node takes over from one that was killed, and what ten thousand adverts
-take (N1, N2, N4, N6, N7, N18).
+take, in the registry alone and in the fabric's process (N1, N2, N4, N6, N7, N18).
 """
 
 from __future__ import annotations
 
-from bench import fragments, hearing, planning
+from bench import fabric, fragments, hearing, planning
 from bench.record import Figures, Run, main
 
 
@@ -16,12 +16,15 @@ def measure(run: Run) -> None:
     run.say("planning is measured")
     hearing.measure(run)
     run.say("hearing is measured")
+    fabric.measure(run)
+    run.say("the fabric is measured")
     fragments.measure(run)
 
 
 def tables(figures: Figures) -> dict[str, str]:
     """Each part's."""
-    return planning.tables(figures) | hearing.tables(figures) | fragments.tables(figures)
+    parts = (planning, hearing, fabric, fragments)
+    return {name: text for part in parts for name, text in part.tables(figures).items()}
 
 
 if __name__ == "__main__":

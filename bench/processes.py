@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 TICKS = os.sysconf("SC_CLK_TCK")
 PROC = Path("/proc")
 BENCH = "this bench"
+SELF = os.getpid()
 
 
 class Use(NamedTuple):
@@ -51,6 +52,18 @@ def own(*, memory: bool = False) -> Use:
 def cpu_ms(before: dict[str, Use], after: dict[str, Use], jobs: int) -> dict[str, float]:
     """CPU milliseconds a job by part."""
     return {name: (after[name].cpu_s - before[name].cpu_s) * 1e3 / jobs for name in sorted(after.keys() & before)}
+
+
+def resident_mb(pid: int) -> float:
+    """What a process has in memory, shared pages among it."""
+    pages = int((PROC / str(pid) / "statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def below(pid: int) -> list[int]:
+    """The processes that it started, and theirs."""
+    parents = _parents()
+    return [int(one) for one in parents if str(pid) in [*_ancestors(one, parents)][1:]]
 
 
 def _sums(found: Iterable[tuple[str, str]], *, memory: bool) -> dict[str, Use]:

@@ -8,6 +8,7 @@ nodes are taken up by the next. A free port, once found, is kept, so that nodes 
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -68,6 +69,7 @@ async def _fabric(settings: Settings, home: Path, ready: Callable[[], None]) -> 
     async with fabric.running(me, made, options.limits(network), home, settings.fabric_socket) as running:
         _keep_ports(home, running.addresses())
         log.info("the fabric is %s at %s", me.peer_id, ", ".join(running.addresses()))
+        _keep_aside()
         ready()
         await _told_to_stop()
         running.journal.close()
@@ -101,10 +103,20 @@ async def serve_node(me: identity.Identity, made: NodeOptions, told: Callable[[T
     """Serve as a node until told to stop."""
     from hal_drivers.p2p import node
 
+    def ready(said: Told) -> None:
+        _keep_aside()
+        told(said)
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(node.run, me, made, told)
+        nursery.start_soon(node.run, me, made, ready)
         await _told_to_stop()
         nursery.cancel_scope.cancel()
+
+
+def _keep_aside() -> None:
+    """What is there by now stays: looked through for garbage, all that libp2p brings stops a process for a while."""
+    gc.collect()
+    gc.freeze()
 
 
 async def _told_to_stop() -> None:
