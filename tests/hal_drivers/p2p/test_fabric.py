@@ -41,7 +41,8 @@ def test_a_node_joins_once_enrolled_and_is_cut_off_once_it_is_not(network: Netwo
     assert [(o.service, o.reported_ppm) for o in facts.offers] == [("cnot", 990_000)]
     until("its heartbeat is answered", lambda: network.office.ask(AskSnapshot()).snapshot.nodes[0].latency_us)
     [link] = network.office.ask(AskTopology()).links
-    assert (link.to_id, link.connected, link.failure_ppm) == (ANNA.peer_id, True, 0)
+    assert (link.to_id, link.connected) == (ANNA.peer_id, True)
+    assert link.failure_ppm < 1_000_000, "one was answered; while it was still being cut off some may not have been"
     assert network.office.ask(enrol(enrolled(ANNA), version=1)).code == "out_of_date"
 
     network.office.ask(enrol(enrolled(ANNA, state="suspended"), version=3))
