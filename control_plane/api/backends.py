@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from litestar import Request, get
@@ -18,6 +19,7 @@ from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.errors import Refused
 from control_plane.jobs.evidence import Row
+from control_plane.jobs.quote import NETWORK
 from control_plane.registry import figures as figured
 from control_plane.registry import store
 from finops import money
@@ -39,7 +41,8 @@ async def backends(request: Request[Principal, Any, Any], plane: NamedDependency
     """The registry, by id."""
     async with plane.transaction(request.user.tenant) as conn:
         rows = await store.backends(conn, store.BACKEND_STALE_S)
-    return [_listed(row) for row in rows]
+    nodes = await plane.known.nodes(plane.engine)
+    return [_listed(_placed(row, nodes)) for row in rows]
 
 
 @get(
@@ -66,7 +69,7 @@ async def backend(
         principal.tenant, store.calibrations(backend_id), store.queue(backend_id, hours)
     )
     prices = [price for card in cards if (price := _price(card, row, plane.settings.job_deadline_s)) is not None]
-    return _shown(row) | {
+    return _shown(_placed(row, await plane.known.nodes(plane.engine))) | {
         "calibrations": [_calibration(one) for one in calibrations],
         "queue_history": [one | {"at": timestamp(one["at"])} for one in queue],
         "prices": prices,
@@ -113,6 +116,14 @@ def _length(since: str) -> dt.timedelta:
         said = f"at most {LONGEST_DAYS}d"
         raise Refused("request_invalid", f"since: {said}", errors=({"field": "since", "message": said},))
     return length
+
+
+def _placed(row: Row, nodes: Sequence[Mapping[str, Any]]) -> Row:
+    """A network lies where its approved nodes lie, by their enrolment; sovereign where all are."""
+    if row["provider"] != NETWORK:
+        return row
+    places = {name: ", ".join(sorted({one[name] for one in nodes})) or None for name in ("region", "compliance_zone")}
+    return dict(row) | places | {"sovereign": bool(nodes) and all(one["sovereign"] for one in nodes)}
 
 
 def _listed(row: Row) -> dict[str, Any]:

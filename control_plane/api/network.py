@@ -23,6 +23,7 @@ from control_plane.jobs import reading
 from control_plane.jobs import spec as specs
 from control_plane.network import planning, store, topology
 from control_plane.network.config import PPM
+from control_plane.network.enrolment import plain
 from control_plane.network.fabric import Fabric
 from control_plane.strict import want_json
 from hal_drivers.p2p.ir import SERVICES, Service
@@ -236,8 +237,8 @@ async def fidelity(
     fabric.on()
     if "\x00" in node_id:
         raise Refused("not_found", "no such node")
-    queries = (store.enrolments(node_id), *store.quality(node_id), store.links(node_id, LINK_HOURS))
-    enrolled, now, ever, links = await plane.read(None, *queries)
+    queries = (*store.quality(node_id), store.links(node_id, LINK_HOURS), store.spent(node_id))
+    now, ever, links, enrolled = await plane.read(None, *queries)
     if not enrolled:
         raise Refused("not_found", f"no node {node_id}")
     return {
@@ -252,6 +253,7 @@ async def fidelity(
             }
             for row in links
         ],
+        "spent": _spent(enrolled[0]),
     }
 
 
@@ -336,6 +338,12 @@ def _judged(row: Mapping[str, Any]) -> dict[str, Any]:
         "reported": row["reported_ppm"] / PPM if row["reported_ppm"] is not None else None,
         "verified": row["verified_ppm"] / PPM,
     }
+
+
+def _spent(row: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("probes", "failed", "shots", "duration_us", "currency")
+    since = timestamp(row["since"]) if row["since"] is not None else None
+    return {name: row[name] for name in names} | {"since": since, "amount": plain(row["amount"])}
 
 
 HANDLERS = (

@@ -59,6 +59,7 @@ class Advertised(Struct, frozen=True):
     degraded: bool
     qubit_min: int
     qubit_max: int
+    shots_max: int | None
     availability: Share
     updated_at: str
     serial: int
@@ -189,6 +190,18 @@ class LinkPast(Struct, frozen=True):
     degraded: bool
 
 
+class ProbesSpent(Struct, frozen=True):
+    """What the plane's probes of a node used, of those that are kept: the plane's own cost, in nobody's budget."""
+
+    since: Instant | None
+    probes: int
+    failed: int
+    shots: int
+    duration_us: int
+    amount: Amount
+    currency: Currency
+
+
 class Fidelity(Struct, frozen=True):
     """A node's quality: each service as it was judged last, every judgement newest first, and its link."""
 
@@ -196,6 +209,7 @@ class Fidelity(Struct, frozen=True):
     services: tuple[Judged, ...]
     history: tuple[Judged, ...]
     link: tuple[LinkPast, ...]
+    spent: ProbesSpent
 
 
 class Enrollment(Struct, frozen=True):

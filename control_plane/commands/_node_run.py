@@ -29,6 +29,7 @@ def add(parser: Any) -> None:
         help=f"what is offered, how good it is said to be and how good it is; all at {_FIDELITY} otherwise",
     )
     parser.add_argument("--qubits", metavar="N", help="the widest circuit; 20")
+    parser.add_argument("--shots", metavar="N", help="the most shots of one circuit; 100000")
     parser.add_argument("--capacity", metavar="N", help="fragments at once; 1")
     parser.add_argument("--latency-ms", metavar="MS", help="waited before each answer; 0")
     parser.add_argument("--fault", metavar="NAME[:VALUE][@KIND][*TIMES]", action="append", help="misbehave on purpose")
@@ -140,6 +141,7 @@ def _options(given: _Given) -> Any:
     config = NodeConfig(
         skills={},
         qubit_max=int(given.number("qubits", 1, 64, 20)),
+        shots_max=int(given.number("shots", 1, 10_000_000, 100_000)),
         capacity=int(given.number("capacity", 1, 64, 1)),
         latency_s=given.number("latency_ms", 0, 60_000, 0) / 1000,
         ttl_s=ttl_s,

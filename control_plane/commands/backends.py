@@ -79,7 +79,7 @@ def _show(arguments: argparse.Namespace) -> None:
         ("qubits", found["qubits"]),
         ("shots", f"at most {found['max_shots']}" if found["max_shots"] is not None else None),
         ("simulator", found["simulator"]),
-        ("place", f"{found['region']}, zone {found['compliance_zone']}{', sovereign' if found['sovereign'] else ''}"),
+        ("place", _place(found)),
         ("queue", waits),
         ("calibration", f"{calibration['id']} from {calibration['valid_from']}" if calibration else None),
         ("errors", _errors(calibration["errors"]) if calibration else None),
@@ -105,6 +105,12 @@ def _show(arguments: argparse.Namespace) -> None:
             for p in found["prices"]
         ],
     )
+
+
+def _place(found: dict[str, Any]) -> str | None:
+    if found["region"] is None:
+        return None
+    return f"{found['region']}, zone {found['compliance_zone']}{', sovereign' if found['sovereign'] else ''}"
 
 
 def _errors(errors: dict[str, float | None] | None) -> str | None:

@@ -140,11 +140,14 @@ def _show(arguments: argparse.Namespace) -> None:
         tables.document(found)
         return
     tables.facts([(name.replace("_", " "), value) for name, value in found["enrollment"].items()])
+    spent = found["quality"]["spent"]
+    cost = f"{spent['amount']} {spent['currency']}, the plane's own: {spent['probes']} probes, {spent['shots']} shots"
+    tables.facts([("probes cost", cost + (f" since {spent['since']}" if spent["since"] else ""))])
     if not seen:
         return
     tables.facts([(name, seen[0][name]) for name in ("state", "connected", "latency_us", "load", "failures")])
     tables.table(
-        ("service", "reported", "verified", "degraded", "qubits", "age"),
+        ("service", "reported", "verified", "degraded", "qubits", "shots", "age"),
         [
             (
                 one["service_type"],
@@ -152,6 +155,7 @@ def _show(arguments: argparse.Namespace) -> None:
                 one["verified"],
                 "yes" if one["degraded"] else "no",
                 f"{one['qubit_min']}-{one['qubit_max']}",
+                one["shots_max"],
                 f"{one['age_s']} s" + (", stale" if one["stale"] else ""),
             )
             for one in seen[0]["services"]

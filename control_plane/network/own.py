@@ -28,7 +28,8 @@ from hal_drivers.p2p.office import AskSnapshot, AskStanding, SnapshotIs, Standin
 from hal_drivers.p2p.plan import NodeFacts
 
 _LOOK_S = 0.05
-_HEARD = frozenset({"online", "degraded", "unverified"})
+_JUDGED = frozenset({"online", "degraded"})
+_HEARD = _JUDGED | {"unverified"}
 
 
 class OwnNetwork:
@@ -95,12 +96,21 @@ class OwnNetwork:
             await asyncio.sleep(_LOOK_S)
 
     async def _until_probed(self, office: Office, approved: set[str]) -> int:
-        """How many may be used: judged in all that they offer. Waits for all, but not for ever on a slow machine."""
-        end_s = time.monotonic() + self._settings.start_limit_s
+        """How many may be used. StartFailed where some stay unjudged and nothing was found out for so long.
+
+        A judgement may be a bad one: then the node is degraded, as it would be later, and the plane starts.
+        """
+        limit_s, judged, heard_s = self._settings.start_limit_s, -1, time.monotonic()
         while True:
-            usable = {one.node_id for one in await self._nodes(office) if one.state == "online" and _is_judged(one)}
-            if approved <= usable or not self._settings.network.probe_s or time.monotonic() > end_s:
-                return len(approved & usable)
+            own = [one for one in await self._nodes(office) if one.node_id in approved]
+            lacking = [one.node_id for one in own if one.state not in _JUDGED or not _is_judged(one)]
+            if not lacking or not self._settings.network.probe_s:
+                return sum(one.state == "online" for one in own)
+            if (now := sum(offer.verified_ppm is not None for one in own for offer in one.offers)) != judged:
+                judged, heard_s = now, time.monotonic()
+            if time.monotonic() > heard_s + limit_s:
+                said = ", ".join(f"{one.node_id} ({one.state})" for one in own if one.node_id in lacking)
+                raise StartFailed(f"nodes not verified, and no probe came through for {limit_s:g} s: {said}")
             await asyncio.sleep(_LOOK_S)
 
     async def _nodes(self, office: Office) -> tuple[NodeFacts, ...]:

@@ -35,10 +35,10 @@ from hal_drivers.p2p import probe, quality
 from hal_drivers.p2p.aliases import services_of
 from hal_drivers.p2p.client import Office
 from hal_drivers.p2p.errors import NetworkError
-from hal_drivers.p2p.ir import Service
 from hal_drivers.p2p.office import AskPeers, Heard, Peer, PeersAre, Probe, Probed
 from hal_drivers.p2p.probe import MEASURE, ProbeCircuit
 from hal_drivers.p2p.quality import PPM, WINDOW, Verdict
+from hal_drivers.p2p.wire import Advert
 from ledger.chain import PLANE, Pending
 
 log = logging.getLogger("qcos.network")
@@ -112,7 +112,7 @@ class Prober:
 
     async def _probe(self, peer_id: str, heard: Heard) -> None:
         advert, key = heard.advert, (peer_id, heard.advert.service_type)
-        asked = self._made(advert.service_type, advert.qubit_max)
+        asked = self._made(advert)
         if asked is None:
             self._next[key] = asyncio.get_running_loop().time() + self._pause()
             return
@@ -137,10 +137,13 @@ class Prober:
         wait_s = self._pause() if enough else RETRY_S if found.code is not None else 0.0
         self._next[key] = asyncio.get_running_loop().time() + wait_s
 
-    def _made(self, service: Service, qubit_max: int) -> ProbeCircuit | None:
-        """None: the node is too small for one."""
+    def _made(self, advert: Advert) -> ProbeCircuit | None:
+        """None: the node is too small for one. A probe has up to twice the shots that it is to have about."""
+        about = self._network.probe_shots
+        if advert.shots_max is not None:
+            about = max(1, min(about, advert.shots_max // 2))
         try:
-            return probe.make(service, secrets.randbits(48), qubit_max, self._network.probe_shots)
+            return probe.make(advert.service_type, secrets.randbits(48), advert.qubit_max, about)
         except ValueError:
             return None
 

@@ -203,6 +203,21 @@ async def meter(conn: AsyncConnection) -> list[RowMapping]:
     return list((await conn.execute(_METER)).mappings())
 
 
+_SPENT = """
+    SELECT min(p.at) AS since, count(p.at) AS probes, count(p.code) AS failed,
+        coalesce(sum(p.shots), 0)::bigint AS shots, coalesce(sum(p.duration_us), 0)::bigint AS duration_us, e.currency,
+        ((count(p.at) - count(p.code)) * e.price_per_fragment + coalesce(sum(p.shots), 0) * e.price_per_shot)::text
+            AS amount
+    FROM network.enrolment e LEFT JOIN network.probe p USING (peer_id) WHERE e.peer_id = %(peer_id)s
+    GROUP BY e.currency, e.price_per_fragment, e.price_per_shot
+"""
+
+
+def spent(peer_id: str) -> Query:
+    """The query for what the kept probes of a peer used, and cost by its enrolment; one row where it is enrolled."""
+    return _SPENT, {"peer_id": peer_id}
+
+
 async def judge(conn: AsyncConnection, values: Mapping[str, Any]) -> None:
     """A new judgement of a service of a peer; the fabric is to be told."""
     await conn.execute(_QUALITY, dict(values))

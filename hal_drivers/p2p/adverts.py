@@ -35,6 +35,7 @@ Reason: TypeAlias = Literal[
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
 MAX_QUBITS = 1024
+MAX_SHOTS = (1 << 53) - 1
 MAX_TTL_S = 86_400
 MAX_SERIAL = (1 << 62) - 1
 _ADDRESSES, _ADDRESS_LENGTH = 16, 256
@@ -94,6 +95,8 @@ def _judge(signed: Signed, advert: Advert) -> None:
             raise Rejected("range", f"{name} {share} is not between 0 and 1", node)
     if not 1 <= advert.qubit_min <= advert.qubit_max <= MAX_QUBITS:
         raise Rejected("range", f"{advert.qubit_min} to {advert.qubit_max} qubits", node)
+    if advert.shots_max is not None and not 1 <= advert.shots_max <= MAX_SHOTS:
+        raise Rejected("range", f"at most {advert.shots_max} shots", node)
     if not 0 < advert.serial <= MAX_SERIAL:
         raise Rejected("range", f"serial {advert.serial}", node)
     if not 1 <= advert.ttl_s <= MAX_TTL_S:

@@ -161,6 +161,7 @@ class Desk:
                 updated_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
                 serial=self._serial,
                 ttl_s=self._config.ttl_s,
+                shots_max=self._config.shots_max,
             )
             found.append(advert)
         return found

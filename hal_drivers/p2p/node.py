@@ -142,4 +142,5 @@ async def _advertise(desk: Desk, network: host.Host, identity: Identity, refresh
 
 def _matter(advert: Advert) -> object:
     """What an advert says; how free the node is changes with each window, and heartbeats tell it."""
-    return (advert.service_type, advert.fidelity, advert.qubit_min, advert.qubit_max, advert.listen_addrs)
+    size = (advert.qubit_min, advert.qubit_max, advert.shots_max)
+    return (advert.service_type, advert.fidelity, size, advert.listen_addrs)

@@ -55,6 +55,9 @@ class Network:
         self._nodes = nodes = snapshot.nodes
         self._config = config
         self._offers = [{offer.service: offer for offer in node.offers} for node in nodes]
+        self._shots = shots
+        self._shots_most = [_shots_most(node) for node in nodes]
+        self._runs_shots = _flags(most is None or shots <= most for most in self._shots_most)
         self._allowed = _flags(allowed is None or node.node_id in allowed for node in nodes)
         self._online = _flags(node.state == "online" for node in nodes)
         prices = [_price(node, config.currency, shots) for node in nodes]
@@ -138,6 +141,7 @@ class Network:
         return [
             ("service", offers),
             ("qubits", room),
+            ("shots", self._runs_shots),
             ("policy", self._allowed),
             ("state", self._online),
             ("price", self._priced),
@@ -152,6 +156,9 @@ class Network:
             case "qubits":
                 most = max(self._room(row, fragment) for row in rows)
                 return f"it has {len(fragment.qubits)} qubits, the nodes that offer its services take up to {most}"
+            case "shots":
+                most = max(self._shots_most[row] or 0 for row in rows)
+                return f"{self._shots} shots are asked for, the nodes that could run it take up to {most}"
             case "policy":
                 return f"policy allows none of the {len(rows)} nodes that could run it"
             case "state":
@@ -208,6 +215,8 @@ class Network:
             return f"takes up to {self._room(row, fragment)} qubits, or not so few as {qubits}"
         if self._room(row, fragment) < qubits:
             return f"takes up to {self._room(row, fragment)} qubits"
+        if not self._runs_shots[row]:
+            return f"takes up to {self._shots_most[row]} shots"
         if not self._allowed[row]:
             return "policy does not allow it"
         if not self._online[row]:
@@ -229,6 +238,11 @@ class Network:
             product = product * _power(int(self._judged[row, column]), times) // PPM
         self._products[row, share] = product
         return product
+
+
+def _shots_most(node: NodeFacts) -> int | None:
+    """The least of what its services state; None where none does."""
+    return min((offer.shots_max for offer in node.offers if offer.shots_max is not None), default=None)
 
 
 def _counts(used: Mapping[Service, int]) -> _Share:

@@ -19,8 +19,11 @@ Mode: TypeAlias = Literal["whole", "product"]
 NodeState: TypeAlias = Literal["online", "unverified", "stale", "degraded", "unreachable", "suspended", "revoked"]
 
 
-class Offer(Struct, frozen=True, forbid_unknown_fields=True):
-    """One service of one node. ``reported_ppm`` is its advert's word, ``verified_ppm`` the plane's lower bound."""
+class Offer(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One service of one node. ``reported_ppm`` is its advert's word, ``verified_ppm`` the plane's lower bound.
+
+    What isn't stated is left out of its bytes: snapshots from before there was a bound of shots keep their hash.
+    """
 
     service: Service
     reported_ppm: int
@@ -28,6 +31,8 @@ class Offer(Struct, frozen=True, forbid_unknown_fields=True):
     """None: no probe has been judged yet."""
     qubit_min: int
     qubit_max: int
+    shots_max: int | None = None
+    """None: no bound is stated."""
 
     @property
     def judged_ppm(self) -> int:
@@ -165,7 +170,7 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True):
     """What is abstract or not exact in this plan, in words."""
 
 
-Missing: TypeAlias = Literal["network", "service", "qubits", "policy", "state", "price", "fidelity"]
+Missing: TypeAlias = Literal["network", "service", "qubits", "shots", "policy", "state", "price", "fidelity"]
 
 
 class Gap(Struct, frozen=True, forbid_unknown_fields=True):

@@ -29,7 +29,7 @@ from hal_drivers.p2p.ir import Program, digest
 from hal_drivers.p2p.placing import Network
 from hal_drivers.p2p.plan import Assignment, Gap, Infeasible, Plan, PlanConfig, Snapshot
 
-PLANNER = "qcos-planner/1"
+PLANNER = "qcos-planner/2"
 _NOBODY: Mapping[str, int] = {}
 
 

@@ -266,6 +266,7 @@ class Registry:
                     verified_ppm=found.get(service),
                     qubit_min=fresh[service].qubit_min,
                     qubit_max=fresh[service].qubit_max,
+                    shots_max=fresh[service].shots_max,
                 )
                 for service in sorted(fresh)
             ),
@@ -310,7 +311,7 @@ class Registry:
 
 
 def _said(advert: Advert) -> tuple[object, ...]:
-    return (advert.listen_addrs, advert.fidelity, advert.qubit_min, advert.qubit_max)
+    return (advert.listen_addrs, advert.fidelity, advert.qubit_min, advert.qubit_max, advert.shots_max)
 
 
 def _load(node: _Node) -> int:

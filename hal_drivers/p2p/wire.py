@@ -43,6 +43,8 @@ class Advert(Struct, frozen=True, forbid_unknown_fields=True):
     serial: int
     """Rises with each advert of a node's life and over restarts: an older one is a replay."""
     ttl_s: int
+    shots_max: int | None = None
+    """The most that it runs of one circuit at once; None: it states no bound."""
 
 
 class Ping(Struct, frozen=True, forbid_unknown_fields=True, tag="ping"):

@@ -37,10 +37,11 @@ from hal_drivers.p2p.plan import NodeFacts, Offer, Plan, PlanConfig, Snapshot
 from hal_drivers.p2p.planner import identity
 from hal_drivers.p2p.planner import plan as plan_again
 from hal_drivers.p2p.reader import Reader
-from tests.control_plane.jobs.desk import Desk, bell, person
+from tests.control_plane.jobs.desk import Desk, bell, person, report
 from tests.control_plane.network.test_enrolment import NOW, OTHER, PEER, approved, proposal
 from tests.control_plane.network.test_keeper import heard, peer
 from tests.e2e.promised import hold
+from tests.fakes import FakeDriver
 from tests.hal_drivers.p2p.fabric_double import FabricDouble, fabric
 from tests.hal_drivers.p2p.programs import network, node
 
@@ -239,7 +240,34 @@ async def test_peers_carry_the_records_facts_and_are_found_by_what_counts(
     assert (await ask("GET", f"/discovery/peers/{OTHER}"))[0] == 404
     quality = (await ask("GET", f"/metrics/fidelity/{PEER}"))[1]
     assert [(one["service_type"], one["verified"]) for one in quality["services"]] == [("cnot", 0.96)]
+    assert quality["spent"] | {"currency": ANY} == dict.fromkeys(("probes", "failed", "shots", "duration_us"), 0) | {
+        "since": None,
+        "amount": "0",
+        "currency": ANY,
+    }
+    values = {"peer_id": PEER, "service": "cnot", "at": NOW, "shots": 100, "facts": {}, "duration_us": 9}
+    async with desk.plane.transaction(None) as conn:
+        for code in (None, "late"):
+            await store.keep_probe(conn, values | {"reported_ppm": 990_000, "code": code})
+    spent = (await ask("GET", f"/metrics/fidelity/{PEER}"))[1]["spent"]
+    assert (spent["probes"], spent["failed"], spent["shots"], spent["amount"]) == (2, 1, 200, "0.3")
     assert (await ask("GET", f"/metrics/fidelity/{OTHER}"))[0] == 404
+
+
+async def test_a_network_lies_where_its_approved_nodes_lie(ask: Call, desk: Desk) -> None:
+    """G2: by their enrolment; it has no place of its own."""
+    await report(desk, FakeDriver())
+    desk.sql("UPDATE jobs.backend SET provider = 'p2p', region = '', compliance_zone = '', sovereign = false")
+    (listed,) = (await ask("GET", "/backends"))[1]
+    assert (listed["region"], listed["compliance_zone"], listed["sovereign"]) == (None, None, False)
+    await approved(desk)
+    desk.plane.known.forget()
+    (listed,) = (await ask("GET", "/backends"))[1]
+    assert (listed["region"], listed["compliance_zone"], listed["sovereign"]) == ("eu-west", "onprem", True)
+    await approved(desk, OTHER, compliance_zone="us-east", sovereign=False)
+    desk.plane.known.forget()
+    shown = (await ask("GET", "/backends/fake"))[1]
+    assert (shown["compliance_zone"], shown["sovereign"]) == ("onprem, us-east", False)
 
 
 async def test_bootstrap_runtime_services_and_topology(ask: Call, desk: Desk, double: FabricDouble) -> None:

@@ -234,3 +234,15 @@ def test_no_figure_of_a_node_overflows_the_cost(figure: int, weight: int) -> Non
     drawn = made(BELL, network(wild, node("b", latency_us=0)), PlanConfig(weights=heavy), reservations={"a": figure})
     costs = [one.cost for one in drawn.assignments[0].candidates]
     assert all(cost is not None and cost >= 0 for cost in costs)
+
+
+def test_a_node_runs_no_more_shots_than_it_states() -> None:
+    """N1, N4: its bound is in its advert; who states none has none."""
+    small = replace(node("n0"), offers=tuple(replace(offer, shots_max=500) for offer in node("n0").offers))
+    assert made(BELL, network(small, node("n1")), shots=501).assignments[0].primary == "n1"
+    assert (
+        made(BELL, network(small, node("n1")), shots=501).assignments[0].candidates[1].reason == "takes up to 500 shots"
+    )
+    assert made(BELL, network(small), shots=500).assignments[0].primary == "n0"
+    missing, detail = gap(BELL, network(small), shots=501)
+    assert (missing, "501 shots are asked for, the nodes that could run it take up to 500" in detail) == ("shots", True)
