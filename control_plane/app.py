@@ -113,6 +113,7 @@ def assemble(settings: Settings, door: Any, parts: dict[str, Any], lifespan: lis
             title="QCOS",
             version=qcos_version(),
             render_plugins=[],
+            use_handler_docstrings=True,
             openapi_router=Router("/openapi", route_handlers=[], include_in_schema=False, opt={"action": "public"}),
         ),
         lifespan=lifespan,

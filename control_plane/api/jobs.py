@@ -55,7 +55,7 @@ async def list_jobs(
     limit: cursors.Limit = cursors.PAGE,
     cursor: cursors.Cursor = None,
 ) -> Response[Any]:
-    """A page of the jobs that the caller may see; `Link`'s cursor leads to the next."""
+    """A page of those that the caller may see; the header's cursor leads to the next."""
     if in_state is None and "state" in request.query_params:
         raise Refused("request_invalid", "state: null", errors=({"field": "state", "message": "null"},))
     projects = visible(request.user, "job:read")

@@ -18,9 +18,11 @@ from control_plane.context import Plane
 from control_plane.environment import qcos_version
 from control_plane.errors import Refused
 from control_plane.jobs import schema
+from control_plane.network.fabric import Fabric
 from control_plane.policy.decision import PolicyUnavailable
 from control_plane.registry import store as registry
 from control_plane.sealing import LOOK_LIMIT_S, STALLED_S
+from hal_drivers.p2p.office import AskStanding, Standing
 from ledger.canonical import timestamp
 
 STAMP_LATE_S = 10.0  # a token that waits longer means that `full` evidence is held up
@@ -48,9 +50,12 @@ async def health() -> dict[str, str]:
     opt={"action": "public", "answers": Answers({200: Readiness, 503: Readiness})},
     summary="Ready, dependency by dependency",
 )
-async def ready(plane: NamedDependency[Plane]) -> Response[Any]:
-    """200 if a job could be admitted, run, sealed and stamped now; else 503 with what is missing."""
-    checks = {**await _database(plane), "policy": await _policy(plane)}
+async def ready(plane: NamedDependency[Plane], fabric: NamedDependency[Fabric]) -> Response[Any]:
+    """200 if a job could be admitted, run, sealed and stamped now; else 503 with what is missing.
+
+    A plane whose network is enabled is ready when its fabric answers too.
+    """
+    checks = {**await _database(plane), "policy": await _policy(plane), **await _network(plane, fabric)}
     ok = all(check["ok"] for check in checks.values())
     return Response({"ready": ok, "checks": checks}, status_code=200 if ok else 503)
 
@@ -107,6 +112,17 @@ async def _policy(plane: Plane) -> dict[str, Any]:
     except PolicyUnavailable as error:
         return _check(ok=False, detail=error.detail)
     return _check(ok=True, detail=f"{plane.pdp.engine.name} {plane.pdp.revision}")
+
+
+async def _network(plane: Plane, fabric: Fabric) -> dict[str, Any]:
+    if not plane.settings.network.enabled:
+        return {}
+    try:
+        standing = await fabric.ask(AskStanding(), Standing)
+    except Refused as refused:
+        return {"network": _check(ok=False, code=refused.code, detail=refused.detail)}
+    said = f"{standing.connected} connected, {standing.adverts} adverts hold, {standing.runs} runs go on"
+    return {"network": _check(ok=True, detail=said)}
 
 
 @get("/whoami", opt={"action": "whoami", "answers": Answers({200: Caller})}, summary="The caller's identity and rights")

@@ -163,6 +163,7 @@ async def test_without_a_network_each_answer_says_so(desk: Desk, settings: Setti
     """N17: never an empty list for what isn't there."""
     async with served(desk, msgspec.structs.replace(settings, network=Network())) as ask:
         status, problem = await ask("GET", path)
+        assert "network" not in (await ask("GET", "/ready"))[1]["checks"]
     assert (status, problem["code"]) == (404, "network_off")
 
 
@@ -170,6 +171,8 @@ async def test_a_fabric_that_is_away_is_no_empty_network(ask: Call) -> None:
     for path in ("/bootstrap/libp2p", "/discovery/peers", "/discovery/network/topology", "/services"):
         status, problem = await ask("GET", path)
         assert (status, problem["code"]) == (503, "fabric_unreachable")
+    status, found = await ask("GET", "/ready")
+    assert (status, found["checks"]["network"]["code"]) == (503, "fabric_unreachable")
     assert (await ask("GET", "/discovery/topology"))[1]["nodes"] == []
     assert await ask("GET", "/enrollment/peers") == (200, [])
 
@@ -292,6 +295,7 @@ async def test_bootstrap_runtime_services_and_topology(ask: Call, desk: Desk, do
     double.peers = (peer(heard(3)),)
     link = Link(double.peer_id, PEER, True, 1500, 0, False)
     double.replies[AskTopology] = lambda _: TopologyIs(4, double.peer_id, double.peers, (link,))
+    assert (await ask("GET", "/ready"))[1]["checks"]["network"]["ok"] is True
     entry = (await ask("GET", "/bootstrap/libp2p"))[1]
     assert (entry["security"], entry["listen_addrs"][0].endswith(entry["peer_id"])) == ("noise", True)
     assert (await ask("GET", "/bootstrap/libp2p/runtime"))[1]["up_to_date"] is False
