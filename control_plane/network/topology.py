@@ -62,8 +62,8 @@ def peer_shown(peer: Peer) -> dict[str, Any]:
 
 def _advert(heard: Heard) -> dict[str, Any]:
     said = msgspec.structs.asdict(heard.advert)
-    names = ("service_type", "fidelity", "qubit_min", "qubit_max", "shots_max", "availability", "updated_at")
-    names += ("serial", "ttl_s")
+    size = ("qubit_min", "qubit_max", "shots_max")
+    names = ("service_type", "fidelity", *size, "availability", "updated_at", "serial", "ttl_s")
     return {name: said[name] for name in names} | {"age_s": heard.age_s, "stale": heard.stale}
 
 

@@ -26,11 +26,15 @@ def unverified(found: NodeFacts) -> NodeFacts:
     return msgspec.structs.replace(found, state="unverified", offers=(*found.offers[:-1], last))
 
 
+def _nothing(*_: object, **__: object) -> Any:
+    raise AssertionError("this test starts no process")
+
+
 async def waited(tmp_path: Path, office: Office, double: FabricDouble, *nodes: NodeFacts, **network: Any) -> int:
     """How many of these own nodes are online once the wait is over."""
     settings = Settings(home=tmp_path, network=Network(enabled=True, **network), start_limit_s=0.3)
     double.replies[AskSnapshot] = lambda _: SnapshotIs(Snapshot(nodes), "00")
-    own = OwnNetwork(settings, None, None)  # type: ignore[arg-type] - nothing is started
+    own = OwnNetwork(settings, _nothing, _nothing)
     return await own._until_probed(office, {one.node_id for one in nodes})
 
 
