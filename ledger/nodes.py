@@ -27,6 +27,7 @@ from ledger.predicate import Money
 
 METHOD, PLAN, RUN, FEES = "network", "plan", "network", "node_fees"
 NOT_CARRIED = "not_carried"
+RESTARTED = "restarted"
 # No plane takes so many; a file could claim any number.
 MOST_BITS, MOST_SHOTS = 1 << 16, 1 << 21
 PPM = 1_000_000
@@ -210,8 +211,10 @@ def _check_assigned(planned: _Planned, ran: _Network) -> str:
         for attempt in fragment.attempts:
             if attempt.node_id not in assigned[fragment.fragment_id]:
                 raise EvidenceInvalid(f"{fragment.fragment_id} went to {attempt.node_id}, whom the plan doesn't name")
-    sent = [attempt.node_id for one in ran.run.fragments for attempt in one.attempts if attempt.requests]
-    return f"{len(set(sent))} received something, in {len(sent)} attempts"
+    attempts = [attempt for one in ran.run.fragments for attempt in one.attempts]
+    sent = [attempt.node_id for attempt in attempts if attempt.requests]
+    unsure = sum(_cut_off(attempt) for attempt in attempts)
+    return f"{len(set(sent))} received something, in {len(sent)} attempts" + (f", and perhaps {unsure}" * bool(unsure))
 
 
 def _check_chosen(planned: _Planned, fragment: _Fragment, node: str) -> None:
@@ -294,13 +297,22 @@ def _place(run: _Run, fragment: _FragmentRun, attempt: _Attempt) -> tuple[str, s
 
 
 def _told(received: list[tuple[_FragmentRun, _Attempt]]) -> str:
-    """What a node ran, what it was sent in vain, and for what it was chosen and then never asked."""
+    """What a node ran, what it was sent in vain, what perhaps, and for what it was chosen and then never asked.
+
+    An attempt is on the fabric's disk before anything is sent, what was sent only after: a fabric that was killed in
+    between can't say.
+    """
     ran = [one.fragment_id for one, attempt in received if attempt.status == "accepted"]
     lost = [(one, attempt) for one, attempt in received if attempt.status != "accepted"]
     vain = [f"{one.fragment_id} ({attempt.code or attempt.status})" for one, attempt in lost if attempt.requests]
-    spared = [one.fragment_id for one, attempt in lost if not attempt.requests]
-    told = (("ran", ran), ("received", vain), ("was sent nothing of", spared))
+    unsure = [f"{one.fragment_id} ({RESTARTED})" for one, attempt in lost if _cut_off(attempt)]
+    spared = [one.fragment_id for one, attempt in lost if not (attempt.requests or _cut_off(attempt))]
+    told = (("ran", ran), ("received", vain), ("may have received", unsure), ("was sent nothing of", spared))
     return "; ".join(f"{what} {', '.join(which)}" for what, which in told if which)
+
+
+def _cut_off(attempt: _Attempt) -> bool:
+    return attempt.code == RESTARTED and not attempt.requests
 
 
 def _check_fragments(planned: _Planned, ran: _Network, result: bytes | None) -> str:

@@ -185,6 +185,20 @@ def test_a_node_that_lied_spoils_no_evidence_but_what_its_attempt_was_refused_fo
         assert "1 refused that are no answer of it" in detail
 
 
+def test_what_a_killed_fabric_had_sent_is_not_said_to_be_nothing(told: tuple[bytes, bytes, Outcome]) -> None:
+    run = json.loads(told[1])
+    attempt = _tried_in_vain(run)["attempts"][0]
+    attempt.update(code="restarted", requests=[], answers=[])
+    said = judged(bundle(told[0], json.dumps(run).encode(), told[2]))
+    assert "may have received" in said[f"node:{attempt['node_id']}"]
+    assert said["nodes"].endswith(", and perhaps 1")
+    attempt.update(code="canceled")
+    assert (
+        "was sent nothing of"
+        in judged(bundle(told[0], json.dumps(run).encode(), told[2]))[f"node:{attempt['node_id']}"]
+    )
+
+
 def test_other_counts_than_the_nodes_measured_are_found(told: tuple[bytes, bytes, Outcome]) -> None:
     other = msgspec.structs.replace(told[2], counts={"0000": 60})
     assert judged(bundle(told[0], told[1], other))["fragments"].startswith("!the result's counts")
