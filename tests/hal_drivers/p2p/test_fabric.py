@@ -99,7 +99,7 @@ def test_a_fabric_that_was_killed_knows_again_what_the_plane_tells_it(network: N
     network.again()
     after = network.office.ask(AskStanding())
     assert (after.peer_id, after.enrolled_version, after.adverts) == (before.peer_id, 0, 0)
-    assert after.events_last > before.events_last
+    until("its journal goes on", lambda: network.office.ask(AskStanding()).events_last > before.events_last)
     network.office.ask(enrol(enrolled(ANNA)))
     network.office.ask(Known(tuple(KnownAdvert(heard.signed, heard.age_s) for heard in anna.adverts)))
     assert network.office.ask(AskStanding()).adverts == 1
