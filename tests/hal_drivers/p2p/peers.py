@@ -13,15 +13,18 @@ import subprocess
 import sys
 import time
 import warnings
-from contextlib import ExitStack
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import msgspec
 
+from hal_drivers.frames import FragmentCall, Memory
 from hal_drivers.p2p import identity
 from hal_drivers.p2p.framing import _LENGTH
 from hal_drivers.p2p.office import Ask, AskEvents, AskPeers, Event, Reply
+from hal_drivers.p2p.workshop import RunLost
 from tests.hal_drivers.p2p.adverts import peer, said
 
 _reply: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
@@ -156,10 +159,28 @@ async def _fabric(folder: Path, options: dict[str, Any]) -> None:
         await trio.sleep_forever()
 
 
+class _Nothing:
+    """The workshop of a node that nothing is asked of but its word: seconds of starting Aer less."""
+
+    def __init__(self) -> None:
+        self.versions: dict[str, str] = {}
+
+    async def run(self, call: FragmentCall, limit_s: float) -> Memory:
+        raise RunLost("crashed", f"this node computes nothing, {call.shots} shots in {limit_s} s least of all")
+
+
+@asynccontextmanager
+async def _closed(children: int) -> AsyncIterator[_Nothing]:
+    assert children
+    yield _Nothing()
+
+
 async def _node(folder: Path, options: dict[str, Any]) -> None:
     from hal_drivers.p2p import node
     from hal_drivers.p2p.desk import NodeConfig
 
+    if not options.get("computes", True):
+        node.open_workshop = _closed  # type: ignore[attr-defined,assignment]
     me = identity.Identity(peer(options["number"])._key)
     made = node.NodeOptions(
         home=folder,

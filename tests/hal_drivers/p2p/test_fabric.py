@@ -27,7 +27,7 @@ def network(tmp_path: Path) -> Iterator[Network]:
 
 
 def test_a_node_joins_once_enrolled_and_is_cut_off_once_it_is_not(network: Network) -> None:
-    node = network.add("node", number=1)
+    node = network.add("node", number=1, computes=False)
     assert node.begun()["peer_id"] == ANNA.peer_id
     until("it is refused before anybody was enrolled", lambda: network.refused().get("not_enrolled"))
     assert network.state(ANNA) is None
@@ -74,7 +74,7 @@ def test_nobody_becomes_another_by_plaintext_or_a_stolen_public_key(network: Net
 def test_a_stopped_node_is_unreachable_and_a_killed_one_is_gone(network: Network) -> None:
     network.again(heartbeat_limit_s=0.3)
     network.office.ask(enrol(enrolled(ANNA)))
-    node = network.add("node", number=1)
+    node = network.add("node", number=1, computes=False)
     node.begun()
     until("it is there", lambda: network.state(ANNA) == "online")
     node.process.send_signal(signal.SIGSTOP)
@@ -92,7 +92,7 @@ def test_a_stopped_node_is_unreachable_and_a_killed_one_is_gone(network: Network
 
 def test_a_fabric_that_was_killed_knows_again_what_the_plane_tells_it(network: Network) -> None:
     network.office.ask(enrol(enrolled(ANNA)))
-    network.add("node", number=1).begun()
+    network.add("node", number=1, computes=False).begun()
     until("it is there", lambda: network.state(ANNA) == "online")
     [anna] = network.office.ask(AskPeers()).peers
     before = network.office.ask(AskStanding())
@@ -120,7 +120,7 @@ def test_a_flood_costs_its_sender_and_nobody_else(network: Network) -> None:
     network.again(bounds={"per_s": 1.0, "burst": 50})
     network.office.ask(enrol(enrolled(ANNA), enrolled(BERT)))
     network.add("flooder", number=1, flood=400)
-    network.add("node", number=2).begun()
+    network.add("node", number=2, computes=False).begun()
     until("its share is spent", lambda: network.refused("advert:rejected").get("too_many", 0) >= 10)
     until("the others go on", lambda: network.state(BERT) == "online")
     assert len([kind for kind in network.kinds(ANNA.peer_id) if kind == "advert:rejected"]) < 40
