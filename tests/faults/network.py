@@ -108,6 +108,7 @@ class Stage:
         for home in self.homes.values():
             write_faults(home / "faults.json", ())
         until(lambda: self.homes.keys() <= set(self.usable()), "all nodes are online", 120.0)
+        until(lambda: any(b["id"] == "p2p" and b["state"] == "online" for b in self.ask("backends", "list")), "offered")
         self._after = self.office(AskStanding()).events_last
         ((self._entries,),) = self.plane.query("SELECT coalesce(max(index), 0) FROM ledger.entry")
         self._begun = {name: self._begun_at(name) for name in self.homes}
