@@ -294,16 +294,17 @@ async def running(
         if ways.listens:  # a validator judges what is said here, too
             gossip.set_topic_validator(ADVERT_TOPIC, _validator(ways), is_async_validator=False)
         bare.get_network().register_notifee(_Door(host, ways))
-        async with _listening(bare, listen), background_trio_service(router), background_trio_service(gossip):
-            await gossip.wait_until_ready()
-            if ways.listens:
-                nursery.start_soon(host.drain)
-            for address in bootstrap:
-                nursery.start_soon(host.keep, address)
-            try:
+        try:
+            async with _listening(bare, listen), background_trio_service(router), background_trio_service(gossip):
+                await gossip.wait_until_ready()
+                if ways.listens:
+                    nursery.start_soon(host.drain)
+                for address in bootstrap:
+                    nursery.start_soon(host.keep, address)
                 yield host
-            finally:
-                nursery.cancel_scope.cancel()
+        finally:
+            # Not before libp2p's own have stopped: cancelled while they wait, they would take the place of an error.
+            nursery.cancel_scope.cancel()
 
 
 def _own(handler: Any) -> Serve:

@@ -156,6 +156,8 @@ async def _fabric(folder: Path, options: dict[str, Any]) -> None:
     limits = Limits(default_execute_s=20.0)
     async with fabric.running(me, made, limits, folder, folder / "fabric.sock") as running:
         _tell(peer_id=me.peer_id, listen=running.addresses())
+        if options.get("breaks"):
+            raise RuntimeError("it broke")
         await trio.sleep_forever()
 
 

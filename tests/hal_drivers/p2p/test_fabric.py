@@ -107,6 +107,13 @@ def test_a_fabric_that_was_killed_knows_again_what_the_plane_tells_it(network: N
     assert network.office.ask(AskStanding()).rejected == {}
 
 
+def test_a_fabric_that_breaks_says_so(tmp_path: Path) -> None:
+    with Peer("fabric", tmp_path / "f", breaks=True) as broken:
+        broken.begun()
+        assert broken.process.wait(timeout=60) == 1
+    assert "RuntimeError: it broke" in (tmp_path / "f" / "err").read_text()
+
+
 def test_replays_others_words_and_garbage_are_counted_and_change_nothing(network: Network) -> None:
     network.office.ask(enrol(enrolled(ANNA), enrolled(BERT)))
     network.add("flooder", number=1, flood=0).begun()
