@@ -119,6 +119,18 @@ def paths(value: Json, below: Path = ()) -> Iterator[Path]:
             yield from paths(inner, (*below, index))
 
 
+def numbers(value: Json) -> list[Path]:
+    """The path of every whole number of a document."""
+    found = []
+    for path in paths(value):
+        at = value
+        for step in path:
+            at = at[step]
+        if type(at) is int:
+            found.append(path)
+    return found
+
+
 def replaced(value: dict[str, Json], path: Path, new: Json) -> dict[str, Json]:
     """A copy with another value at a path."""
     changed = copy.deepcopy(value)
@@ -175,6 +187,7 @@ DENIED: dict[str, dict[str, Json]] = {
     "stranger-submits": document(principal__roles=[]),
     "research-submits-production": document(**RESEARCH),
     "too-many-shots": document(job__shots=100_001, job__executions=100_001, usage__team_shots_today=0),
+    "too-many-runs-of-few-shots": document(job__shots=999, job__executions=100_001, usage__team_shots_today=0),
     "too-many-qubits": document(job__qubits=65),
     "too-deep": document(job__max_depth=10_001),
     "other-provider": document(job__allowed_providers=["ibm-quantum"]),
@@ -217,6 +230,7 @@ ALLOWED: dict[str, dict[str, Json]] = {
     "restricted-leaves-out-the-cloud": document(backends=[BRAKET, document()["backends"][0]]),
     "classified-on-premise": document(job__classification="classified"),
     "last-shots-of-the-day": document(usage__team_shots_today=49_000),
+    "more-runs-than-shots": document(job__shots=999, job__executions=1_000),
     "last-cent-of-the-month": document(budgets__0__available_micros=520_000),
     "no-team": document(principal__team=None, limits__team={"name": None, "shots_per_day": 1000}),
     "network-inside": document(backends=[NETWORK], nodes=[node("a"), node("b", "us-east")], plan=plan("a")),
