@@ -60,10 +60,10 @@ demo: $(VENV)/runtime.stamp ## a plane of its own, one job, its evidence verifie
 	@$(PY) -m control_plane.demo
 
 test: $(VENV)/dev.stamp ## what a bare machine can run; the last lines say what was skipped
-	@rm -f $(SKIPPED); code=0; $(PY) -m pytest -q -n auto --dist worksteal -m "not faults" || code=$$?; cat $(SKIPPED) 2>/dev/null; exit $$code
+	@rm -f $(SKIPPED); code=0; $(PY) -m pytest -q -n auto -m "not faults" || code=$$?; cat $(SKIPPED) 2>/dev/null; exit $$code
 
 test-all: $(VENV)/dev.stamp ## all tests, every tool required: what would be skipped fails
-	@QCOS_TEST_ALL=1 $(PY) -m pytest -q -n auto --dist worksteal
+	@QCOS_TEST_ALL=1 $(PY) -m pytest -q -n auto
 
 faults: $(VENV)/dev.stamp ## kill each part of a running plane, at each crash point and at random; then verify ledger and budgets
 	@$(PY) -m pytest -q -n 2 -m faults
