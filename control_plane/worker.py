@@ -45,6 +45,7 @@ from hal_drivers.table import default_backends, open_drivers, running
 log = logging.getLogger("qcos.worker")
 HEARTBEAT_S = 0.3
 REPORT_S = 5.0
+NEWS_S = 1.0
 # What makes a job claimable once it is sealed, beside an admission, which is told by itself. (A job put back waits a
 # while; the next look finds it.)
 CLAIMABLE = frozenset({"job:control:resumed", "job:attempt:rerouted"})
@@ -296,9 +297,17 @@ class Worker:
         finally:
             await office.close()
 
+    async def _until_due(self) -> None:
+        """A report's time, or a backend that has come or gone: jobs wait for the one and fail on the other."""
+        end = time.monotonic() + REPORT_S
+        while True:
+            await asyncio.sleep(NEWS_S)
+            if time.monotonic() >= end or await self.reporter.has_news():
+                return
+
     async def _reports(self) -> None:
         while True:
-            await asyncio.sleep(REPORT_S)
+            await self._until_due()
             with contextlib.suppress(*FAULTS):
                 await self.report()
                 async with self.plane.transaction(None) as conn:

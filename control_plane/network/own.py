@@ -13,10 +13,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from control_plane.db import Database, engine
+from control_plane.db import Database, engine, transaction
 from control_plane.errors import StartFailed
 from control_plane.home import make_folder
+from control_plane.jobs.known import FRESH_S
+from control_plane.jobs.quote import NETWORK
 from control_plane.network import acts, options
+from control_plane.registry import store as registry
 from control_plane.sealing import utc_now
 from control_plane.settings import Settings
 from control_plane.supervisor import Child
@@ -61,6 +64,8 @@ class OwnNetwork:
             await asyncio.gather(*(self._run(self._made(name, environment=environment)) for name in names))
             await self._until_heard(office, approved)
             online = await self._until_probed(office, approved)
+            if online:
+                await self._until_offered()
         except NetworkError as error:
             raise StartFailed(f"the fabric: {error.detail}") from error
         finally:
@@ -112,6 +117,23 @@ class OwnNetwork:
                 said = ", ".join(f"{one.node_id} ({one.state})" for one in own if one.node_id in lacking)
                 raise StartFailed(f"nodes not verified, and no probe came through for {limit_s:g} s: {said}")
             await asyncio.sleep(_LOOK_S)
+
+    async def _until_offered(self) -> None:
+        """The workers have told that the network is there, and every API process has heard of it."""
+        end_s = time.monotonic() + self._settings.start_limit_s
+        pool = engine(Database.of_home(self._settings.home / "db").app, connections=1, name="qcos-offered")
+        try:
+            while True:
+                async with transaction(pool, None) as conn:
+                    rows = await registry.backends(conn, registry.BACKEND_STALE_S)
+                if any(row["provider"] == NETWORK and row["fresh"] and row["state"] == "online" for row in rows):
+                    break
+                if time.monotonic() > end_s:
+                    raise StartFailed(f"no worker offers the network within {self._settings.start_limit_s:g} s")
+                await asyncio.sleep(_LOOK_S)
+        finally:
+            await pool.dispose()
+        await asyncio.sleep(FRESH_S)
 
     async def _nodes(self, office: Office) -> tuple[NodeFacts, ...]:
         return (await office.ask(AskSnapshot(), SnapshotIs)).snapshot.nodes

@@ -62,6 +62,13 @@ class Reporter:
             before = self._run_s.get(backend, run_s)
             self._run_s[backend] = before + SMOOTHING * (run_s - before)
 
+    async def has_news(self) -> bool:
+        """Whether a backend has come or gone since it was told of."""
+        known = [(driver, device.id) for driver in self._drivers for device in await _devices(driver)]
+        found = await asyncio.gather(*(self._status(driver, name) for driver, name in known))
+        told = (self._noted.get(name) for _, name in known)
+        return any(one is None or one[1] != now.online for one, now in zip(told, found, strict=True))
+
     async def report(self) -> None:
         """Ask every backend at once, and tell what each says."""
         asked = [self._ask(driver, device) for driver in self._drivers for device in await _devices(driver)]

@@ -114,6 +114,18 @@ async def test_since_when_a_backend_is_down_is_kept_while_it_stays_so(plane: Des
     assert (await row(plane))["changed_at"] == down
 
 
+async def test_a_backend_that_came_or_went_is_news(plane: Desk) -> None:
+    driver = Told()
+    reporter = Reporter(plane.plane, {"fake": driver})
+    assert await reporter.has_news()
+    await reporter.report()
+    assert not await reporter.has_news()
+    driver.said = BackendUnavailable("rebooting")
+    assert await reporter.has_news()
+    await reporter.report()
+    assert not await reporter.has_news()
+
+
 async def test_a_calibration_is_kept_once_and_a_new_one_beside_it(plane: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its bytes stay as they were found, each version once."""
     monkeypatch.setattr(report, "CALIBRATED_S", 0.0)
