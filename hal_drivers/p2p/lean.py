@@ -22,21 +22,10 @@ from hal_drivers.p2p.leave import Leave
 _ALL = 1 << 30
 
 
-class Drawn(IRawConnection):
-    """A connection that is read in large pieces, whatever is asked for."""
+class _Over(IRawConnection):
+    """A connection over another."""
 
-    def __init__(self, conn: IRawConnection) -> None:
-        self.is_initiator = conn.is_initiator
-        self._conn = conn
-        self._pieces = Pieces(conn.read)
-
-    async def read(self, n: int | None = None) -> bytes:
-        """Up to so many bytes; none: it has ended."""
-        return await self._pieces.read(_ALL if n is None else n)
-
-    async def write(self, data: bytes) -> None:
-        """All of it."""
-        await self._conn.write(data)
+    _conn: IRawConnection
 
     async def close(self) -> None:
         """End it."""
@@ -55,8 +44,27 @@ class Drawn(IRawConnection):
         return self._conn.get_connection_type()
 
 
-class Frugal(ISecureConn):
+class Drawn(_Over):
+    """A connection that is read in large pieces, whatever is asked for."""
+
+    def __init__(self, conn: IRawConnection) -> None:
+        self.is_initiator = conn.is_initiator
+        self._conn = conn
+        self._pieces = Pieces(conn.read)
+
+    async def read(self, n: int | None = None) -> bytes:
+        """Up to so many bytes; none: it has ended."""
+        return await self._pieces.read(_ALL if n is None else n)
+
+    async def write(self, data: bytes) -> None:
+        """All of it."""
+        await self._conn.write(data)
+
+
+class Frugal(_Over, ISecureConn):
     """A secured connection on which yamux gives leave in large amounts."""
+
+    _conn: ISecureConn
 
     def __init__(self, conn: ISecureConn) -> None:
         self.is_initiator = conn.is_initiator
@@ -71,10 +79,6 @@ class Frugal(ISecureConn):
     async def read(self, n: int | None = None) -> bytes:
         """As the connection reads."""
         return await self._conn.read(n)
-
-    async def close(self) -> None:
-        """End it."""
-        await self._conn.close()
 
     def get_local_peer(self) -> ID:
         """As the connection has it."""
@@ -91,18 +95,6 @@ class Frugal(ISecureConn):
     def get_remote_public_key(self) -> PublicKey:
         """As the connection has proved it."""
         return self._conn.get_remote_public_key()
-
-    def get_remote_address(self) -> tuple[str, int] | None:
-        """As the connection has it."""
-        return self._conn.get_remote_address()
-
-    def get_transport_addresses(self) -> list[Multiaddr]:
-        """As the connection has them."""
-        return self._conn.get_transport_addresses()
-
-    def get_connection_type(self) -> ConnectionType:
-        """As the connection has it."""
-        return self._conn.get_connection_type()
 
 
 class LeanNoise(Noise):
