@@ -10,6 +10,7 @@ beforehand, many with one sync, and a run takes one.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import secrets
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from msgspec import Struct
 from hal_drivers.p2p.asking import Order
 from hal_drivers.p2p.run_state import Progress, RunEvent
 
+log = logging.getLogger("qcos.p2p")
 _SPARES = 32
 _events: msgspec.json.Decoder[tuple[RunEvent, ...]] = msgspec.json.Decoder(tuple[RunEvent, ...])
 
@@ -85,6 +87,7 @@ class Spares:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._empty: list[Path] = []
+        self._making = False
         for path in folder.glob("*.spare"):
             _settle(path)
         self.more()
@@ -92,19 +95,27 @@ class Spares:
     @property
     def few(self) -> bool:
         """Whether it is time for more."""
-        return len(self._empty) == _SPARES // 2
+        return len(self._empty) <= _SPARES // 2 and not self._making
 
     def take(self) -> Path | None:
         """One for a new run; None: they are all taken, and the run makes its own."""
         return self._empty.pop() if self._empty else None
 
     def more(self) -> None:
-        """Make some; blocking, for a thread."""
+        """Make some; blocking, for a thread. Where that fails (a full disk) each run makes its own, or is refused."""
         made = [self._folder / f"{secrets.token_hex(8)}.spare" for _ in range(_SPARES)]
-        for path in made:
-            path.touch(exist_ok=False)
-        _sync(self._folder)
-        self._empty += made
+        self._making = True
+        try:
+            for path in made:
+                path.touch(exist_ok=False)
+            _sync(self._folder)
+            self._empty += made
+        except OSError as error:
+            log.warning("no spare run files: %s", error)
+            for path in made:
+                path.unlink(missing_ok=True)
+        finally:
+            self._making = False
 
 
 def _settle(spare: Path) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -36,7 +37,7 @@ from hal_drivers.p2p.office import (
     RunResult,
     Submit,
 )
-from hal_drivers.p2p.run_file import RunFile
+from hal_drivers.p2p.run_file import RunFile, Spares
 from hal_drivers.p2p.run_state import RunEvent
 from hal_drivers.p2p.runs import Runs
 from hal_drivers.p2p.wire import Execute, Request, Signed
@@ -210,6 +211,26 @@ def test_a_run_whose_name_a_crash_took_back_is_the_same_run(tmp_path: Path) -> N
         assert not before & {path.name for path in fabric.folder.glob("*.spare")}
 
     _over(tmp_path, story)
+
+
+def test_a_disk_that_has_no_room_for_spare_files_takes_no_fabric_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spares = Spares(tmp_path)
+    before = sorted(tmp_path.iterdir())
+
+    def full(path: Path, **_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left", str(path))
+
+    while not spares.few:
+        assert spares.take() is not None
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "touch", full)
+        spares.more()
+    assert spares.few
+    assert sorted(tmp_path.iterdir()) == before
+    spares.more()
+    assert not spares.few
 
 
 def test_a_run_that_finds_no_spare_file_makes_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
