@@ -232,7 +232,7 @@ def test_a_wrong_setting_is_named_with_its_value_and_what_is_wanted(
 def test_a_killed_process_comes_back_and_the_next_job_is_proven(plane: OwnPlane, name: str) -> None:
     """Contracts, Supervision: the restart is counted, and the plane serves as before."""
     before = {process.name: process for process in plane.record.processes}
-    if name not in before:
+    if name == "opa" and name not in before:
         pytest.skip("opa isn't here (make tools gets it)")
     plane.kill(name)
 
