@@ -298,12 +298,16 @@ class Worker:
             await office.close()
 
     async def _until_due(self) -> None:
-        """A report's time, or a backend that has come or gone: jobs wait for the one and fail on the other."""
-        end = time.monotonic() + REPORT_S
-        while True:
-            await asyncio.sleep(NEWS_S)
-            if time.monotonic() >= end or await self.reporter.has_news():
-                return
+        """A report's time, or a backend that has come or gone: jobs wait for the one and fail on the other.
+
+        One that says nothing holds up no report of the others, which would be stale by then.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REPORT_S):
+                while True:
+                    await asyncio.sleep(NEWS_S)
+                    if await self.reporter.has_news():
+                        return
 
     async def _reports(self) -> None:
         while True:

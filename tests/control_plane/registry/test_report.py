@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from control_plane import worker
+from control_plane.jobs.live import Bell
 from control_plane.policy.embedded import EmbeddedEngine
 from control_plane.policy.pdp import Pdp
 from control_plane.policy.revision import load
@@ -124,6 +126,17 @@ async def test_a_backend_that_came_or_went_is_news(plane: Desk) -> None:
     assert await reporter.has_news()
     await reporter.report()
     assert not await reporter.has_news()
+
+
+async def test_a_backend_that_says_nothing_delays_no_report(plane: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others would be stale by then."""
+    driver = Told()
+    driver.silent = True
+    monkeypatch.setattr(worker, "NEWS_S", 0.01)
+    monkeypatch.setattr(worker, "REPORT_S", 0.1)
+    made = worker.Worker(plane.plane, {"fake": driver}, "w1", Bell(plane.database.app, lambda _: True), 1)
+    async with asyncio.timeout(6):  # the backend is given 8 s
+        await made._until_due()
 
 
 async def test_a_calibration_is_kept_once_and_a_new_one_beside_it(plane: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
