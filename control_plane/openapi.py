@@ -173,11 +173,13 @@ def _complete(operation: dict[str, Any], opt: dict[str, Any], media: str, path: 
 
 
 def _good(shape: Any, media: str, answers: Answers, names: dict[str, str]) -> dict[str, Any]:
+    files = [one for one in shape if isinstance(one, Bytes)] if isinstance(shape, list) else []
     if isinstance(shape, Bytes):
-        media, schema = shape.media_type, shape.schema
-    else:
-        schema = _schema(shape)
-    response: dict[str, Any] = {"description": "As asked.", "content": {media: {"schema": schema}}}
+        files = [shape]
+    response: dict[str, Any] = {
+        "description": "As asked.",
+        "content": _files(files) or {media: {"schema": _schema(shape)}},
+    }
     if answers.headers:
         response["headers"] = {
             name: {"description": text, "schema": {"type": "string"}} for name, text in answers.headers.items()
@@ -188,6 +190,15 @@ def _good(shape: Any, media: str, answers: Answers, names: dict[str, str]) -> di
             for name in answers.links
         }
     return response
+
+
+def _files(files: list[Bytes]) -> dict[str, Any]:
+    """What stands under each media type; forms that share one, a reader tells apart by what they hold."""
+    content: dict[str, Any] = {}
+    for one in files:
+        known = content.get(one.media_type)
+        content[one.media_type] = {"schema": {"anyOf": [known["schema"], one.schema]} if known else one.schema}
+    return content
 
 
 def _refusals(codes: set[str]) -> dict[str, Any]:

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response, get
 from litestar.di import NamedDependency
-from litestar.params import FromPath
+from litestar.params import FromPath, QueryParameter
 
 from control_plane.api import artefacts
 from control_plane.api.jobs import find
@@ -17,17 +17,19 @@ from control_plane.api.shapes import Answers, Bytes
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.errors import Refused
+from control_plane.formats import Format
 from control_plane.jobs import divided, evidence, meaning, view
 from control_plane.jobs.admit import shown_state
+from control_plane.jobs.formats import FORMS
 
-_BUNDLE = Bytes(
-    "application/json",
-    {
-        "type": "object",
-        "description": "docs/evidence-format.md has every member.",
-        "required": ["bundle_id", "job_id", "input_hash", "execution_metadata", "governance_record", "signatures"],
-    },
-)
+_BUNDLE = {
+    "type": "object",
+    "description": "docs/evidence-format.md has every member.",
+    "required": ["bundle_id", "job_id", "input_hash", "execution_metadata", "governance_record", "signatures"],
+}
+# What the document says of each form's file.
+_SHAPES: dict[Format, dict[str, Any]] = {"bundle": _BUNDLE}
+_FORMS = [Bytes(form.media_type, _SHAPES[name]) for name, form in FORMS.items()]
 _FILE = Bytes("application/octet-stream", {"type": "string", "format": "binary"})
 _REFUSALS = ("evidence_pending", "no_result", "content_erased")
 
@@ -94,19 +96,22 @@ async def result_file(
     "/jobs/{job_id:str}/evidence",
     opt={
         "action": "evidence:read",
-        "answers": Answers({200: _BUNDLE}, refusals=("evidence_pending", "content_erased", "not_in_log")),
+        "query": ("format",),
+        "answers": Answers({200: _FORMS}, refusals=("evidence_pending", "content_erased", "not_in_log")),
     },
     media_type="application/json",
-    summary="The signed evidence bundle",
+    summary="The evidence of a job that has ended",
 )
 async def bundle(
-    request: Request[Principal, Any, Any], plane: NamedDependency[Plane], job_id: FromPath[str]
+    request: Request[Principal, Any, Any],
+    plane: NamedDependency[Plane],
+    job_id: FromPath[str],
+    format: Annotated[Format, QueryParameter(description="The form of the file.")] = "bundle",  # noqa: A002 - its word
 ) -> Response[bytes]:
-    """The bundle file, canonical JSON; verify it offline with `qcos verify`."""
+    """The signed bundle file, canonical JSON, to be verified offline with `qcos verify`; or what `format` names."""
     row = await find(plane, request.user, job_id, "evidence:read")
-    async with plane.transaction(request.user.tenant) as conn:
-        data = await evidence.bundle(plane, conn, row)
-    return Response(data, media_type="application/json")
+    form = FORMS[format]
+    return Response(await form.make(plane, row), media_type=form.media_type)
 
 
 HANDLERS = (result, result_file, bundle)

@@ -7,6 +7,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from control_plane.formats import FORMATS
+
 ENDED = frozenset({"COMPLETED", "FAILED", "CANCELED", "DENIED", "UNCERTAIN"})
 SEAL_S = 10.0
 LOOK_S = 0.05
@@ -17,10 +19,10 @@ def register(groups: Any) -> None:
     evidence = groups.add_parser("evidence", help="evidence bundles").add_subparsers(
         title="commands", metavar="COMMAND", dest="action", required=True
     )
-    get = evidence.add_parser("get", help="fetch a job's bundle")
+    get = evidence.add_parser("get", help="fetch a job's evidence")
     get.add_argument("job", metavar="JOB")
     get.add_argument("-o", "--output", metavar="FILE", type=Path, required=True)
-    get.add_argument("--format", choices=("bundle",), default="bundle")
+    get.add_argument("--format", choices=FORMATS, default=FORMATS[0])
     get.add_argument("--json", action="store_true", help="one document")
     get.set_defaults(run=_get)
     trust = groups.add_parser("trust", help="the keys that evidence is judged by").add_subparsers(
@@ -44,7 +46,7 @@ def _get(arguments: argparse.Namespace) -> None:
     until = time.monotonic() + SEAL_S
     while True:
         try:
-            _write(arguments, client.raw("GET", f"{path}/evidence")[1])
+            _write(arguments, client.raw("GET", f"{path}/evidence?format={arguments.format}")[1])
             return
         except Answered as refused:
             # A denial is answered before it is sealed; who asks at once waits that moment, but not for a job that runs.

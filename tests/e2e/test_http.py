@@ -159,6 +159,15 @@ def test_another_tenants_job_does_not_exist(plane: Plane, method: str, path: str
     assert job not in [one["job_id"] for one in plane.get("/jobs?limit=1000", "outsider")]
 
 
+def test_evidence_comes_in_the_form_that_was_asked_for(plane: Plane) -> None:
+    job = plane.run(bell())["job_id"]
+    path = f"/api/v1/jobs/{job}/evidence"
+    assert plane.http("GET", f"{path}?format=bundle").body == plane.http("GET", path).body
+    for unknown in ("docx", "", "null", "BUNDLE"):
+        refused = plane.http("GET", f"{path}?format={unknown}")
+        assert (refused.status, refused.code, refused.fields) == (400, "request_invalid", ["format"])
+
+
 def test_roles_see_what_their_permissions_name(plane: Plane) -> None:
     job = plane.run(bell())["job_id"]
     assert plane.http("GET", f"/api/v1/jobs/{job}/result", user="auditor").status == 200

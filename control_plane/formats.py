@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The forms in which a job's evidence can be taken away: what the API's `format` and the CLI's `--format` take.
+
+Names alone, so that the command line knows them without what makes them (`jobs.formats`); a test compares the two.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+Format = Literal["bundle"]
+FORMATS: tuple[Format, ...] = get_args(Format)
