@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey
 from msgspec import UNSET, Struct
 
-from ledger import chain, cms, fold, merkle, timestamp
+from ledger import chain, cms, cosignature, fold, merkle, timestamp
 from ledger import checkpoint as notes
 from ledger.bundle import Bundle
 from ledger.canonical import parse_time
@@ -31,7 +31,7 @@ from ledger.errors import EvidenceInvalid, LedgerError, TokenInvalid
 from ledger.keys import PublicKey
 from ledger.predicate import STATEMENT_COMMITMENT, pae, statement_bytes
 from ledger.timestamp import OPERATORS, Authority, Operator
-from ledger.trust import LoadedKey, Trust
+from ledger.trust import LoadedKey, LoadedWitness, Trust
 
 CLOCK_TOLERANCE = timedelta(seconds=5)  # between the plane's, a provider's and an authority's clock; genTime is cut
 FUTURE_TOLERANCE = timedelta(minutes=10)  # of the reader's clock
@@ -63,6 +63,7 @@ class Anchor:
         self._log_reached = False
         self._used: list[LoadedKey] = []
         self._tokens: list[_Believed] = []
+        self._witnessed: list[tuple[LoadedWitness, datetime]] = []
         self._judged: str | LedgerError | None = None
 
     def commitment(self) -> str:
@@ -106,6 +107,40 @@ class Anchor:
         self._log_reached = True
         self._used += [key for key, _ in known]
         return f"{head.origin}: " + ", ".join(key.id for key, _ in known)
+
+    def cosignatures(self) -> str:
+        """Each line is a cosignature over this checkpoint by a trusted witness, one a witness, in the one order.
+
+        A line of nobody known is not skipped, as a client of C2SP may: what nobody judges could be changed unseen.
+        """
+        lines = self._bundle.proof.cosignatures
+        if lines is UNSET:
+            return "none"
+        head = notes.parse(self._note)
+        found = [cosignature.parse(line) for line in lines]
+        if list(lines) != sorted(lines) or len({(one.name, one.key_hash) for one in found}) != len(found):
+            raise EvidenceInvalid("cosignatures out of order, or two of one witness")
+        for one in found:
+            known = [by for by in self._trust.witnesses if (by.by.name, by.by.key_hash) == (one.name, one.key_hash)]
+            if known:
+                self._cosigned(one, head, known[0])
+        if len(self._witnessed) != len(found):
+            raise Unreached(f"{len(found) - len(self._witnessed)} by witnesses that the trust file does not know")
+        return ", ".join(f"{by.id} at {at:%Y-%m-%dT%H:%M:%SZ}" for by, at in self._witnessed)
+
+    def _cosigned(self, found: cosignature.Cosignature, head: notes.Checkpoint, by: LoadedWitness) -> None:
+        cosignature.verify(found, head, by.by)
+        at = found.at
+        if not by.used.holds(at, CLOCK_TOLERANCE):
+            raise EvidenceInvalid(f"{by.id} was not in use at {at:%Y-%m-%dT%H:%M:%SZ}")
+        if by.id in self._trust.revoked and at >= self._trust.revoked[by.id]:
+            raise EvidenceInvalid(f"{by.id} was revoked before {at:%Y-%m-%dT%H:%M:%SZ}")
+        self._witnessed.append((by, at))
+
+    @property
+    def witnessed(self) -> bool:
+        """Whether a trusted witness cosigned the checkpoint (after `cosignatures`)."""
+        return bool(self._witnessed)
 
     def timestamps(self) -> str:
         """The tokens, judged once and remembered: the signatures' checks want the time they prove."""
@@ -218,10 +253,13 @@ class Anchor:
         marks = [("submitted", steps[0][1]), ("start", run.start_time), ("end", run.end_time)]
         times = [(name, parse_time(at)) for name, at in marks if at is not None]
         times.append(("recorded", self._leaf().time))
-        _rising([*times, *(("stamped", at) for at in sorted(t.at for t in self._tokens)[:1])])
-        for token in self._tokens:
-            if token.at > now + FUTURE_TOLERANCE:
-                raise EvidenceInvalid(f"stamped {token.at:%Y-%m-%dT%H:%M:%SZ}, which is still to come")
+        proven = [("stamped", token.at) for token in self._tokens]
+        seen = [("cosigned", at) for _, at in self._witnessed]
+        for told in (proven, seen):
+            _rising([*times, *sorted(told, key=lambda step: step[1])[:1]])
+        for name, at in (*proven, *seen):
+            if at > now + FUTURE_TOLERANCE:
+                raise EvidenceInvalid(f"{name} {at:%Y-%m-%dT%H:%M:%SZ}, which is still to come")
         return "submitted, started, ended, recorded, stamped"
 
     def time(self) -> tuple[datetime, Operator] | None:

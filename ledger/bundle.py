@@ -77,7 +77,8 @@ class Fold(Closed, frozen=True):
 class Proof(Closed, frozen=True):
     """The entry that commits to the statement, and its place under a signed checkpoint.
 
-    `fold` is there where the entry stands for many records, one of which commits to the statement.
+    `fold` is there where the entry stands for many records, one of which commits to the statement; `cosignatures`
+    where witnesses cosigned the checkpoint: their lines (`ledger.cosignature`), sorted.
     """
 
     leaf: bytes
@@ -85,6 +86,7 @@ class Proof(Closed, frozen=True):
     checkpoint: str
     statement_salt: bytes
     fold: Fold | UnsetType = UNSET
+    cosignatures: Annotated[tuple[str, ...], Meta(min_length=1, max_length=16)] | UnsetType = UNSET
 
 
 class Bundle(Predicate, frozen=True):

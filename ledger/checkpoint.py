@@ -105,7 +105,7 @@ def sign(origin: str, size: int, root: bytes, *, ed25519: Ed25519PrivateKey, mld
         (key_hash(origin, ED25519_TYPE, ed25519.public_key().public_bytes_raw()), ed25519.sign(body)),
         (key_hash(origin, ML_DSA_65_TYPE, mldsa65.public_key().public_bytes_raw()), mldsa65.sign(body)),
     )
-    lines = "".join(f"{_DASH}{origin} {base64.b64encode(hint + made).decode()}\n" for hint, made in signed)
+    lines = "".join(write_line(NoteLine(origin, hint, made)) + "\n" for hint, made in signed)
     return body + b"\n" + lines.encode()
 
 
@@ -118,7 +118,7 @@ def parse(note: bytes) -> Checkpoint:
         raise CheckpointInvalid("no signature lines")
     try:
         fields = body.decode().split("\n")
-        lines = tuple(_line(line) for line in signatures.decode()[:-1].split("\n"))
+        lines = tuple(parse_line(line) for line in signatures.decode()[:-1].split("\n"))
     except UnicodeDecodeError as error:
         raise CheckpointInvalid("not UTF-8") from error
     if len(fields) != 3:
@@ -169,10 +169,21 @@ def _good(key: Verifier, signature: bytes, body: bytes) -> bool:
     return True
 
 
-def _line(line: str) -> NoteLine:
+def usable_name(name: str) -> bool:
+    """Whether a signed note may bear the name: no space, no plus, printable."""
+    return _ORIGIN.fullmatch(name) is not None
+
+
+def write_line(line: NoteLine) -> str:
+    """A signature line, without its newline."""
+    return f"{_DASH}{line.name} {base64.b64encode(line.key_hash + line.signature).decode()}"
+
+
+def parse_line(line: str) -> NoteLine:
+    """Read a signature line; the same meaning in other bytes is refused."""
     name, space, encoded = line.removeprefix(_DASH).partition(" ")
     data = _base64(encoded) if space and line.startswith(_DASH) else b""
-    if len(data) <= 4:
+    if len(data) <= 4 or not usable_name(name):
         raise CheckpointInvalid("a malformed signature line")
     return NoteLine(name, data[:4], data[4:])
 

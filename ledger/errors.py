@@ -10,6 +10,7 @@ LedgerError                      ledger_error
 ├── TimeUnavailable              time_unavailable      a time-stamping authority that did not answer, or refused
 ├── ProofInvalid                 proof_invalid         a Merkle proof that does not lead to the root
 ├── CheckpointInvalid            checkpoint_invalid    a signed note that is malformed or badly signed
+├── CosignatureInvalid           cosignature_invalid   a witness's line that is malformed or not over this checkpoint
 ├── KeyInvalid                   key_invalid           a key file that is missing, readable by others, or broken
 ├── BlobInvalid                  blob_invalid          a blob that does not open, or not to its commitment
 ├── NotInLog                     not_in_log            an index, size or tile that the log does not have
@@ -86,6 +87,12 @@ class CheckpointInvalid(LedgerError):
     """A signed note that is malformed, of another log, or lacks a required good signature."""
 
     code = "checkpoint_invalid"
+
+
+class CosignatureInvalid(LedgerError):
+    """A witness's line that is malformed, or not its signature over this checkpoint."""
+
+    code = "cosignature_invalid"
 
 
 class KeyInvalid(LedgerError):

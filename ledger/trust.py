@@ -21,15 +21,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey
 from msgspec import Meta, Struct
 
-from ledger import canonical, checkpoint, keys
+from ledger import canonical, checkpoint, cosignature, keys
 from ledger.errors import EvidenceInvalid, LedgerError, UsageError
 from ledger.predicate import Closed, Count, Profile, Text, Time, decode
 from ledger.timestamp import Authority, Operator
 
 MAX_TRUST_BYTES = 1024 * 1024
-Type = Literal["urn:qcos:trust:v1", "urn:qcos:trust:v2"]
+Type = Literal["urn:qcos:trust:v1", "urn:qcos:trust:v2", "urn:qcos:trust:v3"]
 TYPE: Type = "urn:qcos:trust:v1"
 SUCCESSOR: Type = "urn:qcos:trust:v2"  # the log has earlier origins
+COSIGNED: Type = "urn:qcos:trust:v3"  # there are witnesses, or chains under which documents are signed
 Algorithm = Literal["ed25519", "ml-dsa-65", "ecdsa-p256"]
 _KINDS: dict[str, type] = {
     "ed25519": Ed25519PublicKey,
@@ -59,7 +60,7 @@ class TrustedKey(Closed, frozen=True):
 class TrustedLog(Closed, frozen=True, omit_defaults=True):
     """The transparency log: its origin line and the keys of its checkpoints.
 
-    `earlier`, in version 2 alone: the origins under which the same keys signed before it (`ledger.succession`), first
+    `earlier`, from version 2 on: the origins under which the same keys signed before it (`ledger.succession`), first
     one first. What they signed then stays as good as it was.
     """
 
@@ -82,16 +83,39 @@ class TrustedAuthority(Closed, frozen=True):
     valid_until: Time | None
 
 
+class TrustedWitness(Closed, frozen=True):
+    """A cosigner of checkpoints (`ledger.cosignature`) and when the plane asked it; `name` is in what it signs."""
+
+    id: Text
+    name: Text
+    alg: Literal["ml-dsa-44"]
+    public: bytes
+    valid_from: Time
+    valid_until: Time | None
+
+
+class TrustedDocuments(Closed, frozen=True):
+    """A chain under which documents (PDF) were signed: the signer's certificate first, DER, and when it signed."""
+
+    name: Text
+    certificates: Annotated[tuple[bytes, ...], Meta(min_length=1, max_length=8)]
+    valid_from: Time
+    valid_until: Time | None
+
+
 class Revocation(Closed, frozen=True):
-    """A key id or authority name that proves nothing from `at` on; what was stamped before stays."""
+    """A key id, or the name of an authority or of a document chain, that proves nothing from `at` on.
+
+    What was stamped before stays.
+    """
 
     id: Text
     at: Time
     reason: str
 
 
-class TrustFile(Closed, frozen=True):
-    """The file's members."""
+class TrustFile(Closed, frozen=True, omit_defaults=True):
+    """The file's members; `witnesses` and `documents` from version 3 on, each left out where it is empty."""
 
     type: Type
     version: Count
@@ -102,6 +126,8 @@ class TrustFile(Closed, frozen=True):
     evidence: tuple[TrustedKey, ...]
     tsa: tuple[TrustedAuthority, ...]
     revoked: tuple[Revocation, ...]
+    witnesses: tuple[TrustedWitness, ...] = ()
+    documents: tuple[TrustedDocuments, ...] = ()
 
 
 class Window(Struct, frozen=True):
@@ -130,6 +156,14 @@ class LoadedAuthority(Struct, frozen=True):
     used: Window
 
 
+class LoadedWitness(Struct, frozen=True):
+    """A trusted witness ready to verify."""
+
+    id: str
+    by: cosignature.Witness
+    used: Window
+
+
 class Trust(Struct, frozen=True):
     """A trust file with its keys and certificates loaded."""
 
@@ -138,6 +172,7 @@ class Trust(Struct, frozen=True):
     evidence: tuple[LoadedKey, ...]
     authorities: tuple[LoadedAuthority, ...]
     revoked: dict[str, datetime]
+    witnesses: tuple[LoadedWitness, ...] = ()
 
 
 _trust = msgspec.json.Decoder(TrustFile)
@@ -155,10 +190,12 @@ def trust_file(
     tsa: Sequence[TrustedAuthority],
     revoked: Sequence[Revocation] = (),
     earlier: Sequence[str] = (),
+    witnesses: Sequence[TrustedWitness] = (),
+    documents: Sequence[TrustedDocuments] = (),
 ) -> bytes:
-    """The bytes of a trust file; UsageError if `parse_trust` would not read them back."""
+    """The bytes of a trust file, of the lowest version that can say this; UsageError if it would not be read back."""
     file = TrustFile(
-        type=SUCCESSOR if earlier else TYPE,
+        type=_type(earlier=bool(earlier), more=bool(witnesses or documents)),
         version=version,
         issued_at=canonical.timestamp(issued_at),
         expires=canonical.timestamp(expires),
@@ -167,6 +204,8 @@ def trust_file(
         evidence=tuple(evidence),
         tsa=tuple(tsa),
         revoked=tuple(revoked),
+        witnesses=tuple(witnesses),
+        documents=tuple(documents),
     )
     data = canonical.dumps(msgspec.to_builtins(file))
     parse_trust(data)
@@ -184,9 +223,10 @@ def parse_trust(data: bytes) -> Trust:
             raise EvidenceInvalid("trust file: not in canonical form (RFC 8785)")
         canonical.parse_time(file.issued_at)
         canonical.parse_time(file.expires)
-        if (file.type == SUCCESSOR) != bool(file.log.earlier):
-            raise EvidenceInvalid("trust file: earlier origins are of version 2, and of no other")
-        names = [key.id for key in (*file.log.keys, *file.evidence)] + [tsa.name for tsa in file.tsa]
+        if file.type != _type(earlier=bool(file.log.earlier), more=bool(file.witnesses or file.documents)):
+            raise EvidenceInvalid("trust file: not of the lowest version that can say this")
+        names = [key.id for key in (*file.log.keys, *file.evidence)] + [by.id for by in file.witnesses]
+        names += [tsa.name for tsa in file.tsa] + [chain.name for chain in file.documents]
         if len(names) != len(set(names)):
             raise EvidenceInvalid("trust file: an id or name that stands for two")
         return Trust(
@@ -197,11 +237,18 @@ def parse_trust(data: bytes) -> Trust:
                 LoadedAuthority(Authority(tsa.operator, tsa.name, tsa.certificates), _window(tsa)) for tsa in file.tsa
             ),
             revoked={entry.id: canonical.parse_time(entry.at) for entry in file.revoked},
+            witnesses=tuple(_witness(entry) for entry in file.witnesses),
         )
     except UsageError:
         raise
     except LedgerError as error:
         raise UsageError(f"trust file: {error}") from error
+
+
+def _type(*, earlier: bool, more: bool) -> Type:
+    if more:
+        return COSIGNED
+    return SUCCESSOR if earlier else TYPE
 
 
 def _load(key: TrustedKey) -> LoadedKey:
@@ -211,7 +258,14 @@ def _load(key: TrustedKey) -> LoadedKey:
     return LoadedKey(key.id, public, _window(key))
 
 
-def _window(entry: TrustedKey | TrustedAuthority) -> Window:
+def _witness(entry: TrustedWitness) -> LoadedWitness:
+    if not checkpoint.usable_name(entry.name):
+        raise EvidenceInvalid(f"witness {entry.id}: a name that no note may bear")
+    by = cosignature.Witness(entry.name, cosignature.parse_spki(entry.public))
+    return LoadedWitness(entry.id, by, _window(entry))
+
+
+def _window(entry: TrustedKey | TrustedAuthority | TrustedWitness) -> Window:
     until = None if entry.valid_until is None else canonical.parse_time(entry.valid_until)
     return Window(canonical.parse_time(entry.valid_from), until)
 

@@ -3,11 +3,11 @@
 
 The steps, numbered as in docs/evidence-format.md ("Verification"): (1) read both files strictly; (2)
 compute again what the record says of itself; (3) commitment, leaf, inclusion; (4) the checkpoint's two
-signatures; (5) the bundle's own signatures; (6) its time-stamp tokens; (7) scope, validity and order in
-time. Every check is run and reported; the first that failed gives the reason. `invalid`: something is
-wrong, whoever is trusted. `unanchored`: nothing is wrong, but no key or authority of this trust file
-reaches it. `valid`: the rest. The assurance is computed here and never read from the file. Not here: exit
-codes and printing.
+signatures, and the lines of witnesses; (5) the bundle's own signatures; (6) its time-stamp tokens; (7)
+scope, validity and order in time. Every check is run and reported; the first that failed gives the reason.
+`invalid`: something is wrong, whoever is trusted. `unanchored`: nothing is wrong, but no key or authority
+of this trust file reaches it. `valid`: the rest. The assurance is computed here and never read from the
+file. Not here: exit codes and printing.
 """
 
 from __future__ import annotations
@@ -102,6 +102,7 @@ def verify(bundle: bytes, trust: bytes, now: datetime) -> Report:
     checks.run("leaf", anchor.leaf)
     checks.run("inclusion", anchor.inclusion)
     checks.run("checkpoint_signatures", anchor.checkpoint)
+    checks.run("cosignatures", anchor.cosignatures)
     checks.run("qcos_signature", anchor.qcos_signature)
     checks.run("ecdsa_signature", anchor.ecdsa_signature)
     checks.run("timestamps", anchor.timestamps)
@@ -151,14 +152,23 @@ def _current(trust: Trust, now: datetime) -> str:
     return f"version {trust.file.version}, until {trust.file.expires}"
 
 
+def _assurance(verdict: Verdict, anchor: Anchor | None) -> Assurance:
+    """The highest that holds: a witness saw the log and not only a digest, an outside clock saw the digest."""
+    time = anchor.time() if anchor else None
+    if verdict != "valid" or anchor is None or time is None:
+        return "self_issued"
+    if anchor.witnessed:
+        return "witnessed"
+    return "external_time" if time[1] == "external" else "self_issued"
+
+
 def _report(checks: _Checks, trust: Trust, anchor: Anchor | None) -> Report:
     time = anchor.time() if anchor else None
     verdict = checks.verdict()
-    external = verdict == "valid" and time is not None and time[1] == "external"
     return Report(
         verdict=verdict,
         reason=checks.reason(),
-        assurance="external_time" if external else "self_issued",
+        assurance=_assurance(verdict, anchor),
         checks=tuple(checks.done),
         time=Time(None, None) if time is None else Time(canonical.timestamp(time[0]), time[1]),
         trust_as_of=trust.file.issued_at,

@@ -82,6 +82,7 @@ PURE = (
     "hal_drivers/statements.py",
     "ledger/canonical.py",
     "ledger/chain.py",
+    "ledger/cosignature.py",
     "ledger/floor.py",
     "ledger/merkle.py",
     "ledger/recount.py",
