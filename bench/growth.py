@@ -98,7 +98,7 @@ def _stage(run: Run, small: Plane, grown: Plane, fill: Fill, source: str, size: 
     found |= _jobs(run, small, grown, source)
     found["bulk_256"] = in_ms(fill.bulk(10))
     found["reads"] = _reads(grown, fill, source)
-    found["proofs"] = asyncio.run(_proofs(grown))
+    found["proofs"] = asyncio.run(proofs(Database.of_home(grown.home / "db").audit))
     found["disk_bytes_an_entry"] = after["bytes"] / size
     if not run.quick or size == STAGES[0]:
         found |= _verified(run, grown)
@@ -199,10 +199,10 @@ def _reads(plane: Plane, fill: Fill, source: str) -> Figures:
     return found
 
 
-async def _proofs(plane: Plane) -> Figures:
+async def proofs(audit: str) -> Figures:
     """Inclusion of entries and consistency of sizes drawn evenly: time with the database's answer, and size."""
     chance = random.Random(20260109)  # noqa: S311  places to look at, no secret
-    pool = engine(Database.of_home(plane.home / "db").audit, connections=1)
+    pool = engine(audit, connections=1)
     try:
         async with snapshot(pool) as conn:
             size = int((await conn.exec_driver_sql("SELECT max(size) FROM ledger.checkpoint")).scalar_one())
