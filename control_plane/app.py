@@ -28,6 +28,7 @@ from control_plane.api import ledger as ledger_routes
 from control_plane.api import network as network_routes
 from control_plane.api import plane as plane_routes
 from control_plane.api import reservations as reservation_routes
+from control_plane.api import retention as retention_routes
 from control_plane.auth.access import check_routes, guard
 from control_plane.auth.issuer import LocalIssuer
 from control_plane.auth.keys import pseudonym_key
@@ -91,6 +92,7 @@ def assemble(settings: Settings, door: Any, parts: dict[str, Any], lifespan: lis
         *enrollment_routes.HANDLERS,
         *network_routes.HANDLERS,
         *reservation_routes.HANDLERS,
+        *retention_routes.HANDLERS,
         *plane_routes.HANDLERS,
         openapi_document,
     ]

@@ -222,6 +222,18 @@ CODES: dict[str, Meaning] = {
         409, "Evidence pending", "The result is given out once its evidence is sealed.", "Ask again shortly."
     ),
     "not_finished": Meaning(409, "Not finished", "The job has no result yet.", "Ask again once it is COMPLETED."),
+    "legal_hold": Meaning(
+        409,
+        "A legal hold keeps it",
+        "Nothing that a legal hold covers is erased.",
+        "Release the hold, if its reason is gone: qcos retention release HOLD.",
+    ),
+    "retention_running": Meaning(
+        409,
+        "Its retention is running",
+        "The content is to be kept for longer.",
+        "Wait, or say that it shall go early: qcos retention erase JOB --early.",
+    ),
     "content_erased": Meaning(410, "Content erased", "The content's key was erased; its hash remains.", ""),
     "format_disabled": Meaning(
         400,

@@ -83,6 +83,10 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "governance": {"project": "demo", "classification": "internal", "purpose": "maintenance"},
     },
     "Asked": {"action": "approve"},
+    "Placing": {"scope": "project:demo", "reason": "case 2026-118"},
+    "Releasing": {"reason": "case 2026-118 is closed"},
+    "Erasing": {"reason": "asked for by the customer", "early": True},
+    "Forgetting": {"actor": "user:ann@example.org", "reason": "request 31"},
     "Settling": {"outcome": "charged", "amount": "0.30", "reason": "invoice 2026-11 of the vendor lists the task"},
 }
 HEADERS: dict[int, dict[str, Any]] = {

@@ -34,6 +34,7 @@ from control_plane.jobs.transition import MovedOn
 from control_plane.network.keeper import Keeper
 from control_plane.network.prober import Prober
 from control_plane.registry.report import Reporter
+from control_plane.retention.acts import SWEPT_AT_ONCE, sweep
 from control_plane.settings import Settings
 from hal_drivers.base import Driver
 from hal_drivers.config import BackendConfig, DriversConfig
@@ -46,6 +47,7 @@ log = logging.getLogger("qcos.worker")
 HEARTBEAT_S = 0.3
 REPORT_S = 5.0
 NEWS_S = 1.0
+ERASE_S = 300.0  # retention counts days; a look costs one read of an index
 # What makes a job claimable once it is sealed, beside an admission, which is told by itself. (A job put back waits a
 # while; the next look finds it.)
 CLAIMABLE = frozenset({"job:control:resumed", "job:attempt:rerouted"})
@@ -149,7 +151,8 @@ class Worker:
     async def serve(self, stop: asyncio.Event) -> None:
         """Claim and run until told to stop, then finish or give back what is held."""
         beside = [
-            asyncio.create_task(loop()) for loop in (self._heartbeats, self._reports, self._folds, self.bell.listen)
+            asyncio.create_task(loop())
+            for loop in (self._heartbeats, self._reports, self._folds, self._erases, self.bell.listen)
         ]
         beside.append(asyncio.create_task(self.plane.sealing.serve(self.plane)))
         if self.plane.settings.network.enabled:
@@ -284,6 +287,18 @@ class Worker:
                 log.warning("folding failed; what waits is durable")
             except Exception:  # as in _advance: the loop outlives any fault
                 log.exception("folding failed")
+
+    async def _erases(self) -> None:
+        """Any worker erases what is due: it is found once, whoever looks."""
+        while True:
+            await asyncio.sleep(ERASE_S)
+            try:
+                while await sweep(self.plane) == SWEPT_AT_ONCE:
+                    pass
+            except (*FAULTS, QcosError) as error:
+                log.warning("erasing failed: %s; it is tried again", type(error).__name__)
+            except Exception:  # as in _advance: the loop outlives any fault
+                log.exception("erasing failed")
 
     async def _keeps(self) -> None:
         """One worker of the plane at a time keeps its network."""

@@ -8,8 +8,8 @@ and entry, and that its signatures are good over the hashes kept beside them (th
 tenant's, encrypted: that those are its hashes is for `ledger.verify`, with the bundle); that a leaf without our
 header is a well-formed Rekor body under no tenant; that each public key has its entry; that a log which goes on under
 another origin says so in its first entry (`ledger.succession`); that the records under an entry which folds them are
-those that it states; the head kept outside.
-Not checked: time-stamp tokens and blobs, which belong to bundles.
+those that it states; that what an entry erased has lost its key, and nothing else has; the head kept outside.
+Not checked: time-stamp tokens and what blobs hold, which belong to bundles.
 Leaves and tiles are two witnesses of one hash: the signed root decides which of them was changed, so that a
 change names its entry and nothing unchanged is reported. A page at a time: memory is bounded by page and
 number of tenants.
@@ -26,6 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ledger import checkpoint, fold, merkle, store
 from ledger.canonical import sha256, timestamp
 from ledger.chain import PLANE, LeafRecord, body_of, claims_evidence, leaf_type, scan_leaf
+from ledger.erasure import ERASED, Erasures
 from ledger.errors import CheckpointInvalid, LedgerError
 from ledger.keys import LOG
 from ledger.rekor import parse_hashedrekord
@@ -68,6 +69,7 @@ async def verify_log(
     keys = await store.keys(conn)
     trusted = tuple(log_keys) or tuple(key.public for key in keys if key.purpose == LOG)
     audit = _Audit(trusted, EvidenceKeys(key.public for key in keys))
+    erasures = Erasures()
     for start in range(0, size, PAGE):
         end = min(start + PAGE, size)
         audit.page(
@@ -79,6 +81,9 @@ async def verify_log(
             await _tiles(conn, start, end, audit.fail),
         )
         await _check_folds(conn, audit)
+        erased, audit.erased = audit.erased, {}
+        async for index, reason in erasures.check(conn, erased):
+            audit.fail(index, reason)
         if len(audit.failures) >= MAX_FAILURES:
             break
     if extent > size:
@@ -87,6 +92,8 @@ async def verify_log(
     durable = {draft.entry_id for draft in await store.waiting(conn)} if (strays := await store.strays(conn)) else ()
     for name in sorted(strays.difference(durable)):
         audit.fail(None, f"records are kept under {name}, which folds nothing")
+    if not audit.failures and (silent := await erasures.silent(conn)) is not None:
+        audit.fail(None, silent)
     await _check_head(conn, audit, head, size)
     root = newest.root if newest else merkle.EMPTY_ROOT
     return Verification(not audit.failures, size, root.hex(), audit.checked, tuple(audit.failures))
@@ -150,6 +157,7 @@ class _Audit:
     def __init__(self, log_keys: Sequence[bytes], evidence: EvidenceKeys) -> None:
         self.failures: list[Failure] = []
         self.folds: dict[int, LeafRecord] = {}  # entries whose folded records are still to be compared
+        self.erased: dict[int, LeafRecord] = {}  # entries whose erased contents are still to be looked for
         self.checked = 0
         self._log_keys = log_keys
         self._by_origin: dict[str, tuple[checkpoint.Verifier, ...]] = {}
@@ -211,6 +219,8 @@ class _Audit:
                 self._evidence_of(index, record, signed.pop(index, None))
                 if record.kind == fold.FOLDED:
                     self.folds[index] = record
+                if record.kind == ERASED:
+                    self.erased[index] = record
                 if begins(record):
                     self._begin(index, record)
             self._first = self._first and record is None and row is not None  # before the first `entry`

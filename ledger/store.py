@@ -18,7 +18,19 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ledger.blob import SealedBlob
-from ledger.chain import PLANE, Draft, Evidence, Level, Pending, bind, parse_pending, pending_bytes, scan_leaf
+from ledger.chain import (
+    PLANE,
+    Draft,
+    Evidence,
+    Leaf,
+    Level,
+    Pending,
+    bind,
+    parse_leaf,
+    parse_pending,
+    pending_bytes,
+    scan_leaf,
+)
 from ledger.errors import LeafInvalid
 from ledger.succession import KIND, Succession, parse_succession
 
@@ -145,6 +157,42 @@ async def blobs(conn: AsyncConnection, tenant: str, commitments: Collection[str]
 async def blob(conn: AsyncConnection, tenant: str, commitment: str) -> SealedBlob | None:
     """A stored blob; None if there is none or its key is erased."""
     return (await blobs(conn, tenant, (commitment,))).get(commitment)
+
+
+_ERASE = text("SELECT ledger.erase(CAST(:commitments AS text[]))")
+_WITH_KEYS = text("""
+    SELECT commitment FROM ledger.blob
+    WHERE tenant = :tenant AND commitment = ANY(:commitments) AND wrapped_key IS NOT NULL ORDER BY 1""")
+_KEYLESS = text("SELECT count(*) FROM ledger.blob WHERE wrapped_key IS NULL")
+_NAMING = text("""
+    SELECT leaf FROM ledger.entry
+    WHERE tenant = :tenant AND position(convert_to(:word, 'UTF8') IN leaf) > 0 AND tenant_index >= (
+        SELECT tenant_index - 1 FROM ledger.entry WHERE entry_id = CAST(:since AS uuid))
+    ORDER BY tenant_index""")
+
+
+async def erase(conn: AsyncConnection, commitments: Collection[str]) -> int:
+    """Take keys and contents of the transaction's tenant's blobs for good; how many had one."""
+    keys: int = (await conn.execute(_ERASE, {"commitments": list(commitments)})).scalar_one()
+    return keys
+
+
+async def with_keys(conn: AsyncConnection, tenant: str, commitments: Collection[str]) -> list[str]:
+    """Those of the commitments whose blob still has its key."""
+    rows = await conn.execute(_WITH_KEYS, {"tenant": tenant, "commitments": list(commitments)})
+    return list(rows.scalars())
+
+
+async def keyless(conn: AsyncConnection) -> int:
+    """How many blobs have lost their key; for the audit role."""
+    found: int = (await conn.execute(_KEYLESS)).scalar_one()
+    return found
+
+
+async def naming(conn: AsyncConnection, tenant: str, since: str, word: str) -> list[Leaf]:
+    """The tenant's sealed entries whose bytes have `word` in them, from the one before entry `since` on."""
+    rows = await conn.execute(_NAMING, {"tenant": tenant, "since": since, "word": word})
+    return [parse_leaf(bytes(leaf)) for leaf in rows.scalars()]
 
 
 _TENANT_KEY = text("SELECT wrapped FROM ledger.tenant_key WHERE tenant = :tenant")

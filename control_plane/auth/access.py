@@ -66,6 +66,9 @@ Action = Literal[
     "reservation:create",
     "reservation:read",
     "result:read",
+    "retention:erase",
+    "retention:hold",
+    "retention:read",
     "trust:read",
     "whoami",
 ]

@@ -29,13 +29,15 @@ from control_plane.reservations.asked import Key
 from finops import books
 from finops.errors import FinopsError
 from hal_drivers.p2p.reservation import State
-from ledger.canonical import dumps, sha256
+from ledger.canonical import dumps, parse_time, sha256
 from ledger.chain import Draft, Leaf, body_of, parse_leaf, parse_pending
+from ledger.erasure import ERASED
 from ledger.fold import FOLDED
 
 Jobs = dict[tuple[str, str], JobState]
 Used = defaultdict[tuple[str, str, str], int]
 Kept = dict[tuple[str, str], dict[str, Any]]
+_NEW: dict[str, Any] = {"statement_blob": None, "result_blob": None, "erased_at": None}
 
 
 class Replayed(msgspec.Struct, frozen=True):
@@ -152,12 +154,15 @@ def _keep(kept: Kept, entry: Draft | Leaf, body: dict[str, Any]) -> None:
 
     A row that points to another job's result or spec would be served and run as if it were this one's.
     """
+    if entry.kind == ERASED:
+        kept[entry.tenant, body["job_id"]]["erased_at"] = parse_time(body["at"])
     if not entry.kind.startswith("job:"):
         return
-    row = kept.setdefault((entry.tenant, body["job_id"]), {"history": [], "statement_blob": None, "result_blob": None})
+    row = kept.setdefault((entry.tenant, body["job_id"]), _NEW | {"history": []})
     row["history"] = [*row["history"], *body.get("events", ())]
     if entry.kind.startswith("job:admission:"):
         row |= {name: body[name] for name in ("team", "executions", "rate_card", "allowed")}
+        row["retention_days"] = body.get("retention_days")  # before they were kept here no entry told them
         row |= {"pseudonym": entry.actor, "level": body["evidence_level"], "workflow": body.get("workflow")}
         row |= {"spec_blob": entry.commitments["spec"], "input_blob": entry.commitments["decision_input"]}
     for name in ("statement", "result"):

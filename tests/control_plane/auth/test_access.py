@@ -56,6 +56,9 @@ reservation:cancel     .       .           x               x               .    
 reservation:create     .       .           x               x               .          .
 reservation:read       x       .           x               x               x          .
 result:read            x       .           .               x               x          .
+retention:erase        .       .           x               .               .          .
+retention:hold         x       .           x               .               .          .
+retention:read         x       .           x               .               .          .
 trust:read             x       x           x               x               x          x
 whoami                 x       x           x               x               x          x
 """
