@@ -126,7 +126,7 @@ def parse(note: bytes) -> Checkpoint:
     origin, size, root_text = fields
     if _ORIGIN.fullmatch(origin) is None or _DECIMAL.fullmatch(size) is None:
         raise CheckpointInvalid("a malformed origin or size")
-    root = _base64(root_text)
+    root = base64_bytes(root_text)
     if len(root) != hashlib.sha256().digest_size:
         raise CheckpointInvalid("a root that is not 32 bytes long")
     return Checkpoint(origin, int(size), root, body + b"\n", lines)
@@ -182,13 +182,14 @@ def write_line(line: NoteLine) -> str:
 def parse_line(line: str) -> NoteLine:
     """Read a signature line; the same meaning in other bytes is refused."""
     name, space, encoded = line.removeprefix(_DASH).partition(" ")
-    data = _base64(encoded) if space and line.startswith(_DASH) else b""
+    data = base64_bytes(encoded) if space and line.startswith(_DASH) else b""
     if len(data) <= 4 or not usable_name(name):
         raise CheckpointInvalid("a malformed signature line")
     return NoteLine(name, data[:4], data[4:])
 
 
-def _base64(encoded: str) -> bytes:
+def base64_bytes(encoded: str) -> bytes:
+    """The bytes of base64 in its one form; CheckpointInvalid for any other text."""
     try:
         data = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError) as error:

@@ -18,6 +18,9 @@ LedgerError                      ledger_error
 ├── LogForeign                   log_foreign           the stored log has another plane's name
 ├── NotDurable                   not_durable           the database may lose commits that it acknowledged
 ├── ClockSteppedBack             clock_stepped_back    the sealer's clock lies before what it has sealed
+├── StateLost                    witness_state_lost    a witness that has forgotten what it saw of a log
+├── WitnessHeld                  witness_held          a witness's folder that another process signs from
+├── WitnessAway                  witness_away          a witness that did not answer, or not as one
 ├── HeadUnwritable               head_unwritable       the head outside the database can't be kept
 └── UsageError                   unusable_input        input that a verifier cannot judge at all
 
@@ -165,6 +168,30 @@ class HeadUnwritable(LedgerError):
         said = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
         super().__init__(f"{path} can't be written: {said}")
         self.path = path
+
+
+class StateLost(LedgerError):
+    """A witness that cosigned a log and no longer knows up to where; it signs nothing for it until it is told."""
+
+    code = "witness_state_lost"
+
+    def __init__(self, origin: str, why: str) -> None:
+        super().__init__(
+            f"what was seen of {origin} is lost ({why}); qcos witness resume takes a note that we cosigned"
+        )
+        self.origin = origin
+
+
+class WitnessHeld(LedgerError):
+    """Two processes on one witness's folder could sign two histories."""
+
+    code = "witness_held"
+
+
+class WitnessAway(LedgerError):
+    """A witness that could not be reached, or whose answer is none of the protocol; asking again later may help."""
+
+    code = "witness_away"
 
 
 class UsageError(LedgerError):
