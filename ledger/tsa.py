@@ -90,14 +90,26 @@ def create_tsa_keys(folder: Path, *, now: datetime, name: str = "qcos time-stamp
     if (folder / "tsa.pem").exists() and (folder / "tsa-chain.pem").exists():
         return
     root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    root_name, leaf_name = _name(f"{name} root"), _name(name)
-    root = _certificate(root_name, root_name, root_key, root_key, now=now, stamps=False)
-    leaf = _certificate(leaf_name, root_name, key, root_key, now=now, stamps=True)
+    leaf, root = certify(key, root_key, now=now, name=name)
     for half in ("tsa.pem", "tsa-chain.pem"):  # a key without its chain, or the reverse, has signed nothing
         (folder / half).unlink(missing_ok=True)
     keys.write_private(folder / "tsa.pem", key)
     pem = b"".join(part.public_bytes(serialization.Encoding.PEM) for part in (leaf, root))
     keys.write_secret(folder / "tsa-chain.pem", pem)
+
+
+def certify(
+    key: ec.EllipticCurvePrivateKey,
+    root_key: ec.EllipticCurvePrivateKey,
+    *,
+    now: datetime,
+    name: str,
+    validity: timedelta = VALIDITY,
+) -> tuple[x509.Certificate, x509.Certificate]:
+    """The certificates of an authority and of the root that signs it."""
+    root_name, leaf_name = _name(f"{name} root"), _name(name)
+    root = _certificate(root_name, root_name, root_key, root_key, start=now, validity=validity, stamps=False)
+    return _certificate(leaf_name, root_name, key, root_key, start=now, validity=validity, stamps=True), root
 
 
 def load_tsa_keys(folder: Path) -> TsaKeys:
@@ -233,19 +245,20 @@ def _certificate(
     key: ec.EllipticCurvePrivateKey,
     signer: ec.EllipticCurvePrivateKey,
     *,
-    now: datetime,
+    start: datetime,
+    validity: timedelta,
     stamps: bool,
 ) -> x509.Certificate:
     """A certificate that may stamp time (RFC 3161 section 2.3: critical, that purpose alone), or its root."""
     usage = {"digital_signature": stamps, "key_cert_sign": not stamps}
     never = "content_commitment key_encipherment data_encipherment key_agreement crl_sign"
     others = dict.fromkeys([*never.split(), "encipher_only", "decipher_only"], False)
-    start = now.astimezone(UTC).replace(microsecond=0)
+    start = start.astimezone(UTC).replace(microsecond=0)
     builder = (
         x509.CertificateBuilder(subject_name=subject, issuer_name=issuer, public_key=key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(start)
-        .not_valid_after(start + VALIDITY)
+        .not_valid_after(start + validity)
         .add_extension(x509.BasicConstraints(ca=not stamps, path_length=None), critical=True)
         .add_extension(x509.KeyUsage(**usage, **others), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)

@@ -2,7 +2,8 @@
 """`qcos verify FILE --trust FILE`: an evidence bundle judged offline, by keys that came from elsewhere.
 
 Needs the base install alone and opens no socket. Exit 0 means `valid` and nothing else; 1 is `invalid` or
-`unanchored`; 2 that one of the files cannot be judged at all.
+`unanchored`; 2 that one of the files cannot be judged at all. `--attack` then changes the bundle in every way that
+`ledger.attack` knows: 0 there means that the file is valid and that no change to it went unseen.
 """
 
 from __future__ import annotations
@@ -25,7 +26,22 @@ def register(groups: Any) -> None:
         "--trust", metavar="FILE", required=True, help="the trust file, delivered apart from the bundle"
     )
     command.add_argument("--json", action="store_true", help="the whole report as one document")
+    attack = command.add_argument_group("attacking it")
+    attack.add_argument(
+        "--attack", action="store_true", help="change the bundle in every way known; each must be found"
+    )
+    attack.add_argument("--other", metavar="FILE", help="a second bundle, whose parts are put into this one")
+    attack.add_argument("--seed", type=int, default=1, metavar="N", help="decides the samples (1)")
+    attack.add_argument("--copies", type=_count, default=None, metavar="N", help="copies of a class at most (2000)")
+    attack.add_argument("--seconds", type=_count, default=30, metavar="N", help="end after so many (30)")
     command.set_defaults(run=_verify)
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
 
 
 def _verify(arguments: argparse.Namespace) -> int:
@@ -35,14 +51,23 @@ def _verify(arguments: argparse.Namespace) -> int:
     from ledger.trust import MAX_TRUST_BYTES
     from ledger.verify import verify
 
-    bundle = _read(arguments.file, MAX_FILE_BYTES)
-    report = verify(bundle, _read(arguments.trust, MAX_TRUST_BYTES), datetime.now(UTC))
+    bundle, trust, now = (
+        _read(arguments.file, MAX_FILE_BYTES),
+        _read(arguments.trust, MAX_TRUST_BYTES),
+        datetime.now(UTC),
+    )
+    report = verify(bundle, trust, now)
+    if arguments.attack:
+        from control_plane import attacking
+
+        other = None if arguments.other is None else _read(arguments.other, MAX_FILE_BYTES)
+        return attacking.run(arguments, report, bundle=bundle, trust=trust, other=other, now=now)
     if arguments.json:
         import msgspec
 
         sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
     else:
-        sys.stdout.write(_text(report))
+        sys.stdout.write(text(report))
     return 0 if report.verdict == "valid" else 1
 
 
@@ -59,7 +84,7 @@ def _read(name: str, limit: int) -> bytes:
         raise UsageError(f"{name}: {error.strerror}") from error
 
 
-def _text(report: Report) -> str:
+def text(report: Report) -> str:
     """The verdict, what it rests on, and a line a check; bytes of the file never reach the terminal raw."""
     width = max(len(check.name) for check in report.checks)
     if report.verdict == "valid":
