@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
+from msgspec.structs import replace
 
 from ledger import attack_edits as edits
 from ledger import attack_forge as forge
@@ -188,9 +189,16 @@ def _why(bundle: bytes, copy: bytes, other: bytes | None) -> str:
     before, after = parse_bundle(bundle), parse_bundle(copy)
     if before.predicate() != after.predicate() or before.contents != after.contents:
         return f"{HOLE}: another record is called valid"
+    if _grown(after) == _grown(before) and set(after.proof.cosignatures or ()) < set(before.proof.cosignatures or ()):
+        return "not a change: what a witness said was left out, and the assurance says only what the rest proves"
     if other is not None and _drawn(after, before, parse_bundle(other)):
         return "not a change: the record is the same, and its proof is the other file's"
     return f"{HOLE}: the record is the same, its proofs are not"
+
+
+def _grown(bundle: Bundle) -> Bundle:
+    """The bundle without what may be added to its proof after it was sealed."""
+    return replace(bundle, proof=replace(bundle.proof, cosignatures=UNSET))
 
 
 def _drawn(after: Bundle, *sources: Bundle) -> bool:

@@ -136,7 +136,9 @@ def with_hashes(tree: Any, name: str) -> Any:
 
 def stripped(tree: Any, pick: Pick) -> Iterator[Copy]:
     """Every member and element left out, nulled or emptied; the proofs also together and with their level."""
-    for place, value in pick(list(members(tree)), each=3):
+    places = list(members(tree))
+    near = [one for one in places if len(one[0]) <= 2]
+    for place, value in near + pick([one for one in places if len(one[0]) > 2], each=3):
         yield f"{spelled(place)} left out", written(without(tree, place))
         if value is not None:
             yield f"{spelled(place)} = null", written(put(tree, place, None))

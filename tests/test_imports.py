@@ -23,7 +23,7 @@ AWAY = {
     },
 }
 BASE = {"msgspec", "cryptography", "rfc3161_client"}
-AUDITOR = ("canonical", "merkle", "chain", "checkpoint", "timestamp", "bundle", "verify", "keys", "errors")
+AUDITOR = ("canonical", "merkle", "chain", "checkpoint", "timestamp", "bundle", "verify", "attack", "keys", "errors")
 PURE = (
     "control_plane/jobs/state.py",
     "control_plane/jobs/divided.py",

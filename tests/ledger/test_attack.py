@@ -37,6 +37,15 @@ def test_every_changed_copy_is_found(kind: str) -> None:
     assert len(found.classes) == 17
 
 
+def test_a_witness_left_out_is_no_change() -> None:
+    """Proofs may grow after sealing: without them the verdict stands, and says less. Changed lines are found."""
+    folder = VECTORS.parent / "cosigned"
+    found = attack.attack((folder / "one.json").read_bytes(), (folder / "trust.json").read_bytes(), NOW, most=8)
+    assert [one.path for one in found.survived] == ["proof.cosignatures left out"]
+    assert not found.holes()
+    assert found.kill_rate < 1
+
+
 def test_the_same_seed_makes_the_same_copies() -> None:
     """I6: a survivor can be looked for again."""
 
