@@ -21,6 +21,7 @@ from control_plane.answers import answer, methods_told
 from control_plane.api import backends as backend_routes
 from control_plane.api import budgets as budget_routes
 from control_plane.api import enrollment as enrollment_routes
+from control_plane.api import entries as entry_routes
 from control_plane.api import events, results, submission
 from control_plane.api import issuer as issuer_routes
 from control_plane.api import jobs as job_routes
@@ -87,6 +88,7 @@ def assemble(settings: Settings, door: Any, parts: dict[str, Any], lifespan: lis
         *results.HANDLERS,
         *events.HANDLERS,
         *ledger_routes.HANDLERS,
+        *entry_routes.HANDLERS,
         *budget_routes.HANDLERS,
         *backend_routes.HANDLERS,
         *enrollment_routes.HANDLERS,

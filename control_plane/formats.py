@@ -8,5 +8,5 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-Format = Literal["bundle"]
+Format = Literal["bundle", "tlog-proof"]
 FORMATS: tuple[Format, ...] = get_args(Format)

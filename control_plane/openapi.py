@@ -105,6 +105,8 @@ def document_of(app: Litestar) -> bytes:
     """The whole document, its members sorted, so that it is the same bytes wherever it is made."""
     document = app.openapi_schema.to_schema()
     document["info"]["description"] = DESCRIPTION
+    for item in document["paths"].values():
+        item.pop("head", None)  # what GET answers, without its body
     operations = list(_operations(app))
     shown = _shapes(operations)
     _, components = msgspec.json.schema_components(shown, ref_template=REFERENCE)
@@ -170,6 +172,9 @@ def _complete(operation: dict[str, Any], opt: dict[str, Any], media: str, path: 
         for status, response in _refusals(codes).items()
     }
     for status, shape in answers.good.items():
+        if shape is None:
+            responses[str(status)] = {"description": "What the caller has is still right."}
+            continue
         good = _good(shape, media, answers, names)
         good["content"] |= responses.get(str(status), {"content": {}})["content"]
         responses[str(status)] = good

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ledger import merkle, store
+from ledger import fold, merkle, store
 from ledger.audit import verify_log
+from ledger.bundle import Fold
 from ledger.errors import NotInLog
 
-__all__ = ["consistency", "inclusion", "verify_log"]
+__all__ = ["consistency", "folded", "inclusion", "root", "verify_log"]
 
 
 async def inclusion(conn: AsyncConnection, index: int, size: int) -> list[bytes]:
@@ -28,6 +29,19 @@ async def consistency(conn: AsyncConnection, old: int, new: int) -> list[bytes]:
     await _check_size(conn, new)
     read = await _reader(conn, merkle.tiles_of_consistency(old, new))
     return merkle.consistency_proof(old, new, read)
+
+
+async def root(conn: AsyncConnection, size: int) -> bytes:
+    """The root of the first `size` entries, whether or not that size was ever signed."""
+    await _check_size(conn, size)
+    read = await _reader(conn, merkle.tiles_of_edge(size))
+    return merkle.read_edge(size, read).root()
+
+
+async def folded(conn: AsyncConnection, name: str, position: int) -> Fold:
+    """A record under the entry that folds it, and its path to the root that this entry states."""
+    rows = [row for *_, row in (await store.folded(conn, (name,)))[name]]
+    return Fold(record=rows[position], index=position, path=tuple(fold.path(rows, position)))
 
 
 async def _check_size(conn: AsyncConnection, size: int) -> None:

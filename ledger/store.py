@@ -224,6 +224,24 @@ async def entry(conn: AsyncConnection, entry_id: str) -> tuple[int, bytes] | Non
     return (row[0], row[1]) if row else None
 
 
+_LEAF_AT = text('SELECT leaf FROM ledger.entry WHERE "index" = :index')
+_OF_TENANT = text("""
+    SELECT "index", entry_id::text, tenant, tenant_index, kind, leaf FROM ledger.entry
+    WHERE tenant = :tenant AND tenant_index >= :start ORDER BY tenant_index LIMIT :count""")
+
+
+async def leaf_at(conn: AsyncConnection, index: int) -> bytes | None:
+    """The leaf at this place of the log; None where there is none that the transaction may see."""
+    leaf = (await conn.execute(_LEAF_AT, {"index": index})).scalar_one_or_none()
+    return None if leaf is None else bytes(leaf)
+
+
+async def of_tenant(conn: AsyncConnection, tenant: str, start: int, count: int) -> list[StoredEntry]:
+    """A tenant's sealed entries in their order, from its `start`-th on, at most `count`."""
+    rows = await conn.execute(_OF_TENANT, {"tenant": tenant, "start": start, "count": count})
+    return [StoredEntry(*row) for row in rows]
+
+
 _SEALED = text("SELECT entry_id FROM ledger.entry WHERE entry_id = ANY(CAST(:entry_ids AS uuid[]))")
 
 

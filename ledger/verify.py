@@ -56,7 +56,7 @@ class Report(Struct, frozen=True):
     trust_as_of: str
 
 
-class _Checks:
+class Checks:
     """Runs checks one after another and remembers how each ended."""
 
     def __init__(self) -> None:
@@ -65,6 +65,7 @@ class _Checks:
         self.unreached = False
 
     def run(self, name: str, check: Callable[[], str]) -> bool:
+        """Run one; whether it passed."""
         try:
             detail, passed = check(), True
         except Unreached as error:
@@ -75,6 +76,7 @@ class _Checks:
         return passed
 
     def verdict(self) -> Verdict:
+        """What all of them together say."""
         if self.wrong:
             return "invalid"
         return "unanchored" if self.unreached else "valid"
@@ -91,11 +93,11 @@ def verify(bundle: bytes, trust: bytes, now: datetime) -> Report:
     UsageError when either is no such file at all: not JSON, too large, a trust file that is not sound.
     """
     trusted = parse_trust(trust)
-    checks = _Checks()
+    checks = Checks()
     parsed = _parse(checks, bundle)
     if parsed is None:
         return _report(checks, trusted, None)
-    checks.run("trust_current", lambda: _current(trusted, now))
+    checks.run("trust_current", lambda: trust_current(trusted, now))
     _recompute(checks, parsed)
     anchor = Anchor(parsed, trusted)
     checks.run("statement_commitment", anchor.commitment)
@@ -112,7 +114,7 @@ def verify(bundle: bytes, trust: bytes, now: datetime) -> Report:
     return _report(checks, trusted, anchor)
 
 
-def _parse(checks: _Checks, data: bytes) -> Bundle | None:
+def _parse(checks: Checks, data: bytes) -> Bundle | None:
     try:
         parsed = parse_bundle(data)
     except NotCanonical as error:
@@ -128,7 +130,7 @@ def _parse(checks: _Checks, data: bytes) -> Bundle | None:
     return parsed
 
 
-def _recompute(checks: _Checks, bundle: Bundle) -> None:
+def _recompute(checks: Checks, bundle: Bundle) -> None:
     checks.run("input_hash", lambda: recompute.input_hash(bundle))
     checks.run("output_hash", lambda: recompute.output_hash(bundle))
     checks.run("contents", lambda: recompute.contents_closed(bundle))
@@ -145,7 +147,7 @@ def _recompute(checks: _Checks, bundle: Bundle) -> None:
         checks.run(name, check)
 
 
-def _current(trust: Trust, now: datetime) -> str:
+def trust_current(trust: Trust, now: datetime) -> str:
     """A stale trust file proves what it proved; the reader is told that later revocations may be missing."""
     if canonical.parse_time(trust.file.expires) < now:
         return f"stale: expired {trust.file.expires}, later revocations are not known"
@@ -162,7 +164,7 @@ def _assurance(verdict: Verdict, anchor: Anchor | None) -> Assurance:
     return "external_time" if time[1] == "external" else "self_issued"
 
 
-def _report(checks: _Checks, trust: Trust, anchor: Anchor | None) -> Report:
+def _report(checks: Checks, trust: Trust, anchor: Anchor | None) -> Report:
     time = anchor.time() if anchor else None
     verdict = checks.verdict()
     return Report(

@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
-from typing import Any
+from typing import Annotated, Any
 
-from litestar import Request, Response, get
+from litestar import HttpMethod, Request, Response, get, route
 from litestar.di import NamedDependency
-from litestar.params import FromPath
+from litestar.params import FromPath, QueryParameter
 
 import ledger.store
-from control_plane import trust
+from control_plane import proving, trust
 from control_plane.api.shapes import Answers, Bytes
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
@@ -24,6 +25,9 @@ FULL, HASH = 256, 32
 _TILE = re.compile(
     r"(?P<level>[0-9]|[1-5][0-9]|6[0-3])/(?P<index>(x[0-9]{3}/){0,5}[0-9]{3})(\.p/(?P<width>[1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-5]))?"
 )
+FOREVER = "max-age=31536000, immutable"
+Size = Annotated[int | None, QueryParameter(ge=1, le=2**53 - 1, description="In entries.")]
+TOLD = {"ETag": "Of these bytes.", "Cache-Control": "How long they may be kept, by this reader."}
 TEXT = "text/plain"
 BINARY = "application/octet-stream"
 _FILE = Bytes(
@@ -32,34 +36,45 @@ _FILE = Bytes(
 )
 
 
-@get(
+@route(
     "/ledger/checkpoint",
+    http_method=[HttpMethod.GET, HttpMethod.HEAD],
+    status_code=200,
     opt={
         "action": "ledger:checkpoint",
-        "answers": Answers({200: Bytes(TEXT, {"type": "string"})}, refusals=("not_in_log",)),
+        "query": ("size",),
+        "answers": Answers({200: Bytes(TEXT, {"type": "string"}), 304: None}, refusals=("not_in_log",), headers=TOLD),
     },
     media_type=TEXT,
-    summary="The newest checkpoint",
+    summary="The newest checkpoint, or that of a size",
 )
-async def checkpoint(request: Request[Principal, Any, Any], plane: NamedDependency[Plane]) -> Response[bytes]:
-    """The newest signed note (C2SP tlog-checkpoint)."""
+async def checkpoint(
+    request: Request[Principal, Any, Any], plane: NamedDependency[Plane], size: Size = None
+) -> Response[bytes]:
+    """The signed note (C2SP tlog-checkpoint); of a size, where the log was signed at that size."""
     async with plane.transaction(request.user.tenant) as conn:
-        found = await ledger.store.latest_checkpoint(conn)
-    if found is None:
-        raise Refused("not_in_log", "the log has no checkpoint yet")
-    return Response(found.note, media_type=TEXT, headers={"Cache-Control": "no-store"})
+        found = await proving.checkpoint(conn, size)
+    return tagged(request, found.note, TEXT, "no-cache" if size is None else FOREVER)
 
 
-@get(
+@route(
     "/ledger/tile/{path:path}",
-    opt={"action": "ledger:checkpoint", "answers": Answers({200: Bytes(BINARY, {})}, refusals=("not_in_log",))},
+    http_method=[HttpMethod.GET, HttpMethod.HEAD],
+    status_code=200,
+    opt={
+        "action": "ledger:checkpoint",
+        "answers": Answers({200: Bytes(BINARY, {}), 304: None}, refusals=("not_in_log",), headers=TOLD),
+    },
     media_type=BINARY,
     summary="A tile of the log's hashes",
 )
 async def tile(
     request: Request[Principal, Any, Any], plane: NamedDependency[Plane], path: FromPath[str]
 ) -> Response[bytes]:
-    """A hash tile (C2SP tlog-tiles); full tiles never change."""
+    """A hash tile (C2SP tlog-tiles), which never changes, nor does a partial one of a given width.
+
+    There are no entry bundles (`tile/entries/…`): entries belong to tenants, and each has its own at `/ledger/entries`.
+    """
     found = _TILE.fullmatch(path.strip("/"))
     if found is None:
         raise Refused("not_found", "no such tile path")
@@ -72,12 +87,20 @@ async def tile(
         hashes = await ledger.store.tile(conn, level, index)
     if hashes is None or len(hashes) < width * HASH:
         raise Refused("not_in_log", "no such tile yet")
-    cache = "public, max-age=31536000, immutable" if width == FULL else "no-store"
-    return Response(
-        hashes[: width * HASH],
-        media_type=BINARY,
-        headers={"Cache-Control": cache},
-    )
+    return tagged(request, hashes[: width * HASH], BINARY, FOREVER)
+
+
+def tagged(request: Request[Any, Any, Any], data: bytes, media_type: str, cache: str) -> Response[bytes]:
+    """The bytes with their entity tag, or 304 and none of them where the caller has them (RFC 9110 section 13.1.2).
+
+    Caches of one reader's own alone: whoever isn't signed in has no right to what a shared one would give.
+    """
+    tag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
+    headers = {"ETag": tag, "Cache-Control": f"private, {cache}"}
+    known = [one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")]
+    if tag in known or known == ["*"]:
+        return Response(b"", status_code=304, headers=headers)
+    return Response(data, media_type=media_type, headers=headers)
 
 
 @get(

@@ -28,7 +28,10 @@ _BUNDLE = {
     "required": ["bundle_id", "job_id", "input_hash", "execution_metadata", "governance_record", "signatures"],
 }
 # What the document says of each form's file.
-_SHAPES: dict[Format, dict[str, Any]] = {"bundle": _BUNDLE}
+_SHAPES: dict[Format, dict[str, Any]] = {
+    "bundle": _BUNDLE,
+    "tlog-proof": {"type": "string", "description": "C2SP tlog-proof@v1 of the job's entry."},
+}
 _FORMS = [Bytes(form.media_type, _SHAPES[name]) for name, form in FORMS.items()]
 _FILE = Bytes("application/octet-stream", {"type": "string", "format": "binary"})
 _REFUSALS = ("evidence_pending", "no_result", "content_erased")

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`qcos ledger verify|replay|proof`: the register judged on the plane's machine, as the audit role (I4, I6)."""
+"""`qcos ledger verify|replay`: the register judged on the plane's machine, as the audit role (I4, I6); and proofs."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
+from control_plane.commands import _ledger_proof
+
 
 def register(groups: Any) -> None:
     """Add the commands."""
-    ledger = groups.add_parser("ledger", help="verify and replay the register").add_subparsers(
+    ledger = groups.add_parser("ledger", help="verify, replay and prove the register").add_subparsers(
         title="commands", metavar="COMMAND", dest="action", required=True
     )
     verify = ledger.add_parser("verify", help="re-verify every entry, tile, checkpoint and signature")
@@ -19,6 +21,7 @@ def register(groups: Any) -> None:
     replay.add_argument("--compare", action="store_true", help="hold every row against the fold")
     replay.add_argument("--json", action="store_true", help="one document")
     replay.set_defaults(run=_replay)
+    _ledger_proof.register(ledger)
 
 
 def _verify(arguments: argparse.Namespace) -> int:

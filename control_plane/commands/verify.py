@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`qcos verify FILE --trust FILE`: an evidence bundle judged offline, by keys that came from elsewhere.
+"""`qcos verify FILE --trust FILE`: an evidence bundle or a proof judged offline, by keys that came from elsewhere.
 
 Needs the base install alone and opens no socket. Exit 0 means `valid` and nothing else; 1 is `invalid` or
 `unanchored`; 2 that one of the files cannot be judged at all. `--attack` then changes the bundle in every way that
@@ -15,16 +15,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ledger.verify import Report
 
-_HELP = "judge an evidence bundle offline: valid, invalid or unanchored"
+_HELP = "judge an evidence bundle or a proof of the log offline: valid, invalid or unanchored"
 
 
 def register(groups: Any) -> None:
     """Add the command."""
     command = groups.add_parser("verify", help=_HELP, description=f"{_HELP[0].upper()}{_HELP[1:]}.")
-    command.add_argument("file", metavar="FILE", help="the bundle, as `qcos evidence get` wrote it")
+    command.add_argument("file", metavar="FILE", help="as `qcos evidence get` or `qcos ledger proof` wrote it")
     command.add_argument(
         "--trust", metavar="FILE", required=True, help="the trust file, delivered apart from the bundle"
     )
+    beside = command.add_mutually_exclusive_group()
+    beside.add_argument("--leaf", metavar="FILE", help="the entry that a .tlog-proof is about, where it carries none")
+    beside.add_argument("--bundle", metavar="FILE", help="the bundle whose entry a .tlog-proof is about")
     command.add_argument("--json", action="store_true", help="the whole report as one document")
     attack = command.add_argument_group("attacking it")
     attack.add_argument(
@@ -47,21 +50,30 @@ def _count(text: str) -> int:
 def _verify(arguments: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
+    from ledger import proofs, tlogproof
     from ledger.bundle import MAX_FILE_BYTES
+    from ledger.errors import UsageError
+    from ledger.proved import prove
     from ledger.trust import MAX_TRUST_BYTES
     from ledger.verify import verify
 
-    bundle, trust, now = (
-        _read(arguments.file, MAX_FILE_BYTES),
-        _read(arguments.trust, MAX_TRUST_BYTES),
-        datetime.now(UTC),
-    )
-    report = verify(bundle, trust, now)
+    file, trust, now = _read(arguments.file, MAX_FILE_BYTES), _read(arguments.trust, MAX_TRUST_BYTES), datetime.now(UTC)
+    if tlogproof.looks_like_one(file) or proofs.looks_like_one(file):
+        if arguments.attack:
+            raise UsageError("--attack changes bundles, and this is a proof")
+        if tlogproof.looks_like_one(file):
+            report = prove(file, trust, now, leaf=_leaf(arguments))
+        else:
+            report = prove(_read(arguments.file, proofs.MAX_PROOF_BYTES), trust, now)
+    else:
+        report = verify(file, trust, now)
+    if (arguments.leaf or arguments.bundle) and not tlogproof.looks_like_one(file):
+        raise UsageError("--leaf and --bundle go with a .tlog-proof")
     if arguments.attack:
         from control_plane import attacking
 
         other = None if arguments.other is None else _read(arguments.other, MAX_FILE_BYTES)
-        return attacking.run(arguments, report, bundle=bundle, trust=trust, other=other, now=now)
+        return attacking.run(arguments, report, bundle=file, trust=trust, other=other, now=now)
     if arguments.json:
         import msgspec
 
@@ -69,6 +81,19 @@ def _verify(arguments: argparse.Namespace) -> int:
     else:
         sys.stdout.write(text(report))
     return 0 if report.verdict == "valid" else 1
+
+
+def _leaf(arguments: argparse.Namespace) -> bytes | None:
+    """The entry that the proof is held against, where one is given."""
+    from ledger.bundle import MAX_FILE_BYTES, parse_bundle
+    from ledger.errors import LedgerError, UsageError
+
+    if arguments.bundle is None:
+        return None if arguments.leaf is None else _read(arguments.leaf, 1024 * 1024)
+    try:
+        return parse_bundle(_read(arguments.bundle, MAX_FILE_BYTES)).proof.leaf
+    except LedgerError as error:
+        raise UsageError(f"{arguments.bundle}: {error}") from error
 
 
 def _read(name: str, limit: int) -> bytes:

@@ -22,7 +22,7 @@ import ledger.store
 from control_plane.context import Plane
 from control_plane.errors import Refused
 from control_plane.jobs.spec import JobSpec
-from ledger import export, fold
+from ledger import export
 from ledger.blob import SealedBlob
 from ledger.bundle import Fold, Proof, Signatures, Stamp, assemble, choose_carried
 from ledger.canonical import sha256, timestamp
@@ -234,7 +234,7 @@ async def bundle(plane: Plane, conn: AsyncConnection, row: Row) -> bytes:
     entry = await ledger.store.entry(conn, entry_id)
     inner: Fold | UnsetType = UNSET
     if entry is None and (place := await ledger.store.fold_of(conn, entry_id)) is not None:
-        entry, inner = await ledger.store.entry(conn, place[0]), await _fold(conn, *place)
+        entry, inner = await ledger.store.entry(conn, place[0]), await export.folded(conn, *place)
     if entry is None:
         raise Refused("evidence_pending", "the entry is durable and not sealed yet")
     index, leaf = entry
@@ -264,12 +264,6 @@ async def bundle(plane: Plane, conn: AsyncConnection, row: Row) -> bytes:
         ),
         contents=contents,
     )
-
-
-async def _fold(conn: AsyncConnection, name: str, position: int) -> Fold:
-    """Where a record lies in the tree of the entry that folds it."""
-    rows = [row for *_, row in (await ledger.store.folded(conn, (name,)))[name]]
-    return Fold(record=rows[position], index=position, path=tuple(fold.path(rows, position)))
 
 
 async def _stamps(conn: AsyncConnection, targets: Sequence[bytes]) -> tuple[Stamp, ...]:

@@ -11,10 +11,14 @@ from collections.abc import Awaitable, Callable
 
 from msgspec import Struct
 
+import ledger.store
 from control_plane.context import Plane
+from control_plane.errors import Refused
 from control_plane.formats import Format
 from control_plane.jobs import evidence
 from control_plane.jobs.evidence import Row
+from ledger import export, tlogproof
+from ledger.tlogproof import TlogProof
 
 
 class Form(Struct, frozen=True):
@@ -29,6 +33,26 @@ async def _bundle(plane: Plane, row: Row) -> bytes:
         return await evidence.bundle(plane, conn, row)
 
 
+async def _tlog_proof(plane: Plane, row: Row) -> bytes:
+    """The job's entry in the log, which the file carries as its extra data: nothing else of the evidence is in it."""
+    if row["statement_blob"] is None:
+        raise Refused("evidence_pending", "the job has not ended")
+    name = str(row["outcome_entry"] or row["admission_entry"])
+    async with plane.transaction(row["tenant"]) as conn:
+        entry = await ledger.store.entry(conn, name)
+        if entry is None and (place := await ledger.store.fold_of(conn, name)) is not None:
+            entry = await ledger.store.entry(conn, place[0])
+        if entry is None:
+            raise Refused("evidence_pending", "the entry is durable and not sealed yet")
+        index, leaf = entry
+        head = await ledger.store.checkpoint_over(conn, index)
+        if head is None:  # entry and checkpoint are one commit; a missing one is a broken ledger
+            raise Refused("not_in_log", f"no checkpoint covers entry {index}")
+        path = await export.inclusion(conn, index, head.size)
+    return tlogproof.written(TlogProof(index, tuple(path), head.note, leaf))
+
+
 FORMS: dict[Format, Form] = {
     "bundle": Form("application/json", _bundle),
+    "tlog-proof": Form("text/plain", _tlog_proof),
 }
