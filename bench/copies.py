@@ -46,6 +46,9 @@ class Copy(Struct, frozen=True):
     rows: list[str]
 
 
+ADDED = {"full": 3, "standard": 2, "sealed": 0}  # leaves of the sealer's own: each signature's, and what names them
+
+
 class Pattern:
     """A stored job, cut at everything that is its own."""
 
@@ -54,6 +57,7 @@ class Pattern:
         self.tables = tuple(table for table, _ in stored.rows)
         self.entries = len(stored.entries)
         self.signed = stored.bundle[2] != "sealed"
+        self.leaves = self.entries + ADDED[stored.bundle[2]]
         self._stored, self._key = stored, tenant_key
         contents = _in_order(stored.contents)
         self._names = [name for name, _ in contents]

@@ -29,8 +29,8 @@ from ledger.blob import BlobKeys, SealedBlob, open_blob
 
 TENANT = "demo"
 AHEAD = 4096  # entries that may wait for their seal: the sealer always has a whole batch
-# Kinds of a job, and how many of each in a transaction of copies: 258 entries. Few are signed, for signing would take
-# most of the time: 777 ML-DSA signatures a second a core.
+# Kinds of a job, and how many of each in a transaction of copies: 258 entries and 23 leaves of the sealer's. Few are
+# signed, for signing would take most of the time: 777 ML-DSA signatures a second a core.
 MIX = {"full": 3, "standard": 7, "failed": 26, "denied": 52}
 PLACED = {"index", "tenant_index", "tenant_prev", "type", "v", "prev_checkpoint"}  # a leaf's, not the writer's
 BAD_SOURCE = "OPENQASM 3.0;\nqubit[1] q;\nnot_a_gate q[0];\n"
@@ -87,7 +87,7 @@ class Fill:
         return found
 
     def _chunk(self, app: psycopg.Connection[Any], left: int) -> int:
-        """One transaction of copies; how many entries they have."""
+        """One transaction of copies; how many leaves they come to."""
         now = dt.datetime.now(dt.UTC)
         made: list[tuple[str, Copy]] = []
         entries = 0
@@ -95,7 +95,7 @@ class Fill:
             if entries >= left:
                 break
             made.append((kind, self._patterns[kind].copy(now)))
-            entries += self._patterns[kind].entries
+            entries += self._patterns[kind].leaves
         with app.transaction(), app.pipeline():
             app.execute("SELECT set_config('qcos.tenant', %s, true)", (TENANT,))
             _put_blobs(app, [blob for _, copy in made for blob in copy.blobs])

@@ -6,9 +6,10 @@ batch's first entry and on no other; each stored tile hash; the root and both si
 that each entry which names evidence has its signature row, that the row names the same bundle, level, tenant
 and entry, and that its signatures are good over the hashes kept beside them (the statement itself is the
 tenant's, encrypted: that those are its hashes is for `ledger.verify`, with the bundle); that a leaf without our
-header is a well-formed Rekor body under no tenant; that each public key has its entry; that a log which goes on under
-another origin says so in its first entry (`ledger.succession`); that the records under an entry which folds them are
-those that it states; that what an entry erased has lost its key, and nothing else has; the head kept outside.
+header is a Rekor body under no tenant, repeats such a signature, and is named by an entry (`ledger.logged`); that each
+public key has its entry; that a log which goes on under another origin says so in its first entry
+(`ledger.succession`); that the records under an entry which folds them are those that it states; that what an entry
+erased has lost its key, and nothing else has; the head kept outside.
 Not checked: time-stamp tokens and what blobs hold, which belong to bundles.
 Leaves and tiles are two witnesses of one hash: the signed root decides which of them was changed, so that a
 change names its entry and nothing unchanged is reported. A page at a time: memory is bounded by page and
@@ -24,12 +25,13 @@ from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ledger import checkpoint, fold, merkle, store
+from ledger.batch import LOGGED, RECORD
 from ledger.canonical import sha256, timestamp
 from ledger.chain import PLANE, LeafRecord, body_of, claims_evidence, leaf_type, scan_leaf
 from ledger.erasure import ERASED, Erasures
 from ledger.errors import CheckpointInvalid, LedgerError
 from ledger.keys import LOG
-from ledger.rekor import parse_hashedrekord
+from ledger.logged import Records
 from ledger.signed import EvidenceKeys
 from ledger.store import StoredCheckpoint, StoredEntry, StoredKey, StoredSignature
 from ledger.succession import Head, begins, check_succession, head_of, origin_of, parse_succession
@@ -164,6 +166,7 @@ class _Audit:
         self._origin = ""  # of the log here; empty before its first checkpoint
         self._before: Head | None = None  # the checkpoint before this batch
         self._evidence = evidence
+        self._records = Records(evidence)  # of this batch
         self._edge = merkle.Edge()  # as the leaves say
         self._tiled: merkle.Edge | None = None  # as the tiles say, where that differs since the last checkpoint
         self._differ: list[int] = []  # the entries where it does
@@ -213,10 +216,14 @@ class _Audit:
             row = rows.get(index)
             computed = self._entry(index, row, tiles)
             record = self._columns(row) if row else None
+            if row is None or computed != tiles.get((0, index)):
+                self._records.doubtful(index)
             if record is not None:
                 if computed == tiles.get((0, index)):  # otherwise it is reported, and its links say nothing
                     self._places(index, record, f"sha256:{computed.hex()}")
                 self._evidence_of(index, record, signed.pop(index, None))
+                if record.kind == LOGGED:
+                    self._named(index, record)
                 if record.kind == fold.FOLDED:
                     self.folds[index] = record
                 if record.kind == ERASED:
@@ -273,9 +280,11 @@ class _Audit:
             if leaf_type(row.leaf) != "hashedrekord":
                 self.fail(row.index, str(error))
                 return
-            parse_hashedrekord(row.leaf)
-            if (row.entry_id, row.tenant, row.tenant_index, row.kind) != (None, None, None, "hashedrekord"):
+            if (row.entry_id, row.tenant, row.tenant_index, row.kind) != (None, None, None, RECORD):
                 self.fail(row.index, "columns are not those of a hashedrekord leaf")
+                self._records.doubtful(row.index)
+            else:
+                self._records.leaf(row.index, row.leaf)
         except LedgerError as why:
             self.fail(row.index, str(why))
 
@@ -311,6 +320,9 @@ class _Audit:
             body = body_of(record)
             self._published[str(body.get("public_sha256"))] = (index, body)
         claimed = body_of(record)["evidence"] if claims_evidence(record) else None
+        sound = len(self.failures)
+        if isinstance(claimed, dict):
+            self._records.signature(str(claimed.get("bundle_id")), None)  # until its row is found to be sound
         if signed is None:
             if claimed is not None:
                 self._unsigned[record.entry_id] = index
@@ -323,6 +335,12 @@ class _Audit:
         if (signed.entry_id, signed.tenant) != (record.entry_id, record.tenant):
             self.fail(index, "the signature row names another entry or tenant")
         self._signatures(index, signed)
+        self._records.signature(signed.bundle_id, signed if len(self.failures) == sound else None)
+
+    def _named(self, index: int, record: LeafRecord) -> None:
+        """The entry names records: those stand where it says, and repeat the bundle's signatures."""
+        for at, wrong in self._records.named(index, record):
+            self.fail(at, wrong)
 
     def _signatures(self, index: int, row: StoredSignature) -> None:
         """Each signature is there that the level asks for, and good over the hash beside it."""
@@ -339,6 +357,8 @@ class _Audit:
         for index in self._unsigned.values():
             self.fail(index, "the entry names evidence that has no signature row")
         self._unsigned.clear()
+        for index, wrong in self._records.end():
+            self.fail(index, wrong)
         self._first, self._note_hash = True, checkpoint.note_hash(head.note)
         root: bytes | None = None
         self._origin = self._origin or origin_of(head.note)

@@ -5,8 +5,9 @@
 the row, it is canonical, its evidence is closed, of this plane, and bound to it) and turns the bad ones into
 alarm entries: a bad row never stops the log, and its bytes are not lost. `lay` places the drafts and grows a
 copy of the state, which becomes the state only once the batch has committed. Signing is apart
-(`ledger.signed`), since it is nearly all of the cost. Pure but for the random ids of alarm entries, which
-enter as a function. No database, no clock.
+(`ledger.signed`), since it is nearly all of the cost, and comes between the two: right after an entry with evidence
+stand the signatures' own leaves (`ledger.rekor`), and an entry that names them. Pure but for the random ids of the
+sealer's own entries, which enter as a function. No database, no clock.
 """
 
 from __future__ import annotations
@@ -35,7 +36,11 @@ from ledger.chain import (
 from ledger.checkpoint import note_hash
 from ledger.errors import EvidenceUnbound, LeafInvalid, LedgerError
 from ledger.predicate import Profile, Scope, parse_statement
+from ledger.rekor import leaf_of
+from ledger.signed import Signed
 
+RECORD = "hashedrekord"  # the kind of a leaf that is a signature's record
+LOGGED = "evidence:hashedrekord:logged"  # of the entry that names those of a bundle
 SEALER = "sealer"  # the actor of the sealer's own entries
 # NOTIFY once a batch, with the kinds in it, and once a round of tokens. A kind ends so where evidence awaits tokens.
 SEALED_CHANNEL = "qcos_sealed"
@@ -64,10 +69,11 @@ class Plane(Struct, frozen=True):
 
 
 class Item(Struct, frozen=True):
-    """An entry to be placed, and the evidence to sign with it."""
+    """An entry to be placed, the evidence that rests on it, and its signatures once they are made."""
 
     draft: Draft
     evidence: Evidence | None = None
+    signed: Signed | None = None
 
 
 class Placed(Struct, frozen=True):
@@ -104,6 +110,7 @@ class Laid(Struct, frozen=True):
     """A batch with everything but its signatures, and the state after it."""
 
     placed: tuple[Placed, ...]
+    records: tuple[tuple[int, bytes], ...]  # (index, leaf) of each signature's record, which is no entry
     tiles: tuple[tuple[int, int, int, bytes], ...]  # level, index, start, hashes
     size: int
     root: bytes
@@ -137,6 +144,16 @@ class Alarms:
         kept = base64.b64encode(row.pending[:KEPT_BYTES]).decode()
         body = {"row": row.id, "sha256": sha256(row.pending), "bytes": kept, "reason": reason.code}
         return self.entry(PLANE, "ledger:row:refused", body | {"detail": _plain(reason)})
+
+    def logged(self, item: Item, leaves: Sequence[tuple[int, bytes]]) -> Item:
+        """The entry that binds the records of a bundle's signatures to its tenant."""
+        assert item.evidence is not None
+        assert item.signed is not None
+        named = [
+            {"index": index, "key_details": record.key_details, "leaf_hash": leaf_hash_text(leaf)}
+            for record, (index, leaf) in zip(item.signed.records, leaves, strict=True)
+        ]
+        return self.entry(item.draft.tenant, LOGGED, {"bundle_id": item.evidence.bundle_id, "leaves": named})
 
     def evidence_refused(self, draft: Draft, reason: LedgerError) -> Item:
         """The record of a statement that is not signed; its entry is sealed all the same."""
@@ -185,39 +202,72 @@ def arrange(rows: Iterable[Row], plane: Plane, alarms: Alarms, known: Known = NO
     return items
 
 
-def lay(items: Sequence[Item], state: LogState) -> Laid:
-    """Give each item the next index and its tenant the next link; `state` is left as it is.
+def lay(items: Sequence[Item], state: LogState, own: Alarms) -> Laid:
+    """Give each item the next index and its tenant the next link, and log its signatures; `state` is left as it is.
 
     `state.tenants` MUST know every tenant of the items.
     """
-    edge, tenants = state.edge.copy(), dict(state.tenants)
-    placed: list[Placed] = []
-    rows: dict[tuple[int, int], tuple[int, list[bytes]]] = {}
+    laying = _Laying(state)
     for item in items:
+        laying.entry(item)
+        if item.signed is not None and item.signed.records:
+            leaves = [laying.record(leaf_of(record)) for record in item.signed.records]
+            laying.entry(own.logged(item, leaves))
+    return laying.laid()
+
+
+class _Laying:
+    """A batch while it grows."""
+
+    def __init__(self, state: LogState) -> None:
+        self._edge, self._tenants = state.edge.copy(), dict(state.tenants)
+        self._note_hash = state.note_hash
+        self._placed: list[Placed] = []
+        self._records: list[tuple[int, bytes]] = []
+        self._tiles: dict[tuple[int, int], tuple[int, list[bytes]]] = {}
+
+    def entry(self, item: Item) -> None:
+        """The next leaf is this entry."""
         draft = item.draft
-        tenant_index, tenant_prev = tenants[draft.tenant]
-        index = edge.size
+        tenant_index, tenant_prev = self._tenants[draft.tenant]
+        index = self._edge.size
         leaf = place(
             draft,
             index=index,
             tenant_index=tenant_index,
             tenant_prev=tenant_prev,
-            prev_checkpoint=None if placed else state.note_hash,
+            prev_checkpoint=None if self._placed else self._note_hash,
         )
-        tenants[draft.tenant] = (tenant_index + 1, leaf_hash_text(leaf))
-        placed.append(Placed(index, tenant_index, item, leaf))
-        for level, node, found in edge.append(merkle.leaf_hash(leaf)):
+        self._tenants[draft.tenant] = (tenant_index + 1, leaf_hash_text(leaf))
+        self._placed.append(Placed(index, tenant_index, item, leaf))
+        self._grow(leaf)
+
+    def record(self, leaf: bytes) -> tuple[int, bytes]:
+        """The next leaf is a signature's record; where it stands."""
+        stands = (self._edge.size, leaf)
+        self._records.append(stands)
+        self._grow(leaf)
+        return stands
+
+    def _grow(self, leaf: bytes) -> None:
+        for level, node, found in self._edge.append(merkle.leaf_hash(leaf)):
             if level % merkle.TILE_HEIGHT == 0:
                 tile_level, tile_index, start = merkle.tile_of(level, node)
-                rows.setdefault((tile_level, tile_index), (start, []))[1].append(found)
-    return Laid(
-        placed=tuple(placed),
-        tiles=tuple((level, index, start, b"".join(found)) for (level, index), (start, found) in rows.items()),
-        size=edge.size,
-        root=edge.root(),
-        edge=edge,
-        tenants=tenants,
-    )
+                self._tiles.setdefault((tile_level, tile_index), (start, []))[1].append(found)
+
+    def laid(self) -> Laid:
+        """The batch as it is now."""
+        return Laid(
+            placed=tuple(self._placed),
+            records=tuple(self._records),
+            tiles=tuple(
+                (level, index, start, b"".join(found)) for (level, index), (start, found) in self._tiles.items()
+            ),
+            size=self._edge.size,
+            root=self._edge.root(),
+            edge=self._edge,
+            tenants=self._tenants,
+        )
 
 
 def _repeated(row: Row, draft: Draft, seen: dict[str, bytes], known: Known) -> bool:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The session that seals: takes, places, signs, writes, commits, one transaction a batch.
 
-(1) take the transaction's advisory lock and look at the head; (2) delete up to 256 inbox rows in their order; (3) place
-and hash them; (4) write entries, tiles and signatures while the checkpoint is being signed; (5) write the checkpoint,
-notify, commit; (6) only then let the checkpoint out (head file, stamps).
+(1) take the transaction's advisory lock and look at the head; (2) delete up to 256 inbox rows in their order; (3) sign
+their statements, place and hash them and the signatures' records; (4) write entries, tiles and signatures while the
+checkpoint is being signed; (5) write the checkpoint, notify, commit; (6) only then let it out (head file, stamps).
 Before each batch the clock and the head file are looked at: while either is at fault nothing is sealed, and an alarm
 stands (`ledger.alarm`) until it goes on. After any error the state of the log is read again, after the lock: an
 unclear commit is re-read and never signed anew. No cursor over inbox ids: they become visible out of order.
@@ -22,10 +22,24 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
+from msgspec.structs import replace
 
 from ledger import alarm, checkpoint, merkle
 from ledger.alarm import Alarm
-from ledger.batch import SEALED_CHANNEL, UNSTAMPED, Alarms, Item, Known, Laid, LogState, Row, arrange, lay
+from ledger.batch import (
+    RECORD,
+    SEALED_CHANNEL,
+    UNSTAMPED,
+    Alarms,
+    Item,
+    Known,
+    Laid,
+    LogState,
+    Placed,
+    Row,
+    arrange,
+    lay,
+)
 from ledger.canonical import timestamp
 from ledger.chain import PLANE, leaf_hash_text
 from ledger.errors import ClockSteppedBack, LedgerError, LedgerRollback, LogForeign
@@ -106,8 +120,7 @@ class Leader:
         alarms = Alarms(lambda: str(uuid.uuid4()), timestamp(now))
         items = [alarms.entry(PLANE, KIND, log.body())]
         await self._learn_chains(items)
-        note, _ = await self._write(lay(items, self._state), (), now)
-        return note
+        return await self._write(lay(items, self._state, alarms), (), now)
 
     async def loop(self, stop: asyncio.Event) -> None:
         """Seal what comes until stopped, then what was durable by then: its writers have ended before."""
@@ -210,10 +223,10 @@ class Leader:
             self._floor.took(rows[-1].id)
             return len(rows)
         await self._learn_chains(items)
-        laid = lay(items, self._state)
+        laid = lay(self._sign(items), self._state, alarms)
         self._at("seal.placed")
         try:
-            note, signed = await self._write(laid, new_keys, now)
+            note = await self._write(laid, new_keys, now)
         except psycopg.errors.UniqueViolation:
             # An id that the log has (a writer that tried twice), or another sealer without the lock: look, then again.
             if self._repeats:
@@ -230,7 +243,7 @@ class Leader:
         self._keeper.keep(note)
         self._at("seal.kept")
         if self._config.watching is not None:
-            self._config.watching.sealed(rows, laid, signed, began_ns)
+            self._config.watching.sealed(rows, laid, began_ns)
         return len(laid.placed)
 
     async def _take(self, floor: int) -> list[Row] | None:
@@ -287,20 +300,27 @@ class Leader:
             bundles=frozenset(row[0] for row in await signed.fetchall()),
         )
 
-    async def _write(self, laid: Laid, new_keys: Sequence[NewKey], now: datetime) -> tuple[bytes, list[Signed]]:
-        """Write and commit the batch; its note, which nobody has seen before, and what it signed."""
+    def _sign(self, items: Sequence[Item]) -> list[Item]:
+        """The items with their evidence signed: the records of the signatures are placed with them."""
+        made = self._pool.map(self._signer.sign, [item.evidence for item in items if item.evidence])
+        return [replace(item, signed=next(made)) if item.evidence else item for item in items]
+
+    async def _write(self, laid: Laid, new_keys: Sequence[NewKey], now: datetime) -> bytes:
+        """Write and commit the batch; its note, which nobody has seen before."""
         loop = asyncio.get_running_loop()
         signing = loop.run_in_executor(self._pool, self._sign_head, laid.size, laid.root)
-        signed = list(self._pool.map(self._signer.sign, (one for one in laid.placed if one.item.evidence)))
+        signed = [(one, made) for one in laid.placed if (made := one.item.signed) is not None]
+        records = [(index, None, None, RECORD, None, leaf) for index, leaf in laid.records]
         async with self._conn.pipeline():
-            await self._insert(_ENTRY, [(p.index, *_columns(p.item), p.tenant_index, p.leaf) for p in laid.placed])
+            entries = [(p.index, *_columns(p.item), p.tenant_index, p.leaf) for p in laid.placed]
+            await self._insert(_ENTRY, [*entries, *records])
             await self._insert(_TILE, laid.tiles)
             await self._insert(_KEY, [key.row() for key in new_keys])
-            await self._insert(_SIGNATURE, [_signature(one) for one in signed])
+            await self._insert(_SIGNATURE, [_signature(*one) for one in signed])
         self._at("seal.written")
         note = await signing
         self._at("seal.signed")
-        stamps = self._stamps(laid, signed, note)
+        stamps = self._stamps(laid, [made for _, made in signed], note)
         async with self._conn.pipeline():
             await self._conn.execute(_CHECKPOINT, (laid.size, laid.root, note, now), binary=True)
             await self._insert(_STAMP, stamps)
@@ -312,7 +332,7 @@ class Leader:
             raise psycopg.OperationalError("the wait for a synchronous standby was cancelled")
         if stamps:
             self._due.set()
-        return note, signed
+        return note
 
     async def _insert(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
         if rows:
@@ -353,11 +373,11 @@ def _columns(item: Item) -> tuple[str, str, str]:
     return item.draft.entry_id, item.draft.tenant, item.draft.kind
 
 
-def _signature(one: Signed) -> tuple[Any, ...]:
-    draft, evidence = one.placed.item.draft, one.placed.item.evidence
+def _signature(one: Placed, made: Signed) -> tuple[Any, ...]:
+    draft, evidence = one.item.draft, one.item.evidence
     assert evidence is not None  # only such are signed
-    head = (evidence.bundle_id, draft.tenant, draft.entry_id, one.placed.index, evidence.level)
-    return (*head, one.pae_mu, one.mldsa65, one.pae_sha256, one.p256)
+    head = (evidence.bundle_id, draft.tenant, draft.entry_id, one.index, evidence.level)
+    return (*head, made.pae_mu, made.mldsa65, made.pae_sha256, made.p256)
 
 
 WAITING = "SELECT 1 FROM ledger.inbox WHERE id > %s ORDER BY id LIMIT 1"

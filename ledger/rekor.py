@@ -6,7 +6,7 @@ Enters: the leaf's bytes, and the bytes that were signed. Leaves: a `HashedRekor
 both over that (rekor-v2-spec section 6.1.4), never over the payload. Invariant: one record has one leaf: RFC 8785,
 no member but those of the specification, base64 and DER in their one form, s in the lower half; so no two leaves
 say the same. A record vouches for nothing by itself: the key in it is the record's own word, and the caller holds
-it against the trust file. Pure. Not here: who writes such leaves, and Sigstore's bundles.
+it against the trust file. Pure. Not here: who writes such leaves (`ledger.batch`), and Sigstore's bundles.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from ledger.errors import EvidenceUnbound, KeyInvalid, LeafInvalid, NotCanonical
 from ledger.keys import parse_spki
 from ledger.timestamp import low_s
 
-P256, ML_DSA_65 = "PKIX_ECDSA_P256_SHA_256", "ML_DSA_65"
 KeyDetails = Literal["PKIX_ECDSA_P256_SHA_256", "ML_DSA_65"]
+P256: Literal["PKIX_ECDSA_P256_SHA_256"] = "PKIX_ECDSA_P256_SHA_256"
+ML_DSA_65: Literal["ML_DSA_65"] = "ML_DSA_65"
 ML_DSA_65_BYTES = 3309  # FIPS 204 table 2
 DIGEST_BYTES = 32
 
@@ -81,6 +82,16 @@ class _Body(_Closed, frozen=True):
 
 _decode = msgspec.json.Decoder(_Body).decode
 _encode = msgspec.json.Encoder(order="sorted").encode
+
+
+def leaf_of(record: HashedRekord) -> bytes:
+    """The one leaf that says this; that it is sound is for who calls."""
+    verifier = _Verifier(key_details=record.key_details, public_key=_PublicKey(raw_bytes=record.public))
+    written = _Record(
+        data=_Data(algorithm="SHA2_256", digest=record.digest),
+        signature=_Signature(content=record.signature, verifier=verifier),
+    )
+    return _encode(_Body(api_version="0.0.2", kind="hashedrekord", spec=_Spec(hashed_rekord=written)))
 
 
 def parse_hashedrekord(leaf: bytes) -> HashedRekord:

@@ -14,7 +14,6 @@ from msgspec import Struct
 
 from ledger.alarm import TOLERANCE_S
 from ledger.batch import Laid, Plane, Row
-from ledger.signed import Signed
 from ledger.timestamp import Operator
 
 Told: TypeAlias = Callable[[str], None]
@@ -39,7 +38,7 @@ class Authority(Struct, frozen=True):
 class Watching(Protocol):
     """Hears what has become durable, for traces and metrics (G8); MUST return at once and raise nothing."""
 
-    def sealed(self, rows: Sequence[Row], laid: Laid, signed: Sequence[Signed], began_ns: int) -> None:
+    def sealed(self, rows: Sequence[Row], laid: Laid, began_ns: int) -> None:
         """A batch has been committed; `began_ns` is the wall clock when it was taken."""
 
     def stamped(self, operator: str, imprints: Sequence[bytes], began_ns: int) -> None:

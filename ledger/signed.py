@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sealer's signatures over evidence: how they are made, and how a stored row of them is checked again.
+"""The sealer's signatures over evidence: how they are made, logged, and how a stored row of them is checked again.
 
 `full` is ML-DSA-65 and ECDSA P-256 (low s), `standard` ML-DSA-65, both over the DSSE PAE of the Statement;
 `sealed` has none. A row keeps what suffices to check each signature without the Statement, which is the
-tenant's: mu, the message representative of FIPS 204 (algorithm 7, line 6; empty context), and SHA-256. Pure:
-keys enter as values.
+tenant's: mu, the message representative of FIPS 204 (algorithm 7, line 6; empty context), and SHA-256. Each
+signature is logged by itself too, as Rekor does, in the order ECDSA, ML-DSA-65. Pure: keys enter as values.
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey, MLDSAMuHasher
 from msgspec import Struct
 
-from ledger.batch import Placed
+from ledger.chain import Evidence
 from ledger.errors import KeyInvalid
-from ledger.keys import SealerKeys, parse_spki
+from ledger.keys import SealerKeys, parse_spki, spki
 from ledger.predicate import pae
+from ledger.rekor import ML_DSA_65, P256, HashedRekord, KeyDetails
 from ledger.timestamp import low_s
 
 _PREHASHED = ec.ECDSA(utils.Prehashed(hashes.SHA256()))
 
 
 class Signed(Struct, frozen=True):
-    """What is stored for one bundle."""
+    """What is stored for one bundle, and the records of it that the log has; nothing for level `sealed`."""
 
-    placed: Placed
     pae_mu: bytes | None = None
     mldsa65: bytes | None = None
     pae_sha256: bytes | None = None
     p256: bytes | None = None
+    records: tuple[HashedRekord, ...] = ()
 
 
 class Signer:
@@ -45,20 +46,22 @@ class Signer:
     def __init__(self, keys: SealerKeys) -> None:
         self._keys = keys
         self._mldsa65_public = keys.evidence_mldsa65.public_key()
+        self._mldsa65_spki = spki(self._mldsa65_public)
+        self._p256_spki = spki(keys.evidence_p256.public_key())
 
-    def sign(self, placed: Placed) -> Signed:
-        """The signatures of one placed entry with evidence; none for level `sealed`."""
-        evidence = placed.item.evidence
-        if evidence is None or evidence.level == "sealed":
-            return Signed(placed)
+    def sign(self, evidence: Evidence) -> Signed:
+        """The signatures of one bundle; none for level `sealed`."""
+        if evidence.level == "sealed":
+            return Signed()
         message = pae(evidence.statement)
-        mu = message_representative(self._mldsa65_public, message)
-        signed = Signed(placed, pae_mu=mu, mldsa65=self._keys.evidence_mldsa65.sign_mu(mu))
+        mu, digest = message_representative(self._mldsa65_public, message), hashlib.sha256(message).digest()
+        mldsa65 = self._keys.evidence_mldsa65.sign_mu(mu)
+        twin = HashedRekord(digest=digest, signature=mldsa65, key_details=ML_DSA_65, public=self._mldsa65_spki)
         if evidence.level == "standard":
-            return signed
-        digest = hashlib.sha256(message).digest()
-        p256 = self._keys.evidence_p256.sign(digest, _PREHASHED)
-        return Signed(placed, signed.pae_mu, signed.mldsa65, digest, low_s(p256))
+            return Signed(pae_mu=mu, mldsa65=mldsa65, records=(twin,))
+        p256 = low_s(self._keys.evidence_p256.sign(digest, _PREHASHED))
+        classical = HashedRekord(digest=digest, signature=p256, key_details=P256, public=self._p256_spki)
+        return Signed(mu, mldsa65, digest, p256, (classical, twin))
 
 
 def message_representative(public: MLDSA65PublicKey, message: bytes) -> bytes:
@@ -74,6 +77,7 @@ class EvidenceKeys:
     def __init__(self, publics: Iterable[bytes]) -> None:
         self._mldsa65: list[MLDSA65PublicKey] = []
         self._p256: list[ec.EllipticCurvePublicKey] = []
+        self._publics: dict[KeyDetails, list[bytes]] = {ML_DSA_65: [], P256: []}
         for public in publics:
             try:
                 key = parse_spki(public)
@@ -81,8 +85,14 @@ class EvidenceKeys:
                 continue  # signs nothing; that its row was changed is for whoever compares it with its entry
             if isinstance(key, MLDSA65PublicKey):
                 self._mldsa65.append(key)
+                self._publics[ML_DSA_65].append(public)
             elif isinstance(key, ec.EllipticCurvePublicKey):
                 self._p256.append(key)
+                self._publics[P256].append(public)
+
+    def publics(self, details: KeyDetails) -> list[bytes]:
+        """The SubjectPublicKeyInfo of each key of this kind."""
+        return self._publics[details]
 
     def mldsa65_good(self, signature: bytes, mu: bytes) -> bool:
         """Whether one of the keys made this signature over this message representative."""

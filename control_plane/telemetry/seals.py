@@ -24,7 +24,6 @@ from ledger.canonical import parse_time
 
 if TYPE_CHECKING:
     from ledger.batch import Laid, Row
-    from ledger.signed import Signed
 
 log = logging.getLogger("qcos.sealer")
 KEPT = 4096
@@ -40,10 +39,10 @@ class Seals:
         self._recorder = recorder
         self._awaited: OrderedDict[bytes, SpanContext] = OrderedDict()
 
-    def sealed(self, rows: Sequence[Row], laid: Laid, signed: Sequence[Signed], began_ns: int) -> None:
+    def sealed(self, rows: Sequence[Row], laid: Laid, began_ns: int) -> None:
         """A batch is committed: its own span, and one in each recorded trace, under the work that wrote the entry."""
         try:
-            self._sealed(rows, laid, signed, began_ns)
+            self._sealed(rows, laid, began_ns)
         except Exception as error:
             log.warning("a seal wasn't told of", exc_info=error)
 
@@ -61,7 +60,7 @@ class Seals:
         if what == "timestamps":
             self._recorder.count("qcos.stamp.failures", 1, {})
 
-    def _sealed(self, rows: Sequence[Row], laid: Laid, signed: Sequence[Signed], began_ns: int) -> None:
+    def _sealed(self, rows: Sequence[Row], laid: Laid, began_ns: int) -> None:
         ended_ns = time.time_ns()
         parents = _recorded(rows)
         attributes: dict[str, Value] = {"entries": len(laid.placed), "size": laid.size}
@@ -72,13 +71,15 @@ class Seals:
             for text, parent in parents.items()
         }
         by_bundle = {row.bundle_id: spans.get(row.traceparent or "") for row in rows if row.bundle_id is not None}
-        for one in signed:
-            evidence = one.placed.item.evidence
-            at = parse_time(one.placed.item.draft.time)
+        for item in (one.item for one in laid.placed):
+            made, evidence = item.signed, item.evidence
+            if made is None or evidence is None:
+                continue
+            at = parse_time(item.draft.time)
             self._recorder.measure("qcos.seal.lag", max(0.0, ended_ns / 1e9 - at.timestamp()), {})
-            span = by_bundle.get(evidence.bundle_id) if evidence is not None else None
-            if span is not None and one.p256 is not None and one.mldsa65 is not None:
-                for signature in (one.mldsa65, one.p256):
+            span = by_bundle.get(evidence.bundle_id)
+            if span is not None and made.p256 is not None and made.mldsa65 is not None:
+                for signature in (made.mldsa65, made.p256):
                     self._awaited[hashlib.sha256(signature).digest()] = span
         while len(self._awaited) > KEPT:
             self._awaited.popitem(last=False)

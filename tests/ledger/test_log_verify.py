@@ -143,7 +143,7 @@ async def test_proofs_from_stored_tiles_verify(log: TestDatabase) -> None:
 
 
 def appended(log: TestDatabase, home: Path, leaf: bytes, tenant: str | None = None) -> None:
-    """Seal one leaf as a batch of its own, with the log's keys: what a sealer will do that logs Rekor bodies."""
+    """Seal one leaf as a batch of its own, with the log's keys."""
     with psycopg.connect(log.conninfo("superuser")) as conn:
         rows = conn.execute('SELECT leaf FROM ledger.entry ORDER BY "index"').fetchall()
         edge, size = merkle.Edge(), len(rows) + 1
@@ -166,14 +166,15 @@ def rekor(name: str) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["good_p256", "good_mldsa65"])
-async def test_a_rekor_body_in_the_log_verifies_and_the_log_goes_on(
+async def test_a_rekor_body_that_no_entry_names_is_found_and_the_log_goes_on(
     log: TestDatabase, tmp_path: Path, name: str
 ) -> None:
-    """G5: a `hashedrekord` leaf stands outside the tenants' chains, and entries are sealed after it as before."""
+    """I4: it is well-formed and under a signed root, and yet nobody's."""
     appended(log, tmp_path, rekor(name))
     await sealed(log, tmp_path, pending())
     found = await verify(log)
-    assert (found.failures, found.size) == ((), 12)
+    assert [(failure.index, failure.reason) for failure in found.failures] == [(10, "no entry names this record")]
+    assert found.size == 12
 
 
 @pytest.mark.parametrize(

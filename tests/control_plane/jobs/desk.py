@@ -34,6 +34,7 @@ from control_plane.sealing import utc_now
 from control_plane.settings import Settings
 from hal_drivers.base import Driver
 from ledger import keys
+from ledger.batch import LOGGED
 from ledger.batch import Plane as Scope
 from ledger.blob import BlobKeys
 from ledger.sealer_config import SealerConfig
@@ -147,8 +148,10 @@ class Desk:
         self.sql("UPDATE jobs.job SET lease_until = now() - interval '1 second' WHERE lease_until IS NOT NULL")
 
     def kinds(self) -> list[str]:
-        """The kinds of all entries, sealed or not, of tenant demo in their order."""
-        sealed = self.sql("SELECT kind FROM ledger.entry WHERE tenant = 'demo' ORDER BY \"index\"")
+        """The kinds of all entries, sealed or not, that were written for tenant demo, in their order."""
+        sealed = self.sql(
+            f"SELECT kind FROM ledger.entry WHERE tenant = 'demo' AND kind <> '{LOGGED}' ORDER BY \"index\""
+        )
         waiting = self.sql("SELECT pending FROM ledger.inbox WHERE tenant = 'demo' ORDER BY id")
         return [kind for (kind,) in sealed] + [msgspec.json.decode(data)["kind"] for (data,) in waiting]
 
