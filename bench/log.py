@@ -26,9 +26,9 @@ from control_plane.db import Database, conninfo
 from control_plane.postgres import Cluster, cluster
 from control_plane.provision import migrate, provision
 from ledger.batch import Plane
-from ledger.keys import create_sealer_keys
 from ledger.sealer import run
 from ledger.sealer_config import SealerConfig
+from ledger.sealer_keys import create_sealer_keys
 
 CONNECTIONS = 600
 START_S = 60

@@ -25,13 +25,13 @@ def make_keys(settings: Settings) -> None:
     """Make every key that isn't there yet, each in a folder of 0700 and a file of 0600."""
     from control_plane.auth.keys import prepare
     from ledger.blob import BlobKeys
-    from ledger.keys import create_sealer_keys
+    from ledger.sealer_keys import create_sealer_keys
     from ledger.tsa import create_tsa_keys
 
     folder = settings.home / "keys"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    create_sealer_keys(folder / "sealer")
-    create_tsa_keys(folder / "tsa", now=datetime.now(UTC))
+    create_sealer_keys(folder / "sealer", settings.keys)
+    create_tsa_keys(folder / "tsa", settings.keys, now=datetime.now(UTC))
     BlobKeys.create(folder / "blob" / "root")
     prepare(settings.home, settings.profile)
 
@@ -40,7 +40,7 @@ def tsa_app(settings: Settings) -> Any:
     """The ASGI application of the own time-stamping authority."""
     from ledger import tsa
 
-    return tsa.tsa_app(tsa.load_tsa_keys(settings.home / "keys" / "tsa"))
+    return tsa.tsa_app(tsa.load_tsa_keys(settings.home / "keys" / "tsa", settings.keys))
 
 
 async def sealer(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]) -> None:
@@ -56,6 +56,7 @@ async def sealer(settings: Settings, stop: asyncio.Event, ready: Callable[[], No
     config = SealerConfig(
         conninfo=conninfo(Database.of_home(settings.home / "db").sealer),
         keys=settings.home / "keys" / "sealer",
+        custody=settings.keys,
         head=settings.home / "head",
         origin=origin(settings),
         plane=Plane(profile=cast("Profile", settings.profile), name=settings.plane),

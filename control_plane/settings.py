@@ -21,13 +21,14 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
-from control_plane import crash
+from control_plane import crash, custody
 from control_plane.errors import SettingInvalid
 from control_plane.fields import FIELDS, LOOPBACK
 from control_plane.jobs import weights
 from control_plane.network import config as network
 from control_plane.telemetry import config as telemetry
 from hal_drivers.limits import Limits
+from ledger.custody import PLAIN, Custody
 
 PROFILES = ("dev", "saas", "dedicated", "onprem", "airgapped")
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/._-]+")  # libpq splits at a comma, URLs change blanks and %
@@ -115,6 +116,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     telemetry: telemetry.Telemetry = telemetry.Telemetry()
     routing: weights.Weights = weights.Weights()
     network: network.Network = network.Network()
+    keys: Custody = PLAIN
 
     @property
     def qpy_enabled(self) -> bool:
@@ -189,6 +191,7 @@ def located(flags: Mapping[str, Any] | None = None, environment: Mapping[str, st
     _default_of_profile(values)
     values["telemetry"] = telemetry.read(values.get("telemetry", {}), env)
     values["network"] = network.read(values.get("network", {}), env)
+    values["keys"] = custody.read(values.get("keys", {}), env, values.get("profile", "dev"))
     if values.get("tsa_certificates"):
         values["tsa_certificates"] = str(Path(values["tsa_certificates"]).expanduser().absolute())
     if values.get("nodes"):  # nodes of its own are of no use to a plane without a network
@@ -222,7 +225,7 @@ def _from_file(path: Path | None) -> dict[str, Any]:
             values[key] = _tables(key, value, OidcIssuer)
         elif key == "backend":
             values[key] = _tables(key, value, BackendFacts)
-        elif key in {"telemetry", "network"}:
+        elif key in {"telemetry", "network", "keys"}:
             values[key] = value
         elif key == "routing":
             values[key] = weights.read(value)
@@ -230,7 +233,8 @@ def _from_file(path: Path | None) -> dict[str, Any]:
             raise SettingInvalid(
                 key,
                 value,
-                "one of the known keys: " + ", ".join([*FIELDS, "oidc", "backend", "telemetry", "routing", "network"]),
+                "one of the known keys: "
+                + ", ".join([*FIELDS, "oidc", "backend", "telemetry", "routing", "network", "keys"]),
             )
     return values
 
@@ -267,6 +271,7 @@ def _refuse_what_the_profile_forbids(s: Settings) -> None:
     if s.profile == "dev":
         if s.http_host not in LOOPBACK:
             raise SettingInvalid("http_host", s.http_host, "a loopback address in profile dev: " + ", ".join(LOOPBACK))
+        custody.check(s.keys, s.profile)
         return
     where = f"in profile {s.profile}"
     if s.nodes:
@@ -287,6 +292,7 @@ def _refuse_what_the_profile_forbids(s: Settings) -> None:
         host = urlsplit(issuer.issuer).hostname
         if not issuer.issuer.startswith("https://") and host not in LOOPBACK:  # loopback crosses no network
             raise SettingInvalid(f"oidc[{number}].issuer", issuer.issuer, f"an https URL {where}")
+    custody.check(s.keys, s.profile)
 
 
 def _check_backend(number: int, facts: BackendFacts) -> None:

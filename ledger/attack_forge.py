@@ -28,6 +28,7 @@ from ledger.attack_shape import binary, closed, opened, put, read, without, writ
 from ledger.canonical import sha256
 from ledger.errors import LedgerError, ProofInvalid
 from ledger.predicate import Predicate, pae, statement_bytes
+from ledger.signer import Held
 from ledger.trust import Trust
 
 _APART = ("signatures", "proof", "contents")
@@ -188,8 +189,8 @@ class Forger:
         """An authority of the attacker's own that is called as the plane's."""
         start = datetime(2001, 1, 1, tzinfo=UTC)
         key, root = self._ec(f"authority {name}"), self._ec(f"root {name}")
-        chain = tsa.certify(key, root, now=start, name=name, validity=timedelta(days=36500))
-        return tsa.TsaKeys(key, tuple(part.public_bytes(Encoding.DER) for part in chain))
+        chain = tsa.certify(key.public_key(), root, now=start, name=name, validity=timedelta(days=36500))
+        return tsa.TsaKeys(Held(key), tuple(part.public_bytes(Encoding.DER) for part in chain))
 
     def _ec(self, name: str) -> ec.EllipticCurvePrivateKey:
         number = int.from_bytes(self._secret(name)) % (timestamp.P256_ORDER - 1) + 1

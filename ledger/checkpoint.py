@@ -17,14 +17,18 @@ import binascii
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey, MLDSA65PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey
 from msgspec import Struct
 
 from ledger.errors import CheckpointInvalid
-from ledger.keys import parse_spki
+from ledger.keys import parse_spki, spki
+
+if TYPE_CHECKING:
+    from ledger.signer import Signer
 
 ED25519_TYPE = b"\x01"
 ML_DSA_65_TYPE = b"\xffurn:qcos:signed-note:ml-dsa-65:v1"
@@ -98,13 +102,11 @@ def text(origin: str, size: int, root: bytes) -> bytes:
     return f"{origin}\n{size}\n{base64.b64encode(root).decode()}\n".encode()
 
 
-def sign(origin: str, size: int, root: bytes, *, ed25519: Ed25519PrivateKey, mldsa65: MLDSA65PrivateKey) -> bytes:
+def sign(origin: str, size: int, root: bytes, *, ed25519: Signer, mldsa65: Signer) -> bytes:
     """The whole signed note. The sealer alone MUST call this on live data, once for each size."""
     body = text(origin, size, root)
-    signed = (
-        (key_hash(origin, ED25519_TYPE, ed25519.public_key().public_bytes_raw()), ed25519.sign(body)),
-        (key_hash(origin, ML_DSA_65_TYPE, mldsa65.public_key().public_bytes_raw()), mldsa65.sign(body)),
-    )
+    hints = (by.key_hash for by in verifiers(origin, (spki(ed25519.public), spki(mldsa65.public))))
+    signed = zip(hints, (ed25519.sign(body), mldsa65.sign(body)), strict=True)
     lines = "".join(write_line(NoteLine(origin, hint, made)) + "\n" for hint, made in signed)
     return body + b"\n" + lines.encode()
 

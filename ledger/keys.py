@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sealer's private keys as files, and public keys as they are published.
+"""Public keys as they are published, and secret files as they lie on a disk.
 
-A file is PKCS8 PEM, mode 0600, in a folder of mode 0700, written whole or not at all and never overwritten;
-ML-DSA keys are their 32-byte seed (RFC 9881 section 6). A key file that others may read is refused, not
-repaired: what was exposed stays exposed. Public keys travel as SubjectPublicKeyInfo DER. The four keys of a
-sealer: two that sign checkpoints, two that sign evidence; no key does both. Reads and writes files and the
-operating system's random source (through `generate`); no clock. Not here: key ids and validity, which are
-rows of `ledger.key`.
+A public key travels as SubjectPublicKeyInfo DER. A secret file has mode 0600, is written whole or not at all and never
+overwritten; one that others may read is refused, not repaired: what was exposed stays exposed. Not here: private keys
+(`ledger.keyring`), key ids and validity, which are rows of `ledger.key`.
 """
 
 from __future__ import annotations
@@ -19,68 +16,16 @@ from typing import TypeAlias
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey, MLDSA65PublicKey
-from msgspec import Struct
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PublicKey, MLDSA65PublicKey
 
 from ledger.errors import KeyInvalid
 
-PrivateKey: TypeAlias = Ed25519PrivateKey | MLDSA65PrivateKey | ec.EllipticCurvePrivateKey
-PublicKey: TypeAlias = Ed25519PublicKey | MLDSA65PublicKey | ec.EllipticCurvePublicKey
+PublicKey: TypeAlias = Ed25519PublicKey | MLDSA44PublicKey | MLDSA65PublicKey | ec.EllipticCurvePublicKey
 
-ED25519, ML_DSA_65, ECDSA_P256 = "ed25519", "ml-dsa-65", "ecdsa-p256"  # `alg` of a published key
+# `alg` of a published key; ML-DSA-44 is a witness's.
+ED25519, ML_DSA_44, ML_DSA_65, ECDSA_P256 = "ed25519", "ml-dsa-44", "ml-dsa-65", "ecdsa-p256"
 LOG, EVIDENCE = "log", "evidence"  # `purpose` of a published key
-
-
-class SealerKeys(Struct, frozen=True):
-    """What only the sealer process holds."""
-
-    log_ed25519: Ed25519PrivateKey
-    log_mldsa65: MLDSA65PrivateKey
-    evidence_mldsa65: MLDSA65PrivateKey
-    evidence_p256: ec.EllipticCurvePrivateKey
-
-
-class Published(Struct, frozen=True):
-    """A public key and what it is for; `public` is SubjectPublicKeyInfo DER."""
-
-    purpose: str
-    alg: str
-    public: bytes
-
-
-def create_sealer_keys(folder: Path) -> None:
-    """Make the keys that are not there yet; existing files are left as they are."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    made: dict[str, PrivateKey] = {
-        "log_ed25519": Ed25519PrivateKey.generate(),
-        "log_mldsa65": MLDSA65PrivateKey.generate(),
-        "evidence_mldsa65": MLDSA65PrivateKey.generate(),
-        "evidence_p256": ec.generate_private_key(ec.SECP256R1()),
-    }
-    for name, key in made.items():
-        if not (folder / f"{name}.pem").exists():
-            write_private(folder / f"{name}.pem", key)
-
-
-def load_sealer_keys(folder: Path) -> SealerKeys:
-    """The four keys of a folder; KeyInvalid names the file that cannot be used."""
-    return SealerKeys(
-        log_ed25519=_ed25519(folder / "log_ed25519.pem"),
-        log_mldsa65=_mldsa65(folder / "log_mldsa65.pem"),
-        evidence_mldsa65=_mldsa65(folder / "evidence_mldsa65.pem"),
-        evidence_p256=_p256(folder / "evidence_p256.pem"),
-    )
-
-
-def published(keys: SealerKeys) -> tuple[Published, ...]:
-    """The public halves, each with its purpose."""
-    return (
-        Published(LOG, ED25519, spki(keys.log_ed25519.public_key())),
-        Published(LOG, ML_DSA_65, spki(keys.log_mldsa65.public_key())),
-        Published(EVIDENCE, ML_DSA_65, spki(keys.evidence_mldsa65.public_key())),
-        Published(EVIDENCE, ECDSA_P256, spki(keys.evidence_p256.public_key())),
-    )
 
 
 def spki(key: PublicKey) -> bytes:
@@ -89,24 +34,18 @@ def spki(key: PublicKey) -> bytes:
 
 
 def parse_spki(data: bytes) -> PublicKey:
-    """A public key of the three kinds that are used here, from exactly the bytes that `spki` writes."""
+    """A public key of a kind that is used here, from exactly the bytes that `spki` writes."""
     try:
         key = serialization.load_der_public_key(data)
     except (ValueError, UnsupportedAlgorithm) as error:
         raise KeyInvalid("not a public key") from error
     if isinstance(key, ec.EllipticCurvePublicKey) and not isinstance(key.curve, ec.SECP256R1):
         raise KeyInvalid("an elliptic-curve key that is not P-256")
-    if not isinstance(key, (Ed25519PublicKey, MLDSA65PublicKey, ec.EllipticCurvePublicKey)):
+    if not isinstance(key, Ed25519PublicKey | MLDSA44PublicKey | MLDSA65PublicKey | ec.EllipticCurvePublicKey):
         raise KeyInvalid(f"a key of a kind that is not used here: {type(key).__name__}")
     if spki(key) != data:
         raise KeyInvalid("a public key in another encoding than DER")
     return key
-
-
-def write_private(path: Path, key: PrivateKey) -> None:
-    """Write a private key as a new file of mode 0600, durably; FileExistsError if there is one."""
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    write_secret(path, pem)
 
 
 def write_secret(path: Path, data: bytes) -> None:
@@ -145,31 +84,3 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _load(path: Path) -> object:
-    try:
-        return serialization.load_pem_private_key(read_secret(path), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: encrypted
-        raise KeyInvalid(f"{path.name}: not an unencrypted PKCS8 key") from error
-
-
-def _ed25519(path: Path) -> Ed25519PrivateKey:
-    key = _load(path)
-    if not isinstance(key, Ed25519PrivateKey):
-        raise KeyInvalid(f"{path.name}: not an Ed25519 key")
-    return key
-
-
-def _mldsa65(path: Path) -> MLDSA65PrivateKey:
-    key = _load(path)
-    if not isinstance(key, MLDSA65PrivateKey):
-        raise KeyInvalid(f"{path.name}: not an ML-DSA-65 key")
-    return key
-
-
-def _p256(path: Path) -> ec.EllipticCurvePrivateKey:
-    key = _load(path)
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise KeyInvalid(f"{path.name}: not a P-256 key")
-    return key

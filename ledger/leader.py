@@ -46,10 +46,10 @@ from ledger.errors import ClockSteppedBack, LedgerError, LedgerRollback, LogFore
 from ledger.floor import Floor
 from ledger.fold import FOLDED
 from ledger.head import HeadKeeper
-from ledger.keys import SealerKeys, published
 from ledger.sealer_config import SealerConfig, unheard
+from ledger.sealer_keys import SealerKeys, published
 from ledger.session import LOCKS, SEALING, STUCK_S, Connection, end_holders, one, pause
-from ledger.signed import Signed, Signer
+from ledger.signed import EvidenceSigner, Signed
 from ledger.stored import NewKey, load_state, new_keys
 from ledger.succession import KIND, Succession
 
@@ -79,7 +79,7 @@ class Leader:
         self._config = config
         self._at = config.at or unheard
         self._keys = keys
-        self._signer = Signer(keys)
+        self._signer = EvidenceSigner(keys)
         self._keeper = keeper
         self._due = due
         self._pool = pool

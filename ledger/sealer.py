@@ -19,9 +19,9 @@ from pathlib import Path
 from ledger import alarm, checkpoint
 from ledger.errors import LedgerError, LedgerRollback
 from ledger.head import HeadKeeper, read_head
-from ledger.keys import SealerKeys, load_sealer_keys
 from ledger.leader import HEAD, WAITING, Leader
 from ledger.sealer_config import SealerConfig
+from ledger.sealer_keys import SealerKeys, load_sealer_keys
 from ledger.session import (
     AWAY,
     RETRY_S,
@@ -48,7 +48,7 @@ async def run(config: SealerConfig, stop: asyncio.Event, ready: Callable[[], Non
     Raises LedgerRollback, LogForeign, NotDurable or KeyInvalid, at start or when the database came back otherwise;
     waits for a database that is away.
     """
-    keys = load_sealer_keys(config.keys)
+    keys = load_sealer_keys(config.keys, config.custody)
     wait_s = RETRY_S[0]
     while not stop.is_set():
         began = time.monotonic()
@@ -98,7 +98,7 @@ async def begin(config: SealerConfig, log: Succession) -> bytes:
     async with await connect(config.conninfo) as conn:
         await check_durable(conn)
         with ThreadPoolExecutor(2, "sign") as pool:
-            keys = load_sealer_keys(config.keys)
+            keys = load_sealer_keys(config.keys, config.custody)
             return await Leader(conn, config, keys, HeadKeeper(config.head), asyncio.Event(), pool).begin(log)
 
 

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from ledger.alarm import TOLERANCE_S
 from ledger.batch import Laid, Plane, Row
+from ledger.custody import PLAIN, Custody
 from ledger.timestamp import Operator
 
 Told: TypeAlias = Callable[[str], None]
@@ -59,7 +60,8 @@ class SealerConfig(Struct, frozen=True, kw_only=True):
     """What a sealer is told; `conninfo` is libpq's, of the role `sealer`."""
 
     conninfo: str
-    keys: Path  # folder of the four key files
+    keys: Path  # folder of the four keys
+    custody: Custody = PLAIN
     head: Path  # the file that `ledger.head` keeps
     origin: str  # the log's first name, first line of each checkpoint; a successor's begins with it and a slash
     plane: Plane

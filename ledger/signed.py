@@ -20,10 +20,10 @@ from msgspec import Struct
 
 from ledger.chain import Evidence
 from ledger.errors import KeyInvalid
-from ledger.keys import SealerKeys, parse_spki, spki
+from ledger.keys import parse_spki, spki
 from ledger.predicate import pae
 from ledger.rekor import ML_DSA_65, P256, HashedRekord, KeyDetails
-from ledger.timestamp import low_s
+from ledger.sealer_keys import SealerKeys
 
 _PREHASHED = ec.ECDSA(utils.Prehashed(hashes.SHA256()))
 
@@ -38,16 +38,18 @@ class Signed(Struct, frozen=True):
     records: tuple[HashedRekord, ...] = ()
 
 
-class Signer:
+class EvidenceSigner:
     """Signs statements as their evidence level asks: ML-DSA-65 over the DSSE PAE, `full` with ECDSA P-256 as
     well.
     """
 
     def __init__(self, keys: SealerKeys) -> None:
         self._keys = keys
-        self._mldsa65_public = keys.evidence_mldsa65.public_key()
-        self._mldsa65_spki = spki(self._mldsa65_public)
-        self._p256_spki = spki(keys.evidence_p256.public_key())
+        public = keys.evidence_mldsa65.public
+        assert isinstance(public, MLDSA65PublicKey)  # as the keyring has loaded it
+        self._mldsa65_public = public
+        self._mldsa65_spki = spki(public)
+        self._p256_spki = spki(keys.evidence_p256.public)
 
     def sign(self, evidence: Evidence) -> Signed:
         """The signatures of one bundle; none for level `sealed`."""
@@ -55,11 +57,11 @@ class Signer:
             return Signed()
         message = pae(evidence.statement)
         mu, digest = message_representative(self._mldsa65_public, message), hashlib.sha256(message).digest()
-        mldsa65 = self._keys.evidence_mldsa65.sign_mu(mu)
+        mldsa65 = self._keys.evidence_mldsa65.sign(message)
         twin = HashedRekord(digest=digest, signature=mldsa65, key_details=ML_DSA_65, public=self._mldsa65_spki)
         if evidence.level == "standard":
             return Signed(pae_mu=mu, mldsa65=mldsa65, records=(twin,))
-        p256 = low_s(self._keys.evidence_p256.sign(digest, _PREHASHED))
+        p256 = self._keys.evidence_p256.sign(message)
         classical = HashedRekord(digest=digest, signature=p256, key_details=P256, public=self._p256_spki)
         return Signed(mu, mldsa65, digest, p256, (classical, twin))
 

@@ -13,7 +13,7 @@ from ledger import checkpoint, merkle
 from ledger.batch import LogState
 from ledger.canonical import sha256, timestamp
 from ledger.errors import LedgerRollback
-from ledger.keys import Published
+from ledger.sealer_keys import Published
 from ledger.session import Connection
 
 

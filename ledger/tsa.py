@@ -24,9 +24,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from ledger import cms, keys
+from ledger import cms, keyring, keys
+from ledger.custody import PLAIN, Custody
 from ledger.errors import KeyInvalid, TokenInvalid
-from ledger.timestamp import low_s
+from ledger.signer import Signer
 
 POLICY = x509.ObjectIdentifier("2.25.161775720700916124134080651782467586996")  # uuid5 of urn:qcos:tsa-policy:v1
 VALIDITY = timedelta(days=3650)
@@ -42,12 +43,12 @@ Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 class TsaKeys:
     """The authority's key and certificate chain, and the parts of a token that never change."""
 
-    def __init__(self, private: ec.EllipticCurvePrivateKey, chain: tuple[bytes, ...]) -> None:
+    def __init__(self, signer: Signer, chain: tuple[bytes, ...]) -> None:
         certificate = x509.load_der_x509_certificate(chain[0])
-        if certificate.public_key() != private.public_key():
+        if certificate.public_key() != signer.public:
             raise KeyInvalid("tsa: the certificate is not of the key")
         self.chain = chain
-        self._private = private
+        self._signer = signer
         self._sid = cms.IssuerAndSerial(
             issuer=_tlv(certificate.issuer.public_bytes()), serial_number=certificate.serial_number
         )
@@ -67,7 +68,7 @@ class TsaKeys:
             digest_algorithm=cms.Algorithm(algorithm=cms.SHA256, parameters=None),
             signed_attributes=signed,
             signature_algorithm=cms.Algorithm(algorithm=cms.ECDSA_WITH_SHA256, parameters=None),
-            signature=low_s(self._private.sign(_set_of(signed), ec.ECDSA(hashes.SHA256()))),
+            signature=self._signer.sign(_set_of(signed)),
         )
         return cms.Token(
             type=cms.SIGNED_DATA,
@@ -81,25 +82,28 @@ class TsaKeys:
         )
 
 
-def create_tsa_keys(folder: Path, *, now: datetime, name: str = "qcos time-stamping authority") -> None:
-    """Make `tsa.pem` (P-256) and `tsa-chain.pem` unless they are there.
+def create_tsa_keys(
+    folder: Path, custody: Custody = PLAIN, *, now: datetime, name: str = "qcos time-stamping authority"
+) -> None:
+    """Make the key `tsa` (P-256) and `tsa-chain.pem` unless they are there.
 
     The chain's root signs this one certificate and its key is then forgotten, so nobody can make a second.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if (folder / "tsa.pem").exists() and (folder / "tsa-chain.pem").exists():
+    ring = keyring.Keyring(folder, custody)
+    if ring.has("tsa") and (folder / "tsa-chain.pem").exists():
         return
-    root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    leaf, root = certify(key, root_key, now=now, name=name)
-    for half in ("tsa.pem", "tsa-chain.pem"):  # a key without its chain, or the reverse, has signed nothing
-        (folder / half).unlink(missing_ok=True)
-    keys.write_private(folder / "tsa.pem", key)
+    # A key without its chain, or the reverse, has signed nothing.
+    ring.destroy("tsa")
+    (folder / "tsa-chain.pem").unlink(missing_ok=True)
+    root_key, public = ec.generate_private_key(ec.SECP256R1()), ring.create("tsa", keys.ECDSA_P256).public
+    assert isinstance(public, ec.EllipticCurvePublicKey)
+    leaf, root = certify(public, root_key, now=now, name=name)
     pem = b"".join(part.public_bytes(serialization.Encoding.PEM) for part in (leaf, root))
     keys.write_secret(folder / "tsa-chain.pem", pem)
 
 
 def certify(
-    key: ec.EllipticCurvePrivateKey,
+    public: ec.EllipticCurvePublicKey,
     root_key: ec.EllipticCurvePrivateKey,
     *,
     now: datetime,
@@ -108,19 +112,15 @@ def certify(
 ) -> tuple[x509.Certificate, x509.Certificate]:
     """The certificates of an authority and of the root that signs it."""
     root_name, leaf_name = _name(f"{name} root"), _name(name)
-    root = _certificate(root_name, root_name, root_key, root_key, start=now, validity=validity, stamps=False)
-    return _certificate(leaf_name, root_name, key, root_key, start=now, validity=validity, stamps=True), root
+    root = _certificate(
+        root_name, root_name, root_key.public_key(), root_key, start=now, validity=validity, stamps=False
+    )
+    return _certificate(leaf_name, root_name, public, root_key, start=now, validity=validity, stamps=True), root
 
 
-def load_tsa_keys(folder: Path) -> TsaKeys:
+def load_tsa_keys(folder: Path, custody: Custody = PLAIN) -> TsaKeys:
     """The authority of a folder; KeyInvalid says which file cannot be used."""
-    try:
-        private = serialization.load_pem_private_key(keys.read_secret(folder / "tsa.pem"), password=None)
-    except ValueError as error:
-        raise KeyInvalid("tsa.pem: not an unencrypted PKCS8 key") from error
-    if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
-        raise KeyInvalid("tsa.pem: not on curve P-256")
-    return TsaKeys(private, load_chain(folder))
+    return TsaKeys(keyring.Keyring(folder, custody).load("tsa", keys.ECDSA_P256), load_chain(folder))
 
 
 def load_chain(folder: Path) -> tuple[bytes, ...]:
@@ -242,7 +242,7 @@ def _name(common: str) -> x509.Name:
 def _certificate(
     subject: x509.Name,
     issuer: x509.Name,
-    key: ec.EllipticCurvePrivateKey,
+    public: ec.EllipticCurvePublicKey,
     signer: ec.EllipticCurvePrivateKey,
     *,
     start: datetime,
@@ -255,13 +255,13 @@ def _certificate(
     others = dict.fromkeys([*never.split(), "encipher_only", "decipher_only"], False)
     start = start.astimezone(UTC).replace(microsecond=0)
     builder = (
-        x509.CertificateBuilder(subject_name=subject, issuer_name=issuer, public_key=key.public_key())
+        x509.CertificateBuilder(subject_name=subject, issuer_name=issuer, public_key=public)
         .serial_number(x509.random_serial_number())
         .not_valid_before(start)
         .not_valid_after(start + validity)
         .add_extension(x509.BasicConstraints(ca=not stamps, path_length=None), critical=True)
         .add_extension(x509.KeyUsage(**usage, **others), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
     )
     if stamps:

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 OURS = {"control_plane", "ledger", "hal_drivers", "finops", "policies"}
 AWAY = {
-    "ledger": {"msgspec", "sqlalchemy", "cryptography", "rfc3161_client", "psycopg", "aiohttp"},
+    "ledger": {"msgspec", "sqlalchemy", "cryptography", "rfc3161_client", "psycopg", "aiohttp", "pkcs11"},
     "finops": {"msgspec", "sqlalchemy"},
     "hal_drivers": {
         *("msgspec", "sqlalchemy", "numpy", "psutil", "aiohttp", "cryptography"),

@@ -22,8 +22,10 @@ from control_plane.jobs import refold
 from ledger import checkpoint
 from ledger.audit import Verification, verify_log
 from ledger.blob import BlobKeys
+from ledger.custody import Custody
 from ledger.errors import CheckpointInvalid, KeyInvalid, LedgerRollback, LogForeign
-from ledger.keys import LOG, load_sealer_keys, published, read_secret
+from ledger.keys import LOG, read_secret
+from ledger.sealer_keys import load_sealer_keys, published
 from ledger.succession import Head, head_of
 
 _SHOWN = 3
@@ -36,7 +38,7 @@ class Sound(Struct, frozen=True):
     jobs: int
 
 
-async def judge(database: Database, manifest: Manifest, keys: Path) -> Sound:
+async def judge(database: Database, manifest: Manifest, keys: Path, custody: Custody) -> Sound:
     """Verify the whole log and hold every row against its fold; raises BackupInvalid or KeyInvalid."""
     note = manifest.log.checkpoint.encode() if manifest.log else None
     audit = db.engine(database.audit, connections=2, name="qcos-restore")
@@ -51,7 +53,7 @@ async def judge(database: Database, manifest: Manifest, keys: Path) -> Sound:
         await audit.dispose()
     if folded.differences:
         raise BackupInvalid(f"its rows aren't what its ledger tells: {'; '.join(folded.differences[:_SHOWN])}")
-    await asyncio.to_thread(_keys, keys, known, wrapped, note)
+    await asyncio.to_thread(_keys, keys, custody, known, wrapped, note)
     return Sound(report.checked, folded.jobs)
 
 
@@ -64,9 +66,9 @@ def _log(report: Verification, manifest: Manifest) -> None:
         raise BackupInvalid(f"its ledger has {report.size} entries, its manifest says {size}")
 
 
-def _keys(folder: Path, known: set[bytes], wrapped: Sequence[bytes], note: bytes | None) -> None:
+def _keys(folder: Path, custody: Custody, known: set[bytes], wrapped: Sequence[bytes], note: bytes | None) -> None:
     """The keys are those of this log and of these contents."""
-    ours = published(load_sealer_keys(folder / "sealer"))
+    ours = published(load_sealer_keys(folder / "sealer", custody))
     if known and not {key.public for key in ours} <= known:
         raise KeyInvalid("keys/sealer holds other keys than the log has published")
     if note is not None:

@@ -128,7 +128,7 @@ def _restored(settings: Settings, source: Reader, wanted: Wanted, kept: list[byt
     with _fresh(settings, place) as database:
         _load(database, source)
         migrate(database)
-        sound = asyncio.run(judge(database, source.manifest, place / "keys"))
+        sound = asyncio.run(judge(database, source.manifest, place / "keys", settings.keys))
         missing = lost(database, kept, origin=parts.origin(settings))
         log, jobs = head_of(source.manifest.log.checkpoint.encode()) if source.manifest.log else None, list[str]()
         if wanted.new_log is not None and log is not None:
@@ -242,6 +242,7 @@ def _sealer(settings: Settings, database: Database, place: Path) -> SealerConfig
     return SealerConfig(
         conninfo=conninfo(database.sealer),
         keys=place / "keys" / "sealer",
+        custody=settings.keys,
         head=place / "head",
         origin=parts.origin(settings),
         plane=Plane(profile=cast("Profile", settings.profile), name=settings.plane),

@@ -151,10 +151,13 @@ def test_an_onprem_plane_runs_on_a_postgres_by_url(folder: Path, server: str) ->
     facts = (
         "[[backend]]\nid = 'aer'\nprovider = 'aer'\nregion = 'here'\ncompliance_zone = 'sovereign'\nsovereign = true\n"
     )
+    (folder / "passphrase").touch(mode=0o600)
+    (folder / "passphrase").write_text("correct horse battery staple")
     own = OwnPlane(
         folder / "home",
         config="workers = 1\n" + issuer.config + facts,
         QCOS_PROFILE="onprem",
+        QCOS_KEY_PASSPHRASE_FILE=str(folder / "passphrase"),
         QCOS_PLANE="hall-1",
         QCOS_DATABASE_URL=server,
     )

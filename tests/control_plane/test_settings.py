@@ -32,7 +32,9 @@ def test_a_flag_beats_the_environment_and_that_the_file() -> None:
 
 
 def test_each_field_has_a_reader_and_each_reader_a_field() -> None:
-    assert set(FIELDS) | {"oidc", "backend", "telemetry", "routing", "network"} == set(Settings.__struct_fields__)
+    assert set(FIELDS) | {"oidc", "backend", "telemetry", "routing", "network", "keys"} == set(
+        Settings.__struct_fields__
+    )
 
 
 def test_the_homes_own_file_is_read(tmp_path: Path) -> None:
@@ -133,9 +135,44 @@ def test_another_profile_needs_an_issuer_of_tokens() -> None:
         load({}, _SAAS)
 
 
-def test_another_profile_starts_with_everything_said() -> None:
+@pytest.fixture
+def passphrase(tmp_path: Path) -> dict[str, str]:
+    """A file with a passphrase, and the variable that names it."""
+    (tmp_path / "passphrase").write_text("correct horse battery staple")
+    return {"QCOS_KEY_PASSPHRASE_FILE": str(tmp_path / "passphrase")}
+
+
+@pytest.mark.parametrize(
+    ("table", "environment", "wish"),
+    [
+        ("", {}, "keys.passphrase_file"),
+        ("", {"QCOS_KEY_PASSPHRASE_FILE": "/nowhere"}, "keys.passphrase_file.*exists"),
+        ("backend = 'vault'", {}, "keys.backend.*file or pkcs11"),
+        ("backend = 'pkcs11'", {}, "keys.module"),
+        ("backend = 'pkcs11'\nmodule = '/m.so'\npin_file = '/p'", {}, "keys.token"),
+        ("backend = 'pkcs11'\nmodule = '/m.so'\npin_file = '/p'\ntoken = 't'", {}, "keys.module.*exists"),
+        ("pin = '1234'", {}, "keys.pin.*known keys"),
+    ],
+)
+def test_other_profiles_refuse_keys_that_nothing_protects(table: str, environment: dict[str, str], wish: str) -> None:
+    """G12: a key file is encrypted, or the key lies in an HSM whose library, token and PIN are named."""
+    Path("qcos.toml").write_text(f"{_OIDC}[keys]\n{table}\n")
+    with pytest.raises(SettingInvalid, match=wish):
+        load({}, _SAAS | environment)
+
+
+def test_systemd_hands_over_the_passphrase(tmp_path: Path) -> None:
+    """G12: LoadCredential=qcos-key-passphrase:… is enough."""
     Path("qcos.toml").write_text(_OIDC)
-    settings = load({}, _SAAS)
+    (tmp_path / "qcos-key-passphrase").write_text("correct horse battery staple")
+    settings = load({}, _SAAS | {"CREDENTIALS_DIRECTORY": str(tmp_path)})
+    assert settings.keys.passphrase_file == tmp_path / "qcos-key-passphrase"
+    assert from_json(to_json(settings)).keys == settings.keys
+
+
+def test_another_profile_starts_with_everything_said(passphrase: dict[str, str]) -> None:
+    Path("qcos.toml").write_text(_OIDC)
+    settings = load({}, _SAAS | passphrase)
     assert (settings.local_issuer, settings.plane) == (False, "eu-1")
     assert settings.database_url == "postgresql+psycopg://a:b@db/qcos"
 
@@ -164,10 +201,10 @@ def test_a_home_whose_name_a_url_would_change_gets_a_plain_runtime_folder(tmp_pa
     assert settings.runtime != load({}, {"QCOS_HOME": str(tmp_path / (name + "2"))}).runtime
 
 
-def test_children_get_the_settings_without_the_administrators_login() -> None:
+def test_children_get_the_settings_without_the_administrators_login(passphrase: dict[str, str]) -> None:
     """Decision 4: that login creates roles and is used for nothing else."""
     Path("qcos.toml").write_text(_OIDC)
-    settings = load({}, _SAAS)
+    settings = load({}, _SAAS | passphrase)
     handed = from_json(to_json(settings))
     assert handed == msgspec.structs.replace(settings, database_url=None)
 

@@ -16,6 +16,7 @@ from control_plane import crash
 from control_plane.app import openapi
 from control_plane.cli import build
 from control_plane.codes import CODES
+from control_plane.custody import MEANS as KEYS
 from control_plane.fields import FIELDS
 from control_plane.jobs import schema as job_schema
 from control_plane.jobs import weights
@@ -25,6 +26,7 @@ from control_plane.policy import document
 from control_plane.settings import Settings
 from control_plane.telemetry import config, names
 from hal_drivers.p2p.aliases import TABLE, Alias
+from ledger.custody import Custody
 from tests.faults import kills as random_kills
 
 ROOT = Path(__file__).parents[2]
@@ -184,6 +186,13 @@ def network_settings() -> str:
     return _table("| key of `[network]` | default | what |", rows)
 
 
+def keys_settings() -> str:
+    """Each key of `[keys]`."""
+    plain = Custody()
+    rows = [f"| `{name}` | {_default(getattr(plain, name))} | {means} |" for name, means in KEYS.items()]
+    return _table("| key of `[keys]` | default | what |", rows)
+
+
 def spans() -> str:
     """Each span, and the histogram of its duration."""
     rows = [f"| `{name}` | {span.kind} | {_code(span.metric)} | {span.means} |" for name, span in names.SPANS.items()]
@@ -222,6 +231,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "settings": settings,
         "routing": routing,
         "network": network_settings,
+        "keys": keys_settings,
         "crash points": crash_points,
     },
     "faults.md": {"kills": kills},

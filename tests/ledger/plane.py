@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
 
-from ledger import bundle, chain, checkpoint, keys, merkle, timestamp, trust, tsa
+from ledger import bundle, chain, checkpoint, merkle, sealer_keys, timestamp, trust, tsa
 from ledger.canonical import dumps, sha256
 from ledger.canonical import timestamp as written
 from ledger.errors import TokenInvalid
@@ -196,8 +194,8 @@ class Plane:
 
     def __init__(self, folder: Path, *, external: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        keys.create_sealer_keys(folder / "sealer")
-        self.keys = keys.load_sealer_keys(folder / "sealer")
+        sealer_keys.create_sealer_keys(folder / "sealer")
+        self.keys = sealer_keys.load_sealer_keys(folder / "sealer")
         self.origin = "qcos.example/plane-1"
         self.authorities: list[tuple[timestamp.Operator, tsa.TsaKeys]] = []
         for operator in ("self", "external") if external else ("self",):
@@ -257,7 +255,7 @@ class Plane:
         qcos = None if level == "sealed" else self.keys.evidence_mldsa65.sign(pae)
         ecdsa = None
         if level == "full":
-            ecdsa = timestamp.low_s(self.keys.evidence_p256.sign(pae, ec.ECDSA(hashes.SHA256())))
+            ecdsa = self.keys.evidence_p256.sign(pae)
         targets = [qcos, ecdsa] if qcos and ecdsa else [note]
         tokens = stamps(targets) if stamps else [t for data in targets for t in self.stamp(data, stamped_s)]
         return bundle.assemble(
@@ -288,7 +286,7 @@ class Plane:
                 },
                 trust.TrustedKey,
             )
-            for key in keys.published(self.keys)
+            for key in sealer_keys.published(self.keys)
         ]
         made = trust.trust_file(
             version=1,

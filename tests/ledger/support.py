@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from control_plane.db import transaction
-from ledger import keys, store
+from ledger import sealer_keys, store
 from ledger.batch import Plane
 from ledger.chain import Evidence, Pending
 from ledger.sealer import run
@@ -58,7 +58,7 @@ async def write(database: TestDatabase, *entries: Pending, evidence: Evidence | 
 
 def config(database: TestDatabase, home: Path, *authorities: Authority, **more: Any) -> SealerConfig:
     """A sealer of this database with keys in `home`."""
-    keys.create_sealer_keys(home / "keys")
+    sealer_keys.create_sealer_keys(home / "keys")
     return SealerConfig(
         conninfo=database.conninfo("sealer"),
         keys=home / "keys",

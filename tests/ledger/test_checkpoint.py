@@ -16,13 +16,14 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 from ledger import checkpoint
 from ledger.errors import CheckpointInvalid
 from ledger.keys import spki
+from ledger.signer import Held
 
 ORIGIN = "qcos.test/log"
-ED25519 = Ed25519PrivateKey.from_private_bytes(bytes(32))
-ML_DSA_65 = MLDSA65PrivateKey.from_seed_bytes(bytes(32))
+ED25519 = Held(Ed25519PrivateKey.from_private_bytes(bytes(32)))
+ML_DSA_65 = Held(MLDSA65PrivateKey.from_seed_bytes(bytes(32)))
 ROOT = bytes(range(32))
 NOTE = checkpoint.sign(ORIGIN, 7, ROOT, ed25519=ED25519, mldsa65=ML_DSA_65)
-KEYS = checkpoint.verifiers(ORIGIN, [spki(ED25519.public_key()), spki(ML_DSA_65.public_key())])
+KEYS = checkpoint.verifiers(ORIGIN, [spki(ED25519.public), spki(ML_DSA_65.public)])
 VECTOR = Path(__file__).parents[1] / "vectors" / "ledger" / "checkpoint.json"
 
 
@@ -79,7 +80,7 @@ def test_both_keys_must_be_known(missing: int) -> None:
 
 
 def test_a_head_of_another_log_is_refused() -> None:
-    other = checkpoint.verifiers("other", [spki(ED25519.public_key()), spki(ML_DSA_65.public_key())])
+    other = checkpoint.verifiers("other", [spki(ED25519.public), spki(ML_DSA_65.public)])
     with pytest.raises(CheckpointInvalid):
         checkpoint.verify(NOTE, other)
 

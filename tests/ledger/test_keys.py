@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger.errors import KeyInvalid
-from ledger.keys import create_sealer_keys, load_sealer_keys, parse_spki, published, read_secret, spki
+from ledger.keys import parse_spki, read_secret, spki
+from ledger.sealer_keys import create_sealer_keys, load_sealer_keys, published
 
 
 def test_keys_are_made_once_and_only_their_owner_reads_them(tmp_path: Path) -> None:

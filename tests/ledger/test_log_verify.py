@@ -16,7 +16,7 @@ from control_plane.db import transaction
 from ledger import checkpoint, export, merkle
 from ledger.audit import Verification
 from ledger.head import read_head
-from ledger.keys import load_sealer_keys
+from ledger.sealer_keys import load_sealer_keys
 from tests.ledger.support import ORIGIN, config, engine, pending, sealed, sealing, superuser, until_sealed, write
 from tests.postgres import TestDatabase
 

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import psycopg
 import pytest
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey
 
 from control_plane.db import transaction
 from ledger import checkpoint, export, leader, session, store
@@ -22,10 +23,10 @@ from ledger.audit import Verification
 from ledger.chain import Evidence, parse_leaf, pending_bytes
 from ledger.errors import LedgerRollback, NotDurable, TimeUnavailable
 from ledger.head import read_head
-from ledger.keys import load_sealer_keys
 from ledger.predicate import Predicate, pae, statement_bytes
 from ledger.sealer import run
 from ledger.sealer_config import Authority
+from ledger.sealer_keys import load_sealer_keys
 from tests.ledger import plane
 from tests.ledger.support import (
     config,
@@ -155,7 +156,8 @@ async def test_evidence_is_signed_as_its_level_asks(
     assert signed is not None
     assert (signed.mldsa65 is not None, signed.p256 is not None) == made
     if signed.mldsa65:
-        public = load_sealer_keys(settings.keys).evidence_mldsa65.public_key()
+        public = load_sealer_keys(settings.keys).evidence_mldsa65.public
+        assert isinstance(public, MLDSA65PublicKey)
         public.verify(signed.mldsa65, pae(proof.statement))
     assert (await verify(database)).failures == ()
 

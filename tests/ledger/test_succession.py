@@ -20,8 +20,8 @@ from ledger.chain import PLANE as NOBODY
 from ledger.chain import parse_leaf
 from ledger.errors import LeafInvalid, LedgerError, LogForeign, UsageError
 from ledger.head import read_head, write_head
-from ledger.keys import load_sealer_keys
 from ledger.sealer import begin
+from ledger.sealer_keys import load_sealer_keys
 from ledger.succession import KIND, Head, Succession, check_succession, head_of, parse_succession
 from ledger.trust import parse_trust
 from ledger.verify import verify as judge

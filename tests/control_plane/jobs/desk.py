@@ -33,7 +33,7 @@ from control_plane.registry import store as registry
 from control_plane.sealing import utc_now
 from control_plane.settings import Settings
 from hal_drivers.base import Driver
-from ledger import keys
+from ledger import sealer_keys
 from ledger.batch import LOGGED
 from ledger.batch import Plane as Scope
 from ledger.blob import BlobKeys
@@ -174,7 +174,7 @@ async def desk(database: TestDatabase, home: Path, pdp: Pdp) -> AsyncIterator[De
     """A seeded plane: tenants demo and other, project demo with a budget of 1,000 USD a month."""
     BlobKeys.create(home / "root")
     vault = Vault(BlobKeys.load(home / "root"))
-    keys.create_sealer_keys(home / "sealer")
+    sealer_keys.create_sealer_keys(home / "sealer")
     settings = Settings(home=home, simulators=1)
     async with _engine(database.app) as pool:
         plane = Plane(settings, settings.plane, pool, pdp, vault)

@@ -35,7 +35,7 @@ from ledger import checkpoint
 from ledger.chain import parse_leaf
 from ledger.errors import KeyInvalid, LedgerRollback, LogForeign
 from ledger.head import read_head, write_head
-from ledger.keys import load_sealer_keys
+from ledger.sealer_keys import load_sealer_keys
 from ledger.succession import KIND, head_of
 from tests.control_plane.jobs.desk import Desk, report
 from tests.control_plane.jobs.desk import desk as open_desk
