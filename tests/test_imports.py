@@ -129,7 +129,9 @@ def test_an_auditor_needs_the_base_install_only() -> None:
         if path in seen or not path.exists():
             continue
         seen.add(path)
-        foreign = _tops(path) - set(sys.stdlib_module_names) - {"ledger"} - BASE
+        # A key that lies in an HSM is opened through pkcs11, which is imported where one is: no auditor has any.
+        late = {"pkcs11"} if path.name == "hsm.py" else set()
+        foreign = _tops(path) - set(sys.stdlib_module_names) - {"ledger"} - BASE - late
         assert not foreign, f"{path.name} imports {sorted(foreign)}"
         todo += [ROOT / (name.replace(".", "/") + ".py") for name in _imports(path) if name.startswith("ledger.")]
 
