@@ -20,10 +20,10 @@ from ledger import checkpoint, export, merkle, store
 from ledger.audit import Verification
 from ledger.canonical import dumps
 from ledger.chain import Evidence, leaf_hash_text, parse_leaf
-from ledger.keys import load_sealer_keys
 from ledger.logged import parse_logged
 from ledger.predicate import Predicate, pae, statement_bytes
 from ledger.rekor import ML_DSA_65, P256, parse_hashedrekord, verify_hashedrekord
+from ledger.sealer_keys import load_sealer_keys
 from ledger.store import StoredEntry
 from tests.ledger import plane
 from tests.ledger.support import ORIGIN, config, engine, pending, sealed, sealing, until_sealed
