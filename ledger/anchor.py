@@ -35,6 +35,7 @@ from ledger.trust import LoadedKey, LoadedWitness, Trust
 
 CLOCK_TOLERANCE = timedelta(seconds=5)  # between the plane's, a provider's and an authority's clock; genTime is cut
 FUTURE_TOLERANCE = timedelta(minutes=10)  # of the reader's clock
+MAX_SEEN = 256  # checkpoints that are remembered, 5 KB each
 _Key = TypeVar("_Key", MLDSA65PublicKey, ec.EllipticCurvePublicKey)
 
 
@@ -57,9 +58,10 @@ class Anchor:
 
     def __init__(self, bundle: Bundle, trust: Trust) -> None:
         self._bundle, self._trust = bundle, trust
-        self._statement = statement_bytes(bundle.predicate())
+        self._statement = statement_bytes(bundle.predicate(), decoded=True)
         self._note = bundle.proof.checkpoint.encode()
         self._entry: chain.Leaf | None = None
+        self._parsed: notes.Checkpoint | None = None
         self._log_reached = False
         self._used: list[LoadedKey] = []
         self._tokens: list[_Believed] = []
@@ -90,7 +92,7 @@ class Anchor:
 
     def inclusion(self) -> str:
         """The entry is in the tree that the checkpoint states."""
-        head, proof = notes.parse(self._note), self._bundle.proof
+        head, proof = self._head(), self._bundle.proof
         index = self._leaf().index
         found = merkle.leaf_hash(proof.leaf)
         merkle.verify_inclusion(index=index, size=head.size, leaf=found, path=proof.path, root=head.root)
@@ -98,12 +100,12 @@ class Anchor:
 
     def checkpoint(self) -> str:
         """Both lines of the checkpoint are good signatures by keys of the trusted log."""
-        head = notes.parse(self._note)
+        head = self._head()
         named = {(line.name, line.key_hash) for line in head.lines}
         known = [(key, by) for key, by in self._trust.log if (by.name, by.key_hash) in named]
         if not known:
             raise Unreached(f"the trust file knows no key of the log {head.origin}")
-        notes.verify(self._note, [by for _, by in known])
+        self._verify_note([by for _, by in known])
         self._log_reached = True
         self._used += [key for key, _ in known]
         return f"{head.origin}: " + ", ".join(key.id for key, _ in known)
@@ -116,7 +118,7 @@ class Anchor:
         lines = self._bundle.proof.cosignatures
         if lines is UNSET:
             return "none"
-        head = notes.parse(self._note)
+        head = self._head()
         found = [cosignature.parse(line) for line in lines]
         if list(lines) != sorted(lines) or len({(one.name, one.key_hash) for one in found}) != len(found):
             raise EvidenceInvalid("cosignatures out of order, or two of one witness")
@@ -171,7 +173,7 @@ class Anchor:
                 continue
             if authority.operator != stamp.operator:
                 raise TokenInvalid(f"{authority.name} is {authority.operator}, not {stamp.operator}")
-            authority.check(token, said.imprint)
+            authority.check(token, said.imprint, said)
             self._tokens.append(_Believed(target, authority, said.generated_at))
         if order != sorted(order):
             raise TokenInvalid("tokens out of order")
@@ -271,6 +273,19 @@ class Anchor:
             if found and len({token.target for token in found}) == len(list(self._targets())):
                 return max(token.at for token in found), operator
         return None
+
+    def _head(self) -> notes.Checkpoint:
+        if self._parsed is None:
+            self._parsed = self._trust.seen.get(self._note) or notes.parse(self._note)
+        return self._parsed
+
+    def _verify_note(self, verifiers: list[notes.Verifier]) -> None:
+        """Both lines, once for all the bundles that rest on this checkpoint; a bad one is never remembered."""
+        if self._note not in self._trust.seen:
+            found = notes.verify(self._note, verifiers)
+            if len(self._trust.seen) >= MAX_SEEN:
+                self._trust.seen.clear()
+            self._trust.seen[self._note] = found
 
     def _leaf(self) -> chain.Leaf:
         if self._entry is None:

@@ -21,6 +21,7 @@ from ledger.predicate import (
     PAYLOAD_TYPE,
     PREDICATE_TYPE,
     Closed,
+    Count,
     Predicate,
     decode,
     pae,
@@ -70,7 +71,7 @@ class Fold(Closed, frozen=True):
     """The record that commits to the statement, and its place in the tree that the entry states (`ledger.fold`)."""
 
     record: bytes
-    index: Annotated[int, Meta(ge=0)]
+    index: Count
     path: Annotated[tuple[bytes, ...], Meta(max_length=64)]
 
 
@@ -148,6 +149,6 @@ def parse_bundle(data: bytes) -> Bundle:
     if not data.lstrip(b" \t\r\n").startswith(b"{"):
         raise UsageError("not a JSON object")
     bundle = decode(_bundle, data, "bundle")
-    if canonical.dumps(msgspec.to_builtins(bundle)) != data:
+    if canonical.dumps_closed(bundle, (*bundle.environment, *bundle.provenance, *bundle.contents)) != data:
         raise NotCanonical("the file is not in canonical form (RFC 8785)")
     return bundle

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
@@ -89,6 +90,21 @@ def loads(data: bytes, *, what: str) -> Any:
         except NotCanonical as error:
             raise NotCanonical(f"{what}: {error}") from error
     return value
+
+
+def dumps_closed(struct: msgspec.Struct, keys: Iterable[str]) -> bytes:
+    """The canonical bytes of a struct that a decoder read; `keys` are those of its maps.
+
+    Its types MUST hold no float, no integer beyond 2^53-1 and nothing nested without bound: then keys and lone
+    surrogates, which the encoder refuses, are all that could lie outside the domain.
+    """
+    for key in keys:
+        if not key.isascii():
+            raise NotCanonical(f"a key that is not ASCII text: {key!r:.40}")
+    try:
+        return _encode(struct)
+    except UnicodeEncodeError as error:
+        raise NotCanonical("text with a lone surrogate") from error
 
 
 def sha256(data: bytes) -> str:

@@ -205,15 +205,20 @@ _T = TypeVar("_T")
 _statement = msgspec.json.Decoder(_Statement)
 
 
-def statement_bytes(predicate: Predicate) -> bytes:
-    """The in-toto Statement v1 of a predicate, as canonical JSON; its subjects are input and output."""
+def statement_bytes(predicate: Predicate, *, decoded: bool = False) -> bytes:
+    """The in-toto Statement v1 of a predicate, as canonical JSON; its subjects are input and output.
+
+    `decoded` says that the predicate was read by a decoder, so that its types have held its values already.
+    """
     subjects = [_Subject(name="input", digest=_Digest(sha256=predicate.input_hash[7:]))]
     if predicate.output_hash is not None:
         subjects.append(_Subject(name="output", digest=_Digest(sha256=predicate.output_hash[7:])))
     statement = _Statement(
         type=STATEMENT_TYPE, subject=tuple(subjects), predicate_type=PREDICATE_TYPE, predicate=predicate
     )
-    return canonical.dumps(msgspec.to_builtins(statement))
+    if not decoded:
+        return canonical.dumps(msgspec.to_builtins(statement))
+    return canonical.dumps_closed(statement, (*predicate.environment, *predicate.provenance))
 
 
 def pae(statement: bytes) -> bytes:
@@ -225,7 +230,7 @@ def pae(statement: bytes) -> bytes:
 def parse_statement(data: bytes) -> Predicate:
     """The predicate of a Statement's bytes; EvidenceInvalid unless `statement_bytes` makes exactly them."""
     predicate = decode(_statement, data, "statement").predicate
-    if statement_bytes(predicate) != data:
+    if statement_bytes(predicate, decoded=True) != data:
         raise EvidenceInvalid("statement: not in canonical form, or subjects that are not the predicate's hashes")
     return predicate
 

@@ -6,8 +6,9 @@ bytes, token bytes, or the time that a token proves. A token is accepted only if
 signed or fixed: strict DER, one signer, no unsigned attributes, no CRLs, the certificates byte-equal to
 the pinned ones, the algorithm identifiers of the signer's own key. (`openssl ts -verify` alone lets bits
 outside the signed parts vary.) The signature, the chain at the token's own time and the key purpose are
-judged by rfc3161-client. Not here: sockets (`ledger.tsa_client`), issuing (`ledger.tsa`), which tokens a
-bundle needs (`ledger.verify`). Pure.
+judged by rfc3161-client, chain and purpose once for an authority. Not here: sockets (`ledger.tsa_client`),
+issuing (`ledger.tsa`), which tokens a bundle needs (`ledger.verify`). Pure, but that an authority remembers
+what was judged of it.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat import asn1
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec import Struct
@@ -34,6 +37,10 @@ if TYPE_CHECKING:
 
 MAX_TOKEN_BYTES = 64 * 1024  # a token with a long chain has 6 KB
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+
+_SCHEMES = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
+_TST_INFO = asn1.encode_der(cms.TST_INFO)
+_NAMING, _NAMING_BEFORE = cms.SIGNING_CERTIFICATE_V2.dotted_string, cms.SIGNING_CERTIFICATE.dotted_string
 
 Operator = Literal["self", "external"]
 OPERATORS: tuple[Operator, ...] = ("self", "external")
@@ -66,7 +73,11 @@ class Authority:
         self.name = name
         self.certificates = tuple(certificates)
         self._leaf = chain[0]
+        self._key, self._serial = chain[0].public_key(), chain[0].serial_number
         self._issuer = chain[0].issuer.public_bytes(Encoding.DER)
+        self._window = (max(one.not_valid_before_utc for one in chain), min(one.not_valid_after_utc for one in chain))
+        self._proven = False  # rfc3161-client has judged chain and purpose once: neither changes
+        self._naming: bytes | None = None  # the attribute that was seen to name the certificate
         self._verifier = _verifier(chain)
         parts = [list(certificates), list(certificates[:-1]) or list(certificates), [certificates[0]]]
         self._embeddings = parts + [sorted(part) for part in parts]  # writers in use: chain order, or DER's
@@ -74,19 +85,67 @@ class Authority:
     def signed(self, token: cms.Token) -> bool:
         """Whether the token names this authority's certificate as its signer."""
         sid = _signer(token).sid
-        return sid.serial_number == self._leaf.serial_number and cms.whole(sid.issuer) == self._issuer
+        return sid.serial_number == self._serial and cms.whole(sid.issuer) == self._issuer
 
-    def check(self, token: cms.Token, digest: bytes) -> None:
-        """Raise TokenInvalid unless the token is this authority's, intact, and over the SHA-256 `digest`."""
+    def check(self, token: cms.Token, digest: bytes, said: Stamped | None = None) -> None:
+        """Raise TokenInvalid unless the token is this authority's, intact, and over the SHA-256 `digest`.
+
+        `said` is what `read` found in this token, for a caller who has asked already.
+
+        The first good token is judged by rfc3161-client. What it judged of the chain holds for each later one from
+        within the validity of all its certificates: there the signature is checked here, and a bad one goes back to it.
+        """
         embedded = [cms.whole(part) for part in token.content.certificates or ()]
         if embedded not in self._embeddings:
             raise TokenInvalid("the embedded certificates are not those of the trust file")
-        _check_algorithms(token, self._leaf, low_s=self.operator == "self")
-        _check_attributes(token, self._leaf)
+        _check_algorithms(token, self._key, low_s=self.operator == "self")
+        self._check_attributes(token)
+        if self._proven and self.signed(token) and self._signed_in_time(token, said or read(token), digest):
+            return
         try:
             self._verifier.verify(decode_timestamp_response(_granted(token)), digest)
         except (VerificationError, ValueError) as error:
             raise TokenInvalid(f"token: {error}") from error
+        self._proven = True
+
+    def _signed_in_time(self, token: cms.Token, said: Stamped, digest: bytes) -> bool:
+        """Whether the key signed it, over this digest, while every certificate of the chain was valid."""
+        since, until = self._window
+        if not since <= said.generated_at <= until or said.imprint != digest:
+            return False
+        signer = _signer(token)
+        name, _ = cms.HASHES[signer.digest_algorithm.algorithm]
+        signed, scheme = asn1.encode_der(signer.signed_attributes), _SCHEMES[name]
+        try:
+            if isinstance(self._key, ec.EllipticCurvePublicKey):
+                self._key.verify(signer.signature, signed, ec.ECDSA(scheme))
+            elif isinstance(self._key, rsa.RSAPublicKey):
+                self._key.verify(signer.signature, signed, padding.PKCS1v15(), scheme)
+            else:
+                return False
+        except InvalidSignature:
+            return False
+        return True
+
+    def _check_attributes(self, token: cms.Token) -> None:
+        """RFC 3161 section 2.4.2: the signed attributes name the content type, digest and certificate."""
+        signer = _signer(token)
+        values: dict[str, bytes] = {}
+        for attribute in signer.signed_attributes.as_list():
+            parts = attribute.values.as_list()
+            if len(parts) != 1 or attribute.type.dotted_string in values:
+                raise TokenInvalid("token: a doubled signed attribute")
+            values[attribute.type.dotted_string] = cms.whole(parts[0])
+        digest = hashlib.new(cms.HASHES[signer.digest_algorithm.algorithm][0], token.content.content.content).digest()
+        wanted = {cms.CONTENT_TYPE: _TST_INFO, cms.MESSAGE_DIGEST: asn1.encode_der(digest)}
+        for kind, want in wanted.items():
+            if values.get(kind.dotted_string) != want:
+                raise TokenInvalid("token: signed attributes that are not of this content")
+        naming = values.get(_NAMING, values.get(_NAMING_BEFORE))
+        if naming is None or naming != self._naming:
+            if not _names_certificate(values, self.certificates[0]):
+                raise TokenInvalid("token: the signed attributes do not name the certificate")
+            self._naming = naming
 
 
 def request(digest: bytes, nonce: int) -> bytes:
@@ -142,10 +201,11 @@ def read(token: cms.Token) -> Stamped:
     """What a well-formed token says."""
     try:
         info = decode_timestamp_response(_granted(token)).tst_info
-        hashes = cms.HASHES.get(info.message_imprint.hash_algorithm, ("unknown", 0))
+        imprint = info.message_imprint
+        kind = cms.HASHES.get(imprint.hash_algorithm, ("unknown", 0))
         return Stamped(
-            imprint=info.message_imprint.message,
-            algorithm=hashes[0],
+            imprint=imprint.message,
+            algorithm=kind[0],
             generated_at=info.gen_time.astimezone(UTC),
             nonce=info.nonce,
             policy=info.policy.dotted_string,
@@ -172,13 +232,13 @@ def _signer(token: cms.Token) -> cms.SignerInfo:
     return signers[0]
 
 
-def _check_algorithms(token: cms.Token, leaf: x509.Certificate, *, low_s: bool) -> None:
+def _check_algorithms(token: cms.Token, key: object, *, low_s: bool) -> None:
     """No algorithm identifier may vary: it must be what this key and digest have."""
     signer = _signer(token)
     digest = cms.HASHES.get(signer.digest_algorithm.algorithm)
     if digest is None:
         raise TokenInvalid("token: unknown digest algorithm")
-    algorithm, key = signer.signature_algorithm, leaf.public_key()
+    algorithm = signer.signature_algorithm
     implied = cms.SIGNATURES.get(algorithm.algorithm, "unknown")
     if implied not in (None, digest[0]):
         raise TokenInvalid("token: a signature algorithm that does not go with its digest")
@@ -205,24 +265,6 @@ def _check_ecdsa_form(signature: bytes, *, low_s: bool) -> None:
         raise TokenInvalid("token: s in the upper half")
 
 
-def _check_attributes(token: cms.Token, leaf: x509.Certificate) -> None:
-    """RFC 3161 section 2.4.2: the signed attributes name the content type, digest and certificate."""
-    signer = _signer(token)
-    values: dict[str, bytes] = {}
-    for attribute in signer.signed_attributes.as_list():
-        parts = attribute.values.as_list()
-        if len(parts) != 1 or attribute.type.dotted_string in values:
-            raise TokenInvalid("token: a doubled signed attribute")
-        values[attribute.type.dotted_string] = cms.whole(parts[0])
-    digest = hashlib.new(cms.HASHES[signer.digest_algorithm.algorithm][0], token.content.content.content).digest()
-    wanted = {cms.CONTENT_TYPE: asn1.encode_der(cms.TST_INFO), cms.MESSAGE_DIGEST: asn1.encode_der(digest)}
-    for kind, want in wanted.items():
-        if values.get(kind.dotted_string) != want:
-            raise TokenInvalid("token: signed attributes that are not of this content")
-    if not _names_certificate(values, leaf.public_bytes(Encoding.DER)):
-        raise TokenInvalid("token: the signed attributes do not name the certificate")
-
-
 def _names_certificate(values: dict[str, bytes], certificate: bytes) -> bool:
     newer = values.get(cms.SIGNING_CERTIFICATE_V2.dotted_string)
     if newer is not None:
@@ -244,11 +286,12 @@ def _algorithm(oid: x509.ObjectIdentifier) -> cms.Algorithm:
 
 def _granted(token: cms.Token) -> bytes:
     """A TimeStampResp around a token for rfc3161-client: certificates, which nothing signs, sorted."""
-    parts = sorted(cms.whole(part) for part in token.content.certificates or ())
-    data = replace(token.content, certificates=[asn1.decode_der(asn1.TLV, part) for part in parts])
+    parts = [cms.whole(part) for part in token.content.certificates or ()]
+    if parts != sorted(parts):
+        data = replace(token.content, certificates=[asn1.decode_der(asn1.TLV, part) for part in sorted(parts)])
+        token = replace(token, content=data)
     granted = cms.StatusInfo(status=0, status_string=None, fail_info=None)
-    tlv = asn1.decode_der(asn1.TLV, asn1.encode_der(replace(token, content=data)))
-    return asn1.encode_der(cms.Grant(status=granted, token=tlv))
+    return asn1.encode_der(cms.Grant(status=granted, token=asn1.decode_der(asn1.TLV, asn1.encode_der(token))))
 
 
 def _failure(status: cms.StatusInfo) -> str:

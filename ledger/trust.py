@@ -165,7 +165,7 @@ class LoadedWitness(Struct, frozen=True):
 
 
 class Trust(Struct, frozen=True):
-    """A trust file with its keys and certificates loaded."""
+    """A trust file with its keys and certificates loaded; `seen` remembers checkpoints that were good under them."""
 
     file: TrustFile
     log: tuple[tuple[LoadedKey, checkpoint.Verifier], ...]
@@ -173,6 +173,7 @@ class Trust(Struct, frozen=True):
     authorities: tuple[LoadedAuthority, ...]
     revoked: dict[str, datetime]
     witnesses: tuple[LoadedWitness, ...] = ()
+    seen: dict[bytes, checkpoint.Checkpoint] = msgspec.field(default_factory=dict)
 
 
 _trust = msgspec.json.Decoder(TrustFile)

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -142,3 +144,35 @@ def test_a_certificate_for_another_purpose_stamps_nothing(own: tsa.TsaKeys) -> N
 def test_der_that_is_not_der_is_refused() -> None:
     with pytest.raises(TokenInvalid):
         cms.decode(cms.Request, b"\x30\x81\x03\x02\x01\x01", what="request")
+
+
+def test_a_chain_is_judged_once_and_each_token_by_itself(own: tsa.TsaKeys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """rfc3161-client sees an authority's first good token, and again each one that isn't plainly good."""
+    asked: list[bytes] = []
+    known = Authority("self", "own", own.chain)
+    judge = known._verifier.verify
+
+    def verify(response: Any, digest: bytes) -> bool:
+        asked.append(digest)
+        return judge(response, digest)
+
+    monkeypatch.setattr(known._verifier, "verify", verify)
+    token, other = (
+        timestamp.parse(timestamp.token_of(answer(own, timestamp.request(DIGEST, n), serial=n), digest=DIGEST, nonce=n))
+        for n in (7, 8)
+    )
+    wrong = hashlib.sha256(b"something else").digest()
+    with pytest.raises(TokenInvalid):
+        known.check(token, wrong)
+    known.check(token, DIGEST)
+    known.check(other, DIGEST)
+    assert asked == [wrong, DIGEST]
+    with pytest.raises(TokenInvalid):
+        known.check(other, wrong)
+    signer = replace(
+        token.content.signer_infos.as_list()[0], signature=other.content.signer_infos.as_list()[0].signature
+    )
+    forged = replace(token, content=replace(token.content, signer_infos=asn1.SetOf([signer])))
+    with pytest.raises(TokenInvalid):
+        known.check(forged, DIGEST)
+    assert asked == [wrong, DIGEST, wrong, DIGEST]
