@@ -207,27 +207,41 @@ def lay(items: Sequence[Item], state: LogState, own: Alarms) -> Laid:
 
     `state.tenants` MUST know every tenant of the items.
     """
-    laying = _Laying(state)
-    for item in items:
-        laying.entry(item)
-        if item.signed is not None and item.signed.records:
-            leaves = [laying.record(leaf_of(record)) for record in item.signed.records]
-            laying.entry(own.logged(item, leaves))
+    laying = Laying(state, own)
+    laying.add(items)
     return laying.laid()
 
 
-class _Laying:
-    """A batch while it grows."""
+class Laying:
+    """A batch while it grows; the state that it begins from is left as it is."""
 
-    def __init__(self, state: LogState) -> None:
+    def __init__(self, state: LogState, own: Alarms) -> None:
         self._edge, self._tenants = state.edge.copy(), dict(state.tenants)
         self._note_hash = state.note_hash
+        self._own = own
         self._placed: list[Placed] = []
         self._records: list[tuple[int, bytes]] = []
         self._tiles: dict[tuple[int, int], tuple[int, list[bytes]]] = {}
 
-    def entry(self, item: Item) -> None:
-        """The next leaf is this entry."""
+    def unknown(self, items: Iterable[Item]) -> set[str]:
+        """Tenants of these items whose chains have to be told by `learn` before."""
+        return {item.draft.tenant for item in items} - self._tenants.keys()
+
+    def learn(self, tenants: dict[str, tuple[int, str | None]]) -> None:
+        """Where more chains stand."""
+        self._tenants |= tenants
+
+    def add(self, items: Iterable[Item]) -> tuple[Sequence[Placed], Sequence[tuple[int, bytes]]]:
+        """Place these too, and log their signatures: the entries and the records that were made of them."""
+        placed, records = len(self._placed), len(self._records)
+        for item in items:
+            self._entry(item)
+            if item.signed is not None and item.signed.records:
+                leaves = [self._record(leaf_of(record)) for record in item.signed.records]
+                self._entry(self._own.logged(item, leaves))
+        return self._placed[placed:], self._records[records:]
+
+    def _entry(self, item: Item) -> None:
         draft = item.draft
         tenant_index, tenant_prev = self._tenants[draft.tenant]
         index = self._edge.size
@@ -238,19 +252,19 @@ class _Laying:
             tenant_prev=tenant_prev,
             prev_checkpoint=None if self._placed else self._note_hash,
         )
-        self._tenants[draft.tenant] = (tenant_index + 1, leaf_hash_text(leaf))
+        found = merkle.leaf_hash(leaf)
+        self._tenants[draft.tenant] = (tenant_index + 1, "sha256:" + found.hex())
         self._placed.append(Placed(index, tenant_index, item, leaf))
-        self._grow(leaf)
+        self._grow(found)
 
-    def record(self, leaf: bytes) -> tuple[int, bytes]:
-        """The next leaf is a signature's record; where it stands."""
+    def _record(self, leaf: bytes) -> tuple[int, bytes]:
         stands = (self._edge.size, leaf)
         self._records.append(stands)
-        self._grow(leaf)
+        self._grow(merkle.leaf_hash(leaf))
         return stands
 
     def _grow(self, leaf: bytes) -> None:
-        for level, node, found in self._edge.append(merkle.leaf_hash(leaf)):
+        for level, node, found in self._edge.append(leaf):
             if level % merkle.TILE_HEIGHT == 0:
                 tile_level, tile_index, start = merkle.tile_of(level, node)
                 self._tiles.setdefault((tile_level, tile_index), (start, []))[1].append(found)

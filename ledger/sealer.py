@@ -16,10 +16,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ledger import alarm, checkpoint
+from ledger import alarm, checkpoint, tables
 from ledger.errors import LedgerError, LedgerRollback
 from ledger.head import HeadKeeper, read_head
-from ledger.leader import HEAD, WAITING, Leader
+from ledger.leader import Leader
 from ledger.sealer_config import SealerConfig
 from ledger.sealer_keys import SealerKeys, load_sealer_keys
 from ledger.session import (
@@ -123,8 +123,8 @@ async def _stand_by(conn: Connection, config: SealerConfig, stop: asyncio.Event)
         async with asyncio.timeout(STUCK_S):
             if await claim(conn):
                 return
-            now_head = await one(conn, HEAD)
-            if now_head != head or not await one(conn, WAITING, 0):
+            now_head = await one(conn, tables.HEAD)
+            if now_head != head or not await one(conn, tables.WAITING, 0):
                 head, since = now_head, time.monotonic()
             elif time.monotonic() - since >= config.takeover_s:
                 ended = await end_holders(conn)

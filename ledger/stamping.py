@@ -11,8 +11,8 @@ import contextlib
 import logging
 import time
 
+from ledger.batch import SEALED_CHANNEL
 from ledger.errors import LedgerError
-from ledger.leader import NOTIFY
 from ledger.sealer_config import Authority, SealerConfig, Told, Watching, unheard
 from ledger.session import AWAY, RETRY_S, Connection, connect, said
 from ledger.timestamp import Authority as PinnedAuthority
@@ -72,7 +72,7 @@ async def stamp_round(
             await conn.execute("BEGIN")
             await conn.execute(_TOKENS, (authority.operator, imprints, tokens), binary=True)
             await conn.execute(_STAMPED, (authority.operator, imprints), binary=True)
-            await conn.execute(NOTIFY, ("tokens",))
+            await conn.execute("SELECT pg_notify(%s, %s)", (SEALED_CHANNEL, "tokens"))
             at("stamp.stored")
             await conn.execute("COMMIT")
         at("stamp.committed")

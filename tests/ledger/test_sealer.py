@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import os
 import random
+import re
 import signal
 import uuid
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey
 
 from control_plane.db import transaction
-from ledger import checkpoint, export, leader, session, store
+from ledger import checkpoint, export, leader, session, store, tables
 from ledger.audit import Verification
 from ledger.chain import Evidence, parse_leaf, pending_bytes
 from ledger.errors import LedgerRollback, NotDurable, TimeUnavailable
@@ -353,8 +354,8 @@ async def test_a_session_that_breaks_at_any_step_is_followed_by_one_that_goes_on
 async def test_a_look_for_work_reads_no_dead_row_of_the_queue(database: TestDatabase) -> None:
     """N18: the sealer's statements keep to their indexes, though statistics say that the inbox is empty."""
     superuser(database, "ANALYZE ledger.inbox")
-    statements = ("SELECT 1", leader.WAITING, leader._DUE_NOW, leader._TAKE, leader.HEAD)
-    for statement in (one.replace("%s", "256") for one in statements):
+    statements = ("SELECT 1", tables.WAITING, tables.DUE_NOW, tables.TAKE, tables.HEAD)
+    for statement in (re.sub(r"%s|[$]\d", "256", one) for one in statements):
         async with await session.connect(database.conninfo("sealer")) as conn:
             rows = await (await conn.execute(f"EXPLAIN {statement}")).fetchall()
             assert "Seq Scan" not in str(rows), rows
