@@ -466,5 +466,17 @@ CODES: dict[str, Meaning] = {
         "Restore the key file, mode 0600.",
     ),
     "blob_invalid": Meaning(500, "Content doesn't open", "Stored content doesn't open to what was committed.", ""),
+    "form_unsigned": Meaning(
+        409,
+        "No such signature",
+        "This form holds a signature that evidence of the job's level doesn't have.",
+        "--format bundle; executed jobs have both signatures at level full, ML-DSA-65 (sigstore-mldsa) at standard.",
+    ),
+    "form_unlogged": Meaning(
+        409,
+        "The signature isn't in the log",
+        "This form rests on a leaf of the signature's own, and the job was sealed before the log had them.",
+        "--format bundle; nothing is added to the log afterwards.",
+    ),
     "not_in_log": Meaning(404, "Not in the log", "The log has no such entry, size or tile.", ""),
 }

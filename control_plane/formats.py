@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The forms in which a job's evidence can be taken away: what the API's `format` and the CLI's `--format` take.
+"""The forms in which evidence and trust can be taken away: what the API's `format` and the CLI's `--format` take.
 
 Names alone, so that the command line knows them without what makes them (`jobs.formats`); a test compares the two.
 """
@@ -8,5 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-Format = Literal["bundle", "tlog-proof"]
+Format = Literal["bundle", "sigstore", "sigstore-mldsa", "tlog-proof"]
 FORMATS: tuple[Format, ...] = get_args(Format)
+TrustFormat = Literal["qcos", "sigstore"]
+TRUST_FORMATS: tuple[TrustFormat, ...] = get_args(TrustFormat)

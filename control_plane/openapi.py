@@ -206,7 +206,8 @@ def _files(files: list[Bytes]) -> dict[str, Any]:
     content: dict[str, Any] = {}
     for one in files:
         known = content.get(one.media_type)
-        content[one.media_type] = {"schema": {"anyOf": [known["schema"], one.schema]} if known else one.schema}
+        schemas = [known["schema"]] if known is not None and known["schema"] != one.schema else []
+        content[one.media_type] = {"schema": {"anyOf": [*schemas, one.schema]} if schemas else one.schema}
     return content
 
 

@@ -64,9 +64,14 @@ def earlier_origins(successions: Sequence[Succession]) -> list[str]:
     return [name for name in dict.fromkeys(named) if name != successions[-1].origin]
 
 
+def name_of(key: StoredKey) -> str:
+    """What a trust file calls a key: one id is used for both algorithms of a purpose, and here stands for one key."""
+    return f"{key.key_id}-{key.alg}"
+
+
 def _key(key: StoredKey) -> TrustedKey:
     return TrustedKey(
-        id=f"{key.key_id}-{key.alg}",  # one name is used for both algorithms of a purpose; here it stands for one key
+        id=name_of(key),
         alg=cast("Algorithm", key.alg),
         public=key.public,
         valid_from=timestamp(key.valid_from),

@@ -68,7 +68,12 @@ class Verifier(Struct, frozen=True):
 
 def key_hash(name: str, kind: bytes, public: bytes) -> bytes:
     """The four bytes that name a key in a signature line."""
-    return hashlib.sha256(name.encode() + b"\n" + kind + public).digest()[:4]
+    return full_key_hash(name, kind, public)[:4]
+
+
+def full_key_hash(name: str, kind: bytes, public: bytes) -> bytes:
+    """The hash that those four bytes begin."""
+    return hashlib.sha256(name.encode() + b"\n" + kind + public).digest()
 
 
 def ed25519_verifier(origin: str, public: Ed25519PublicKey) -> Verifier:

@@ -336,6 +336,17 @@ async def newest(conn: AsyncConnection, tenant: str, kind: str) -> bytes | None:
     return None if leaf is None else bytes(leaf)
 
 
+_LEAVES = text("""
+    SELECT leaf FROM ledger.entry
+    WHERE tenant = :tenant AND kind = :kind AND "index" > :after AND "index" < :end ORDER BY "index" """)
+
+
+async def leaves(conn: AsyncConnection, tenant: str, kind: str, after: int, end: int) -> list[bytes]:
+    """The leaves of the tenant's entries of this kind with after < index < end; the two lie close together."""
+    wanted = {"tenant": tenant, "kind": kind, "after": after, "end": end}
+    return [bytes(leaf) for leaf in (await conn.execute(_LEAVES, wanted)).scalars()]
+
+
 _OVER = text("SELECT size, root, note FROM ledger.checkpoint WHERE size > :index ORDER BY size LIMIT 1")
 _CHECKPOINT = text("SELECT size, root, note FROM ledger.checkpoint WHERE size = :size")
 

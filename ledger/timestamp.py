@@ -284,6 +284,11 @@ def _algorithm(oid: x509.ObjectIdentifier) -> cms.Algorithm:
     return cms.Algorithm(algorithm=oid, parameters=asn1.Null())
 
 
+def granted(token: bytes) -> bytes:
+    """A TimeStampResp around a token, as other tools take it; its certificates in the order that DER wants of a SET."""
+    return _granted(parse(token))
+
+
 def _granted(token: cms.Token) -> bytes:
     """A TimeStampResp around a token for rfc3161-client: certificates, which nothing signs, sorted."""
     parts = [cms.whole(part) for part in token.content.certificates or ()]

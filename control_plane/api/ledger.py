@@ -18,7 +18,10 @@ from control_plane.api.shapes import Answers, Bytes
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.errors import Refused
+from control_plane.formats import TrustFormat
+from ledger import sigstore
 from ledger.chain import PLANE
+from ledger.trust import parse_trust
 
 FULL, HASH = 256, 32
 # C2SP tlog-tiles: <level>/<index in groups of three, all but the last with an x>[.p/<width>]
@@ -33,6 +36,15 @@ BINARY = "application/octet-stream"
 _FILE = Bytes(
     "application/json",
     {"type": "object", "required": ["version", "issued_at", "expires", "scope", "log", "evidence", "tsa"]},
+)
+
+_ROOT = Bytes(
+    "application/json",
+    {
+        "type": "object",
+        "description": "`format=sigstore`: a `trusted_root.json`, and each evidence key by the hint that bundles give.",
+        "required": ["trustedRoot", "keys"],
+    },
 )
 
 
@@ -105,17 +117,23 @@ def tagged(request: Request[Any, Any, Any], data: bytes, media_type: str, cache:
 
 @get(
     "/trust",
-    opt={"action": "trust:read", "answers": Answers({200: _FILE})},
+    opt={"action": "trust:read", "query": ("format",), "answers": Answers({200: [_FILE, _ROOT]})},
     media_type="application/json",
     summary="The plane's public keys",
 )
-async def trust_file(request: Request[Principal, Any, Any], plane: NamedDependency[Plane]) -> Response[bytes]:
+async def trust_file(
+    request: Request[Principal, Any, Any],
+    plane: NamedDependency[Plane],
+    format: Annotated[TrustFormat, QueryParameter(description="The form of the file.")] = "qcos",  # noqa: A002 - its word
+) -> Response[bytes]:
     """A trust file; deliver it apart from the evidence that it judges."""
     async with plane.transaction(request.user.tenant) as conn:
         keys = await ledger.store.keys(conn)
     async with plane.transaction(PLANE) as conn:
         successions = await ledger.store.successions(conn)
     data = await asyncio.to_thread(trust.build, plane.settings, plane.name, keys, successions, plane.now())
+    if format == "sigstore":
+        data = sigstore.trusted_root(parse_trust(data))
     return Response(data, media_type="application/json")
 
 

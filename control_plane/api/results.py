@@ -27,13 +27,20 @@ _BUNDLE = {
     "description": "docs/evidence-format.md has every member.",
     "required": ["bundle_id", "job_id", "input_hash", "execution_metadata", "governance_record", "signatures"],
 }
+_SIGSTORE = {
+    "type": "object",
+    "description": "A Sigstore bundle v0.3 of one signature: ECDSA P-256, or the ML-DSA-65 twin.",
+    "required": ["mediaType", "dsseEnvelope", "verificationMaterial"],
+}
 # What the document says of each form's file.
 _SHAPES: dict[Format, dict[str, Any]] = {
     "bundle": _BUNDLE,
     "tlog-proof": {"type": "string", "description": "C2SP tlog-proof@v1 of the job's entry."},
 }
+_SHAPES |= dict.fromkeys(("sigstore", "sigstore-mldsa"), _SIGSTORE)
 _FORMS = [Bytes(form.media_type, _SHAPES[name]) for name, form in FORMS.items()]
 _FILE = Bytes("application/octet-stream", {"type": "string", "format": "binary"})
+_FORM_REFUSALS = ("evidence_pending", "content_erased", "not_in_log", "form_unsigned", "form_unlogged")
 _REFUSALS = ("evidence_pending", "no_result", "content_erased")
 
 
@@ -100,7 +107,7 @@ async def result_file(
     opt={
         "action": "evidence:read",
         "query": ("format",),
-        "answers": Answers({200: _FORMS}, refusals=("evidence_pending", "content_erased", "not_in_log")),
+        "answers": Answers({200: _FORMS}, refusals=_FORM_REFUSALS),
     },
     media_type="application/json",
     summary="The evidence of a job that has ended",

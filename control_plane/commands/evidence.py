@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from control_plane.formats import FORMATS
+from control_plane.formats import FORMATS, TRUST_FORMATS
 
 ENDED = frozenset({"COMPLETED", "FAILED", "CANCELED", "DENIED", "UNCERTAIN"})
 SEAL_S = 10.0
@@ -30,7 +30,7 @@ def register(groups: Any) -> None:
     )
     export = trust.add_parser("export", help="write the plane's trust file, to be delivered apart from evidence")
     export.add_argument("-o", "--output", metavar="FILE", type=Path, required=True)
-    export.add_argument("--format", choices=("qcos",), default="qcos")
+    export.add_argument("--format", choices=TRUST_FORMATS, default=TRUST_FORMATS[0])
     export.add_argument("--json", action="store_true", help="one document")
     export.set_defaults(run=_trust)
 
@@ -58,7 +58,7 @@ def _get(arguments: argparse.Namespace) -> None:
 
 
 def _trust(arguments: argparse.Namespace) -> None:
-    _write(arguments, _client().raw("GET", "/api/v1/trust")[1])
+    _write(arguments, _client().raw("GET", f"/api/v1/trust?format={arguments.format}")[1])
 
 
 def _client() -> Any:

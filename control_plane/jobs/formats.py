@@ -8,6 +8,7 @@ raises Refused where the job has no such evidence, or not yet.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from msgspec import Struct
 
@@ -15,9 +16,11 @@ import ledger.store
 from control_plane.context import Plane
 from control_plane.errors import Refused
 from control_plane.formats import Format
-from control_plane.jobs import evidence
+from control_plane.jobs import evidence, sigstore
 from control_plane.jobs.evidence import Row
 from ledger import export, tlogproof
+from ledger.rekor import ML_DSA_65, P256
+from ledger.sigstore import BUNDLE
 from ledger.tlogproof import TlogProof
 
 
@@ -54,5 +57,7 @@ async def _tlog_proof(plane: Plane, row: Row) -> bytes:
 
 FORMS: dict[Format, Form] = {
     "bundle": Form("application/json", _bundle),
+    "sigstore": Form(BUNDLE, partial(sigstore.bundle, details=P256)),
+    "sigstore-mldsa": Form(BUNDLE, partial(sigstore.bundle, details=ML_DSA_65)),
     "tlog-proof": Form("text/plain", _tlog_proof),
 }
