@@ -27,7 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ledger import checkpoint, fold, merkle, store
 from ledger.batch import LOGGED, RECORD
 from ledger.canonical import sha256, timestamp
-from ledger.chain import PLANE, LeafRecord, body_of, claims_evidence, leaf_type, scan_leaf
+from ledger.chain import PLANE, Skimmed, body_of, claims_evidence, leaf_type, skim_leaf
 from ledger.erasure import ERASED, Erasures
 from ledger.errors import CheckpointInvalid, LedgerError
 from ledger.keys import LOG
@@ -37,6 +37,7 @@ from ledger.store import StoredCheckpoint, StoredEntry, StoredKey, StoredSignatu
 from ledger.succession import Head, begins, check_succession, head_of, origin_of, parse_succession
 
 PAGE = 8 * merkle.TILE_WIDTH  # a multiple of a tile, so that no tile is read twice
+_TELLING = ("ledger:", "evidence:")  # kinds of entries that say something of others, of keys or of the log
 UNKNOWN = "unknown"  # no note hash looks like it
 MAX_FAILURES = 1000  # enough to see the extent; a log that is all wrong needs no longer list
 
@@ -119,7 +120,7 @@ async def _entries(conn: AsyncConnection, start: int, end: int) -> list[StoredEn
     return found
 
 
-_Tiles: TypeAlias = dict[tuple[int, int], bytes]  # hash of the complete node (level, index)
+_Tiles: TypeAlias = dict[int, dict[int, bytes]]  # level -> index -> hash of the complete node
 
 
 async def _tiles(conn: AsyncConnection, start: int, end: int, fail: Callable[[int | None, str], None]) -> _Tiles:
@@ -128,11 +129,12 @@ async def _tiles(conn: AsyncConnection, start: int, end: int, fail: Callable[[in
     level, height = 0, merkle.TILE_HEIGHT
     while end >> level * height:
         shift = (level + 1) * height
-        for _, tile, place, hashes in await store.tile_pieces(conn, level, start >> shift, (end - 1 >> shift) + 1):
-            for at in range(0, len(hashes), merkle.HASH_BYTES):
-                node = tile * merkle.TILE_WIDTH + place + at // merkle.HASH_BYTES
-                kept = found.setdefault((level * height, node), hashes[at : at + merkle.HASH_BYTES])
-                if kept != hashes[at : at + merkle.HASH_BYTES]:
+        kept = found[level * height] = {}
+        for _, tile, place, data in await store.tile_pieces(conn, level, start >> shift, (end - 1 >> shift) + 1):
+            hashes = [data[at : at + merkle.HASH_BYTES] for at in range(0, len(data), merkle.HASH_BYTES)]
+            first = tile * merkle.TILE_WIDTH + place
+            for node, other in zip(range(first, first + len(hashes)), hashes, strict=True):
+                if kept.setdefault(node, other) != other:
                     fail(node << level * height, f"tile {level}/{tile} has two hashes in one place")
         level += 1
     return found
@@ -158,8 +160,8 @@ class _Audit:
 
     def __init__(self, log_keys: Sequence[bytes], evidence: EvidenceKeys) -> None:
         self.failures: list[Failure] = []
-        self.folds: dict[int, LeafRecord] = {}  # entries whose folded records are still to be compared
-        self.erased: dict[int, LeafRecord] = {}  # entries whose erased contents are still to be looked for
+        self.folds: dict[int, Skimmed] = {}  # entries whose folded records are still to be compared
+        self.erased: dict[int, Skimmed] = {}  # entries whose erased contents are still to be looked for
         self.checked = 0
         self._log_keys = log_keys
         self._by_origin: dict[str, tuple[checkpoint.Verifier, ...]] = {}
@@ -212,63 +214,72 @@ class _Audit:
         heads = {head.size: head for head in checkpoints}
         signed = {one.index: one for one in signatures}
         rows = {row.index: row for row in entries}
+        kept = tiles.get(0, {})
         for index in range(start, end):
-            row = rows.get(index)
-            computed = self._entry(index, row, tiles)
+            row, stored = rows.get(index), kept.get(index)
+            computed = merkle.leaf_hash(row.leaf) if row else stored or merkle.EMPTY_ROOT
+            if computed == stored and row and self._tiled is None and (index + 1) % merkle.TILE_WIDTH:
+                self.checked += 1
+                self._edge.grow(computed)  # as nearly always: sound, and it completes no tile
+            else:
+                self._entry(index, row, computed, stored, tiles)
             record = self._columns(row) if row else None
-            if row is None or computed != tiles.get((0, index)):
-                self._records.doubtful(index)
             if record is not None:
-                if computed == tiles.get((0, index)):  # otherwise it is reported, and its links say nothing
+                if computed == stored:  # otherwise it is reported, and its links say nothing
                     self._places(index, record, f"sha256:{computed.hex()}")
-                self._evidence_of(index, record, signed.pop(index, None))
-                if record.kind == LOGGED:
-                    self._named(index, record)
-                if record.kind == fold.FOLDED:
-                    self.folds[index] = record
-                if record.kind == ERASED:
-                    self.erased[index] = record
-                if begins(record):
-                    self._begin(index, record)
+                if index in signed or record.kind.startswith(_TELLING) or "statement" in record.commitments:
+                    self._told(index, record, signed.pop(index, None))
             self._first = self._first and record is None and row is not None  # before the first `entry`
             if index + 1 in heads:
                 self._checkpoint(heads[index + 1])
         for one in signed.values():
             self.fail(one.index, f"a signature row for bundle {one.bundle_id}, which the entry does not name")
 
-    def _entry(self, index: int, row: StoredEntry | None, tiles: _Tiles) -> bytes:
-        """Grow the tree by one entry, as its leaf and as its tile have it; its leaf hash."""
-        stored = tiles.get((0, index))
+    def _told(self, index: int, record: Skimmed, signed: StoredSignature | None) -> None:
+        """What an entry says of others, of keys and of the log."""
+        self._evidence_of(index, record, signed)
+        if record.kind == LOGGED:
+            self._named(index, record)
+        if record.kind == fold.FOLDED:
+            self.folds[index] = record
+        if record.kind == ERASED:
+            self.erased[index] = record
+        if begins(record):
+            self._begin(index, record)
+
+    def _entry(self, index: int, row: StoredEntry | None, computed: bytes, stored: bytes | None, tiles: _Tiles) -> None:
+        """Grow the tree by one entry, as its leaf and as its tile have it."""
         if row is None:
             self.fail(index, "the entry is missing")
         else:
             self.checked += 1
-        computed = merkle.leaf_hash(row.leaf) if row else stored or merkle.EMPTY_ROOT
+        if row is None or stored != computed:
+            self._records.doubtful(index)
         if stored != computed:
             self._differ.append(index)
             self._tiled = self._tiled or self._edge.copy()
             self._doubtful |= {f"sha256:{found.hex()}" for found in (stored, computed) if found}
         tiled = self._tiled.append(stored or computed) if self._tiled else None
-        made = self._edge.append(computed)
-        for place, (level, node, found) in enumerate(made):
+        for place, (level, node, found) in enumerate(self._edge.append(computed)):
             if level and level % merkle.TILE_HEIGHT == 0:
                 may_be = {found, tiled[place][2]} if tiled else {found}
-                if tiles.get((level, node)) not in may_be:
+                if tiles.get(level, {}).get(node) not in may_be:
                     tile = f"{level // merkle.TILE_HEIGHT}/{node // merkle.TILE_WIDTH}"
                     self.fail(node << level, f"tile {tile}: not the hash of the entries under it")
-        return computed
 
-    def _columns(self, row: StoredEntry) -> LeafRecord | None:
+    def _columns(self, row: StoredEntry) -> Skimmed | None:
         """The leaf's record, once the row's columns were compared with it; None for a leaf that has none."""
-        stored = (row.entry_id, row.tenant, row.tenant_index, row.kind)
         try:
-            record = scan_leaf(row.leaf)
+            record = skim_leaf(row.leaf)
         except LedgerError as error:
             self._headless(row, error)
             return None
         if record.index != row.index:
             self.fail(row.index, f"the leaf says index {record.index}")
+        stored = (row.entry_id, row.tenant, row.tenant_index, row.kind)
         said = (record.entry_id, record.tenant, record.tenant_index, record.kind)
+        if stored == said:
+            return record
         for name, column, field in zip(("entry_id", "tenant", "tenant_index", "kind"), stored, said, strict=True):
             if column != field:
                 self.fail(row.index, f"column {name} is not what the leaf says")
@@ -288,14 +299,12 @@ class _Audit:
         except LedgerError as why:
             self.fail(row.index, str(why))
 
-    def _places(self, index: int, record: LeafRecord, hash_text: str) -> None:
+    def _places(self, index: int, record: Skimmed, hash_text: str) -> None:
         """The tenant's chain, and the link to the batch before."""
         due, link = self._chains.get(record.tenant, (0, None))
         self._chains[record.tenant] = (record.tenant_index + 1, hash_text)
-        if (record.tenant_index, record.tenant_prev) != (
-            due,
-            link,
-        ) and record.tenant_prev not in self._doubtful:
+        here = record.tenant_index == due and record.tenant_prev == link
+        if not here and record.tenant_prev not in self._doubtful:
             self.fail(index, f"the tenant's entry {due} with link {link} is due here: a link was changed")
         if not self._first:
             if record.prev_checkpoint is not None:
@@ -303,7 +312,7 @@ class _Audit:
         elif self._note_hash not in {UNKNOWN, record.prev_checkpoint}:
             self.fail(index, "prev_checkpoint is not the hash of the checkpoint before")
 
-    def _begin(self, index: int, record: LeafRecord) -> None:
+    def _begin(self, index: int, record: Skimmed) -> None:
         """From this batch's checkpoint on the log has the name that its first entry gives it."""
         try:
             found = parse_succession(record.body)
@@ -313,7 +322,7 @@ class _Audit:
         else:
             self._origin = found.origin
 
-    def _evidence_of(self, index: int, record: LeafRecord, signed: StoredSignature | None) -> None:
+    def _evidence_of(self, index: int, record: Skimmed, signed: StoredSignature | None) -> None:
         if record.kind == "evidence:refused":
             self._unsigned.pop(str(body_of(record).get("entry_id")), None)
         if record.kind == "ledger:key:created" and record.tenant == PLANE:
@@ -337,7 +346,7 @@ class _Audit:
         self._signatures(index, signed)
         self._records.signature(signed.bundle_id, signed if len(self.failures) == sound else None)
 
-    def _named(self, index: int, record: LeafRecord) -> None:
+    def _named(self, index: int, record: Skimmed) -> None:
         """The entry names records: those stand where it says, and repeat the bundle's signatures."""
         for at, wrong in self._records.named(index, record):
             self.fail(at, wrong)

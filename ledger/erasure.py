@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Mapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ledger import store
-from ledger.chain import LeafRecord, body_of
+from ledger.chain import Skimmed, body_of
 
 ERASED = "evidence:content:erased"
 
@@ -25,7 +25,7 @@ class Erasures:
     def __init__(self) -> None:
         self._told = 0
 
-    async def check(self, conn: AsyncConnection, told: Mapping[int, LeafRecord]) -> AsyncIterator[tuple[int, str]]:
+    async def check(self, conn: AsyncConnection, told: Mapping[int, Skimmed]) -> AsyncIterator[tuple[int, str]]:
         """(entry, what is wrong) of each of these entries whose word was not kept."""
         for index, record in told.items():
             body = body_of(record)

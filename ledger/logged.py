@@ -15,7 +15,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from ledger.chain import EntryId, Hash, LeafRecord, Number, leaf_hash_text
+from ledger.chain import EntryId, Hash, Number, Skimmed, leaf_hash_text
 from ledger.errors import LeafInvalid, LedgerError
 from ledger.rekor import ML_DSA_65, P256, HashedRekord, KeyDetails, leaf_of, parse_hashedrekord
 from ledger.signed import EvidenceKeys
@@ -69,7 +69,7 @@ class Records:
         """The leaf here was changed or is missing, and is reported."""
         self._doubtful.add(index)
 
-    def named(self, index: int, record: LeafRecord) -> Iterator[tuple[int, str]]:
+    def named(self, index: int, record: Skimmed) -> Iterator[tuple[int, str]]:
         """(index, what is wrong) with an entry that names records, and with those."""
         try:
             logged = parse_logged(record.body)

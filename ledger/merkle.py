@@ -19,6 +19,7 @@ from ledger.errors import NotInLog, ProofInvalid
 HASH_BYTES = 32
 TILE_HEIGHT = 8
 TILE_WIDTH = 1 << TILE_HEIGHT
+_sha256 = hashlib.sha256
 EMPTY_ROOT = hashlib.sha256(b"").digest()
 
 HashReader: TypeAlias = Callable[[int, int], bytes]
@@ -27,12 +28,12 @@ Node: TypeAlias = tuple[int, int, bytes]  # level, index, hash
 
 def leaf_hash(leaf: bytes) -> bytes:
     """SHA-256(0x00 ‖ leaf)."""
-    return hashlib.sha256(b"\x00" + leaf).digest()
+    return _sha256(b"\x00" + leaf).digest()
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
     """SHA-256(0x01 ‖ left ‖ right)."""
-    return hashlib.sha256(b"\x01" + left + right).digest()
+    return _sha256(b"\x01" + left + right).digest()
 
 
 def fold(peaks: Sequence[bytes]) -> bytes:
@@ -77,6 +78,15 @@ class Edge:
         self.peaks.append(found)
         self.size += 1
         return made
+
+    def grow(self, found: bytes) -> None:
+        """Add a leaf hash, for whoever doesn't ask which nodes it completes."""
+        index, peaks = self.size, self.peaks
+        while index & 1:
+            found = _sha256(b"\x01" + peaks.pop() + found).digest()
+            index >>= 1
+        peaks.append(found)
+        self.size += 1
 
     def root(self) -> bytes:
         """The root at this size."""

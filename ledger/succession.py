@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ledger import checkpoint
-from ledger.chain import PLANE, Draft, Hash, Number
+from ledger.chain import PLANE, Draft, Hash, Number, Skimmed
 from ledger.errors import CheckpointInvalid, LeafInvalid
 
 KIND = "ledger:log:created"
@@ -66,7 +66,7 @@ def origin_of(note: bytes) -> str:
         return ""
 
 
-def begins(record: Draft) -> bool:
+def begins(record: Draft | Skimmed) -> bool:
     """Whether an entry claims to begin a log."""
     return record.kind == KIND and record.tenant == PLANE
 
