@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from control_plane import snapshots
 from control_plane.db import Database, engine, snapshot
-from control_plane.errors import Unreachable
+from control_plane.errors import Refused, Unreachable
 from control_plane.jobs import refold
+from control_plane.jobs.register import Register
 from control_plane.settings import Settings, located
 from ledger.audit import verify_log
 from ledger.head import read_head
+from ledger.store import StoredCheckpoint
 
 
 async def verify() -> dict[str, Any]:
@@ -28,14 +32,36 @@ async def verify() -> dict[str, Any]:
     return document
 
 
-async def replay(*, compare: bool) -> dict[str, Any]:
-    """{agrees, differences, entries, jobs, hash} of the fold."""
+async def replay(
+    *, compare: bool, start: Path | None = None, size: int | None = None, state: Path | None = None
+) -> dict[str, Any]:
+    """{agrees, differences, entries, jobs, hash, size, snapshot} of the fold, from a snapshot on if one is given.
+
+    With `state` the canonical state at the checkpoint is written there.
+    """
     audit = engine(_database(located()).audit, connections=2, name="qcos-audit")
+
+    def keep(register: Register, _: StoredCheckpoint) -> None:
+        if state is not None:
+            try:
+                state.write_bytes(register.bytes())
+            except OSError as error:
+                raise Refused("unusable_input", f"{state}: {error.strerror}") from None
+
     try:
-        report = await refold.replay(audit, compare=compare)
+        begun = None if start is None else await snapshots.opened(start, audit)
+        report = await refold.replay(audit, compare=compare, start=begun, size=size, keep=keep)
     finally:
         await audit.dispose()
     document: dict[str, Any] = msgspec.to_builtins(report)
+    return document
+
+
+async def snapshot_made() -> dict[str, Any]:
+    """{file, size, root, state_sha256, entry_id} of a snapshot made now."""
+    settings = located()
+    _database(settings)
+    document: dict[str, Any] = msgspec.to_builtins(await snapshots.make(settings))
     return document
 
 

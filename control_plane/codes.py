@@ -478,5 +478,14 @@ CODES: dict[str, Meaning] = {
         "This form rests on a leaf of the signature's own, and the job was sealed before the log had them.",
         "--format bundle; nothing is added to the log afterwards.",
     ),
+    "ledger_inconsistent": Meaning(
+        500, "The entries don't follow", "An entry doesn't follow from those before it.", "qcos ledger replay"
+    ),
+    "snapshot_invalid": Meaning(
+        409,
+        "Not a snapshot of this log",
+        "The file is no snapshot whose hash the ledger names.",
+        "Replay from the first entry.",
+    ),
     "not_in_log": Meaning(404, "Not in the log", "The log has no such entry, size or tile.", ""),
 }

@@ -178,6 +178,7 @@ def _entries() -> dict[str, Field]:
         "stop_limit_s": number(0, 600),
         "log_level": one_of("debug", "info", "warning", "error"),
         "log_file_mb": whole(1, 1024),
+        "snapshot_every_s": number(0, 366 * 86_400),
     }
     return {name: Field("QCOS_" + name.upper(), wanted, read) for name, (wanted, read) in table.items()}
 

@@ -50,8 +50,8 @@ class _Found(Struct, frozen=True):
     fold: Fold | UnsetType
 
 
-async def inclusion(plane: Plane, principal: Principal, which: str, size: int | None) -> bytes:
-    """That an entry is in the log of `size` entries (None: of the newest checkpoint)."""
+async def inclusion(plane: Plane, principal: Principal, which: str, size: int) -> bytes:
+    """That an entry is in the log of `size` entries (0: of the newest checkpoint)."""
     async with plane.transaction(principal.tenant) as conn:
         found = await _found(plane, conn, principal, which)
         head = await checkpoint(conn, size)
@@ -65,8 +65,8 @@ async def inclusion(plane: Plane, principal: Principal, which: str, size: int | 
     )
 
 
-async def consistency(conn: AsyncConnection, old: int, new: int | None) -> bytes:
-    """That the log of `new` entries (None: of the newest checkpoint) begins with that of `old`."""
+async def consistency(conn: AsyncConnection, old: int, new: int) -> bytes:
+    """That the log of `new` entries (0: of the newest checkpoint) begins with that of `old`."""
     head = await checkpoint(conn, new)
     if not 0 < old <= head.size:
         raise Refused("not_in_log", f"from {old} to {head.size} entries nothing is to be proven")
@@ -78,12 +78,12 @@ async def consistency(conn: AsyncConnection, old: int, new: int | None) -> bytes
     return proofs.document(proofs.Consistency(old=kept, path=tuple(path), checkpoint=head.note.decode()))
 
 
-async def checkpoint(conn: AsyncConnection, size: int | None) -> StoredCheckpoint:
-    """The checkpoint of this size, or the newest; raises Refused `not_in_log`, naming the next that there is."""
+async def checkpoint(conn: AsyncConnection, size: int) -> StoredCheckpoint:
+    """The checkpoint of this size, or of 0 the newest; raises Refused `not_in_log`, naming the next that there is."""
     newest = await ledger.store.latest_checkpoint(conn)
     if newest is None:
         raise Refused("not_in_log", "the log has no checkpoint yet")
-    if size is None or size == newest.size:
+    if size in (0, newest.size):
         return newest
     found = await ledger.store.checkpoint(conn, size)
     if found is None:

@@ -111,6 +111,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     stop_limit_s: float = 10.0
     log_level: str = "info"
     log_file_mb: int = 16
+    snapshot_every_s: float = 86_400.0
     oidc: tuple[OidcIssuer, ...] = ()
     backend: tuple[BackendFacts, ...] = ()
     telemetry: telemetry.Telemetry = telemetry.Telemetry()

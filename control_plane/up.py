@@ -50,6 +50,7 @@ class Plane:
         self._listening: Listening | None = None
         self._is_ready = False
         self._bounding: asyncio.Task[None] | None = None
+        self._snapshots: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Start everything; raises an Unusable error, and what was started is then stopped by `stop`."""
@@ -77,6 +78,7 @@ class Plane:
         await network.start_nodes(self._teller)
         await self._start_telemetry()
         self._bounding = asyncio.create_task(self._bound_logs(), name="bound logs")
+        self._snapshots = asyncio.create_task(self._keep_snapshots(), name="snapshots")
         self._is_ready = True
         self._write()
 
@@ -86,8 +88,10 @@ class Plane:
         API and workers finish what they hold within `stop_limit_s`, or give it back; then the sealer seals what waits.
         """
         self._is_ready = False
-        if self._bounding is not None:
-            self._bounding.cancel()
+        for task in (self._bounding, self._snapshots):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         if self._listening is not None:
             self._listening.close()
         users = [c for c in self._children if c.name.startswith(("api", "worker"))]
@@ -281,6 +285,11 @@ class Plane:
             await asyncio.sleep(_BOUND_S)
             for name in ("postgres", "opa"):
                 await asyncio.to_thread(logs.bound, self._log(name), self.settings.log_file_mb << 20)
+
+    async def _keep_snapshots(self) -> None:
+        from control_plane.snapshots import keep_making  # what folds the register is no part of a start
+
+        await keep_making(self.settings)
 
     async def _until(self, probe: Any, what: str) -> None:
         until = time.monotonic() + self.settings.start_limit_s

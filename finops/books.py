@@ -130,6 +130,55 @@ def fold(books: Books, kind: str, body: dict[str, Any]) -> Books:
     return books
 
 
+def document(kept: Books) -> dict[str, Any]:
+    """The books as plain values, in one order and with amounts as they are: `restored` gives the same books."""
+    return {
+        "budgets": [msgspec.to_builtins(kept.budgets[name]) for name in sorted(kept.budgets)],
+        "balances": [
+            [*key, format(kept.balances[key].held, "f"), format(kept.balances[key].captured, "f")]
+            for key in sorted(kept.balances)
+        ],
+        "holds": [_written(job_id, kept.holds[job_id]) for job_id in sorted(kept.holds)],
+    }
+
+
+def restored(document: dict[str, Any]) -> Books:
+    """The books of such a document."""
+    return Books(
+        {told["budget_id"]: msgspec.convert(told, BudgetSet) for told in document["budgets"]},
+        {
+            (budget, window): Balance(Decimal(held), Decimal(captured))
+            for budget, window, held, captured in document["balances"]
+        },
+        {told["job_id"]: _read(told) for told in document["holds"]},
+    )
+
+
+def _written(job_id: str, hold: Hold) -> dict[str, Any]:
+    ended = hold.settlement
+    return {
+        "job_id": job_id,
+        "amount": format(hold.amount, "f"),
+        "currency": hold.currency,
+        "budgets": [[share.id, share.window] for share in hold.budgets],
+        "state": hold.state,
+        "settlement": None
+        if ended is None
+        else [format(amount, "f") for amount in (ended.captured, ended.released, ended.overrun)],
+    }
+
+
+def _read(told: dict[str, Any]) -> Hold:
+    ended = told["settlement"]
+    return Hold(
+        Decimal(told["amount"]),
+        told["currency"],
+        tuple(Share(*pair) for pair in told["budgets"]),
+        told["state"],
+        None if ended is None else Settlement(*map(Decimal, ended)),
+    )
+
+
 def differences(rows: Books, folded: Books) -> list[str]:
     """What the rows and the fold disagree about, one line each; an empty list is agreement (I6)."""
     found: list[str] = []

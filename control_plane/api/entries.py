@@ -35,8 +35,7 @@ Start = Annotated[
 Limit = Annotated[int, QueryParameter(ge=1, le=1000)]
 Old = Annotated[int, QueryParameter(name="from", ge=1, le=2**53 - 1, description="The smaller size, in entries.")]
 New = Annotated[
-    int | None,
-    QueryParameter(name="to", ge=1, le=2**53 - 1, description="A checkpoint's size; the newest one's without it."),
+    int, QueryParameter(name="to", ge=0, le=2**53 - 1, description="A checkpoint's size; 0 for the newest one's.")
 ]
 
 
@@ -94,7 +93,7 @@ async def entries(
     summary="Proof that an entry is in the log",
 )
 async def inclusion(
-    request: Request[Principal, Any, Any], plane: NamedDependency[Plane], entry: FromPath[str], size: Size = None
+    request: Request[Principal, Any, Any], plane: NamedDependency[Plane], entry: FromPath[str], size: Size = 0
 ) -> Response[bytes]:
     """The entry by its index, its id, or the job whose last one it is; under the newest checkpoint, or a size's."""
     return Response(await proving.inclusion(plane, request.user, entry, size), media_type=JSON)
@@ -111,7 +110,7 @@ async def inclusion(
     summary="Proof that the log only grew",
 )
 async def consistency(
-    request: Request[Principal, Any, Any], plane: NamedDependency[Plane], old: Old, new: New = None
+    request: Request[Principal, Any, Any], plane: NamedDependency[Plane], old: Old, new: New = 0
 ) -> Response[bytes]:
     """That the log of one size begins with that of a smaller one: hashes alone, for any signed-in tenant."""
     async with plane.transaction(request.user.tenant) as conn:

@@ -29,7 +29,8 @@ _TILE = re.compile(
     r"(?P<level>[0-9]|[1-5][0-9]|6[0-3])/(?P<index>(x[0-9]{3}/){0,5}[0-9]{3})(\.p/(?P<width>[1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-5]))?"
 )
 FOREVER = "max-age=31536000, immutable"
-Size = Annotated[int | None, QueryParameter(ge=1, le=2**53 - 1, description="In entries.")]
+# Not `| None`: the text `null` would be read as one.
+Size = Annotated[int, QueryParameter(ge=0, le=2**53 - 1, description="In entries; 0 for the newest.")]
 TOLD = {"ETag": "Of these bytes.", "Cache-Control": "How long they may be kept, by this reader."}
 TEXT = "text/plain"
 BINARY = "application/octet-stream"
@@ -61,12 +62,12 @@ _ROOT = Bytes(
     summary="The newest checkpoint, or that of a size",
 )
 async def checkpoint(
-    request: Request[Principal, Any, Any], plane: NamedDependency[Plane], size: Size = None
+    request: Request[Principal, Any, Any], plane: NamedDependency[Plane], size: Size = 0
 ) -> Response[bytes]:
     """The signed note (C2SP tlog-checkpoint); of a size, where the log was signed at that size."""
     async with plane.transaction(request.user.tenant) as conn:
         found = await proving.checkpoint(conn, size)
-    return tagged(request, found.note, TEXT, "no-cache" if size is None else FOREVER)
+    return tagged(request, found.note, TEXT, FOREVER if size else "no-cache")
 
 
 @route(

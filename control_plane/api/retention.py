@@ -39,6 +39,10 @@ class Hold(Struct, frozen=True):
     released_by: str | None
 
 
+# For the document alone, whose readers make times from it: the handler judges, and takes the last days of months too.
+_MOMENT = r"^[12][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{3}Z$"
+
+
 class Due(Struct, frozen=True):
     """A job whose retention is over; `held_by` is the hold that keeps it all the same."""
 
@@ -96,7 +100,7 @@ _releasing = msgspec.json.Decoder(Releasing)
 async def due(
     request: Request[Principal, Any, Any],
     plane: NamedDependency[Plane],
-    at: Annotated[str | None, QueryParameter(max_length=24)] = None,
+    at: Annotated[str | None, QueryParameter(max_length=24, schema_extra={"pattern": _MOMENT})] = None,
 ) -> Response[Any]:
     """At most a thousand jobs whose retention is over now, or at another time; nothing is erased by asking."""
     require(request.user, "retention:read", None)

@@ -8,8 +8,7 @@ known.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -18,81 +17,100 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 import finops.store
 import ledger.store
 from control_plane.db import snapshot
-from control_plane.errors import QcosError
+from control_plane.errors import Refused
 from control_plane.jobs import store
-from control_plane.jobs.state import JobState, fold
+from control_plane.jobs.register import Register
+from control_plane.jobs.state import JobState
 from control_plane.network import enrolment
 from control_plane.network import store as network
-from control_plane.reservations import asked as reservations
 from control_plane.reservations import store as windows_store
 from control_plane.reservations.asked import Key
 from finops import books
-from finops.errors import FinopsError
 from hal_drivers.p2p.reservation import State
-from ledger.canonical import dumps, parse_time, sha256
+from ledger.canonical import parse_time, sha256
 from ledger.chain import Draft, Leaf, body_of, parse_leaf, parse_pending
-from ledger.erasure import ERASED
 from ledger.fold import FOLDED
-
-Jobs = dict[tuple[str, str], JobState]
-Used = defaultdict[tuple[str, str, str], int]
-Kept = dict[tuple[str, str], dict[str, Any]]
-_NEW: dict[str, Any] = {"statement_blob": None, "result_blob": None, "erased_at": None}
+from ledger.store import StoredCheckpoint
 
 
 class Replayed(msgspec.Struct, frozen=True):
-    """What the ledger says: `hash` is over the canonical form of all jobs and balances."""
+    """What the ledger says: `hash` is over the canonical state of the first `size` entries, of which `entries` (and the
+    records under them, and with `compare` what still waits) were folded here.
+    """
 
     agrees: bool | None
     differences: list[str]
     entries: int
     jobs: int
     hash: str
+    size: int = 0
+    snapshot: int | None = None
 
 
-async def replay(audit: AsyncEngine, *, compare: bool) -> Replayed:
-    """Fold the whole ledger; with `compare`, hold every job row, budget, balance and hold against it."""
+class Start(msgspec.Struct, frozen=True):
+    """A state that was kept, and how many entries are folded in it."""
+
+    size: int
+    register: Register
+
+
+async def replay(
+    audit: AsyncEngine,
+    *,
+    compare: bool,
+    start: Start | None = None,
+    size: int | None = None,
+    keep: Callable[[Register, StoredCheckpoint], None] | None = None,
+) -> Replayed:
+    """Fold the ledger, from `start` on, up to a checkpoint (`size`, or the newest).
+
+    With `compare` what waits is folded too, and every job row, budget, balance and hold held against it. `keep` is
+    given the state at the checkpoint, and must not keep the register itself. Refused `not_in_log` where the log has no
+    checkpoint of that size; a `start` beyond it is left aside.
+    """
     async with snapshot(audit) as conn:
-        jobs: Jobs = {}
-        ledgers: dict[str, books.Books] = defaultdict(books.Books)
-        used: Used = defaultdict(int)
-        pushed: dict[str, set[str]] = defaultdict(set)
-        kept: Kept = {}
-        peers: dict[str, enrolment.Record] = {}
-        windows: dict[Key, State] = {}
-        faults: list[str] = []
-        entries = 0
-        async for entry, body, where in _entries(conn):
+        head = await _head(conn, size)
+        end = head.size if head is not None else 0
+        begun = start if start is not None and start.size <= end else Start(0, Register())
+        register, entries = begun.register, 0
+        async for entry, body, where in sealed(conn, begun.size, end):
             entries += 1
-            tenant, kind = entry.tenant, entry.kind
-            try:
-                fold(jobs, tenant, kind, body)
-                _keep(kept, entry, body)
-                _use(used, tenant, kind, body)
-                if kind == "rates:pushed":
-                    pushed[tenant].add(body["rate_card"])
-                enrolment.fold(peers, kind, body)
-                reservations.fold(windows, tenant, kind, body)
-                ledgers[tenant] = books.fold(ledgers[tenant], kind, body)
-            except (QcosError, FinopsError, KeyError) as error:
-                faults.append(f"{where} ({kind}) does not follow: {error}")
-        differences = faults
+            register.fold(entry, body, where)
+        digest = sha256(register.bytes())
+        if keep is not None and head is not None:
+            keep(register, head)
+        differences = register.faults
         if compare:
+            async for entry, body, where in _waiting(conn):
+                entries += 1
+                register.fold(entry, body, where)
             differences = [
-                *faults,
-                *await _jobs(conn, jobs, kept),
-                *_differ(await store.counted(conn), used),
-                *await _books(conn, ledgers),
-                *await _cards(conn, pushed),
-                *_enrolled(await network.records(conn), peers),
-                *_reserved(await windows_store.states(conn), windows),
+                *register.faults,
+                *await _jobs(conn, register.jobs, register.kept),
+                *_differ(await store.counted(conn), register.used),
+                *await _books(conn, register.books),
+                *await _cards(conn, register.pushed),
+                *_enrolled(await network.records(conn), register.peers),
+                *_reserved(await windows_store.states(conn), register.windows),
             ]
-        digest = sha256(dumps(_state(jobs, ledgers, peers, windows)))
-    return Replayed(not differences if compare else None, differences, entries, len(jobs), digest)
+    agrees = not differences if compare else None
+    return Replayed(agrees, differences, entries, len(register.jobs), digest, end, begun.size or None)
 
 
-async def _entries(conn: AsyncConnection) -> Any:
-    async for entry in ledger.store.stream_entries(conn):
+async def _head(conn: AsyncConnection, size: int | None) -> StoredCheckpoint | None:
+    if size is None:
+        return await ledger.store.latest_checkpoint(conn)
+    found = await ledger.store.checkpoint(conn, size)
+    if found is None:
+        raise Refused("not_in_log", f"no checkpoint has {size} entries")
+    return found
+
+
+async def sealed(
+    conn: AsyncConnection, start: int, end: int
+) -> AsyncIterator[tuple[Leaf | Draft, dict[str, Any], str]]:
+    """Sealed entries in [start, end), each with the records that it folds: entry, body, and where it stands."""
+    async for entry in ledger.store.stream_entries(conn, start, end):
         if entry.entry_id is not None:
             leaf = parse_leaf(entry.leaf)
             yield leaf, leaf.body, f"entry {entry.index}"
@@ -100,6 +118,9 @@ async def _entries(conn: AsyncConnection) -> Any:
                 for position, *_, row in (await ledger.store.folded(conn, (leaf.entry_id,)))[leaf.entry_id]:
                     draft = parse_pending(row)
                     yield draft, body_of(draft), f"entry {entry.index}, record {position}"
+
+
+async def _waiting(conn: AsyncConnection) -> AsyncIterator[tuple[Draft, dict[str, Any], str]]:
     for draft in await ledger.store.waiting(conn):
         yield draft, body_of(draft), f"inbox {draft.entry_id}"
         if draft.kind == FOLDED:
@@ -108,7 +129,9 @@ async def _entries(conn: AsyncConnection) -> Any:
                 yield inner, body_of(inner), f"inbox {draft.entry_id}, record {position}"
 
 
-async def _jobs(conn: AsyncConnection, jobs: Jobs, kept: Kept) -> list[str]:
+async def _jobs(
+    conn: AsyncConnection, jobs: Mapping[tuple[str, str], JobState], kept: Mapping[tuple[str, str], dict[str, Any]]
+) -> list[str]:
     found: list[str] = []
     seen: set[tuple[str, str]] = set()
     for row in await store.rows(conn):
@@ -122,7 +145,7 @@ async def _jobs(conn: AsyncConnection, jobs: Jobs, kept: Kept) -> list[str]:
         found += [
             f"job {key[1]} of {key[0]}: {name} is not what the ledger tells"
             for name, value in kept[key].items()
-            if row[name] != value
+            if row[name] != (parse_time(value) if name == "erased_at" and value else value)
         ]
     found += [f"job {job} of {tenant}: told by entries, no row" for tenant, job in sorted(jobs.keys() - seen)]
     return found
@@ -149,35 +172,7 @@ def _compare(row: Any, told: JobState) -> list[str]:
     return found
 
 
-def _keep(kept: Kept, entry: Draft | Leaf, body: dict[str, Any]) -> None:
-    """What a job's row holds beside its state: who, how much, by which card, and the contents it points to.
-
-    A row that points to another job's result or spec would be served and run as if it were this one's.
-    """
-    if entry.kind == ERASED:
-        kept[entry.tenant, body["job_id"]]["erased_at"] = parse_time(body["at"])
-    if not entry.kind.startswith("job:"):
-        return
-    row = kept.setdefault((entry.tenant, body["job_id"]), _NEW | {"history": []})
-    row["history"] = [*row["history"], *body.get("events", ())]
-    if entry.kind.startswith("job:admission:"):
-        row |= {name: body[name] for name in ("team", "executions", "rate_card", "allowed")}
-        row["retention_days"] = body.get("retention_days")  # before they were kept here no entry told them
-        row |= {"pseudonym": entry.actor, "level": body["evidence_level"], "workflow": body.get("workflow")}
-        row |= {"spec_blob": entry.commitments["spec"], "input_blob": entry.commitments["decision_input"]}
-    for name in ("statement", "result"):
-        if name in entry.commitments:
-            row[f"{name}_blob"] = entry.commitments[name]
-
-
-def _use(used: Used, tenant: str, kind: str, body: dict[str, Any]) -> None:
-    """What quotas count: the executions of admitted jobs, on the day of their first event."""
-    if kind == "job:admission:allowed":
-        for scope in store.usage_scopes(body["team"], body["project"]):
-            used[tenant, scope, body["events"][0]["at"][:10]] += body["executions"]
-
-
-def _differ(rows: Mapping[tuple[str, str, str], int], used: Used) -> list[str]:
+def _differ(rows: Mapping[tuple[str, str, str], int], used: Mapping[tuple[str, str, str], int]) -> list[str]:
     return [
         f"usage of {scope} of {tenant} on {day}: {rows.get(key, 0)} where the ledger says {used.get(key, 0)}"
         for key in sorted({*rows, *used})
@@ -186,7 +181,7 @@ def _differ(rows: Mapping[tuple[str, str, str], int], used: Used) -> list[str]:
     ]
 
 
-async def _books(conn: AsyncConnection, ledgers: dict[str, books.Books]) -> list[str]:
+async def _books(conn: AsyncConnection, ledgers: Mapping[str, books.Books]) -> list[str]:
     found: list[str] = []
     for tenant in sorted({*ledgers, *await finops.store.tenants(conn)}):
         rows = await finops.store.books(conn, tenant)
@@ -194,7 +189,7 @@ async def _books(conn: AsyncConnection, ledgers: dict[str, books.Books]) -> list
     return found
 
 
-async def _cards(conn: AsyncConnection, pushed: dict[str, set[str]]) -> list[str]:
+async def _cards(conn: AsyncConnection, pushed: Mapping[str, set[str]]) -> list[str]:
     found: list[str] = []
     for tenant, told in sorted(pushed.items()):
         rows = await finops.store.cards(conn, tenant)
@@ -219,31 +214,3 @@ def _reserved(rows: Mapping[Key, State], told: Mapping[Key, State]) -> list[str]
         for key in sorted({*rows, *told})
         if rows.get(key) != told.get(key)
     ]
-
-
-def _state(
-    jobs: Jobs,
-    ledgers: dict[str, books.Books],
-    peers: Mapping[str, enrolment.Record],
-    windows: Mapping[Key, State],
-) -> dict[str, Any]:
-    """The canonical state: the same entries give the same bytes on every node (S3)."""
-    return {
-        "reservations": [[*key, windows[key]] for key in sorted(windows)],
-        "peers": [msgspec.to_builtins(peers[peer]) for peer in sorted(peers)],
-        "jobs": [msgspec.to_builtins(jobs[key]) for key in sorted(jobs)],
-        "books": {
-            tenant: {
-                "budgets": [msgspec.to_builtins(kept.budgets[name]) for name in sorted(kept.budgets)],
-                "balances": [
-                    [
-                        *key,
-                        format(kept.balances[key].held, "f"),
-                        format(kept.balances[key].captured, "f"),
-                    ]
-                    for key in sorted(kept.balances)
-                ],
-            }
-            for tenant, kept in sorted(ledgers.items())
-        },
-    }

@@ -75,6 +75,7 @@ MEANS = {
     "clock_skew_s": "how far issuers' clocks may be off",
     "start_limit_s": "how long each part may take to start",
     "crash_at": "in `dev`: where a process is to end, see below",
+    "snapshot_every_s": "how often the register's state is kept; 0: by `qcos ledger snapshot` alone",
     "stop_limit_s": "how long requests and jobs in flight may take once a stop was asked for",
     "log_level": "what goes into log files, and out by OTLP",
     "log_file_mb": "a log file of this size is turned over; four older ones are kept",
