@@ -95,7 +95,7 @@ def change(settings: Settings, now: datetime, awaited: int) -> tuple[Outside, ..
         if any(chain[0] == old.certificates[0] for old in known):
             raise SettingInvalid(SETTING, settings.tsa_certificates, "a certificate whose use has not ended before")
         known = (*known, Outside(_name(chain[0]), chain, timestamp(now)))
-    _write(settings.home / _FILE, msgspec.json.encode(known))
+    write_whole(settings.home / _FILE, msgspec.json.encode(known))
     return known
 
 
@@ -108,7 +108,8 @@ def _name(certificate: bytes) -> str:
     return f"{subject[:200] or 'unnamed'} ({hashlib.sha256(certificate).hexdigest()[:12]})"
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
+    """Put a file there whole, or leave the old one."""
     part = path.with_suffix(".part")
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "wb") as file:

@@ -171,6 +171,7 @@ def _entries() -> dict[str, Field]:
         "denial_bytes_per_day": whole(0, 1 << 50),
         "clock_skew_s": number(0, 300),
         "clock_tolerance_s": number(0.5, 300),
+        "witness_interval_s": number(0.1, 86_400),
         "database_limit_s": number(1, 600),
         "sealers": whole(1, 8),
         "start_limit_s": number(1, 600),

@@ -47,7 +47,7 @@ async def sealer(settings: Settings, stop: asyncio.Event, ready: Callable[[], No
     """Run the sealer until `stop` is set."""
     from ledger.batch import Plane
     from ledger.sealer import run
-    from ledger.sealer_config import Authority, SealerConfig
+    from ledger.sealer_config import Authority, SealerConfig, WitnessAt
 
     stamping = [Authority("self", f"unix:{settings.tsa_socket}")]
     if settings.tsa_url and settings.tsa_certificates:
@@ -61,6 +61,8 @@ async def sealer(settings: Settings, stop: asyncio.Event, ready: Callable[[], No
         origin=origin(settings),
         plane=Plane(profile=cast("Profile", settings.profile), name=settings.plane),
         authorities=tuple(stamping),
+        witnesses=tuple(WitnessAt(facts.url, facts.public) for facts in settings.witness),
+        witness_interval_s=settings.witness_interval_s,
         at=crash.point,
         watching=_watching(),
         clock_tolerance_s=settings.clock_tolerance_s,

@@ -62,6 +62,13 @@ class BackendFacts(Struct, frozen=True, forbid_unknown_fields=True):
     cluster: str | None = None
 
 
+class WitnessFacts(Struct, frozen=True, forbid_unknown_fields=True):
+    """A `[[witness]]` table: where it answers, and name and key as `qcos witness show` prints them."""
+
+    url: str
+    public: str
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """Everything that can be set. Names are those of `qcos.toml`; `QCOS_` and capitals make the environment's."""
 
@@ -114,6 +121,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     snapshot_every_s: float = 86_400.0
     oidc: tuple[OidcIssuer, ...] = ()
     backend: tuple[BackendFacts, ...] = ()
+    witness: tuple[WitnessFacts, ...] = ()
+    witness_interval_s: float = 1.0
     telemetry: telemetry.Telemetry = telemetry.Telemetry()
     routing: weights.Weights = weights.Weights()
     network: network.Network = network.Network()
@@ -226,6 +235,8 @@ def _from_file(path: Path | None) -> dict[str, Any]:
             values[key] = _tables(key, value, OidcIssuer)
         elif key == "backend":
             values[key] = _tables(key, value, BackendFacts)
+        elif key == "witness":
+            values[key] = _tables(key, value, WitnessFacts)
         elif key in {"telemetry", "network", "keys"}:
             values[key] = value
         elif key == "routing":
@@ -235,7 +246,7 @@ def _from_file(path: Path | None) -> dict[str, Any]:
                 key,
                 value,
                 "one of the known keys: "
-                + ", ".join([*FIELDS, "oidc", "backend", "telemetry", "routing", "network", "keys"]),
+                + ", ".join([*FIELDS, "oidc", "backend", "witness", "telemetry", "routing", "network", "keys"]),
             )
     return values
 
@@ -268,6 +279,10 @@ def _refuse_what_the_profile_forbids(s: Settings) -> None:
     if s.opa_url and s.policy_engine == "embedded":
         raise SettingInvalid("policy_engine", s.policy_engine, "opa or auto, since opa_url is set")
     _check_authority(s)
+    if s.witness:
+        from control_plane.witnesses import check  # brings cryptography, which few starts need this early
+
+        check(s.witness)
     _check_crash_point(s)
     if s.profile == "dev":
         if s.http_host not in LOOPBACK:

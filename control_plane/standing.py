@@ -8,11 +8,13 @@ from typing import Any
 
 import msgspec
 
-from control_plane import store
+from control_plane import store, witnesses
 from control_plane.db import FAULTS, Database, engine, transaction
 from control_plane.home import is_alive, is_stopped, running_record
 from control_plane.sealing import LOOK_LIMIT_S
 from control_plane.settings import Settings
+from ledger import outside
+from ledger.canonical import timestamp
 
 
 def status(settings: Settings) -> dict[str, Any]:
@@ -20,6 +22,7 @@ def status(settings: Settings) -> dict[str, Any]:
 
     `sealed_age_ms` is how long the oldest entry waits for its seal, 0 when all is sealed, null when the database
     doesn't answer; `alarm` is what stops sealing, null while nothing does. A process that was stopped isn't ready.
+    `outside` says how each witness and anchor stands; one that holds another history than the database is an alarm.
     `sandbox` says of each wall around untrusted circuits whether it `holds`; what is `missing` is let
     pass in profile dev alone.
     """
@@ -32,6 +35,7 @@ def status(settings: Settings) -> dict[str, Any]:
     document["processes"] = processes
     document |= asyncio.run(_from_database(settings))
     sealing = document["sealed_age_ms"] is not None and document["alarm"] is None
+    sealing = sealing and not any(one["asked"] and one["code"] in outside.CONFLICT for one in document["outside"])
     document["ready"] = record.ready and all(p["ready"] for p in processes) and sealing
     for internal in ("pid", "started"):
         del document[internal]
@@ -45,10 +49,17 @@ async def _from_database(settings: Settings) -> dict[str, Any]:
             alarm = await store.alarm(conn)
             waited_s = await store.waited_s(conn)
             backends = await store.backends(conn)
+            others = await outside.standings(conn)
     except FAULTS:
-        return {"sealed_age_ms": None, "alarm": None, "sandbox": {}, "backends": []}
+        return {"sealed_age_ms": None, "alarm": None, "sandbox": {}, "backends": [], "outside": []}
     finally:
         await pool.dispose()
     walls = {name: word for found in backends.values() for name, word in found.items()}
     aged = {"sealed_age_ms": max(0, round(waited_s * 1000)), "alarm": alarm}
-    return aged | {"sandbox": walls, "backends": list(backends)}
+    return aged | {"sandbox": walls, "backends": list(backends), "outside": [_other(one, settings) for one in others]}
+
+
+def _other(one: outside.Standing, settings: Settings) -> dict[str, Any]:
+    """How a witness or an anchor stands; `asked` is false for one that this plane no longer goes to."""
+    told: dict[str, Any] = msgspec.to_builtins(one)
+    return told | {"asked": one.name in witnesses.names(settings), "since": timestamp(one.since)}

@@ -70,6 +70,10 @@ _GAUGES = text("""
     UNION ALL SELECT 'qcos.stamps.awaited', operator, count(*) FROM ledger.unstamped GROUP BY operator
     UNION ALL SELECT 'qcos.stamps.age', operator, extract(epoch FROM clock_timestamp() - min(since))
         FROM ledger.unstamped GROUP BY operator
+    UNION ALL SELECT 'qcos.witness.entries', name, max(size) FROM ledger.cosignature GROUP BY name
+    UNION ALL SELECT 'qcos.outside.faults', code, count(*) FROM (
+        SELECT DISTINCT ON (kind, name) code FROM ledger.outside ORDER BY kind, name, id DESC) AS newest
+        WHERE code IS NOT NULL GROUP BY code
     UNION ALL SELECT 'qcos.holds', 'held', count(*) FROM jobs.job
         WHERE state IN ('QUEUED', 'HELD', 'COMPILING', 'RESERVING', 'EXECUTING')
     UNION ALL SELECT 'qcos.hold.age', 'held', coalesce(extract(epoch FROM clock_timestamp() - min(submitted_at)), 0)
@@ -81,7 +85,10 @@ _GAUGES = text("""
         ELSE 'offline' END, count(*) FROM jobs.backend GROUP BY 2
 """)
 # The labels that aren't a state.
-GAUGE_LABELS = {"qcos.stamps.awaited": "operator", "qcos.stamps.age": "operator", "qcos.seal.alarm": "code"}
+GAUGE_LABELS = {"qcos.stamps.awaited": "operator", "qcos.stamps.age": "operator", "qcos.seal.alarm": "code"} | {
+    "qcos.witness.entries": "witness",
+    "qcos.outside.faults": "code",
+}
 
 
 async def gauges(conn: AsyncConnection) -> list[tuple[str, dict[str, str], float]]:

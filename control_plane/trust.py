@@ -7,15 +7,16 @@ import datetime as dt
 from collections.abc import Sequence
 from typing import cast
 
-from control_plane import authorities
+from control_plane import authorities, witnesses
 from control_plane.parts import origin
 from control_plane.settings import Settings
+from ledger import cosignature
 from ledger.canonical import timestamp
 from ledger.keys import EVIDENCE, LOG
 from ledger.predicate import Profile
 from ledger.store import StoredKey
 from ledger.succession import Succession
-from ledger.trust import Algorithm, TrustedAuthority, TrustedKey, TrustScope, trust_file
+from ledger.trust import Algorithm, TrustedAuthority, TrustedKey, TrustedWitness, TrustScope, trust_file
 from ledger.tsa import load_chain, start_of
 
 VALID_DAYS = 365
@@ -27,6 +28,7 @@ def build(
     """A trust file as of now, good for a year; reads the authorities' certificates from the home folder."""
     chain = load_chain(settings.home / "keys" / "tsa")
     profile = cast("Profile", settings.profile)
+    asked = witnesses.used(settings.home)
     return trust_file(
         version=1,
         issued_at=now,
@@ -55,6 +57,7 @@ def build(
                 for outside in authorities.used(settings.home)
             ),
         ],
+        witnesses=[_witness(one) for one in asked],
     )
 
 
@@ -67,6 +70,18 @@ def earlier_origins(successions: Sequence[Succession]) -> list[str]:
 def name_of(key: StoredKey) -> str:
     """What a trust file calls a key: one id is used for both algorithms of a purpose, and here stands for one key."""
     return f"{key.key_id}-{key.alg}"
+
+
+def _witness(used: witnesses.Used) -> TrustedWitness:
+    found = cosignature.parse_vkey(used.vkey)
+    return TrustedWitness(
+        id=f"{found.name}+{found.key_hash.hex()}",
+        name=found.name,
+        alg="ml-dsa-44",
+        public=cosignature.spki(found.public),
+        valid_from=used.valid_from,
+        valid_until=used.valid_until,
+    )
 
 
 def _key(key: StoredKey) -> TrustedKey:

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import make_url
 
-from control_plane import authorities, crash, home, logs, parts, store
+from control_plane import authorities, crash, home, logs, parts, store, witnesses
 from control_plane.db import Database, conninfo, engine, transaction
 from control_plane.errors import SealingStopped, SettingInvalid, StartFailed
 from control_plane.listening import Listening, answers, failing
@@ -222,6 +222,7 @@ class Plane:
             async with transaction(pool, None) as conn:
                 awaited = await store.unstamped_outside(conn)
             authorities.change(self.settings, datetime.now(UTC), awaited)
+            witnesses.change(self.settings, datetime.now(UTC))
             try:
                 await _all([asyncio.ensure_future(self._run(child)) for child in self._sealers()])
             except StartFailed:
@@ -267,9 +268,9 @@ class Plane:
         )
 
     async def _serves(self) -> bool:
-        """All checks pass but, maybe, that a backend is online: one on another machine may come later, or again."""
+        """All checks pass but, maybe, those of others: a backend may come later, a witness's alarm is told."""
         lacking = await failing(self.settings.api_socket)
-        return lacking is not None and lacking <= {"backends"}
+        return lacking is not None and lacking <= {"backends", "outside"}
 
     async def _start_telemetry(self) -> None:
         found = self.settings.telemetry

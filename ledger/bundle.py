@@ -31,6 +31,7 @@ from ledger.predicate import (
 
 __all__ = [
     "MAX_CARRIED_BYTES",
+    "MAX_COSIGNATURES",
     "MAX_FILE_BYTES",
     "PAYLOAD_TYPE",
     "PREDICATE_TYPE",
@@ -49,6 +50,7 @@ __all__ = [
 ]
 
 MAX_FILE_BYTES = 16 * 1024 * 1024  # artefacts take 1 MB at most; the rest is slack for long histories
+MAX_COSIGNATURES = 16
 MAX_CARRIED_BYTES = 1_000_000  # all artefacts of one file together (contracts.md); larger ones go by hash
 
 
@@ -87,7 +89,7 @@ class Proof(Closed, frozen=True):
     checkpoint: str
     statement_salt: bytes
     fold: Fold | UnsetType = UNSET
-    cosignatures: Annotated[tuple[str, ...], Meta(min_length=1, max_length=16)] | UnsetType = UNSET
+    cosignatures: Annotated[tuple[str, ...], Meta(min_length=1, max_length=MAX_COSIGNATURES)] | UnsetType = UNSET
 
 
 class Bundle(Predicate, frozen=True):

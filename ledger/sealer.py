@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ledger import alarm, checkpoint, tables
+from ledger.cosigning import serve_cosigning
 from ledger.errors import LedgerError, LedgerRollback
 from ledger.head import HeadKeeper, read_head
 from ledger.leader import Leader
@@ -141,6 +142,7 @@ async def _lead(
     with ThreadPoolExecutor(2, "sign") as pool:
         leader = Leader(conn, config, keys, keeper, due, pool)
         tasks = [asyncio.create_task(keeper.run()), asyncio.create_task(serve_stamps(config, due))]
+        tasks += [asyncio.create_task(serve_cosigning(config, at, due)) for at in config.witnesses]
         try:
             await leader.start(stop)
             ready()

@@ -36,6 +36,13 @@ class Authority(Struct, frozen=True):
     certificates: tuple[bytes, ...] = ()
 
 
+class WitnessAt(Struct, frozen=True):
+    """A configured witness: where it answers, and its name and key as a vkey (`ledger.cosignature`)."""
+
+    url: str
+    vkey: str
+
+
 class Watching(Protocol):
     """Hears what has become durable, for traces and metrics (G8); MUST return at once and raise nothing."""
 
@@ -66,6 +73,8 @@ class SealerConfig(Struct, frozen=True, kw_only=True):
     origin: str  # the log's first name, first line of each checkpoint; a successor's begins with it and a slash
     plane: Plane
     authorities: tuple[Authority, ...] = ()
+    witnesses: tuple[WitnessAt, ...] = ()
+    witness_interval_s: float = 1.0
     watching: Watching | None = None
     clock: Clock | None = None
     busy_poll_s: float = 0.002

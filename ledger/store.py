@@ -348,6 +348,33 @@ async def leaves(conn: AsyncConnection, tenant: str, kind: str, after: int, end:
 
 
 _OVER = text("SELECT size, root, note FROM ledger.checkpoint WHERE size > :index ORDER BY size LIMIT 1")
+# A few candidates: under a signed head lies everything before it, so the first that fits is the nearest.
+_COSIGNED = text("""
+    SELECT c.size, c.root, c.note FROM ledger.checkpoint c
+    WHERE c.size IN (SELECT DISTINCT size FROM ledger.cosignature WHERE size > :index ORDER BY size LIMIT 64)
+      AND (CAST(:own AS bigint) IS NULL OR (
+        EXISTS (SELECT FROM ledger.token t WHERE t.imprint = sha256(c.note))
+        AND NOT EXISTS (SELECT FROM ledger.unstamped u WHERE u.imprint = sha256(c.note))
+        AND c.sealed_at < (SELECT sealed_at + interval '1 hour' FROM ledger.checkpoint WHERE size = :own)))
+    ORDER BY c.size LIMIT 1""")
+_LINES = text('SELECT line FROM ledger.cosignature WHERE size = :size ORDER BY line COLLATE "C"')
+
+
+async def cosigned_over(conn: AsyncConnection, index: int, *, own: int | None = None) -> StoredCheckpoint | None:
+    """The first cosigned checkpoint that covers entry `index`; None if no witness has come so far.
+
+    Where evidence rests on its checkpoint, `own` is the size of that of its batch: then one that is stamped too, within
+    the hour, since its tokens are the evidence's time.
+    """
+    row = (await conn.execute(_COSIGNED, {"index": index, "own": own})).one_or_none()
+    return StoredCheckpoint(*row) if row else None
+
+
+async def cosignatures(conn: AsyncConnection, size: int) -> list[str]:
+    """The lines of witnesses over the checkpoint of this size, in the order in which a bundle has them."""
+    return list((await conn.execute(_LINES, {"size": size})).scalars())
+
+
 _CHECKPOINT = text("SELECT size, root, note FROM ledger.checkpoint WHERE size = :size")
 
 

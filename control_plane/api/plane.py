@@ -10,6 +10,7 @@ from litestar import Request, Response, get
 from litestar.di import NamedDependency
 
 import ledger.store
+from control_plane import witnesses
 from control_plane.api.plane_shapes import Alive, Caller, Readiness, Root
 from control_plane.api.shapes import Answers, Bytes
 from control_plane.auth import store as accounts
@@ -23,6 +24,7 @@ from control_plane.policy.decision import PolicyUnavailable
 from control_plane.registry import store as registry
 from control_plane.sealing import LOOK_LIMIT_S, STALLED_S
 from hal_drivers.p2p.office import AskStanding, Standing
+from ledger import outside
 from ledger.canonical import timestamp
 
 STAMP_LATE_S = 10.0  # a token that waits longer means that `full` evidence is held up
@@ -67,6 +69,7 @@ async def _database(plane: Plane) -> dict[str, dict[str, Any]]:
         async with plane.transaction(None, limit_s=LOOK_LIMIT_S) as conn:
             awaited, oldest_s = await ledger.store.unstamped(conn)
             backends = await registry.backends(conn, registry.BACKEND_STALE_S)
+            others = await outside.standings(conn)
     except Exception as error:  # noqa: BLE001 - whatever keeps the database from answering is the answer
         return {"database": _check(ok=False, detail=type(error).__name__)}
     online = [row["id"] for row in backends if row["fresh"] and row["state"] == "online"]
@@ -77,7 +80,17 @@ async def _database(plane: Plane) -> dict[str, dict[str, Any]]:
         "clock": _clock(plane),
         "timestamps": _check(ok=oldest_s < STAMP_LATE_S, detail=waiting),
         "backends": _check(ok=bool(online), detail=", ".join(online) or "none is online"),
+        **_outside([one for one in others if one.name in witnesses.names(plane.settings)]),
     }
+
+
+def _outside(others: list[outside.Standing]) -> dict[str, Any]:
+    """Who holds another history of the log than the database is an alarm; who is away is only told."""
+    if not others:
+        return {}
+    worst = next((one for one in others if one.code in outside.CONFLICT), None)
+    told = ", ".join(f"{one.kind} {one.name}: {f'{one.code}: {one.detail}' if one.code else 'well'}" for one in others)
+    return {"outside": _check(ok=worst is None, code=worst.code if worst else None, detail=told)}
 
 
 def _sealer(standing: ledger.store.Standing) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ledger.custody import Custody
     from ledger.trust import Trust
     from ledger.witness.folder import Folder
     from ledger.witness.server import Server
@@ -32,6 +33,10 @@ def register(groups: Any) -> None:
         "-o", "--output", metavar="FOLDER", type=Path, required=True, help="a folder that isn't there yet"
     )
     init.add_argument("--name", metavar="NAME", help="what its lines bear, a URL without https://; made up otherwise")
+    init.add_argument("--passphrase-file", metavar="FILE", type=Path, help="what encrypts its key; plain without it")
+    init.add_argument("--pkcs11-module", metavar="FILE", type=Path, help="keep the key in an HSM: its library")
+    init.add_argument("--pkcs11-token", metavar="LABEL", help="the HSM's token")
+    init.add_argument("--pin-file", metavar="FILE", type=Path, help="the token's PIN")
     trust = witness.add_parser("trust", help="take up logs and keys of a newer trust file; nothing is taken away")
     for parser in (init, trust):
         parser.add_argument(
@@ -70,7 +75,13 @@ def _init(arguments: argparse.Namespace) -> None:
     from ledger.witness.folder import Folder
 
     name = arguments.name or _made_up()
-    folder = Folder.make(arguments.output, name=name, trust=_trusted(arguments.log_trust), at=timestamp(_now()))
+    folder = Folder.make(
+        arguments.output,
+        name=name,
+        trust=_trusted(arguments.log_trust),
+        at=timestamp(_now()),
+        custody=_custody(arguments),
+    )
     _told(arguments, folder)
     if not arguments.json:
         sys.stdout.write(
@@ -78,6 +89,22 @@ def _init(arguments: argparse.Namespace) -> None:
             "In the plane's qcos.toml:\n\n"
             f'[[witness]]\nurl = "http://{ADDRESS}"\npublic = "{_document(folder)["vkey"]}"\n'
         )
+
+
+def _custody(arguments: argparse.Namespace) -> Custody:
+    """Who keeps the key; without a word of it a plain file, in a folder that is the witness's own."""
+    from control_plane.errors import Refused
+    from ledger.custody import PLAIN, Custody
+
+    module, token, pin = arguments.pkcs11_module, arguments.pkcs11_token, arguments.pin_file
+    phrase = arguments.passphrase_file.absolute() if arguments.passphrase_file else None
+    if not (module or token or pin):
+        return PLAIN if phrase is None else Custody(passphrase_file=phrase)
+    if not (module and token and pin):
+        raise Refused("usage", "--pkcs11-module, --pkcs11-token and --pin-file are given together")
+    return Custody(
+        backend="pkcs11", module=module.absolute(), token=token, pin_file=pin.absolute(), passphrase_file=phrase
+    )
 
 
 def _trust(arguments: argparse.Namespace) -> None:

@@ -24,7 +24,7 @@ from control_plane.errors import Refused
 from control_plane.jobs.spec import JobSpec
 from ledger import export
 from ledger.blob import SealedBlob
-from ledger.bundle import Fold, Proof, Signatures, Stamp, assemble, choose_carried
+from ledger.bundle import MAX_COSIGNATURES, Fold, Proof, Signatures, Stamp, assemble, choose_carried
 from ledger.canonical import sha256, timestamp
 from ledger.chain import Evidence
 from ledger.predicate import (
@@ -243,6 +243,10 @@ async def bundle(plane: Plane, conn: AsyncConnection, row: Row) -> bytes:
     checkpoint = await ledger.store.checkpoint_over(conn, index)
     if checkpoint is None:  # entry and checkpoint are one commit; a missing one is a broken ledger
         raise Refused("not_in_log", f"no checkpoint covers entry {index}")
+    resting = None if record.evidence_level == "full" else checkpoint.size
+    if (seen := await ledger.store.cosigned_over(conn, index, own=resting)) is not None:
+        checkpoint = seen
+    lines = await ledger.store.cosignatures(conn, checkpoint.size) if seen is not None else []
     signed = await ledger.store.signature(conn, record.bundle_id)
     qcos, p256 = (signed.mldsa65, signed.p256) if signed is not None else (None, None)
     stamped = [qcos, p256] if record.evidence_level == "full" else [checkpoint.note]
@@ -261,6 +265,7 @@ async def bundle(plane: Plane, conn: AsyncConnection, row: Row) -> bytes:
             checkpoint=checkpoint.note.decode(),
             statement_salt=opened.salt,
             fold=inner,
+            cosignatures=tuple(lines[:MAX_COSIGNATURES]) if lines else UNSET,
         ),
         contents=contents,
     )

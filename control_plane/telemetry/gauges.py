@@ -30,6 +30,8 @@ OF_DATABASE = (
     "qcos.log.entries",
     "qcos.stamps.awaited",
     "qcos.stamps.age",
+    "qcos.witness.entries",
+    "qcos.outside.faults",
     "qcos.holds",
     "qcos.hold.age",
     "qcos.backends",

@@ -88,6 +88,8 @@ METRICS: dict[str, Metric] = {
     "qcos.log.entries": Metric("gauge", "{entry}", (), "entries that the newest checkpoint covers"),
     "qcos.stamps.awaited": Metric("gauge", "{token}", ("operator",), "time-stamp tokens awaited"),
     "qcos.stamps.age": Metric("gauge", "s", ("operator",), "how long the oldest of them has been awaited"),
+    "qcos.witness.entries": Metric("gauge", "{entry}", ("witness",), "entries that this witness has cosigned"),
+    "qcos.outside.faults": Metric("gauge", "{party}", ("code",), "witnesses and anchors of which this code is true"),
     "qcos.holds": Metric("gauge", "{hold}", ("state",), "budget holds: held, or parked by an unknown outcome"),
     "qcos.hold.age": Metric("gauge", "s", ("state",), "age of the oldest"),
     "qcos.backends": Metric("gauge", "{backend}", ("state",), "backends that workers report"),

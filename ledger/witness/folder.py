@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A witness's state: one folder with its key, the logs that it was told of, and the newest head of each.
 
-    witness.json         its name and when it was made
-    key.pem              its private key (PKCS8), 0600, the folder 0700
+    witness.json         its name, when it was made, and who keeps its key (`ledger.custody`; no secret)
+    keys/                its private key (`ledger.keyring`): an encrypted or a plain file, or what names it in an HSM
     logs.json            the logs: origin, public keys, the origin before
     begun/HASH           made, durably, before the first cosignature of a log; HASH is SHA-256 of the origin
     seen/HASH.json       the newest head that was cosigned, and our line: replaced, durably, before the line leaves
@@ -24,22 +24,25 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PublicKey
 from msgspec import Struct
 
 from ledger import checkpoint, cosignature, keys
-from ledger.errors import CheckpointInvalid, KeyInvalid, LedgerError, StateLost, UsageError, WitnessHeld
+from ledger.custody import PLAIN, Custody
+from ledger.errors import CheckpointInvalid, LedgerError, StateLost, UsageError, WitnessHeld
+from ledger.keyring import Keyring
 from ledger.trust import Trust
 from ledger.witness import incident
 from ledger.witness.rules import Log, Seen
 
+KEY = "witness"
 MAX_INCIDENTS = 1000  # files; more are counted and not kept, so that nobody fills a disk
 
 
 class _About(Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     created_at: str
+    custody: Custody
 
 
 class _Log(Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,15 +58,18 @@ class Folder:
         """Open an existing one; UsageError if it is none, KeyInvalid if its key can't be used."""
         self.path = path
         try:
-            self.about = msgspec.json.decode((path / "witness.json").read_bytes(), type=_About)
+            self.about = msgspec.json.decode(
+                (path / "witness.json").read_bytes(), type=_About, dec_hook=lambda kind, value: kind(value)
+            )
         except (OSError, msgspec.MsgspecError) as error:
             raise UsageError(f"{path} is no witness's folder (qcos witness init makes one)") from error
-        self.key = _load(path / "key.pem")
-        self.witness = cosignature.Witness(self.about.name, self.key.public_key())
+        self.key = Keyring(path / "keys", self.about.custody).load(KEY, keys.ML_DSA_44)
+        assert isinstance(self.key.public, MLDSA44PublicKey)  # what `load` was asked for
+        self.witness = cosignature.Witness(self.about.name, self.key.public)
         self.logs: Mapping[str, Log] = self._read_logs()
 
     @classmethod
-    def make(cls, path: Path, *, name: str, trust: Trust, at: str) -> Folder:
+    def make(cls, path: Path, *, name: str, trust: Trust, at: str, custody: Custody = PLAIN) -> Folder:
         """A new folder with a new key; UsageError if anything is there already, whatever it is."""
         if not checkpoint.usable_name(name):
             raise UsageError(f"{name!r:.80} can't be a witness's name: printable ASCII without blank or plus")
@@ -75,12 +81,9 @@ class Folder:
             ) from None
         for inner in ("begun", "seen", "incidents"):
             (path / inner).mkdir(mode=0o700)
-        pem = MLDSA44PrivateKey.generate().private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        keys.write_secret(path / "key.pem", pem)
+        Keyring(path / "keys", custody).create(KEY, keys.ML_DSA_44)
         _replace(path / "logs.json", msgspec.json.encode(logs_of(trust)))
-        _replace(path / "witness.json", msgspec.json.encode(_About(name, at)))
+        _replace(path / "witness.json", msgspec.json.encode(_About(name, at, custody), enc_hook=str))
         keys.sync_folder(path.parent)
         return cls(path)
 
@@ -200,13 +203,3 @@ def _replace(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
     part.replace(path)
     keys.sync_folder(path.parent)
-
-
-def _load(path: Path) -> MLDSA44PrivateKey:
-    try:
-        key = serialization.load_pem_private_key(keys.read_secret(path), password=None)
-    except (ValueError, TypeError) as error:
-        raise KeyInvalid(f"{path.name}: not an unencrypted PKCS8 key") from error
-    if not isinstance(key, MLDSA44PrivateKey):
-        raise KeyInvalid(f"{path.name}: not an ML-DSA-44 key")
-    return key

@@ -68,6 +68,7 @@ MEANS = {
     "rate_requests_per_s": "requests of one principal",
     "rate_burst": "and how many at once",
     "rate_bytes_per_s": "bytes of one principal; four seconds' worth at once",
+    "witness_interval_s": "how long after a checkpoint was shown to a witness the next one is",
     "clock_tolerance_s": "how far a clock may go back, or differ from the database's, before work stops",
     "database_limit_s": "after this long without an answer the database is away: 503, nothing half done",
     "sealers": "one seals, each further one stands by and takes over within seconds",

@@ -219,7 +219,7 @@ def test_a_folder_is_never_made_over_and_has_one_holder(plane: Plane, folder: Fo
         Folder.make(folder.path, name="witness.example/w", trust=parse_trust(plane.trust()), at="2026")
     with folder.hold(), pytest.raises(WitnessHeld), Folder(folder.path).hold():
         pass
-    assert oct((folder.path / "key.pem").stat().st_mode & 0o777) == "0o600"
+    assert oct((folder.path / "keys" / "witness.pem").stat().st_mode & 0o777) == "0o600"
 
 
 def test_a_log_under_another_origin_is_a_new_log_and_the_old_one_grows_no_more(plane: Plane, folder: Folder) -> None:
@@ -240,7 +240,8 @@ def test_a_log_under_another_origin_is_a_new_log_and_the_old_one_grows_no_more(p
 
 @contextmanager
 def serving(folder: Folder) -> Iterator[str]:
-    server = Server(("127.0.0.1", 0), cosigner(folder))
+    """A witness at a URL, with the system's clock."""
+    server = Server(("127.0.0.1", 0), Cosigner(folder, lambda: datetime.now(UTC)))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
