@@ -65,7 +65,8 @@ class Anchor:
         self._log_reached = False
         self._used: list[LoadedKey] = []
         self._tokens: list[_Believed] = []
-        self._witnessed: list[tuple[LoadedWitness, datetime]] = []
+        self._cosigned_by: list[tuple[LoadedWitness, datetime]] = []
+        self._witnessed: list[tuple[LoadedWitness, datetime]] = []  # those that count
         self._judged: str | LedgerError | None = None
 
     def commitment(self) -> str:
@@ -107,6 +108,9 @@ class Anchor:
             raise Unreached(f"the trust file knows no key of the log {head.origin}")
         self._verify_note([by for _, by in known])
         self._log_reached = True
+        for key, _ in known:
+            if not self._trust.speaks(key.id, head.origin, head.size):
+                raise EvidenceInvalid(f"{key.id} signs no checkpoint of size {head.size}: keys were rotated")
         self._used += [key for key, _ in known]
         return f"{head.origin}: " + ", ".join(key.id for key, _ in known)
 
@@ -126,18 +130,21 @@ class Anchor:
             known = [by for by in self._trust.witnesses if (by.by.name, by.by.key_hash) == (one.name, one.key_hash)]
             if known:
                 self._cosigned(one, head, known[0])
-        if len(self._witnessed) != len(found):
-            raise Unreached(f"{len(found) - len(self._witnessed)} by witnesses that the trust file does not know")
-        return ", ".join(f"{by.id} at {at:%Y-%m-%dT%H:%M:%SZ}" for by, at in self._witnessed)
+        # A line of a witness whose key a thief may have is a good line, and says nothing.
+        self._witnessed = [(by, at) for by, at in self._cosigned_by if not self._trust.hostile(by.id)]
+        if len(self._cosigned_by) != len(found):
+            raise Unreached(f"{len(found) - len(self._cosigned_by)} by witnesses that the trust file does not know")
+        said = ((f"{by.id} at {at:%Y-%m-%dT%H:%M:%SZ}", self._trust.hostile(by.id)) for by, at in self._cosigned_by)
+        return ", ".join(line + (" (revoked, not counted)" if hostile else "") for line, hostile in said)
 
     def _cosigned(self, found: cosignature.Cosignature, head: notes.Checkpoint, by: LoadedWitness) -> None:
         cosignature.verify(found, head, by.by)
         at = found.at
         if not by.used.holds(at, CLOCK_TOLERANCE):
             raise EvidenceInvalid(f"{by.id} was not in use at {at:%Y-%m-%dT%H:%M:%SZ}")
-        if by.id in self._trust.revoked and at >= self._trust.revoked[by.id]:
+        if any(at >= revoked.at for revoked in self._trust.revoked.get(by.id, ())):
             raise EvidenceInvalid(f"{by.id} was revoked before {at:%Y-%m-%dT%H:%M:%SZ}")
-        self._witnessed.append((by, at))
+        self._cosigned_by.append((by, at))
 
     @property
     def witnessed(self) -> bool:
@@ -242,9 +249,40 @@ class Anchor:
                 raise EvidenceInvalid(f"{key.id} was not valid at {when[0]:%Y-%m-%dT%H:%M:%SZ}")
         names = [(key.id, when[0]) for key in self._used] + [(t.authority.name, t.at) for t in self._tokens]
         for name, at in names:
-            if name in self._trust.revoked and at >= self._trust.revoked[name]:
+            self._not_revoked(name, at)
+        by = self._independent()
+        judged = f"{by[1]} time {by[0]:%Y-%m-%dT%H:%M:%SZ}" if by else f"self time {when[0]:%Y-%m-%dT%H:%M:%SZ}"
+        return f"by {judged}: " + ", ".join(key.id for key in self._used)
+
+    def _not_revoked(self, name: str, at: datetime) -> None:
+        """Raise unless this is proven to be older than each revocation; `at` is what its own tokens say."""
+        for revoked in self._trust.revoked.get(name, ()):
+            if at >= revoked.at:
                 raise EvidenceInvalid(f"{name} was revoked before {at:%Y-%m-%dT%H:%M:%SZ}")
-        return ", ".join(key.id for key in self._used)
+            if not revoked.hostile:
+                continue
+            by = self._independent()
+            if by is None:
+                raise Unreached(
+                    f"{name} is revoked from {revoked.at:%Y-%m-%dT%H:%M:%SZ}; only self-issued time is older"
+                )
+            if by[0] >= revoked.at:
+                raise EvidenceInvalid(f"{name} was revoked before {by[0]:%Y-%m-%dT%H:%M:%SZ} ({by[1]})")
+
+    def _independent(self) -> tuple[datetime, str] | None:
+        """The first moment at which somebody else than the plane saw this, and who: holding its keys backdates nothing.
+
+        An authority or a witness that may itself be in the hands of somebody else tells nothing.
+        """
+        targets = range(len(list(self._targets())))
+        outside = [t for t in self._tokens if t.authority.operator == "external"]
+        sound = [t for t in outside if not self._trust.hostile(t.authority.name)]
+        stamped = [min((t.at for t in sound if t.target == target), default=None) for target in targets]
+        seen = [(at, "witnessed") for _, at in self._witnessed]
+        whole = [at for at in stamped if at is not None]
+        if whole and len(whole) == len(stamped):
+            seen.append((max(whole), "external"))
+        return min(seen, default=None)
 
     def time_order(self, now: datetime) -> str:
         """Submitted, started, ended, recorded, stamped, read: none before the one it follows."""
@@ -339,13 +377,24 @@ class Anchor:
                 try:
                     check(public)
                 except InvalidSignature:
-                    able.append(when is None or key.used.holds(when[0]))
+                    able.append(self._in_place(key) and (when is None or key.used.holds(when[0])))
                 else:
                     self._used.append(key)
+                    if not self._in_place(key):
+                        raise EvidenceInvalid(f"{key.id} signs nothing at this place of the log: keys were rotated")
                     return key.id
-        if self._log_reached and any(able):
+        # What is newer than the trust file may be by a key that came after it.
+        newer = when is not None and when[0] > parse_time(self._trust.file.issued_at)
+        if self._log_reached and any(able) and not newer:
             raise EvidenceInvalid("not a signature over this record by a trusted key")
         raise Unreached("the trust file knows no key that made it")
+
+    def _in_place(self, key: LoadedKey) -> bool:
+        """Whether an evidence key may speak for this entry; of a log that isn't the trust file's that is not known."""
+        origin = notes.parse(self._note).origin
+        if origin not in (self._trust.file.log.origin, *self._trust.file.log.earlier):
+            return True
+        return self._trust.speaks(key.id, origin, self._leaf().index + 1)
 
 
 def _mldsa65(key: PublicKey) -> MLDSA65PublicKey | None:

@@ -10,7 +10,7 @@ calls revoked proves nothing here, whenever it signed.
 from __future__ import annotations
 
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from ledger import chain, fold, merkle, proofs, tlogproof
 from ledger import checkpoint as notes
@@ -23,7 +23,9 @@ from ledger.trust import Trust, parse_trust
 from ledger.verify import Check, Checks, Report, Time, trust_current
 
 
-def prove(data: bytes, trust: bytes, now: datetime, *, leaf: bytes | None = None) -> Report:
+def prove(
+    data: bytes, trust: bytes, now: datetime, *, leaf: bytes | None = None, max_age: timedelta | None = None
+) -> Report:
     """Judge a proof document or a `.tlog-proof` by a trust file at the time `now` (aware).
 
     `leaf` is the entry that a `.tlog-proof` is held against; without it the one in its extra data is. UsageError where
@@ -40,7 +42,7 @@ def prove(data: bytes, trust: bytes, now: datetime, *, leaf: bytes | None = None
         judged.failed("file_canonical", error)
     except EvidenceInvalid as error:
         judged.failed("file_closed", error)
-    judged.checks.run("trust_current", lambda: trust_current(trusted, now))
+    judged.checks.run("trust_current", lambda: trust_current(trusted, now, max_age))
     return judged.report()
 
 
@@ -118,6 +120,8 @@ class _Judged:
                 raise Unreached(f"the trust file knows no key of the log {head.origin}")
             notes.verify(note, [by for _, by in known])
             for key, _ in known:
+                if not self._trust.speaks(key.id, head.origin, head.size):
+                    raise EvidenceInvalid(f"{key.id} signs no checkpoint of size {head.size}: keys were rotated")
                 if key.id in self._trust.revoked:
                     raise EvidenceInvalid(f"{key.id} is revoked, and no time-stamp shows that it signed before")
             return f"{head.origin}, {head.size} entries: " + ", ".join(key.id for key, _ in known)

@@ -17,6 +17,7 @@ from msgspec import Struct
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ledger import rotation
 from ledger.blob import SealedBlob
 from ledger.chain import (
     PLANE,
@@ -324,6 +325,32 @@ async def successions(conn: AsyncConnection) -> list[Succession]:
     """How the log came to its name, oldest first; seen by the plane's own tenant and by those who see all."""
     rows = await conn.execute(_SUCCESSIONS, {"plane": PLANE, "kind": KIND})
     return [parse_succession(scan_leaf(bytes(leaf)).body) for leaf in rows.scalars()]
+
+
+_ABOUT_KEYS = text("""
+    SELECT kind, leaf FROM ledger.entry WHERE tenant = :plane AND kind = ANY(:kinds) ORDER BY tenant_index""")
+
+
+class KeyHistory(Struct, frozen=True):
+    """What the log tells of its keys and its name, oldest first; `entries` counts all of it, and only rises."""
+
+    successions: tuple[Succession, ...] = ()
+    rotations: tuple[rotation.Rotation, ...] = ()
+    revoked: tuple[rotation.Revoked, ...] = ()
+    entries: int = 0
+
+
+async def key_history(conn: AsyncConnection) -> KeyHistory:
+    """Read it; seen by the plane's own tenant and by those who see all."""
+    kinds = [KIND, rotation.CREATED, rotation.ROTATED, rotation.REVOKED]
+    rows = (await conn.execute(_ABOUT_KEYS, {"plane": PLANE, "kinds": kinds})).all()
+    bodies = [(kind, scan_leaf(bytes(leaf)).body) for kind, leaf in rows]
+    return KeyHistory(
+        successions=tuple(parse_succession(body) for kind, body in bodies if kind == KIND),
+        rotations=tuple(rotation.parse_rotation(body) for kind, body in bodies if kind == rotation.ROTATED),
+        revoked=tuple(rotation.parse_revoked(body) for kind, body in bodies if kind == rotation.REVOKED),
+        entries=len(bodies),
+    )
 
 
 _NEWEST = text("""

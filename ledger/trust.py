@@ -30,7 +30,8 @@ MAX_TRUST_BYTES = 1024 * 1024
 Type = Literal["urn:qcos:trust:v1", "urn:qcos:trust:v2", "urn:qcos:trust:v3"]
 TYPE: Type = "urn:qcos:trust:v1"
 SUCCESSOR: Type = "urn:qcos:trust:v2"  # the log has earlier origins
-COSIGNED: Type = "urn:qcos:trust:v3"  # there are witnesses, or chains under which documents are signed
+COSIGNED: Type = "urn:qcos:trust:v3"  # there are witnesses, chains under which documents are signed, or rotations
+BENIGN = ("superseded", "ceased")  # reasons of a revocation that let nobody else sign
 Algorithm = Literal["ed25519", "ml-dsa-65", "ecdsa-p256"]
 _KINDS: dict[str, type] = {
     "ed25519": Ed25519PublicKey,
@@ -103,10 +104,21 @@ class TrustedDocuments(Closed, frozen=True):
     valid_until: Time | None
 
 
-class Revocation(Closed, frozen=True):
-    """A key id, or the name of an authority or of a document chain, that proves nothing from `at` on.
+class TrustedRotation(Closed, frozen=True):
+    """Where in the log keys follow keys (`ledger.rotation`): `ended` ids speak up to `size`, `begun` ids above it."""
 
-    What was stamped before stays.
+    origin: Text
+    size: Count
+    ended: tuple[Text, ...]
+    begun: tuple[Text, ...]
+
+
+class Revocation(Closed, frozen=True):
+    """A key id, or the name of an authority, witness or document chain, that proves nothing from `at` on.
+
+    What is proven to be older stays. By whom, is said by the reason's first word: `superseded` and `ceased` are
+    about keys that nobody else has, so any trusted time will do. Any other (`compromised`) may mean that a thief
+    signs, who may have the plane's own clock as well: then only an outside authority or a witness tells the time.
     """
 
     id: Text
@@ -115,7 +127,7 @@ class Revocation(Closed, frozen=True):
 
 
 class TrustFile(Closed, frozen=True, omit_defaults=True):
-    """The file's members; `witnesses` and `documents` from version 3 on, each left out where it is empty."""
+    """The file's members; `witnesses`, `documents`, `rotations` from version 3 on, each left out where it is empty."""
 
     type: Type
     version: Count
@@ -128,6 +140,7 @@ class TrustFile(Closed, frozen=True, omit_defaults=True):
     revoked: tuple[Revocation, ...]
     witnesses: tuple[TrustedWitness, ...] = ()
     documents: tuple[TrustedDocuments, ...] = ()
+    rotations: tuple[TrustedRotation, ...] = ()
 
 
 class Window(Struct, frozen=True):
@@ -164,6 +177,13 @@ class LoadedWitness(Struct, frozen=True):
     used: Window
 
 
+class Revoked(Struct, frozen=True):
+    """From when a key proves nothing; `hostile` where its own clock is not to be believed either."""
+
+    at: datetime
+    hostile: bool
+
+
 class Trust(Struct, frozen=True):
     """A trust file with its keys and certificates loaded; `seen` remembers checkpoints that were good under them."""
 
@@ -171,9 +191,23 @@ class Trust(Struct, frozen=True):
     log: tuple[tuple[LoadedKey, checkpoint.Verifier], ...]
     evidence: tuple[LoadedKey, ...]
     authorities: tuple[LoadedAuthority, ...]
-    revoked: dict[str, datetime]
+    revoked: dict[str, tuple[Revoked, ...]]
     witnesses: tuple[LoadedWitness, ...] = ()
     seen: dict[bytes, checkpoint.Checkpoint] = msgspec.field(default_factory=dict)
+
+    def speaks(self, key_id: str, origin: str, position: int) -> bool:
+        """Whether a key may speak for a place of the log: a checkpoint's size, or an entry's index + 1."""
+        order = [*self.file.log.earlier, self.file.log.origin]
+        places = [
+            (position if order.index(origin) >= order.index(one.origin) else 0, one)
+            for one in self.file.rotations
+            if key_id in one.ended or key_id in one.begun
+        ]
+        return all((place <= one.size) == (key_id in one.ended) for place, one in places)
+
+    def hostile(self, name: str) -> bool:
+        """Whether a key or authority may be in the hands of somebody else."""
+        return any(entry.hostile for entry in self.revoked.get(name, ()))
 
 
 _trust = msgspec.json.Decoder(TrustFile)
@@ -193,10 +227,11 @@ def trust_file(
     earlier: Sequence[str] = (),
     witnesses: Sequence[TrustedWitness] = (),
     documents: Sequence[TrustedDocuments] = (),
+    rotations: Sequence[TrustedRotation] = (),
 ) -> bytes:
     """The bytes of a trust file, of the lowest version that can say this; UsageError if it would not be read back."""
     file = TrustFile(
-        type=_type(earlier=bool(earlier), more=bool(witnesses or documents)),
+        type=_type(earlier=bool(earlier), more=bool(witnesses or documents or rotations)),
         version=version,
         issued_at=canonical.timestamp(issued_at),
         expires=canonical.timestamp(expires),
@@ -207,6 +242,7 @@ def trust_file(
         revoked=tuple(revoked),
         witnesses=tuple(witnesses),
         documents=tuple(documents),
+        rotations=tuple(rotations),
     )
     data = canonical.dumps(msgspec.to_builtins(file))
     parse_trust(data)
@@ -224,12 +260,14 @@ def parse_trust(data: bytes) -> Trust:
             raise EvidenceInvalid("trust file: not in canonical form (RFC 8785)")
         canonical.parse_time(file.issued_at)
         canonical.parse_time(file.expires)
-        if file.type != _type(earlier=bool(file.log.earlier), more=bool(file.witnesses or file.documents)):
+        more = bool(file.witnesses or file.documents or file.rotations)
+        if file.type != _type(earlier=bool(file.log.earlier), more=more):
             raise EvidenceInvalid("trust file: not of the lowest version that can say this")
         names = [key.id for key in (*file.log.keys, *file.evidence)] + [by.id for by in file.witnesses]
         names += [tsa.name for tsa in file.tsa] + [chain.name for chain in file.documents]
         if len(names) != len(set(names)):
             raise EvidenceInvalid("trust file: an id or name that stands for two")
+        _check_rotations(file)
         return Trust(
             file=file,
             log=tuple(_log_key(name, key) for name in (file.log.origin, *file.log.earlier) for key in file.log.keys),
@@ -237,13 +275,36 @@ def parse_trust(data: bytes) -> Trust:
             authorities=tuple(
                 LoadedAuthority(Authority(tsa.operator, tsa.name, tsa.certificates), _window(tsa)) for tsa in file.tsa
             ),
-            revoked={entry.id: canonical.parse_time(entry.at) for entry in file.revoked},
+            revoked=_revoked(file.revoked),
             witnesses=tuple(_witness(entry) for entry in file.witnesses),
         )
     except UsageError:
         raise
     except LedgerError as error:
         raise UsageError(f"trust file: {error}") from error
+
+
+def _revoked(entries: Sequence[Revocation]) -> dict[str, tuple[Revoked, ...]]:
+    found: dict[str, tuple[Revoked, ...]] = {}
+    for entry in entries:
+        hostile = entry.reason.partition(":")[0].strip() not in BENIGN
+        found[entry.id] = (*found.get(entry.id, ()), Revoked(canonical.parse_time(entry.at), hostile))
+    return found
+
+
+def _check_rotations(file: TrustFile) -> None:
+    """Each names origins and keys of this file, and no key ends or begins twice."""
+    kinds = ({key.id for key in file.log.keys}, {key.id for key in file.evidence})
+    for side in ("ended", "begun"):
+        ids = [key_id for one in file.rotations for key_id in getattr(one, side)]
+        if len(ids) != len(set(ids)):
+            raise EvidenceInvalid(f"trust file: a key that is {side} twice")
+    for one in file.rotations:
+        named = {*one.ended, *one.begun}
+        if one.origin not in (file.log.origin, *file.log.earlier) or not any(named <= known for known in kinds):
+            raise EvidenceInvalid("trust file: a rotation of keys or of a log that it does not know")
+        if not one.ended or not one.begun or named != set(one.ended) ^ set(one.begun):
+            raise EvidenceInvalid("trust file: a rotation that ends or begins nothing, or the same key")
 
 
 def _type(*, earlier: bool, more: bool) -> Type:

@@ -13,14 +13,14 @@ file. Not here: exit codes and printing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Literal
 
 from msgspec import Struct
 
 from ledger import canonical, nodes, recompute
-from ledger.anchor import Anchor, Unreached
+from ledger.anchor import FUTURE_TOLERANCE, Anchor, Unreached
 from ledger.bundle import Bundle, parse_bundle
 from ledger.errors import EvidenceInvalid, LedgerError, NotCanonical
 from ledger.timestamp import Operator
@@ -87,7 +87,7 @@ class Checks:
         return next(failed, "every check passed")
 
 
-def verify(bundle: bytes, trust: bytes, now: datetime) -> Report:
+def verify(bundle: bytes, trust: bytes, now: datetime, *, max_age: timedelta | None = None) -> Report:
     """Judge a bundle file by a trust file at the time `now` (aware).
 
     UsageError when either is no such file at all: not JSON, too large, a trust file that is not sound.
@@ -97,7 +97,7 @@ def verify(bundle: bytes, trust: bytes, now: datetime) -> Report:
     parsed = _parse(checks, bundle)
     if parsed is None:
         return _report(checks, trusted, None)
-    checks.run("trust_current", lambda: trust_current(trusted, now))
+    checks.run("trust_current", lambda: trust_current(trusted, now, max_age))
     _recompute(checks, parsed)
     anchor = Anchor(parsed, trusted)
     checks.run("statement_commitment", anchor.commitment)
@@ -147,11 +147,20 @@ def _recompute(checks: Checks, bundle: Bundle) -> None:
         checks.run(name, check)
 
 
-def trust_current(trust: Trust, now: datetime) -> str:
-    """A stale trust file proves what it proved; the reader is told that later revocations may be missing."""
-    if canonical.parse_time(trust.file.expires) < now:
-        return f"stale: expired {trust.file.expires}, later revocations are not known"
-    return f"version {trust.file.version}, until {trust.file.expires}"
+def trust_current(trust: Trust, now: datetime, max_age: timedelta | None = None) -> str:
+    """A stale trust file proves what it proved; the reader is told that later revocations may be missing.
+
+    With `max_age` it reaches nothing (Unreached): expired, older than that, or issued in the future.
+    """
+    age = now - canonical.parse_time(trust.file.issued_at)
+    expired = canonical.parse_time(trust.file.expires) < now
+    said = f"version {trust.file.version}, {max(age.days, 0)} days old"
+    if max_age is not None and (expired or age > max_age or age < -FUTURE_TOLERANCE):
+        why = f"expired {trust.file.expires}" if expired else f"issued {trust.file.issued_at}"
+        raise Unreached(f"stale: {said}, {why}; at most {max_age.total_seconds() / 86400:g} days are allowed")
+    if expired:
+        return f"stale: {said}, expired {trust.file.expires}, later revocations are not known"
+    return f"{said}, until {trust.file.expires}"
 
 
 def _assurance(verdict: Verdict, anchor: Anchor | None) -> Assurance:

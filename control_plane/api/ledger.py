@@ -131,8 +131,8 @@ async def trust_file(
     async with plane.transaction(request.user.tenant) as conn:
         keys = await ledger.store.keys(conn)
     async with plane.transaction(PLANE) as conn:
-        successions = await ledger.store.successions(conn)
-    data = await asyncio.to_thread(trust.build, plane.settings, plane.name, keys, successions, plane.now())
+        history = await ledger.store.key_history(conn)
+    data = await asyncio.to_thread(trust.build, plane.settings, plane.name, keys, history, plane.now())
     if format == "sigstore":
         data = sigstore.trusted_root(parse_trust(data))
     return Response(data, media_type="application/json")

@@ -13,8 +13,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from ledger.verify import Report
 
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _HELP = "judge an evidence bundle or a proof of the log offline: valid, invalid or unanchored"
 
 
@@ -24,6 +27,12 @@ def register(groups: Any) -> None:
     command.add_argument("file", metavar="FILE", help="as `qcos evidence get` or `qcos ledger proof` wrote it")
     command.add_argument(
         "--trust", metavar="FILE", required=True, help="the trust file, delivered apart from the bundle"
+    )
+    command.add_argument(
+        "--max-trust-age",
+        metavar="AGE",
+        type=_age,
+        help="refuse a trust file that is older: days, or a number with s, m, h or d",
     )
     beside = command.add_mutually_exclusive_group()
     beside.add_argument("--leaf", metavar="FILE", help="the entry that a .tlog-proof is about, where it carries none")
@@ -38,6 +47,16 @@ def register(groups: Any) -> None:
     attack.add_argument("--copies", type=_count, default=None, metavar="N", help="copies of a class at most (2000)")
     attack.add_argument("--seconds", type=_count, default=30, metavar="N", help="end after so many (30)")
     command.set_defaults(run=_verify)
+
+
+def _age(text: str) -> timedelta:
+    """A duration: 30, 30d, 12h, 15m, 90s."""
+    from datetime import timedelta
+
+    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "d")
+    if not (number.isascii() and number.isdigit() and len(number) <= 9):
+        raise argparse.ArgumentTypeError(f"{text!r}; wanted: days, or a number with s, m, h or d")
+    return timedelta(seconds=int(number) * _UNITS[unit])
 
 
 def _count(text: str) -> int:
@@ -57,16 +76,17 @@ def _verify(arguments: argparse.Namespace) -> int:
     from ledger.trust import MAX_TRUST_BYTES
     from ledger.verify import verify
 
+    age: timedelta | None = arguments.max_trust_age
     file, trust, now = _read(arguments.file, MAX_FILE_BYTES), _read(arguments.trust, MAX_TRUST_BYTES), datetime.now(UTC)
     if tlogproof.looks_like_one(file) or proofs.looks_like_one(file):
         if arguments.attack:
             raise UsageError("--attack changes bundles, and this is a proof")
         if tlogproof.looks_like_one(file):
-            report = prove(file, trust, now, leaf=_leaf(arguments))
+            report = prove(file, trust, now, leaf=_leaf(arguments), max_age=age)
         else:
-            report = prove(_read(arguments.file, proofs.MAX_PROOF_BYTES), trust, now)
+            report = prove(_read(arguments.file, proofs.MAX_PROOF_BYTES), trust, now, max_age=age)
     else:
-        report = verify(file, trust, now)
+        report = verify(file, trust, now, max_age=age)
     if (arguments.leaf or arguments.bundle) and not tlogproof.looks_like_one(file):
         raise UsageError("--leaf and --bundle go with a .tlog-proof")
     if arguments.attack:

@@ -195,7 +195,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Plane:
 
 def test_a_key_revoked_before_the_stamp_proves_nothing_and_later_revocation_leaves_it(plane: Plane) -> None:
     def revoked(name: str, seconds: float) -> str:
-        entry = {"id": name, "at": at(seconds), "reason": "lost"}
+        entry = {"id": name, "at": at(seconds), "reason": "superseded: by a longer one"}
         return judge(plane.bundle("completed_full"), plane.trust(revoked=[entry])).verdict
 
     for name in ("evidence-ml-dsa-65", "evidence-ecdsa-p256", "log-ed25519", "self clock"):
