@@ -1,6 +1,6 @@
 # The project's commands. Needs Linux, make and Python 3.11 or newer; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: fuzz help setup demo test test-all faults faults-network kills fuzz-http soak bench bench-quick bench-keep bench-governed bench-memory bench-policy check format generate tools skipped bench-flood bench-growth bench-flame bench-telemetry bench-backends bench-network bench-ledger
+.PHONY: test-verifiers fuzz help setup demo test test-all faults faults-network kills fuzz-http soak bench bench-quick bench-keep bench-governed bench-memory bench-policy check format generate tools skipped bench-flood bench-growth bench-flame bench-telemetry bench-backends bench-network bench-ledger
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -64,6 +64,12 @@ test: $(VENV)/dev.stamp ## what a bare machine can run; the last lines say what 
 
 test-all: $(VENV)/dev.stamp ## all tests, every tool required: what would be skipped fails
 	@QCOS_TEST_ALL=1 $(PY) -m pytest -q -n auto
+
+# Sigstore's verifier and the Node that it wants, by their lock, into the folder that names them; without npm they are skipped.
+test-verifiers: $(VENV)/dev.stamp ## evidence of a fresh plane given to verifiers that aren't ours, and changed copies of it
+	@if command -v npm >/dev/null; then cd tests/verifiers && npm ci --no-audit --no-fund --loglevel=error; \
+	else echo "no npm: @sigstore/verify is skipped"; fi
+	@$(PY) -m tests.verifiers
 
 faults: $(VENV)/dev.stamp ## kill each part of a running plane, at each crash point and at random; then verify ledger and budgets
 	@$(PY) -m pytest -q -n 2 -m faults

@@ -125,7 +125,8 @@ def _authority(one: TrustedAuthority, until: dict[str, str]) -> dict[str, Any]:
         "commonName": subject.get_attributes_for_oid(NameOID.COMMON_NAME),
     }
     return {
-        "subject": {name: str(found[0].value) for name, found in names.items() if found},
+        # Both, for Sigstore's Python client demands both.
+        "subject": {name: str(found[0].value) if found else "" for name, found in names.items()},
         "certChain": {"certificates": [{"rawBytes": _b64(certificate)} for certificate in one.certificates]},
         "validFor": _window(one.valid_from, one.valid_until, until.get(one.name)),
     }
