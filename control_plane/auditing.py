@@ -3,24 +3,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from control_plane import snapshots
-from control_plane.db import Database, engine, snapshot
+from control_plane import anchors, snapshots
+from control_plane.db import Database, conninfo, engine, snapshot
 from control_plane.errors import Refused, Unreachable
 from control_plane.jobs import refold
 from control_plane.jobs.register import Register
-from control_plane.settings import Settings, located
+from control_plane.settings import AnchorFacts, Settings, located
+from ledger.anchoring import compare
 from ledger.audit import verify_log
+from ledger.errors import LedgerError
 from ledger.head import read_head
 from ledger.store import StoredCheckpoint
 
 
 async def verify() -> dict[str, Any]:
-    """{ok, size, root, checked, failures [{index, reason}]} of the whole log."""
+    """{ok, size, root, checked, failures [{index, reason}], anchors [{name, ok, detail}]} of the whole log.
+
+    An anchor that holds another history fails the log; one that can't be read is said, and fails nothing.
+    """
     settings = located()
     audit = engine(_database(settings).audit, connections=2, name="qcos-audit")
     try:
@@ -29,7 +35,25 @@ async def verify() -> dict[str, Any]:
     finally:
         await audit.dispose()
     document: dict[str, Any] = msgspec.to_builtins(report)
-    return document
+    held = [await _held(settings, facts) for facts in settings.anchor]
+    wrong = [{"index": None, "reason": f"anchor {one['name']}: {one['detail']}"} for one in held if one["ok"] is False]
+    document["failures"] = [*document["failures"], *wrong]
+    return document | {"ok": document["ok"] and not wrong, "anchors": held}
+
+
+async def _held(settings: Settings, facts: AnchorFacts) -> dict[str, Any]:
+    """What an anchor holds against the database; `ok` null where it can't be read."""
+    import psycopg
+
+    try:
+        notes = await asyncio.to_thread(anchors.build(facts, settings.home).heads)
+        told = conninfo(_database(settings).audit)
+        async with await psycopg.AsyncConnection.connect(told, autocommit=True, connect_timeout=10) as conn:
+            found = await compare(conn, notes)
+    except LedgerError as error:
+        return {"name": facts.name, "ok": None, "detail": str(error)}
+    detail = f"{found.code}: {found.detail}" if found else f"{len(notes)} heads agree"
+    return {"name": facts.name, "ok": found is None, "detail": detail}
 
 
 async def replay(

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from control_plane import authorities, crash, telemetry
+from control_plane import anchors, authorities, crash, telemetry
 from control_plane.db import Database, conninfo
 from control_plane.settings import Settings
 
@@ -47,7 +47,7 @@ async def sealer(settings: Settings, stop: asyncio.Event, ready: Callable[[], No
     """Run the sealer until `stop` is set."""
     from ledger.batch import Plane
     from ledger.sealer import run
-    from ledger.sealer_config import Authority, SealerConfig, WitnessAt
+    from ledger.sealer_config import AnchorAt, Authority, SealerConfig, WitnessAt
 
     stamping = [Authority("self", f"unix:{settings.tsa_socket}")]
     if settings.tsa_url and settings.tsa_certificates:
@@ -63,6 +63,9 @@ async def sealer(settings: Settings, stop: asyncio.Event, ready: Callable[[], No
         authorities=tuple(stamping),
         witnesses=tuple(WitnessAt(facts.url, facts.public) for facts in settings.witness),
         witness_interval_s=settings.witness_interval_s,
+        anchors=tuple(
+            AnchorAt(facts.name, anchors.build(facts, settings.home), facts.every_s) for facts in settings.anchor
+        ),
         at=crash.point,
         watching=_watching(),
         clock_tolerance_s=settings.clock_tolerance_s,

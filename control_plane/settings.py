@@ -69,6 +69,23 @@ class WitnessFacts(Struct, frozen=True, forbid_unknown_fields=True):
     public: str
 
 
+class AnchorFacts(Struct, frozen=True, forbid_unknown_fields=True):
+    """An `[[anchor]]` table: a place outside that keeps heads of the log (`control_plane.anchors`)."""
+
+    name: str
+    kind: str
+    every_s: float = 3600.0
+    path: str | None = None
+    immutable: bool = False
+    bucket: str | None = None
+    prefix: str = "qcos"
+    retention_days: int = 3650
+    endpoint_url: str | None = None
+    region: str | None = None
+    url: str | None = None
+    certificates: str | None = None
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """Everything that can be set. Names are those of `qcos.toml`; `QCOS_` and capitals make the environment's."""
 
@@ -122,6 +139,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     oidc: tuple[OidcIssuer, ...] = ()
     backend: tuple[BackendFacts, ...] = ()
     witness: tuple[WitnessFacts, ...] = ()
+    anchor: tuple[AnchorFacts, ...] = ()
     witness_interval_s: float = 1.0
     telemetry: telemetry.Telemetry = telemetry.Telemetry()
     routing: weights.Weights = weights.Weights()
@@ -237,6 +255,8 @@ def _from_file(path: Path | None) -> dict[str, Any]:
             values[key] = _tables(key, value, BackendFacts)
         elif key == "witness":
             values[key] = _tables(key, value, WitnessFacts)
+        elif key == "anchor":
+            values[key] = _tables(key, value, AnchorFacts)
         elif key in {"telemetry", "network", "keys"}:
             values[key] = value
         elif key == "routing":
@@ -246,7 +266,9 @@ def _from_file(path: Path | None) -> dict[str, Any]:
                 key,
                 value,
                 "one of the known keys: "
-                + ", ".join([*FIELDS, "oidc", "backend", "witness", "telemetry", "routing", "network", "keys"]),
+                + ", ".join(
+                    [*FIELDS, "oidc", "backend", "witness", "anchor", "telemetry", "routing", "network", "keys"]
+                ),
             )
     return values
 
@@ -283,6 +305,10 @@ def _refuse_what_the_profile_forbids(s: Settings) -> None:
         from control_plane.witnesses import check  # brings cryptography, which few starts need this early
 
         check(s.witness)
+    if s.anchor:
+        from control_plane import anchors
+
+        anchors.check(s.anchor)
     _check_crash_point(s)
     if s.profile == "dev":
         if s.http_host not in LOOPBACK:

@@ -56,8 +56,9 @@ def check(tables: tuple[WitnessFacts, ...]) -> None:
 
 
 def names(settings: Settings) -> frozenset[str]:
-    """Whom this plane asks now."""
-    return frozenset(facts.public.partition("+")[0] for facts in settings.witness)
+    """Whom this plane asks now: witnesses and anchors."""
+    asked = {facts.public.partition("+")[0] for facts in settings.witness}
+    return frozenset(asked | {facts.name for facts in settings.anchor})
 
 
 def used(home: Path) -> tuple[Used, ...]:

@@ -21,6 +21,7 @@ LedgerError                      ledger_error
 ├── StateLost                    witness_state_lost    a witness that has forgotten what it saw of a log
 ├── WitnessHeld                  witness_held          a witness's folder that another process signs from
 ├── WitnessAway                  witness_away          a witness that did not answer, or not as one
+├── AnchorAway                   anchor_away           an anchor that can't be reached, or doesn't keep what it is given
 ├── HeadUnwritable               head_unwritable       the head outside the database can't be kept
 └── UsageError                   unusable_input        input that a verifier cannot judge at all
 
@@ -192,6 +193,12 @@ class WitnessAway(LedgerError):
     """A witness that could not be reached, or whose answer is none of the protocol; asking again later may help."""
 
     code = "witness_away"
+
+
+class AnchorAway(LedgerError):
+    """A place outside that can't be reached, or that would not keep what it is given; asking again later may help."""
+
+    code = "anchor_away"
 
 
 class UsageError(LedgerError):

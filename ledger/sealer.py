@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ledger import alarm, checkpoint, tables
+from ledger.anchoring import serve_anchor
 from ledger.cosigning import serve_cosigning
 from ledger.errors import LedgerError, LedgerRollback
 from ledger.head import HeadKeeper, read_head
@@ -143,6 +144,9 @@ async def _lead(
         leader = Leader(conn, config, keys, keeper, due, pool)
         tasks = [asyncio.create_task(keeper.run()), asyncio.create_task(serve_stamps(config, due))]
         tasks += [asyncio.create_task(serve_cosigning(config, at, due)) for at in config.witnesses]
+        tasks += [
+            asyncio.create_task(serve_anchor(config.conninfo, at.name, at.anchor, at.every_s)) for at in config.anchors
+        ]
         try:
             await leader.start(stop)
             ready()

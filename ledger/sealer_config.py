@@ -13,6 +13,7 @@ from typing import Protocol, TypeAlias
 from msgspec import Struct
 
 from ledger.alarm import TOLERANCE_S
+from ledger.anchors.base import Anchor
 from ledger.batch import Laid, Plane, Row
 from ledger.custody import PLAIN, Custody
 from ledger.timestamp import Operator
@@ -41,6 +42,14 @@ class WitnessAt(Struct, frozen=True):
 
     url: str
     vkey: str
+
+
+class AnchorAt(Struct, frozen=True):
+    """A configured anchor, and how long after one head the next is told."""
+
+    name: str
+    anchor: Anchor
+    every_s: float
 
 
 class Watching(Protocol):
@@ -75,6 +84,7 @@ class SealerConfig(Struct, frozen=True, kw_only=True):
     authorities: tuple[Authority, ...] = ()
     witnesses: tuple[WitnessAt, ...] = ()
     witness_interval_s: float = 1.0
+    anchors: tuple[AnchorAt, ...] = ()
     watching: Watching | None = None
     clock: Clock | None = None
     busy_poll_s: float = 0.002

@@ -14,7 +14,17 @@ import pytest
 ROOT = Path(__file__).parents[1]
 OURS = {"control_plane", "ledger", "hal_drivers", "finops", "policies"}
 AWAY = {
-    "ledger": {"msgspec", "sqlalchemy", "cryptography", "rfc3161_client", "psycopg", "aiohttp", "pkcs11"},
+    "ledger": {
+        "msgspec",
+        "sqlalchemy",
+        "cryptography",
+        "rfc3161_client",
+        "psycopg",
+        "aiohttp",
+        "pkcs11",
+        "boto3",
+        "botocore",
+    },
     "finops": {"msgspec", "sqlalchemy"},
     "hal_drivers": {
         *("msgspec", "sqlalchemy", "numpy", "psutil", "aiohttp", "cryptography"),
@@ -90,7 +100,7 @@ PURE = (
 )
 # Tables are reached from here alone; provision and postgres make roles and databases, which no table's owner can.
 SQL_HOMES = re.compile(
-    r"store\.py|(sealer|leader|tables|leases|session|stamping|stored)\.py|(alarm|cosigning|outside)\.py|db\.py|postgres\.py|provision\.py|env\.py|losing\.py|0[0-9]{3}_.*\.py"
+    r"store\.py|(sealer|leader|tables|leases|session|stamping|stored)\.py|(alarm|anchoring|cosigning|outside)\.py|db\.py|postgres\.py|provision\.py|env\.py|losing\.py|0[0-9]{3}_.*\.py"
 )
 SQL = re.compile(r"(?s)\s*(SELECT\s.*\sFROM\s|INSERT INTO\s|UPDATE\s+\w+\.|DELETE FROM\s|WITH\s+\w+ AS\b)")
 IMPURE = {"asyncio", "random", "secrets", "socket", "sqlalchemy", "psycopg", "time", "subprocess", "threading"}

@@ -44,7 +44,10 @@ def _verify(arguments: argparse.Namespace) -> int:
         verdict = "sound" if report["ok"] else "BROKEN"
         tables.facts([("ledger", verdict), ("entries", report["checked"]), ("root", report["root"])])
         for failure in report["failures"]:
-            tables.facts([(f"entry {failure['index']}", failure["reason"])])
+            where = "ledger" if failure["index"] is None else f"entry {failure['index']}"
+            tables.facts([(where, failure["reason"])])
+        for held in report["anchors"]:
+            tables.facts([(f"anchor {held['name']}", held["detail"])])
     return 0 if report["ok"] else 1
 
 
