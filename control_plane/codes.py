@@ -487,5 +487,20 @@ CODES: dict[str, Meaning] = {
         "The file is no snapshot whose hash the ledger names.",
         "Replay from the first entry.",
     ),
+    "log_forked": Meaning(
+        409,
+        "Not the same log",
+        "A log is not the continuation of what was seen of it before.",
+        "Keep both checkpoints: they are the proof.",
+    ),
+    "entry_tampered": Meaning(
+        409,
+        "Not the entry that was sealed",
+        "An entry is not the one under the signed checkpoint.",
+        "qcos ledger verify",
+    ),
+    "state_differs": Meaning(
+        409, "The states differ", "The folded state is not the one whose hash the ledger names.", "qcos ledger replay"
+    ),
     "not_in_log": Meaning(404, "Not in the log", "The log has no such entry, size or tile.", ""),
 }

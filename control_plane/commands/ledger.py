@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from control_plane.commands import _ledger_proof
+from control_plane.commands import _ledger_follow, _ledger_proof
 
 
 def register(groups: Any) -> None:
@@ -30,6 +30,7 @@ def register(groups: Any) -> None:
     snapshot.add_argument("--json", action="store_true", help="one document")
     snapshot.set_defaults(run=_snapshot)
     _ledger_proof.register(ledger)
+    _ledger_follow.register(ledger)
 
 
 def _verify(arguments: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ledger import chain, checkpoint, fold, merkle, proofs
@@ -14,8 +14,16 @@ from tests.ledger.plane import T0, Plane
 class History:
     """Entries of these tenants in this order, sealed one a batch; each size has a checkpoint."""
 
-    def __init__(self, plane: Plane, tenants: Sequence[str], *, folds: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        plane: Plane,
+        tenants: Sequence[str],
+        *,
+        folds: Sequence[int] = (),
+        said: Mapping[int, tuple[str, dict[str, Any]]] | None = None,
+    ) -> None:
         self.plane, self.leaves = plane, list[bytes]()
+        self._said = said or {}
         self.records: dict[int, list[bytes]] = {}
         self.nodes: dict[tuple[int, int], bytes] = {}
         self._edge, self._last = merkle.Edge(), dict[str, tuple[int, str]]()
@@ -26,11 +34,10 @@ class History:
     def _seal(self, index: int, tenant: str, *, folds: bool) -> None:
         body: dict[str, Any] = {"n": index}
         if folds:
-            self.records[index] = [
-                self._pending(tenant, f"{index}-{n}", {"n": n}, "job:admission:denied") for n in (0, 1)
-            ]
+            self.records[index] = [self._pending(tenant, f"{index}-{n}", {"n": n}, "tenant:noted") for n in (0, 1)]
             body = fold.body(self.records[index])
-        kind = fold.FOLDED if folds else "job:outcome:completed"
+        kind = fold.FOLDED if folds else "tenant:noted"
+        kind, body = self._said.get(index, (kind, body))
         number, link = self._last.get(tenant, (-1, None))
         leaf = chain.place(
             chain.parse_pending(self._pending(tenant, str(index), body, kind)),
