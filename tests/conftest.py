@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.postgres import RunningCluster, TestDatabase, running_cluster
+from tests.postgres import RunningCluster, TestDatabase, postgresql_15, running_cluster
 
 # How fast a machine draws examples or runs one says nothing of the promise under test.
 settings.register_profile("qcos", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -22,6 +22,16 @@ settings.load_profile("qcos")
 def cluster() -> Iterator[RunningCluster]:
     """A PostgreSQL server of this test process."""
     running = running_cluster()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster_15() -> Iterator[RunningCluster]:
+    """A server of the oldest PostgreSQL that a plane takes."""
+    if (binaries := postgresql_15()) is None:
+        pytest.skip("PostgreSQL 15 is not installed (QCOS_TEST_PG15 names the folder of its programs)")
+    running = running_cluster(binaries)
     yield running
     running.stop()
 

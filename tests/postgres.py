@@ -19,10 +19,11 @@ from itertools import count
 from pathlib import Path
 
 import psycopg
+import pytest
 from msgspec import Struct
 from psycopg import sql
 
-from control_plane import migrations
+from control_plane import migrations, postgres
 from control_plane.db import Database, Roles, conninfo
 from control_plane.postgres import Cluster, cluster
 from control_plane.provision import migrate, provision
@@ -53,11 +54,14 @@ class TestDatabase(Struct, frozen=True):
 class RunningCluster:
     """The server, its folder, and the template that `database()` copies."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, binaries: Path | None = None) -> None:
         self.folder = folder
         sockets = folder / "s"
         sockets.mkdir(mode=0o700)
-        self.cluster: Cluster = cluster(folder, sockets)
+        with pytest.MonkeyPatch.context() as patch:
+            if binaries is not None:  # the plane itself knows the wheel's alone, and servers that it doesn't start
+                patch.setattr(postgres, "_binaries", lambda: binaries)
+            self.cluster: Cluster = cluster(folder, sockets)
         self._server = _start(self.cluster, options)
         self._known: Database | None = None
 
@@ -130,9 +134,19 @@ def relinked(folder: Path) -> Path:
     return folder
 
 
-def running_cluster() -> RunningCluster:
+def running_cluster(binaries: Path | None = None) -> RunningCluster:
     """Make and start a cluster in a short temporary folder (a Unix socket's path is short)."""
-    return RunningCluster(Path(tempfile.mkdtemp(prefix="qcos-t-", dir="/tmp")))
+    return RunningCluster(Path(tempfile.mkdtemp(prefix="qcos-t-", dir="/tmp")), binaries=binaries)
+
+
+def postgresql_15() -> Path | None:
+    """The programs of PostgreSQL 15, the oldest that a plane takes; QCOS_TEST_PG15 names their folder."""
+    places = [Path(os.environ.get("QCOS_TEST_PG15", "/nowhere"))]
+    places += [Path("/usr/lib/postgresql/15/bin"), Path("/usr/pgsql-15/bin"), Path("/usr/local/pgsql-15/bin")]
+    if (asked := shutil.which("pg_config")) is not None:
+        said = subprocess.run([asked, "--version", "--bindir"], capture_output=True, text=True, check=False).stdout
+        places += [Path(line) for line in said.splitlines() if " 15." in said and line.startswith("/")]
+    return next((place for place in places if (place / "postgres").exists()), None)
 
 
 def _start(found: Cluster, options: tuple[str, ...]) -> subprocess.Popen[bytes]:

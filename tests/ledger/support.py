@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -20,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from control_plane.db import transaction
-from ledger import sealer_keys, store
+from ledger import sealer, sealer_keys, store
 from ledger.batch import Plane
 from ledger.chain import Evidence, Pending
 from ledger.sealer import run
@@ -112,15 +114,33 @@ def superuser(database: TestDatabase, statement: str, *values: object) -> None:
         conn.execute(statement, values)
 
 
-def sealer_process(settings: SealerConfig) -> subprocess.Popen[bytes]:
-    """A sealer as a process of its own, as it runs in the plane."""
+def sealer_process(settings: SealerConfig, *, at: str = "", leads: bool = False) -> subprocess.Popen[bytes]:
+    """A sealer as a process of its own, as it runs in the plane.
+
+    `at` names a step, a signal that it sends itself there, and when it gets there for which time: `seal.signed STOP 2`.
+    With `leads` it stands by for nobody, as behind a pooler that breaks session locks.
+    """
     told = msgspec.json.encode(settings, enc_hook=str)
-    return subprocess.Popen([sys.executable, "-m", "tests.ledger.support", told], env=dict(os.environ))
+    words = [sys.executable, "-m", "tests.ledger.support", told.decode(), at, "leads" if leads else ""]
+    return subprocess.Popen(words, env=dict(os.environ))
 
 
 def _main() -> None:
     told = msgspec.json.decode(sys.argv[1], type=SealerConfig, dec_hook=lambda kind, value: kind(value))
-    asyncio.run(run(told, asyncio.Event()))
+    step, number, time = (sys.argv[2] or "never KILL 1").split()
+    left = itertools.count(1 - int(time))
+
+    def heard(name: str) -> None:
+        if name == step and next(left) == 0:
+            os.kill(os.getpid(), getattr(signal, f"SIG{number}"))
+
+    if sys.argv[3]:
+        vars(sealer)["claim"] = _anybody
+    asyncio.run(run(msgspec.structs.replace(told, at=heard), asyncio.Event()))
+
+
+async def _anybody(_: object) -> bool:
+    return True
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import random
 import re
 import signal
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,15 @@ from tests.ledger.support import (
     until_sealed,
     write,
 )
-from tests.postgres import TestDatabase
+from tests.postgres import RunningCluster, TestDatabase
+
+
+@pytest.fixture(params=["18", pytest.param("15", marks=pytest.mark.faults)])
+def database(request: pytest.FixtureRequest) -> Iterator[TestDatabase]:
+    """A fresh migrated database of the newest and, with the slow tests, of the oldest PostgreSQL that a plane takes."""
+    server: RunningCluster = request.getfixturevalue("cluster" if request.param == "18" else "cluster_15")
+    with server.database() as fresh:
+        yield fresh
 
 
 async def verify(database: TestDatabase, head: Path | None = None) -> Verification:
