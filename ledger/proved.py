@@ -3,8 +3,9 @@
 
 Bytes of it and of a trust file in, the report of `ledger.verify` out; no socket, clock or state. As there every check
 is run and named, `invalid` means that something is wrong, `unanchored` that the trust file knows no key of the log.
-A proof carries no time-stamp, so its `time` is null, its assurance the log's own word, and a key that the trust file
-calls revoked proves nothing here, whenever it signed.
+A proof carries no time-stamp, so its `time` is null, its assurance the log's own word, or `witnessed` where a
+`.tlog-proof` has cosignatures by trusted witnesses; and a key that the trust file calls revoked proves nothing here,
+whenever it signed.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from __future__ import annotations
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-from ledger import chain, fold, merkle, proofs, tlogproof
+from ledger import chain, cosignature, fold, merkle, proofs, tlogproof
 from ledger import checkpoint as notes
-from ledger.anchor import Unreached
+from ledger.anchor import CLOCK_TOLERANCE, Unreached
 from ledger.bundle import Fold
 from ledger.errors import EvidenceInvalid, LedgerError, NotCanonical, UsageError
 from ledger.proofs import Completeness, Consistency, Inclusion
@@ -50,7 +51,7 @@ class _Judged:
     """The checks over one proof, and what they found."""
 
     def __init__(self, trust: Trust) -> None:
-        self.checks, self._trust = Checks(), trust
+        self.checks, self._trust, self._witnessed = Checks(), trust, False
 
     def failed(self, name: str, error: LedgerError) -> None:
         """The file can't be read as what it claims to be."""
@@ -92,6 +93,27 @@ class _Judged:
         self._leaf(found.index, known, None)
         self._in_tree(found.index, known, found.path, note)
         self._signed("checkpoint_signatures", note)
+        if cosignatures:
+            self.checks.run("cosignatures", lambda: self._cosigned(note, cosignatures))
+
+    def _cosigned(self, note: bytes, lines: tuple[str, ...]) -> str:
+        """Each line is by a trusted witness, as in a bundle: what nobody judges could be changed unseen."""
+        head = notes.parse(note)
+        found = [cosignature.parse(line) for line in lines]
+        if list(lines) != sorted(lines) or len({(one.name, one.key_hash) for one in found}) != len(found):
+            raise EvidenceInvalid("cosignatures out of order, or two of one witness")
+        seen = []
+        for one in found:
+            known = [by for by in self._trust.witnesses if (by.by.name, by.by.key_hash) == (one.name, one.key_hash)]
+            if known:
+                cosignature.verify(one, head, known[0].by)
+                if not known[0].used.holds(one.at, CLOCK_TOLERANCE) or known[0].id in self._trust.revoked:
+                    raise EvidenceInvalid(f"{known[0].id} was not in use at {one.at:%Y-%m-%dT%H:%M:%SZ}, or is revoked")
+                seen.append(known[0].id)
+        if len(seen) != len(found):
+            raise Unreached(f"{len(found) - len(seen)} by witnesses that the trust file does not know")
+        self._witnessed = True
+        return ", ".join(seen)
 
     def _leaf(self, index: int, leaf: bytes, inner: Fold | None) -> None:
         if chain_type(leaf) == "hashedrekord":
@@ -142,7 +164,7 @@ class _Judged:
         return Report(
             verdict=self.checks.verdict(),
             reason=self.checks.reason(),
-            assurance="self_issued",
+            assurance="witnessed" if self._witnessed and self.checks.verdict() == "valid" else "self_issued",
             checks=tuple(self.checks.done),
             time=Time(None, None),
             trust_as_of=self._trust.file.issued_at,

@@ -19,6 +19,7 @@ from control_plane.formats import Format
 from control_plane.jobs import evidence, sigstore
 from control_plane.jobs.evidence import Row
 from ledger import export, tlogproof
+from ledger.bundle import MAX_COSIGNATURES
 from ledger.rekor import ML_DSA_65, P256
 from ledger.sigstore import BUNDLE
 from ledger.tlogproof import TlogProof
@@ -48,11 +49,14 @@ async def _tlog_proof(plane: Plane, row: Row) -> bytes:
         if entry is None:
             raise Refused("evidence_pending", "the entry is durable and not sealed yet")
         index, leaf = entry
-        head = await ledger.store.checkpoint_over(conn, index)
+        cosigned = await ledger.store.cosigned_over(conn, index)
+        head = cosigned or await ledger.store.checkpoint_over(conn, index)
         if head is None:  # entry and checkpoint are one commit; a missing one is a broken ledger
             raise Refused("not_in_log", f"no checkpoint covers entry {index}")
         path = await export.inclusion(conn, index, head.size)
-    return tlogproof.written(TlogProof(index, tuple(path), head.note, leaf))
+        lines = await ledger.store.cosignatures(conn, head.size) if cosigned is not None else []
+    note = tlogproof.cosigned(head.note, lines[:MAX_COSIGNATURES])
+    return tlogproof.written(TlogProof(index, tuple(path), note, leaf))
 
 
 FORMS: dict[Format, Form] = {

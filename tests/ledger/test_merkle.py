@@ -147,8 +147,9 @@ def test_growth_from_nothing_proves_nothing() -> None:
 
 def vectors(name: str) -> list[Any]:
     folder = os.environ.get("QCOS_VECTORS")
-    if not folder:
-        reason = "QCOS_VECTORS is not set: the RFC 6962 vectors of transparency-dev/merkle"
+    if not folder or not (Path(folder) / "rfc6962").is_dir():
+        said = "QCOS_VECTORS names no folder that has rfc6962" if folder else "QCOS_VECTORS is not set"
+        reason = f"{said}: the RFC 6962 vectors of transparency-dev/merkle"
         return [pytest.param(None, id="unset", marks=pytest.mark.skip(reason=reason))]
     lines = (Path(folder) / "rfc6962" / f"{name}.jsonl").read_text().splitlines()
     return [pytest.param(case, id=case["name"]) for case in map(json.loads, lines)]

@@ -10,23 +10,26 @@ import base64
 import hashlib
 import json
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from control_plane.cli import main
-from ledger import proofs, tlogproof
+from ledger import checkpoint, cosignature, proofs, tlogproof
 from ledger.canonical import dumps
 from ledger.errors import UsageError
 from ledger.proved import prove
 from ledger.tlogproof import TlogProof
 from ledger.verify import Report
 from tests.ledger.history import History
-from tests.ledger.plane import NOW, Plane
+from tests.ledger.plane import NOW, T0, Plane
 
 SIZE = 23
 TENANTS = ["demo", "other", "demo", "_plane", "demo"]
@@ -153,6 +156,25 @@ def test_a_fork_is_no_continuation(log: History) -> None:
     assert failed(judge(log, proofs.document(swapped))) == {"old_checkpoint"}
 
 
+WITNESS = MLDSA44PrivateKey.generate()
+WITNESSED_BY = cosignature.Witness("witness.example/one", WITNESS.public_key())
+
+
+def witnessed(log: History, size: int) -> str:
+    """A line of a witness that has seen this size."""
+    return cosignature.cosign(
+        WITNESSED_BY, checkpoint.parse(log.note(size)), int((T0 + timedelta(hours=1)).timestamp()), WITNESS.sign
+    )
+
+
+def trusting(log: History) -> bytes:
+    """The plane's trust file, which names that witness."""
+    public = WITNESS.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    named = {"id": "w-1", "name": WITNESSED_BY.name, "alg": "ml-dsa-44", "public": base64.b64encode(public).decode()}
+    used = {"valid_from": "2024-01-01T00:00:00.000Z", "valid_until": None}
+    return log.plane.trust(type="urn:qcos:trust:v3", witnesses=[named | used])
+
+
 def by_the_specification(data: bytes, leaf: bytes) -> tuple[str, int, bytes]:
     """(origin, size, note) of such a file, from the page of tlog-proof@v1 and RFC 9162 section 2.1.3.2 alone."""
     lines = data.decode().split("\n")
@@ -188,24 +210,27 @@ def test_the_public_format_is_what_its_specification_says(log: History, data: st
     size = data.draw(st.integers(1, SIZE))
     index = data.draw(st.integers(0, size - 1))
     leaf, note = log.leaves[index], log.note(size)
-    cosignatures = data.draw(st.sampled_from([(), ("\u2014 witness.example mJirIklj",)]))
+    cosignatures = data.draw(st.sampled_from([(), (witnessed(log, size),)]))
     extra = data.draw(st.sampled_from([b"", leaf]))
     file = tlogproof.written(TlogProof(index, log.path(index, size), tlogproof.cosigned(note, cosignatures), extra))
     assert by_the_specification(file, leaf) == (log.plane.origin, size, tlogproof.cosigned(note, cosignatures))
     assert tlogproof.parse(file).extra == extra
-    assert judge(log, file, leaf=leaf).verdict == "valid"
+    report = prove(file, trusting(log), NOW, leaf=leaf)
+    assert (report.verdict, report.assurance) == ("valid", "witnessed" if cosignatures else "self_issued")
+    assert judge(log, file, leaf=leaf).verdict == ("unanchored" if cosignatures else "valid")
     assert judge(log, file, leaf=log.leaves[index - 1]).verdict == "invalid"
 
 
 def test_no_changed_public_proof_is_valid(log: History) -> None:
-    """I4: each byte of it, but the cosignatures that nobody here trusts."""
-    file = tlogproof.written(TlogProof(6, log.path(6, 9), log.note(9), log.leaves[6]))
-    assert judge(log, file).verdict == "valid"
+    """I4: each byte of it, a witness's line too."""
+    note = tlogproof.cosigned(log.note(9), (witnessed(log, 9),))
+    file, trust = tlogproof.written(TlogProof(6, log.path(6, 9), note, log.leaves[6])), trusting(log)
+    assert prove(file, trust, NOW).assurance == "witnessed"
     note_at = file.index(b"\n\n") + 2
     for place in (*range(0, note_at, 7), *range(note_at, note_at + 60), *range(note_at + 60, len(file), 211)):
         bent = file[:place] + bytes([file[place] ^ 1]) + file[place + 1 :]
         try:
-            assert judge(log, bent).verdict != "valid", place
+            assert prove(bent, trust, NOW).verdict != "valid", place
         except UsageError:
             assert place < note_at
 
