@@ -221,6 +221,15 @@ CODES: dict[str, Meaning] = {
     "evidence_pending": Meaning(
         409, "Evidence pending", "The result is given out once its evidence is sealed.", "Ask again shortly."
     ),
+    "document_failed": Meaning(
+        503, "The document wasn't made", "The page about the evidence couldn't be made or signed.", "Ask again."
+    ),
+    "document_refused": Meaning(
+        409,
+        "Not signed",
+        "The sealer signs only documents about evidence that this tenant has sealed.",
+        "Read the entry evidence:document:refused.",
+    ),
     "not_finished": Meaning(409, "Not finished", "The job has no result yet.", "Ask again once it is COMPLETED."),
     "legal_hold": Meaning(
         409,

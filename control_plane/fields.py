@@ -146,6 +146,7 @@ def _entries() -> dict[str, Field]:
         "url": ("an http, https or unix URL", _url("http", "https", "unix")),
         "tsa_url": ("an http or https URL", _url("http", "https")),
         "tsa_certificates": ("the path of a PEM file", _text),
+        "document_certificates": ("the path of a PEM file", _text),
         "local_issuer": ("true or false", _switch),
         "qpy": ("true or false", _switch),
         "api_processes": whole(1, 64),

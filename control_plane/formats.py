@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-Format = Literal["bundle", "sigstore", "sigstore-mldsa", "tlog-proof"]
+Format = Literal["bundle", "sigstore", "sigstore-mldsa", "tlog-proof", "pdf"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 TrustFormat = Literal["qcos", "sigstore"]
 TRUST_FORMATS: tuple[TrustFormat, ...] = get_args(TrustFormat)

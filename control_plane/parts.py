@@ -25,13 +25,17 @@ def make_keys(settings: Settings) -> None:
     """Make every key that isn't there yet, each in a folder of 0700 and a file of 0600."""
     from control_plane.auth.keys import prepare
     from ledger.blob import BlobKeys
+    from ledger.document_keys import create_document_keys
     from ledger.sealer_keys import create_sealer_keys
     from ledger.tsa import create_tsa_keys
 
     folder = settings.home / "keys"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    now = datetime.now(UTC)
     create_sealer_keys(folder / "sealer", settings.keys)
-    create_tsa_keys(folder / "tsa", settings.keys, now=datetime.now(UTC))
+    create_tsa_keys(folder / "tsa", settings.keys, now=now)
+    named = f"{settings.plane} evidence documents"
+    create_document_keys(folder / "sealer", folder / "document", settings.keys, name=named, now=now)
     BlobKeys.create(folder / "blob" / "root")
     prepare(settings.home, settings.profile)
 
@@ -45,6 +49,7 @@ def tsa_app(settings: Settings) -> Any:
 
 async def sealer(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]) -> None:
     """Run the sealer until `stop` is set."""
+    from control_plane.documents import chains
     from ledger.batch import Plane
     from ledger.sealer import run
     from ledger.sealer_config import AnchorAt, Authority, SealerConfig, WitnessAt
@@ -66,6 +71,7 @@ async def sealer(settings: Settings, stop: asyncio.Event, ready: Callable[[], No
         anchors=tuple(
             AnchorAt(facts.name, anchors.build(facts, settings.home), facts.every_s) for facts in settings.anchor
         ),
+        certificates=(chains.current(settings).certificates[0],),
         at=crash.point,
         watching=_watching(),
         clock_tolerance_s=settings.clock_tolerance_s,

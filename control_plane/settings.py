@@ -103,6 +103,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     url: str | None = None
     tsa_url: str | None = None
     tsa_certificates: str | None = None
+    document_certificates: str | None = None
     local_issuer: bool = True
     qpy: bool = False
     api_processes: int = 1
@@ -220,8 +221,9 @@ def located(flags: Mapping[str, Any] | None = None, environment: Mapping[str, st
     values["telemetry"] = telemetry.read(values.get("telemetry", {}), env)
     values["network"] = network.read(values.get("network", {}), env)
     values["keys"] = custody.read(values.get("keys", {}), env, values.get("profile", "dev"))
-    if values.get("tsa_certificates"):
-        values["tsa_certificates"] = str(Path(values["tsa_certificates"]).expanduser().absolute())
+    for name in ("tsa_certificates", "document_certificates"):
+        if values.get(name):
+            values[name] = str(Path(values[name]).expanduser().absolute())
     if values.get("nodes"):  # nodes of its own are of no use to a plane without a network
         values["network"] = msgspec.structs.replace(values["network"], enabled=True)
     settings = Settings(**values)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from control_plane import authorities, witnesses
+from control_plane.documents import chains
 from control_plane.parts import origin
 from control_plane.settings import Settings
 from ledger import cosignature
@@ -21,6 +22,7 @@ from ledger.trust import (
     Algorithm,
     Revocation,
     TrustedAuthority,
+    TrustedDocuments,
     TrustedKey,
     TrustedRotation,
     TrustedWitness,
@@ -80,6 +82,15 @@ def build(settings: Settings, plane: str, keys: Sequence[StoredKey], history: Ke
                 begun=tuple(name_of(key) for key in one.statement.begun),
             )
             for one in history.rotations
+        ],
+        documents=[
+            TrustedDocuments(
+                name=used.name,
+                certificates=used.certificates,
+                valid_from=used.valid_from,
+                valid_until=used.valid_until,
+            )
+            for used in chains.used(settings)
         ],
     )
 

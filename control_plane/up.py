@@ -23,6 +23,7 @@ from sqlalchemy import make_url
 
 from control_plane import authorities, crash, home, logs, parts, store, witnesses
 from control_plane.db import Database, conninfo, engine, transaction
+from control_plane.documents import chains
 from control_plane.errors import SealingStopped, SettingInvalid, StartFailed
 from control_plane.listening import Listening, answers, failing
 from control_plane.network import own
@@ -223,6 +224,7 @@ class Plane:
                 awaited = await store.unstamped_outside(conn)
             authorities.change(self.settings, datetime.now(UTC), awaited)
             witnesses.change(self.settings, datetime.now(UTC))
+            chains.change(self.settings, datetime.now(UTC))
             try:
                 await _all([asyncio.ensure_future(self._run(child)) for child in self._sealers()])
             except StartFailed:

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ledger import checkpoint, cms, merkle, timestamp, tsa
+from ledger import checkpoint, cms, issuer, merkle, timestamp, tsa
 from ledger.attack_edits import Copy, with_hashes
 from ledger.attack_shape import binary, closed, opened, put, read, without, written
 from ledger.canonical import sha256
@@ -189,7 +189,7 @@ class Forger:
         """An authority of the attacker's own that is called as the plane's."""
         start = datetime(2001, 1, 1, tzinfo=UTC)
         key, root = self._ec(f"authority {name}"), self._ec(f"root {name}")
-        chain = tsa.certify(key.public_key(), root, now=start, name=name, validity=timedelta(days=36500))
+        chain = issuer.certify(key.public_key(), root, "time", now=start, name=name, validity=timedelta(days=36500))
         return tsa.TsaKeys(Held(key), tuple(part.public_bytes(Encoding.DER) for part in chain))
 
     def _ec(self, name: str) -> ec.EllipticCurvePrivateKey:

@@ -34,6 +34,7 @@ from ledger.chain import (
     place,
 )
 from ledger.checkpoint import note_hash
+from ledger.documents import REFUSED
 from ledger.errors import EvidenceUnbound, LeafInvalid, LedgerError
 from ledger.predicate import Profile, Scope, parse_statement
 from ledger.rekor import leaf_of
@@ -159,6 +160,11 @@ class Alarms:
         """The record of a statement that is not signed; its entry is sealed all the same."""
         body = {"entry_id": draft.entry_id, "reason": reason.code, "detail": _plain(reason)}
         return self.entry(draft.tenant, "evidence:refused", body)
+
+    def document_refused(self, draft: Draft, reason: LedgerError) -> Item:
+        """The record of a document that is not signed; what asked for it is sealed all the same."""
+        body = {"entry_id": draft.entry_id, "reason": reason.code, "detail": _plain(reason)}
+        return self.entry(draft.tenant, REFUSED, body)
 
 
 class Known(Struct, frozen=True):

@@ -6,6 +6,7 @@ LedgerError                      ledger_error
 ├── LeafInvalid                  leaf_invalid          a leaf or pending entry that does not parse
 ├── EvidenceUnbound              evidence_unbound      a statement and its entry do not belong together
 ├── EvidenceInvalid              evidence_invalid      a statement, bundle or trust file not of the closed form
+├── DocumentRefused              document_refused      what the sealer is asked to sign is no document of this tenant's
 ├── TokenInvalid                 token_invalid         a token that is malformed, unsigned or of another imprint
 ├── TimeUnavailable              time_unavailable      a time-stamping authority that did not answer, or refused
 ├── ProofInvalid                 proof_invalid         a Merkle proof that does not lead to the root
@@ -62,6 +63,12 @@ class EvidenceInvalid(LedgerError):
     """A statement, bundle or trust file with a missing, unknown or ill-formed member."""
 
     code = "evidence_invalid"
+
+
+class DocumentRefused(LedgerError):
+    """A request to sign a document that is ill-formed, or about evidence that this tenant hasn't sealed."""
+
+    code = "document_refused"
 
 
 class TokenInvalid(LedgerError):

@@ -41,6 +41,7 @@ from ledger.batch import (
 )
 from ledger.canonical import timestamp
 from ledger.chain import PLANE, leaf_hash_text
+from ledger.document_signer import DocumentSigner
 from ledger.errors import ClockSteppedBack, LedgerError, LedgerRollback, LogForeign
 from ledger.floor import Floor
 from ledger.fold import FOLDED
@@ -81,6 +82,7 @@ class Leader:
         self._at = config.at or unheard
         self._keys = keys
         self._signer = EvidenceSigner(keys)
+        self._documents = DocumentSigner.of(config)
         self._keeper = keeper
         self._due = due
         self._pool = pool
@@ -105,7 +107,7 @@ class Leader:
             self._keeper.keep(self._state.note)
         self._alarm = await alarm.current(self._conn)
         await self._conn.execute(_NO_FLOOR)
-        new = await new_keys(self._conn, published(self._keys), self._config.now())
+        new = await new_keys(self._conn, (*published(self._keys), *self._documents.published()), self._config.now())
         while new and not stop.is_set() and (await self._held_up(stop) or not await self.batch(new)):
             await pause(stop, self._config.idle_poll_s)
         await self._held_up(stop)  # what an earlier session has said is true still, or over
@@ -293,8 +295,10 @@ class Leader:
             if self._repeats:
                 known = await self._known(items)
                 items = own + arrange(rows, self._config.plane, alarms, known)
+            items, documents = await self._documents.judge(self._pipe, items, alarms)
             await self._learn_chains(items, laying)
             self._send_entries(*laying.add(self._sign(items)))
+            self._documents.keep(self._pipe, documents)
             if coming is None:
                 return taken
             rows, own = tables.inbox_rows(await self._pipe.answer(coming)), []

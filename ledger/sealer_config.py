@@ -76,7 +76,7 @@ class SealerConfig(Struct, frozen=True, kw_only=True):
     """What a sealer is told; `conninfo` is libpq's, of the role `sealer`."""
 
     conninfo: str
-    keys: Path  # folder of the four keys
+    keys: Path  # folder of the keys
     custody: Custody = PLAIN
     head: Path  # the file that `ledger.head` keeps
     origin: str  # the log's first name, first line of each checkpoint; a successor's begins with it and a slash
@@ -85,6 +85,7 @@ class SealerConfig(Struct, frozen=True, kw_only=True):
     witnesses: tuple[WitnessAt, ...] = ()
     witness_interval_s: float = 1.0
     anchors: tuple[AnchorAt, ...] = ()
+    certificates: tuple[bytes, ...] = ()  # of the document key, DER; none: this sealer signs no documents
     watching: Watching | None = None
     clock: Clock | None = None
     busy_poll_s: float = 0.002

@@ -14,23 +14,21 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from cryptography import x509
 from cryptography.hazmat import asn1
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives import serialization
 
-from ledger import cms, keyring, keys
+from ledger import cms, issuer, keyring, keys
 from ledger.custody import PLAIN, Custody
 from ledger.errors import KeyInvalid, TokenInvalid
 from ledger.signer import Signer
 
 POLICY = x509.ObjectIdentifier("2.25.161775720700916124134080651782467586996")  # uuid5 of urn:qcos:tsa-policy:v1
-VALIDITY = timedelta(days=3650)
+REVOKED = "tsa-revoked.crl"  # DER; absent where the keys are older than it
 MAX_REQUEST_BYTES = 4096
 BAD_ALGORITHM, BAD_REQUEST, BAD_FORMAT = 0, 2, 5  # PKIFailureInfo bits, RFC 3161 section 2.4.2
 UNACCEPTED_POLICY, UNACCEPTED_EXTENSION = 15, 16
@@ -85,37 +83,17 @@ class TsaKeys:
 def create_tsa_keys(
     folder: Path, custody: Custody = PLAIN, *, now: datetime, name: str = "qcos time-stamping authority"
 ) -> None:
-    """Make the key `tsa` (P-256) and `tsa-chain.pem` unless they are there.
-
-    The chain's root signs this one certificate and its key is then forgotten, so nobody can make a second.
-    """
+    """Make the key `tsa` (P-256), its `tsa-chain.pem` and its root's revocation list unless they are there."""
     ring = keyring.Keyring(folder, custody)
     if ring.has("tsa") and (folder / "tsa-chain.pem").exists():
         return
     # A key without its chain, or the reverse, has signed nothing.
     ring.destroy("tsa")
-    (folder / "tsa-chain.pem").unlink(missing_ok=True)
-    root_key, public = ec.generate_private_key(ec.SECP256R1()), ring.create("tsa", keys.ECDSA_P256).public
-    assert isinstance(public, ec.EllipticCurvePublicKey)
-    leaf, root = certify(public, root_key, now=now, name=name)
-    pem = b"".join(part.public_bytes(serialization.Encoding.PEM) for part in (leaf, root))
-    keys.write_secret(folder / "tsa-chain.pem", pem)
-
-
-def certify(
-    public: ec.EllipticCurvePublicKey,
-    root_key: ec.EllipticCurvePrivateKey,
-    *,
-    now: datetime,
-    name: str,
-    validity: timedelta = VALIDITY,
-) -> tuple[x509.Certificate, x509.Certificate]:
-    """The certificates of an authority and of the root that signs it."""
-    root_name, leaf_name = _name(f"{name} root"), _name(name)
-    root = _certificate(
-        root_name, root_name, root_key.public_key(), root_key, start=now, validity=validity, stamps=False
-    )
-    return _certificate(leaf_name, root_name, public, root_key, start=now, validity=validity, stamps=True), root
+    for part in ("tsa-chain.pem", REVOKED):
+        (folder / part).unlink(missing_ok=True)
+    made = issuer.issue(ring.create("tsa", keys.ECDSA_P256).public, name, "time", now=now)
+    keys.write_secret(folder / REVOKED, made.crl)
+    keys.write_secret(folder / "tsa-chain.pem", made.pem())
 
 
 def load_tsa_keys(folder: Path, custody: Custody = PLAIN) -> TsaKeys:
@@ -130,6 +108,11 @@ def load_chain(folder: Path) -> tuple[bytes, ...]:
     except ValueError as error:
         raise KeyInvalid("tsa-chain.pem: no certificates") from error
     return tuple(part.public_bytes(serialization.Encoding.DER) for part in chain)
+
+
+def load_revoked(folder: Path) -> bytes | None:
+    """The revocation list of the authority's root, DER; None where the keys are older than such lists."""
+    return keys.read_secret(folder / REVOKED) if (folder / REVOKED).exists() else None
 
 
 def start_of(chain: tuple[bytes, ...]) -> datetime:
@@ -233,38 +216,3 @@ def _set_of(attributes: asn1.SetOf[cms.Attribute]) -> bytes:
 
 def _attribute(kind: x509.ObjectIdentifier, value: object) -> cms.Attribute:
     return cms.Attribute(type=kind, values=asn1.SetOf([_tlv(asn1.encode_der(value))]))
-
-
-def _name(common: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
-
-
-def _certificate(
-    subject: x509.Name,
-    issuer: x509.Name,
-    public: ec.EllipticCurvePublicKey,
-    signer: ec.EllipticCurvePrivateKey,
-    *,
-    start: datetime,
-    validity: timedelta,
-    stamps: bool,
-) -> x509.Certificate:
-    """A certificate that may stamp time (RFC 3161 section 2.3: critical, that purpose alone), or its root."""
-    usage = {"digital_signature": stamps, "key_cert_sign": not stamps}
-    never = "content_commitment key_encipherment data_encipherment key_agreement crl_sign"
-    others = dict.fromkeys([*never.split(), "encipher_only", "decipher_only"], False)
-    start = start.astimezone(UTC).replace(microsecond=0)
-    builder = (
-        x509.CertificateBuilder(subject_name=subject, issuer_name=issuer, public_key=public)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(start)
-        .not_valid_after(start + validity)
-        .add_extension(x509.BasicConstraints(ca=not stamps, path_length=None), critical=True)
-        .add_extension(x509.KeyUsage(**usage, **others), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
-    )
-    if stamps:
-        purpose = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING])
-        builder = builder.add_extension(purpose, critical=True)
-    return builder.sign(signer, hashes.SHA256())

@@ -35,6 +35,11 @@ AWAY = {
 BASE = {"msgspec", "cryptography", "rfc3161_client"}
 AUDITOR = ("canonical", "merkle", "chain", "checkpoint", "timestamp", "bundle", "verify", "attack", "keys", "errors")
 PURE = (
+    "control_plane/documents/describe.py",
+    "control_plane/documents/glyphs.py",
+    "control_plane/documents/page.py",
+    "control_plane/documents/proofs.py",
+    "control_plane/documents/result.py",
     "control_plane/jobs/state.py",
     "control_plane/jobs/divided.py",
     "control_plane/jobs/fees.py",
@@ -92,6 +97,7 @@ PURE = (
     "hal_drivers/statements.py",
     "ledger/canonical.py",
     "ledger/chain.py",
+    "ledger/documents.py",
     "ledger/cosignature.py",
     "ledger/floor.py",
     "ledger/merkle.py",
@@ -100,7 +106,7 @@ PURE = (
 )
 # Tables are reached from here alone; provision and postgres make roles and databases, which no table's owner can.
 SQL_HOMES = re.compile(
-    r"store\.py|(sealer|leader|tables|leases|session|stamping|stored)\.py|(alarm|anchoring|cosigning|outside)\.py|db\.py|postgres\.py|provision\.py|env\.py|losing\.py|0[0-9]{3}_.*\.py"
+    r"store\.py|(sealer|document_signer|leader|tables|leases|session|stamping|stored)\.py|(alarm|anchoring|cosigning|outside)\.py|db\.py|postgres\.py|provision\.py|env\.py|losing\.py|0[0-9]{3}_.*\.py"
 )
 SQL = re.compile(r"(?s)\s*(SELECT\s.*\sFROM\s|INSERT INTO\s|UPDATE\s+\w+\.|DELETE FROM\s|WITH\s+\w+ AS\b)")
 IMPURE = {"asyncio", "random", "secrets", "socket", "sqlalchemy", "psycopg", "time", "subprocess", "threading"}

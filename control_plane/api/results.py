@@ -33,14 +33,19 @@ _SIGSTORE = {
     "required": ["mediaType", "dsseEnvelope", "verificationMaterial"],
 }
 # What the document says of each form's file.
+_PDF = {"type": "string", "format": "binary", "description": "A signed page for people, the bundle attached."}
 _SHAPES: dict[Format, dict[str, Any]] = {
     "bundle": _BUNDLE,
     "tlog-proof": {"type": "string", "description": "C2SP tlog-proof@v1 of the job's entry."},
+    "pdf": _PDF,
 }
 _SHAPES |= dict.fromkeys(("sigstore", "sigstore-mldsa"), _SIGSTORE)
 _FORMS = [Bytes(form.media_type, _SHAPES[name]) for name, form in FORMS.items()]
 _FILE = Bytes("application/octet-stream", {"type": "string", "format": "binary"})
-_FORM_REFUSALS = ("evidence_pending", "content_erased", "not_in_log", "form_unsigned", "form_unlogged")
+_FORM_REFUSALS = (
+    *("evidence_pending", "content_erased", "not_in_log", "form_unsigned", "form_unlogged"),
+    "document_failed",
+)
 _REFUSALS = ("evidence_pending", "no_result", "content_erased")
 
 

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 import ledger.store
 from control_plane.context import Plane
+from control_plane.documents import make
 from control_plane.errors import Refused
 from control_plane.formats import Format
 from control_plane.jobs import evidence, sigstore
@@ -64,4 +65,5 @@ FORMS: dict[Format, Form] = {
     "sigstore": Form(BUNDLE, partial(sigstore.bundle, details=P256)),
     "sigstore-mldsa": Form(BUNDLE, partial(sigstore.bundle, details=ML_DSA_65)),
     "tlog-proof": Form("text/plain", _tlog_proof),
+    "pdf": Form("application/pdf", make.pdf),
 }

@@ -45,6 +45,7 @@ MEANS = {
     "http_port": "0 takes a free one",
     "url": "for commands: the plane to speak to (environment only)",
     "tsa_url": "an outside RFC 3161 authority beside the own one, see below",
+    "document_certificates": "the customer's CA speaks for the plane's documents (PDF), see below",
     "tsa_certificates": "its certificate and the chain to its root, in this order",
     "local_issuer": "the development issuer; false in other profiles",
     "qpy": "take QPY circuits (version 13 on)",

@@ -185,7 +185,7 @@ def test_another_planes_trust_reaches_nothing(plane: Plane, stranger: Plane) -> 
 
 def test_a_planes_trust_file_holds_no_secret(plane: Plane) -> None:
     trust = json.loads(plane.trust())
-    assert trust["type"] == "urn:qcos:trust:v1"
+    assert trust["type"] == "urn:qcos:trust:v3"  # it names the chain of the documents
     assert trust["scope"]["profile"] == "dev"
     assert "PRIVATE" not in plane.trust().decode()
     assert all(authority["operator"] == "self" for authority in trust["tsa"])
