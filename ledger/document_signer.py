@@ -53,9 +53,7 @@ class DocumentSigner:
         """The public half, if there is one."""
         return (Published(DOCUMENT, ECDSA_P256, spki(self._key.public)),) if self._key is not None else ()
 
-    async def judge(
-        self, pipe: Pipe, items: list[Item], alarms: Alarms
-    ) -> tuple[list[Item], list[SignedDocument]]:
+    async def judge(self, pipe: Pipe, items: list[Item], alarms: Alarms) -> tuple[list[Item], list[SignedDocument]]:
         """The batch with its refusals, and what was signed of it; nothing is read where nothing is asked."""
         asked = [item for item in items if item.draft.kind == documents.PREPARED]
         if not asked:

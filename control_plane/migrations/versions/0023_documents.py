@@ -11,8 +11,8 @@ from alembic import op
 
 from control_plane.migrations.walls import protect, roles
 
-revision = "0022_documents"
-down_revision = "0021_retention"
+revision = "0023_documents"
+down_revision = "0022_outside"
 branch_labels = None
 depends_on = None
 
