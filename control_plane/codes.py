@@ -467,6 +467,27 @@ CODES: dict[str, Meaning] = {
         503, "No time-stamp now", "The time-stamping authority didn't answer.", "Try again shortly."
     ),
     "proof_invalid": Meaning(400, "The proof doesn't hold", "A Merkle proof doesn't lead to the root.", ""),
+    "cosignature_invalid": Meaning(
+        400, "The cosignature doesn't hold", "A witness's line is malformed, or not over this checkpoint."
+    ),
+    "witness_state_lost": Meaning(
+        409,
+        "The witness has forgotten",
+        "The witness cosigned this log and no longer knows up to where; it signs nothing of it.",
+        "Bring its folder back, or make a witness of another name and key.",
+    ),
+    "witness_held": Meaning(
+        409, "The witness runs already", "Another process works on this witness's folder.", "Stop that process first."
+    ),
+    "witness_away": Meaning(
+        503, "The witness is away", "The witness couldn't be reached, or didn't speak the protocol.", "Ask again later."
+    ),
+    "anchor_away": Meaning(
+        503,
+        "The anchor is away",
+        "The place outside can't be reached, or wouldn't keep what it is given.",
+        "The detail names what it lacks; sealing goes on meanwhile.",
+    ),
     "checkpoint_invalid": Meaning(400, "The checkpoint doesn't hold", "A checkpoint is malformed or badly signed.", ""),
     "key_invalid": Meaning(
         503,

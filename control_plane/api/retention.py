@@ -17,12 +17,10 @@ from control_plane.api.shapes import Answers, Hash, Instant
 from control_plane.auth.access import require
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
-from control_plane.errors import Refused
 from control_plane.retention import acts, store
 from control_plane.retention.scope import covering
 from control_plane.strict import decode, want_json
-from ledger.canonical import parse_time, timestamp
-from ledger.errors import NotCanonical
+from ledger.canonical import timestamp
 
 MOST = 1000
 
@@ -37,10 +35,6 @@ class Hold(Struct, frozen=True):
     placed_by: str
     released_at: Instant | None
     released_by: str | None
-
-
-# For the document alone, whose readers make times from it: the handler judges, and takes the last days of months too.
-_MOMENT = r"^[12][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{3}Z$"
 
 
 class Due(Struct, frozen=True):
@@ -94,17 +88,17 @@ _releasing = msgspec.json.Decoder(Releasing)
 
 @get(
     "/retention/due",
-    opt={"action": "retention:read", "query": ("at",), "answers": Answers({200: tuple[Due, ...]})},
+    opt={"action": "retention:read", "query": ("within_days",), "answers": Answers({200: tuple[Due, ...]})},
     summary="What retention lets go",
 )
 async def due(
     request: Request[Principal, Any, Any],
     plane: NamedDependency[Plane],
-    at: Annotated[str | None, QueryParameter(max_length=24, schema_extra={"pattern": _MOMENT})] = None,
+    within_days: Annotated[int, QueryParameter(ge=0, le=36_500)] = 0,
 ) -> Response[Any]:
-    """At most a thousand jobs whose retention is over now, or at another time; nothing is erased by asking."""
+    """At most a thousand jobs whose retention is over now, or within so many days; nothing is erased by asking."""
     require(request.user, "retention:read", None)
-    moment = plane.now() if at is None else _moment(at)
+    moment = plane.now() + dt.timedelta(days=within_days)
     async with plane.transaction(request.user.tenant) as conn:
         rows = await store.due(conn, moment, MOST)
         shown = [
@@ -117,13 +111,6 @@ async def due(
             for row in rows
         ]
     return Response(shown)
-
-
-def _moment(text: str) -> dt.datetime:
-    try:
-        return parse_time(text)
-    except NotCanonical as error:
-        raise Refused("request_invalid", f"at: {error}", errors=({"field": "at", "message": str(error)},)) from None
 
 
 @get(
@@ -180,7 +167,7 @@ async def release(
         "action": "retention:erase",
         "answers": Answers(
             {200: Erased},
-            refusals=("legal_hold", "retention_running", "content_erased", "transition_refused"),
+            refusals=("legal_hold", "retention_running", "transition_refused"),
             body=acts.Erasing,
         ),
     },
@@ -215,7 +202,9 @@ async def actors(request: Request[Principal, Any, Any], plane: NamedDependency[P
     status_code=200,
     opt={
         "action": "retention:erase",
-        "answers": Answers({200: tuple[Forgotten, ...]}, refusals=("legal_hold", "conflict"), body=acts.Forgetting),
+        "answers": Answers(
+            {200: tuple[Forgotten, ...]}, refusals=("not_found", "legal_hold", "conflict"), body=acts.Forgetting
+        ),
     },
     summary="Erase a person's name",
 )

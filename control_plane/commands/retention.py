@@ -18,7 +18,7 @@ def register(groups: Any) -> None:
         title="commands", metavar="COMMAND", dest="action", required=True
     )
     due = retention.add_parser("due", help="jobs whose retention is over; nothing is erased by asking")
-    due.add_argument("--at", metavar="TIME", help="as it will stand then, such as 2027-01-01T00:00:00.000Z")
+    due.add_argument("--within", metavar="DAYS", default="0", help="what will go within so many days")
     due.set_defaults(run=_due)
     holds = retention.add_parser("holds", help="legal holds that stand")
     holds.add_argument("--released", action="store_true", help="those that ended too")
@@ -45,8 +45,8 @@ def register(groups: Any) -> None:
 
 
 def _due(arguments: argparse.Namespace) -> None:
-    at = "" if arguments.at is None else f"?at={quote(arguments.at, safe='')}"
-    _list(arguments, DUE, _client().ask("GET", f"/api/v1/retention/due{at}"))
+    within = quote(arguments.within, safe="")
+    _list(arguments, DUE, _client().ask("GET", f"/api/v1/retention/due?within_days={within}"))
 
 
 def _holds(arguments: argparse.Namespace) -> None:

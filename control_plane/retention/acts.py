@@ -104,7 +104,7 @@ async def sweep(plane: Plane) -> int:
         try:
             await _erase(plane, tenant, job_id, RETENTION, Erasing("its retention is over"))
         except Refused as refused:  # a hold was placed, or another worker was faster
-            if refused.code not in {"legal_hold", "content_erased"}:
+            if refused.code not in {"legal_hold", "transition_refused"}:
                 raise
     return len(found)
 
@@ -132,13 +132,14 @@ async def _erase(plane: Plane, tenant: str, job_id: str, actor: str, asked: Eras
         }
         await _tell(conn, tenant, ERASED, actor, now, body)
         crash.point("erase.told")
+    crash.point("erase.done")
     return body
 
 
 async def _may_go(conn: AsyncConnection, row: Row, now: dt.datetime, *, early: bool) -> None:
-    """Refused `content_erased`, `transition_refused`, `legal_hold` or `retention_running` where it may not."""
+    """Refused `transition_refused`, `legal_hold` or `retention_running` where it may not."""
     if row["erased_at"] is not None:
-        raise Refused("content_erased", "the content was erased before; its commitment stays in the ledger")
+        raise Refused("transition_refused", f"it was erased {timestamp(row['erased_at'])}")
     if row["final"] is None:
         raise Refused("transition_refused", "the job has not ended")
     if (hold := await store.keeping(conn, scopes.covering(row))) is not None:

@@ -26,6 +26,7 @@ HOMES = {
     "settle": "control_plane/jobs/settle.py",
     "control": "control_plane/jobs/control.py",
     "budget": "control_plane/api/budgets.py",
+    "erase": "control_plane/retention/acts.py",
     "seal": "ledger/leader.py",
     "stamp": "ledger/stamping.py",
 }

@@ -234,6 +234,19 @@ def a_waiting_job_is_held(walk: Walk, point: str) -> None:
     walk.ended(job_id, "COMPLETED")
 
 
+def a_job_is_erased(walk: Walk, point: str) -> None:
+    """Contents are gone and told of, or neither."""
+    key = uuid.uuid4().hex
+    job_id = walk.submit(key=key)
+    walk.ended(job_id, "COMPLETED")
+    del walk.heard.jobs[key]  # its evidence is no longer promised
+    walk.arm(point)
+    asked = {"reason": "asked for", "early": True}
+    walk.ask("POST", f"/jobs/{job_id}/erase", 200, 409, body=asked, user="admin")  # 409: it went before the answer
+    walk.fired(point)
+    walk.ask("GET", f"/jobs/{job_id}/evidence", 410)
+
+
 def a_budget_is_set(walk: Walk, point: str) -> None:
     walk.arm(point)
     amount = f"{9_000 + len(walk.heard.jobs)}"
@@ -253,6 +266,7 @@ SCENES: dict[str, Callable[[Walk, str], None]] = {
     "control.shifting": a_waiting_job_is_held,
     "control.done": a_waiting_job_is_held,
     "budget": a_budget_is_set,
+    "erase": a_job_is_erased,
     "run.rerouting": a_job_whose_backend_fails,
     "run.rerouted": a_job_whose_backend_fails,
     **dict.fromkeys(BEFORE, a_lost_job),

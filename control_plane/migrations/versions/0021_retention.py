@@ -16,7 +16,7 @@ down_revision = "0020_reservations"
 branch_labels = None
 depends_on = None
 
-# They stand in the entries of admission and erasure.
+# They stand in the entries of admission and erasure, from which they are read again.
 EXPENDABLE = frozenset({"jobs.job.retention_days", "jobs.job.erase_from", "jobs.job.erased_at"})
 
 TABLES = """
@@ -72,9 +72,33 @@ $$
 }
 
 
+# A program before this one may have been here for a while: what the ledger tells is as if this one had always been.
+AGAIN = """
+WITH told AS (
+    SELECT tenant, kind, leaf AS record FROM ledger.entry
+    WHERE kind IN ('job:admission:allowed', 'job:admission:denied', 'evidence:content:erased')
+    UNION ALL
+    SELECT tenant, convert_from(pending, 'UTF8')::jsonb ->> 'kind', pending FROM ledger.inbox
+    UNION ALL
+    SELECT tenant, convert_from(pending, 'UTF8')::jsonb ->> 'kind', pending FROM ledger.unfolded
+    UNION ALL
+    SELECT tenant, convert_from(pending, 'UTF8')::jsonb ->> 'kind', pending FROM ledger.folded),
+bodies AS (SELECT tenant, kind, convert_from(record, 'UTF8')::jsonb -> 'body' AS body FROM told),
+jobs AS (
+    SELECT tenant, body ->> 'job_id' AS job_id,
+           max((body ->> 'retention_days')::integer) FILTER (WHERE kind LIKE 'job:admission:%') AS days,
+           max((body ->> 'at')::timestamptz) FILTER (WHERE kind = 'evidence:content:erased') AS erased_at
+    FROM bodies WHERE kind LIKE 'job:admission:%' OR kind = 'evidence:content:erased' GROUP BY 1, 2)
+UPDATE jobs.job j
+SET retention_days = t.days, erase_from = j.submitted_at + make_interval(days => t.days), erased_at = t.erased_at
+FROM jobs t WHERE t.tenant = j.tenant AND t.job_id = j.job_id AND (t.days IS NOT NULL OR t.erased_at IS NOT NULL)
+"""
+
+
 def upgrade() -> None:
     """Add columns, holds and functions."""
     op.execute(TABLES)
+    op.execute(AGAIN)
     protect("jobs.legal_hold", app="SELECT, INSERT, UPDATE (released_at, released_by)")
     for name, statement in FUNCTIONS.items():
         op.execute(statement)
