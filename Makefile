@@ -1,6 +1,6 @@
 # The project's commands. Needs Linux, make and Python 3.11 or newer; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: test-verifiers fuzz help setup demo test test-all faults faults-network kills fuzz-http soak bench bench-quick bench-keep bench-governed bench-memory bench-policy check format generate tools skipped bench-flood bench-growth bench-flame bench-telemetry bench-backends bench-network bench-ledger
+.PHONY: test-verifiers fuzz mutations help setup demo test test-all faults faults-network kills fuzz-http soak bench bench-quick bench-keep bench-governed bench-memory bench-policy check format generate tools skipped bench-flood bench-growth bench-flame bench-telemetry bench-backends bench-network bench-ledger
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -82,6 +82,10 @@ kills: $(VENV)/dev.stamp ## KILLS=1000 random kills under load, as docs/faults.m
 
 fuzz-http: $(VENV)/dev.stamp ## the OpenAPI document against a plane, by schemathesis, two minutes a role
 	@QCOS_FUZZ_S=$${QCOS_FUZZ_S:-120} $(PY) -m pytest -q -n 2 tests/e2e/test_document.py
+
+MUTATIONS ?= 10000
+mutations: $(VENV)/dev.stamp ## MUTATIONS=10000 single changes of sealed bundles and of a log in PostgreSQL; each must be found
+	@$(PY) -m tests.ledger.mutations --count $(MUTATIONS)
 
 MINUTES ?= 10
 fuzz: $(VENV)/dev.stamp ## mutations of valid files through every reader, for MINUTES (10)

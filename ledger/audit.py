@@ -30,7 +30,7 @@ from ledger.canonical import sha256, timestamp
 from ledger.chain import PLANE, Skimmed, body_of, claims_evidence, leaf_type, skim_leaf
 from ledger.erasure import ERASED, Erasures
 from ledger.errors import CheckpointInvalid, LedgerError
-from ledger.keys import LOG
+from ledger.keys import LOG, parse_spki
 from ledger.logged import Records
 from ledger.signed import EvidenceKeys
 from ledger.store import StoredCheckpoint, StoredEntry, StoredKey, StoredSignature
@@ -70,7 +70,7 @@ async def verify_log(
     size, extent = await store.extent(conn)
     newest = await store.checkpoint(conn, size)
     keys = await store.keys(conn)
-    trusted = tuple(log_keys) or tuple(key.public for key in keys if key.purpose == LOG)
+    trusted = tuple(log_keys) or tuple(key.public for key in keys if key.purpose == LOG and _readable(key.public))
     audit = _Audit(trusted, EvidenceKeys(key.public for key in keys))
     erasures = Erasures()
     for start in range(0, size, PAGE):
@@ -92,6 +92,9 @@ async def verify_log(
     if extent > size:
         audit.fail(size, f"entries {size} to {extent - 1} lie under no checkpoint")
     audit.keys(keys)
+    if not audit.failures:
+        for table, many in (await store.outside(conn)).items():
+            audit.fail(None, f"{many} rows of ledger.{table} stand outside of the log")
     durable = {draft.entry_id for draft in await store.waiting(conn)} if (strays := await store.strays(conn)) else ()
     for name in sorted(strays.difference(durable)):
         audit.fail(None, f"records are kept under {name}, which folds nothing")
@@ -100,6 +103,15 @@ async def verify_log(
     await _check_head(conn, audit, head, size)
     root = newest.root if newest else merkle.EMPTY_ROOT
     return Verification(not audit.failures, size, root.hex(), audit.checked, tuple(audit.failures))
+
+
+def _readable(public: bytes) -> bool:
+    """Whether it is a key at all: a changed one signs nothing, and is found when its entry is compared with it."""
+    try:
+        parse_spki(public)
+    except LedgerError:
+        return False
+    return True
 
 
 async def _check_folds(conn: AsyncConnection, audit: _Audit) -> None:
@@ -133,9 +145,11 @@ async def _tiles(conn: AsyncConnection, start: int, end: int, fail: Callable[[in
         for _, tile, place, data in await store.tile_pieces(conn, level, start >> shift, (end - 1 >> shift) + 1):
             hashes = [data[at : at + merkle.HASH_BYTES] for at in range(0, len(data), merkle.HASH_BYTES)]
             first = tile * merkle.TILE_WIDTH + place
+            before = len(kept)
             for node, other in zip(range(first, first + len(hashes)), hashes, strict=True):
-                if kept.setdefault(node, other) != other:
-                    fail(node << level * height, f"tile {level}/{tile} has two hashes in one place")
+                kept.setdefault(node, other)
+            if len(kept) != before + len(hashes):
+                fail(first << level * height, f"tile {level}/{tile} has two hashes in one place")
         level += 1
     return found
 
@@ -214,6 +228,13 @@ class _Audit:
         heads = {head.size: head for head in checkpoints}
         signed = {one.index: one for one in signatures}
         rows = {row.index: row for row in entries}
+        for what, listed, once in (
+            ("entry", entries, rows),
+            ("checkpoint", checkpoints, heads),
+            ("signature", signatures, signed),
+        ):
+            if len(listed) != len(once):
+                self.fail(None, f"{len(listed) - len(once)} {what} rows of {start} to {end - 1} are there twice")
         kept = tiles.get(0, {})
         for index in range(start, end):
             row, stored = rows.get(index), kept.get(index)
@@ -229,6 +250,8 @@ class _Audit:
                     self._places(index, record, f"sha256:{computed.hex()}")
                 if index in signed or record.kind.startswith(_TELLING) or "statement" in record.commitments:
                     self._told(index, record, signed.pop(index, None))
+                    if computed == stored and row and row.entry_id == record.entry_id:
+                        self._later(index, record)
             self._first = self._first and record is None and row is not None  # before the first `entry`
             if index + 1 in heads:
                 self._checkpoint(heads[index + 1])
@@ -237,15 +260,23 @@ class _Audit:
 
     def _told(self, index: int, record: Skimmed, signed: StoredSignature | None) -> None:
         """What an entry says of others, of keys and of the log."""
+        try:
+            body_of(record)
+        except LedgerError as error:
+            self.fail(index, str(error))
+            return
         self._evidence_of(index, record, signed)
         if record.kind == LOGGED:
             self._named(index, record)
+        if begins(record):
+            self._begin(index, record)
+
+    def _later(self, index: int, record: Skimmed) -> None:
+        """What is to be looked for beside the log, where the entry that speaks of it is the one that was sealed."""
         if record.kind == fold.FOLDED:
             self.folds[index] = record
         if record.kind == ERASED:
             self.erased[index] = record
-        if begins(record):
-            self._begin(index, record)
 
     def _entry(self, index: int, row: StoredEntry | None, computed: bytes, stored: bytes | None, tiles: _Tiles) -> None:
         """Grow the tree by one entry, as its leaf and as its tile have it."""

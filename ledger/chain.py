@@ -259,7 +259,10 @@ def skim_leaf(data: bytes) -> Skimmed:
 
 def body_of(record: Draft | Skimmed) -> dict[str, Any]:
     """The body of a draft or a scanned leaf."""
-    body = msgspec.json.decode(record.body)
+    try:
+        body = msgspec.json.decode(record.body)
+    except ValueError as error:  # text in it that is no UTF-8: a raw member isn't looked into when a leaf is read
+        raise LeafInvalid("body is not JSON in UTF-8") from error
     if not isinstance(body, dict):
         raise LeafInvalid("body is not an object")
     return body

@@ -29,6 +29,9 @@ class Erasures:
         """(entry, what is wrong) of each of these entries whose word was not kept."""
         for index, record in told.items():
             body = body_of(record)
+            if not isinstance(body.get("keys"), int) or not isinstance(body.get("commitments"), list):
+                yield index, "the entry doesn't say what it erased"
+                continue
             self._told += body["keys"]
             if left := await store.with_keys(conn, record.tenant, body["commitments"]):
                 yield index, f"{len(left)} contents that this entry erased still have their keys: {left[0]}"

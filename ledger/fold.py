@@ -16,7 +16,7 @@ from typing import Any
 from ledger import merkle
 from ledger.canonical import dumps
 from ledger.chain import Draft, parse_pending
-from ledger.errors import EvidenceInvalid, LeafInvalid
+from ledger.errors import EvidenceInvalid, LedgerError
 
 __all__ = ["FOLDED", "MAX_ROWS", "body", "differences", "expanded", "path"]
 
@@ -78,7 +78,7 @@ def differences(told: dict[str, Any], tenant: str, kept: Sequence[tuple[int, str
         drafts = [parse_pending(row) for row in rows]
         if dumps(body(rows)) != dumps(told):
             return "the records kept are not those that it folds"
-    except LeafInvalid as error:
+    except LedgerError as error:
         return f"a folded record: {error}"
     if any(
         (draft.tenant, draft.entry_id) != (of, name) or of != tenant

@@ -44,7 +44,7 @@ def parse_logged(body: bytes | msgspec.Raw) -> Logged:
     """The body of an entry of this kind; LeafInvalid if it is none."""
     try:
         return _decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise LeafInvalid(f"hashedrekord logged: {error}") from error
 
 

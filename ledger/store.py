@@ -402,7 +402,8 @@ async def cosignatures(conn: AsyncConnection, size: int) -> list[str]:
     return list((await conn.execute(_LINES, {"size": size})).scalars())
 
 
-_CHECKPOINT = text("SELECT size, root, note FROM ledger.checkpoint WHERE size = :size")
+_CHECKPOINT = text("""
+    SELECT size, coalesce(root, ''), coalesce(note, '') FROM ledger.checkpoint WHERE size = :size""")
 
 
 async def latest_checkpoint(conn: AsyncConnection) -> StoredCheckpoint | None:
@@ -419,7 +420,7 @@ async def checkpoint_over(conn: AsyncConnection, index: int) -> StoredCheckpoint
 
 async def checkpoint(conn: AsyncConnection, size: int) -> StoredCheckpoint | None:
     """The checkpoint of exactly this size; not every size has one."""
-    row = (await conn.execute(_CHECKPOINT, {"size": size})).one_or_none()
+    row = (await conn.execute(_CHECKPOINT, {"size": size})).first()  # two are one more than a sound log has
     return StoredCheckpoint(*row) if row else None
 
 
@@ -442,7 +443,9 @@ async def tile(conn: AsyncConnection, level: int, index: int) -> bytes | None:
     return (await tiles(conn, [(level, index)])).get((level, index))
 
 
-_KEYS = text("SELECT key_id, alg, purpose, public, valid_from FROM ledger.key ORDER BY key_id, alg")
+_KEYS = text("""
+    SELECT key_id, alg, purpose, coalesce(public, ''), coalesce(valid_from, to_timestamp(0))
+    FROM ledger.key ORDER BY key_id, alg""")
 
 
 async def keys(conn: AsyncConnection) -> list[StoredKey]:
@@ -461,11 +464,32 @@ async def extent(conn: AsyncConnection) -> tuple[int, int]:
     return row[0], row[1]
 
 
+_OUTSIDE = text("""
+    WITH log AS (SELECT coalesce(max(size), 0) AS size FROM ledger.checkpoint)
+    SELECT (SELECT count(*) FROM ledger.entry WHERE "index" IS NULL OR "index" < 0) AS entry,
+           (SELECT count(*) FROM ledger.checkpoint WHERE size IS NULL OR size <= 0) AS checkpoint,
+           (SELECT count(*) FROM ledger.signature, log
+            WHERE "index" IS NULL OR "index" < 0 OR "index" >= log.size) AS signature,
+           (SELECT count(*) FROM ledger.tile, log
+            WHERE num_nulls(level, "index", start) > 0 OR level NOT BETWEEN 0 AND 6 OR "index" < 0
+               OR start NOT BETWEEN 0 AND 255
+               OR ("index" * 256 + start + 1) * power(256, level) > log.size) AS tile""")
+
+
+async def outside(conn: AsyncConnection) -> dict[str, int]:
+    """How many rows of a table stand where no walk through the log comes by, where there are any."""
+    rows = (await conn.execute(_OUTSIDE)).one()
+    return {table: many for table, many in zip(("entry", "checkpoint", "signature", "tile"), rows, strict=True) if many}
+
+
+# Columns that can't be null here are held to be none by constraints that the owner of a server can drop: a null is
+# read as a value that nothing has, and found as any other change.
 _ENTRIES = """
-    SELECT "index", entry_id::text, tenant, tenant_index, kind, leaf FROM ledger.entry
+    SELECT "index", entry_id::text, tenant, tenant_index, kind, coalesce(leaf, '') FROM ledger.entry
     WHERE "index" >= %s AND "index" < %s ORDER BY "index" LIMIT %s"""
 _CHECKPOINTS = text("""
-    SELECT size, root, note FROM ledger.checkpoint WHERE size > :start AND size <= :end ORDER BY size""")
+    SELECT size, coalesce(root, ''), coalesce(note, '') FROM ledger.checkpoint
+    WHERE size > :start AND size <= :end ORDER BY size""")
 _SIGNATURES = text(f'SELECT {_SIGNATURE_COLUMNS} FROM ledger.signature WHERE "index" >= :start AND "index" < :end')
 
 
@@ -510,7 +534,7 @@ async def waiting(conn: AsyncConnection) -> list[Draft]:
 
 
 _PIECES = text("""
-    SELECT level, "index", start, hashes FROM ledger.tile
+    SELECT level, "index", coalesce(start, 0), coalesce(hashes, '') FROM ledger.tile
     WHERE level = :level AND "index" >= :start AND "index" < :end ORDER BY "index", start""")
 
 
@@ -521,7 +545,7 @@ async def tile_pieces(conn: AsyncConnection, level: int, start: int, end: int) -
 
 
 _FOLDED = text("""
-    SELECT fold::text, position, tenant, entry_id::text, pending FROM ledger.folded
+    SELECT fold::text, coalesce(position, -1), tenant, entry_id::text, coalesce(pending, '') FROM ledger.folded
     WHERE fold = ANY(CAST(:folds AS uuid[])) ORDER BY fold, position""")
 _FOLD_OF = text("SELECT fold::text, position FROM ledger.folded WHERE entry_id = CAST(:entry_id AS uuid)")
 _STRAYS = text("""
