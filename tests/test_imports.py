@@ -33,7 +33,21 @@ AWAY = {
     },
 }
 BASE = {"msgspec", "cryptography", "rfc3161_client"}
-AUDITOR = ("canonical", "merkle", "chain", "checkpoint", "timestamp", "bundle", "verify", "attack", "keys", "errors")
+AUDITOR = (
+    "canonical",
+    "merkle",
+    "chain",
+    "checkpoint",
+    "timestamp",
+    "bundle",
+    "verify",
+    "proofs",
+    "proved",
+    "tlogproof",
+    "attack",
+    "keys",
+    "errors",
+)
 PURE = (
     "control_plane/documents/describe.py",
     "control_plane/documents/glyphs.py",
@@ -101,8 +115,10 @@ PURE = (
     "ledger/cosignature.py",
     "ledger/floor.py",
     "ledger/merkle.py",
+    "ledger/proofs.py",
     "ledger/recount.py",
     "ledger/rekor.py",
+    "ledger/tlogproof.py",
 )
 # Tables are reached from here alone; provision and postgres make roles and databases, which no table's owner can.
 SQL_HOMES = re.compile(
