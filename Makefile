@@ -92,6 +92,14 @@ fuzz: $(VENV)/dev.stamp ## mutations of valid files through every reader, for MI
 	@end=$$(( $$(date +%s) + 60 * $(MINUTES) )); while [ $$(date +%s) -lt $$end ]; do \
 	  QCOS_FUZZ_EXAMPLES=1000 $(PY) -m pytest -q -n auto --timeout 3600 tests/fuzz || exit 1; done
 
+.PHONY: verifier test-agreement
+verifier: ## build clients/verifier/verify.html again: the second verifier, one file that works offline; wants Node and npm
+	@cd clients/verifier && npm ci --silent --no-audit --no-fund && npm run --silent check && npm run --silent build
+
+CASES ?= 5000
+test-agreement: $(VENV)/dev.stamp ## both verifiers over CASES=5000 changed bundles and trust files; SEED=… for others; wants Node
+	@$(PY) -m tests.verifier.agreement --cases $(CASES) --seed $(SEED)
+
 soak: $(VENV)/dev.stamp ## a thousand jobs from ten users under a budget for half of them
 	@$(PY) -m tests.soak
 

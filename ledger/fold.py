@@ -9,6 +9,7 @@ them nothing under the entry can be shown, and `ledger verify` finds one that is
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +23,8 @@ __all__ = ["FOLDED", "MAX_ROWS", "body", "differences", "expanded", "path"]
 
 FOLDED = "ledger:entries:folded"
 MAX_ROWS = 1024
+
+_HASH = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def body(rows: Sequence[bytes]) -> dict[str, Any]:
@@ -54,7 +57,7 @@ def expanded(
     if kind != FOLDED:
         raise EvidenceInvalid(f"an entry of kind {kind} folds nothing")
     count, root = told.get("count"), told.get("root")
-    if not isinstance(count, int) or not isinstance(root, str) or len(root) != 71:
+    if not isinstance(count, int) or not isinstance(root, str) or not _HASH.fullmatch(root):
         raise EvidenceInvalid("the entry names no count and root of what it folds")
     draft = parse_pending(row)
     if draft.tenant != tenant:

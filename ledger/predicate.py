@@ -240,6 +240,20 @@ def decode(decoder: msgspec.json.Decoder[_T], data: bytes, what: str) -> _T:
     try:
         return decoder.decode(data)
     except msgspec.ValidationError as error:
+        _whole(data, what)
         raise EvidenceInvalid(f"{what}: {error}") from error
     except (ValueError, RecursionError) as error:  # msgspec's DecodeError and UnicodeError are ValueErrors
+        raise UsageError(f"{what}: not JSON in UTF-8") from error
+
+
+def _whole(data: bytes, what: str) -> None:
+    """UsageError if it is no JSON: the decoder stops at the first wrong member and reads no further.
+
+    What is nested too deep to be read is no known member's either: that error stands.
+    """
+    try:
+        msgspec.json.decode(data)
+    except RecursionError:
+        return
+    except ValueError as error:
         raise UsageError(f"{what}: not JSON in UTF-8") from error

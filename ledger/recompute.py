@@ -13,19 +13,41 @@ import base64
 import binascii
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from ledger import canonical
 from ledger.bundle import MAX_CARRIED_BYTES, Bundle
 from ledger.errors import EvidenceInvalid
-from ledger.predicate import Artefact, CostLine, Predicate
+from ledger.predicate import Artefact, CostLine, Money, Predicate
 from ledger.recount import recount
 
 NOT_CARRIED = "not_carried"
 _EXACT = Context(prec=80)  # products of two 36-digit numbers and sums of thousands, without rounding
 _ROUNDING = {"half_even": ROUND_HALF_EVEN, "half_up": ROUND_HALF_UP}
+
+
+class _Rate(msgspec.Struct, frozen=True):
+    meter: str
+    unit: str
+    rate: Money
+
+
+class _Price(msgspec.Struct, frozen=True):
+    meters: tuple[_Rate, ...]
+
+
+class _Card(msgspec.Struct, frozen=True):
+    """What a rate card must say to be computed with: decimals as text, never a float or NaN; it may say more."""
+
+    currency: str
+    precision: Money
+    rounding: Literal["half_even", "half_up"]
+    prices: tuple[_Price, ...]
+
+
+_card = msgspec.json.Decoder(_Card)
 
 
 def artefact(bundle: Bundle, name: str) -> Artefact | None:
@@ -99,19 +121,18 @@ def cost(bundle: Bundle) -> str:
     content = bundle.contents.get("rate_card")
     if content is None:
         return f"sum of {len(bundle.cost.lines)} lines; rate card {NOT_CARRIED}"
-    _priced(bundle.cost.lines, bundle.cost.currency, _object(content, "rate_card"))
+    _priced(bundle.cost.lines, bundle.cost.currency, content)
     return f"{bundle.cost.amount} {bundle.cost.currency} from {len(bundle.cost.lines)} lines"
 
 
-def _priced(lines: tuple[CostLine, ...], currency: str, card: dict[str, Any]) -> None:
+def _priced(lines: tuple[CostLine, ...], currency: str, content: bytes) -> None:
     try:
-        step, rounding = Decimal(card["precision"]), _ROUNDING[card["rounding"]]
-        rates = {
-            (rate["meter"], rate["unit"], Decimal(rate["rate"])) for price in card["prices"] for rate in price["meters"]
-        }
-        _same(card["currency"], currency, "the currency")
-    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
-        raise EvidenceInvalid("rate_card: not a rate card") from error
+        card = _card.decode(content)
+    except (ValueError, RecursionError) as error:
+        raise EvidenceInvalid(f"rate_card: not a rate card: {error}") from error
+    step, rounding = Decimal(card.precision), _ROUNDING[card.rounding]
+    rates = {(rate.meter, rate.unit, Decimal(rate.rate)) for price in card.prices for rate in price.meters}
+    _same(card.currency, currency, "the currency")
     for line in lines:
         rate = Decimal(line.rate)
         if (line.meter, line.unit, rate) not in rates:

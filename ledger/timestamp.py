@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -66,8 +66,8 @@ class Authority:
         if not certificates:
             raise TokenInvalid(f"authority {name}: no certificate")
         try:
-            chain = [x509.load_der_x509_certificate(der) for der in certificates]
-        except ValueError as error:
+            chain = [_readable(x509.load_der_x509_certificate(der)) for der in certificates]
+        except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension) as error:
             raise TokenInvalid(f"authority {name}: {error}") from error
         self.operator: Operator = operator
         self.name = name
@@ -106,6 +106,11 @@ class Authority:
             self._verifier.verify(decode_timestamp_response(_granted(token)), digest)
         except (VerificationError, ValueError) as error:
             raise TokenInvalid(f"token: {error}") from error
+        except BaseException as error:
+            # rfc3161-client panics over a certificate that OpenSSL can't read, and a panic is no Exception.
+            if type(error).__name__ != "PanicException":
+                raise
+            raise TokenInvalid("token: its certificates can't be read") from error
         self._proven = True
 
     def _signed_in_time(self, token: cms.Token, said: Stamped, digest: bytes) -> bool:
@@ -218,6 +223,13 @@ def low_s(signature: bytes) -> bytes:
     """The same P-256 signature in its one form: DER, s in the lower half."""
     r, s = decode_dss_signature(signature)
     return encode_dss_signature(r, min(s, P256_ORDER - s))
+
+
+def _readable(certificate: x509.Certificate) -> x509.Certificate:
+    """The certificate, each part of it read: they are read late, and rfc3161-client panics over one that can't be."""
+    for part in (certificate.issuer, certificate.subject, certificate.public_key(), list(certificate.extensions)):
+        del part
+    return certificate
 
 
 def _verifier(chain: Sequence[x509.Certificate]) -> Verifier:

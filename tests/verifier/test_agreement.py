@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two verifiers, written apart from one page, say the same of every vector and of what is changed (I4, G3)."""
+
+import base64
+import json
+import subprocess
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.verifier.agreement import CLI, NODE, VECTORS, differences, samples, vectors
+from tests.verifier.mutations import cases
+
+pytestmark = pytest.mark.skipif(
+    NODE is None, reason="no node: the verifier in TypeScript was not run (install Node 20 or newer)"
+)
+SEED = 20261121
+
+
+def call(*given: list[Any]) -> list[dict[str, Any]]:
+    """What functions of the page's verifier say to these arguments."""
+    lines = "".join(json.dumps(one) + "\n" for one in given)
+    ran = subprocess.run([str(NODE), str(CLI), "--call"], input=lines.encode(), stdout=subprocess.PIPE, check=True)
+    return [json.loads(line) for line in ran.stdout.splitlines()]
+
+
+def raw(data: bytes) -> dict[str, str]:
+    """Bytes as an argument."""
+    return {"base64": base64.b64encode(data).decode()}
+
+
+def test_both_verifiers_agree_on_every_bundle_among_the_vectors() -> None:
+    """Good ones of each state, and each named way to be wrong."""
+    assert list(differences(vectors(), Counter())) == []
+
+
+def test_both_verifiers_agree_on_changed_files() -> None:
+    """A few of what `make test-agreement` runs by the thousand; unchanged ones of each level are valid."""
+    seen: Counter[tuple[object, ...]] = Counter()
+    given = samples()
+    assert list(differences(cases(given, 60, SEED), seen)) == []
+    assert seen[(0, "valid", None)] >= len(given)
+
+
+def test_the_second_verifier_takes_the_good_log_leaves_and_refuses_each_bad_one() -> None:
+    """`hashedrekord` leaves (section 2); what only the signed bytes show is left to whoever has them."""
+    paths = sorted((VECTORS / "ledger" / "hashedrekord").glob("*.json"))
+    read = [json.loads(path.read_bytes()) for path in paths]
+    answers = call(*(["readHashedRekord", {"base64": one["leaf"]}] for one in read))
+    for path, one, answer in zip(paths, read, answers, strict=True):
+        malformed = (one["error"] or "").startswith("parse:")
+        assert ("error" in answer) == malformed, (path.name, one["error"], answer)
+
+
+def test_the_second_verifier_takes_the_checkpoint_and_the_cosignature_of_the_vectors() -> None:
+    """And refuses them with one character changed."""
+    note = json.loads((VECTORS / "ledger" / "checkpoint.json").read_bytes())
+    keys = {"ed25519": raw(spki(note, "ed25519")[-32:]), "mldsa65": raw(spki(note, "mldsa65")[-1952:])}
+    line = json.loads((VECTORS / "cosigned" / "line.json").read_bytes())
+    origin, size, root = line["checkpoint"].split("\n")[:3]
+    seen = {"origin": origin, "size": int(size), "root": {"base64": root}}
+    key = raw(base64.b64decode(line["vkey"].split("+", 2)[2])[1:])
+    good = call(["checkNote", note["note"], keys], ["checkLine", line["line"], seen, key])
+    bad = call(
+        ["checkNote", note["note"].replace("\n7\n", "\n8\n"), keys],
+        ["checkLine", line["line"], {**seen, "size": 12}, key],
+    )
+    assert good == [{"ok": True}, {"ok": True}]
+    assert all("error" in answer for answer in bad)
+
+
+def spki(note: dict[str, str], which: str) -> bytes:
+    """A key of the vector."""
+    return base64.b64decode(note[f"{which}_spki"])
+
+
+def test_the_program_ends_as_qcos_verify_does(tmp_path: Path) -> None:
+    """0 valid, 1 not, 2 not to be judged."""
+    folder = VECTORS / "verifier"
+    changed = tmp_path / "changed.json"
+    changed.write_bytes((folder / "full.json").read_bytes().replace(b'"project":"demo"', b'"project":"deno"'))
+    broken = tmp_path / "broken.json"
+    broken.write_bytes(b'{"a":')
+    command = [str(NODE), str(CLI)]
+    codes = [
+        subprocess.run(
+            [*command, str(path), str(folder / "trust.json")], stdout=subprocess.DEVNULL, check=False
+        ).returncode
+        for path in (folder / "full.json", changed, broken)
+    ]
+    assert codes == [0, 1, 2]
