@@ -119,7 +119,11 @@ class _Tally:
         if self._stopped:
             return
         self._tried[name] += 1
-        report = _judged(copy, self._trust, self._now)
+        try:
+            report = _judged(copy, self._trust, self._now)
+        except Exception as error:  # noqa: BLE001 - a verifier that breaks has given no verdict, and is told of
+            self._survived.append(Survivor(name, path, f"{HOLE}: the verifier broke with {type(error).__name__}"))
+            return
         if report is None or report.verdict != "valid":
             self._found[name] += 1
         else:

@@ -404,7 +404,12 @@ def _read(content: bytes, kind: type[_S], what: str) -> _S:
 
 
 def _object(content: bytes) -> dict[str, Any]:
-    value: dict[str, Any] = msgspec.json.decode(content)
+    try:
+        value = msgspec.json.decode(content)  # texts that no struct asks for are looked into here first
+    except (ValueError, RecursionError) as error:
+        raise EvidenceInvalid("not JSON in UTF-8") from error
+    if not isinstance(value, dict):
+        raise EvidenceInvalid("not an object")
     return value
 
 

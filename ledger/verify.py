@@ -72,6 +72,9 @@ class Checks:
             detail, passed, self.unreached = str(error), False, True
         except LedgerError as error:
             detail, passed, self.wrong = str(error), False, True
+        except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as error:
+            # A hostile file has found what the check didn't think of: it is not valid, whatever it is.
+            detail, passed, self.wrong = f"not of a form that can be checked ({type(error).__name__})", False, True
         self.done.append(Check(name, passed, detail))
         return passed
 

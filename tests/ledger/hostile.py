@@ -135,6 +135,13 @@ def results() -> Iterator[tuple[str, bytes]]:
     yield "a rate card of endless precision", with_artefact("rate_card", written(card))
     for name in ("plan", "network"):
         yield f"a {name} that nests", with_artefact(name, b'{"plan":' * 90_000)
+    content = b'{"plan":{"plan_id":"","program_sha256":"\xed\xa0","fragments":[]}}'
+    listed = sound()["artefacts"] + [
+        {"name": name, "media_type": "application/json", "sha256": "sha256:" + "0" * 64, "size": 1, "carried": True}
+        | {"source": "observed"}
+        for name in ("network", "plan")
+    ]
+    yield "a plan whose text is no UTF-8", with_artefact("plan", content, artefacts=listed)
     network = {"run": {"token": "t", "fragments": []}, "shots": 2**52, "bits": 2**40, "rows": ""}
     yield "a network of 2^52 shots", with_artefact("network", written(network))
 

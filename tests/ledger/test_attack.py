@@ -88,6 +88,21 @@ def test_a_verifier_with_a_hole_is_caught(check: str, monkeypatch: pytest.Monkey
     assert all(one.path and one.attack for one in found.holes())
 
 
+def test_a_verifier_that_breaks_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No verdict is no find: the copy is named, and the attack goes on."""
+
+    def breaks(copy: bytes, trust: bytes, now: datetime) -> Report:
+        if copy != good("denied"):
+            raise ZeroDivisionError
+        return verify(copy, trust, now)
+
+    monkeypatch.setattr(attack, "verify", breaks)
+    left = iter([True] * 30)
+    found = attack.attack(good("denied"), TRUST, NOW, most=8, go_on=lambda _n, _t: next(left, False))
+    assert {one.why for one in found.survived} == {"unexplained: the verifier broke with ZeroDivisionError"}
+    assert found.found == 0
+
+
 def test_only_a_valid_bundle_is_attacked() -> None:
     """The verdict of the untouched file comes first."""
     with pytest.raises(UsageError, match="only a valid bundle"):
