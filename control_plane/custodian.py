@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an operator does about the plane's keys, on its machine: see them, encrypt their files, revoke one (G12).
+"""What an operator does about the plane's keys, on its machine: see, encrypt, rotate, revoke them (G12).
 
 A revocation is an entry of the log under the plane's own tenant, which the trust file carries; asked for here and not
 through the API, because no tenant's administrator may end the keys of all. Whoever may read `QCOS_HOME/db` may ask.
@@ -12,7 +12,7 @@ import time
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ledger.store
 from control_plane import trust
@@ -21,6 +21,7 @@ from control_plane.errors import Refused
 from control_plane.home import running_record
 from control_plane.seed import PLANE_ACTOR
 from control_plane.settings import Settings
+from ledger import rotating
 from ledger.canonical import parse_time, timestamp
 from ledger.chain import PLANE, Pending
 from ledger.errors import NotCanonical
@@ -30,6 +31,7 @@ from ledger.sealer_keys import NAMES
 from ledger.trust import TrustFile, parse_trust
 
 SEALED_S = 30.0
+ROTATED_S = 60.0
 LOOK_S = 0.05
 AHEAD = timedelta(minutes=10)
 FOLDERS = {"sealer": tuple(NAMES), "tsa": ("tsa",)}
@@ -145,3 +147,37 @@ async def write(settings: Settings, told: list[tuple[str, dict[str, Any]]]) -> N
             await asyncio.sleep(LOOK_S)
     finally:
         await app.dispose()
+
+
+async def rotate(settings: Settings, purpose: Literal["log", "evidence"], *, archive: bool) -> dict[str, Any]:
+    """Have the sealer rotate keys, and wait until it has told what became of the old ones.
+
+    What was asked for stands until it is done: it waits while time-stamps are awaited, and through restarts.
+    """
+    running_record(settings.home)
+    folder, request = settings.home / "keys" / "sealer", str(uuid.uuid4())
+    try:
+        rotating.ask(folder, rotating.Request(request, purpose, archive))
+    except FileExistsError:
+        raise Refused("evidence_pending", "another rotation isn't over yet; qcos status says why") from None
+    until = time.monotonic() + ROTATED_S
+    while (folder / rotating.FILE).exists():
+        if time.monotonic() > until:
+            raise Refused("evidence_pending", "asked for, and waiting: time-stamps are awaited, or sealing has stopped")
+        await asyncio.sleep(LOOK_S)
+    app = engine(Database.of_home(settings.home / "db").app, connections=1, name="qcos-keys")
+    try:
+        async with transaction(app, PLANE) as conn:
+            history = await ledger.store.key_history(conn)
+    finally:
+        await app.dispose()
+    said = next(one.statement for one in history.rotations if one.statement.request == request)
+    return {
+        "purpose": purpose,
+        "ended": [trust.name_of(key) for key in said.ended],
+        "begun": [trust.name_of(key) for key in said.begun],
+        "size": said.size,
+        "at": said.at,
+        "private": "archived" if archive else "destroyed",
+        "trust_version": (await told(settings)).version,
+    }

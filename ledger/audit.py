@@ -32,7 +32,9 @@ from ledger.erasure import ERASED, Erasures
 from ledger.errors import CheckpointInvalid, LedgerError
 from ledger.keys import LOG, parse_spki
 from ledger.logged import Records
+from ledger.rotation import Rotation, rotates
 from ledger.signed import EvidenceKeys
+from ledger.speaking import Speaking
 from ledger.store import StoredCheckpoint, StoredEntry, StoredKey, StoredSignature
 from ledger.succession import Head, begins, check_succession, head_of, origin_of, parse_succession
 
@@ -71,7 +73,7 @@ async def verify_log(
     newest = await store.checkpoint(conn, size)
     keys = await store.keys(conn)
     trusted = tuple(log_keys) or tuple(key.public for key in keys if key.purpose == LOG and _readable(key.public))
-    audit = _Audit(trusted, EvidenceKeys(key.public for key in keys))
+    audit = _Audit(trusted, [key.public for key in keys], await _rotations(conn))
     erasures = Erasures()
     for start in range(0, size, PAGE):
         end = min(start + PAGE, size)
@@ -112,6 +114,13 @@ def _readable(public: bytes) -> bool:
     except LedgerError:
         return False
     return True
+
+
+async def _rotations(conn: AsyncConnection) -> Sequence[Rotation]:
+    try:
+        return (await store.key_history(conn)).rotations
+    except LedgerError:
+        return ()  # one of these entries was changed, which the walk will name
 
 
 async def _check_folds(conn: AsyncConnection, audit: _Audit) -> None:
@@ -172,7 +181,7 @@ async def _check_head(conn: AsyncConnection, audit: _Audit, head: bytes | None, 
 class _Audit:
     """The state of a walk through the log, and what was found."""
 
-    def __init__(self, log_keys: Sequence[bytes], evidence: EvidenceKeys) -> None:
+    def __init__(self, log_keys: Sequence[bytes], publics: Sequence[bytes], rotations: Sequence[Rotation]) -> None:
         self.failures: list[Failure] = []
         self.folds: dict[int, Skimmed] = {}  # entries whose folded records are still to be compared
         self.erased: dict[int, Skimmed] = {}  # entries whose erased contents are still to be looked for
@@ -181,8 +190,10 @@ class _Audit:
         self._by_origin: dict[str, tuple[checkpoint.Verifier, ...]] = {}
         self._origin = ""  # of the log here; empty before its first checkpoint
         self._before: Head | None = None  # the checkpoint before this batch
-        self._evidence = evidence
-        self._records = Records(evidence)  # of this batch
+        self._publics = publics
+        self._speaking = Speaking([*publics, *log_keys], rotations)
+        self._evidence = EvidenceKeys(self._speaking.now(publics))
+        self._records = Records(self._evidence)  # of this batch
         self._edge = merkle.Edge()  # as the leaves say
         self._tiled: merkle.Edge | None = None  # as the tiles say, where that differs since the last checkpoint
         self._differ: list[int] = []  # the entries where it does
@@ -201,7 +212,7 @@ class _Audit:
 
     def verifiers(self) -> tuple[checkpoint.Verifier, ...]:
         """The log's keys under each of its origins so far."""
-        return tuple(verifier for known in self._by_origin.values() for verifier in known)
+        return tuple(one for origin in self._by_origin for one in checkpoint.verifiers(origin, self._log_keys))
 
     def keys(self, keys: Sequence[StoredKey]) -> None:
         """Each stored key is one that the log published, and each published one is stored."""
@@ -277,6 +288,8 @@ class _Audit:
             self.folds[index] = record
         if record.kind == ERASED:
             self.erased[index] = record
+        if rotates(record):
+            self._rotated(index, record)
 
     def _entry(self, index: int, row: StoredEntry | None, computed: bytes, stored: bytes | None, tiles: _Tiles) -> None:
         """Grow the tree by one entry, as its leaf and as its tile have it."""
@@ -391,6 +404,25 @@ class _Audit:
         if row.p256 is not None and not self._evidence.p256_good(row.p256, row.pae_sha256 or b""):
             self.fail(index, "the bundle's P-256 signature is not good")
 
+    def _rotated(self, index: int, record: Skimmed) -> None:
+        """Other keys speak from this batch's checkpoint on."""
+        try:
+            self._speaking.told(index, record.body, self._origin)
+        except LedgerError as error:
+            self.fail(index, str(error))
+
+    def _speak(self, size: int) -> None:
+        """After a checkpoint: those that a rotation under it has begun, and no longer those that it ended."""
+        if self._speaking.turns():
+            if (wrong := self._speaking.passed(size)) is not None:
+                self.fail(size - 1, wrong)
+            self._evidence = EvidenceKeys(self._speaking.now(self._publics))
+            self._records = Records(self._evidence)
+            self._by_origin[self._origin] = self._verifiers()
+
+    def _verifiers(self) -> tuple[checkpoint.Verifier, ...]:
+        return checkpoint.verifiers(self._origin, self._speaking.now(self._log_keys))
+
     def _checkpoint(self, head: StoredCheckpoint) -> None:
         """The end of a batch: its signed root decides between leaves and tiles."""
         last = head.size - 1
@@ -403,7 +435,7 @@ class _Audit:
         root: bytes | None = None
         self._origin = self._origin or origin_of(head.note)
         if self._origin not in self._by_origin:
-            self._by_origin[self._origin] = checkpoint.verifiers(self._origin, self._log_keys)
+            self._by_origin[self._origin] = self._verifiers()
         self._before = None
         try:
             signed = checkpoint.verify(head.note, self._by_origin[self._origin])
@@ -416,6 +448,7 @@ class _Audit:
             if (signed.size, signed.root) != (head.size, head.root):
                 self.fail(last, f"checkpoint {head.size}: its columns are not what its note says")
                 root = signed.root if signed.size == head.size else None
+        self._speak(head.size)
         self._settle(last, root)
 
     def _settle(self, last: int, root: bytes | None) -> None:

@@ -25,7 +25,7 @@ from typing import Any
 import psycopg
 from msgspec.structs import replace
 
-from ledger import alarm, checkpoint, merkle, tables
+from ledger import alarm, checkpoint, merkle, rotating, rotation, tables
 from ledger.alarm import Alarm
 from ledger.batch import (
     UNSTAMPED,
@@ -39,19 +39,21 @@ from ledger.batch import (
     Row,
     arrange,
 )
-from ledger.canonical import timestamp
+from ledger.canonical import sha256, timestamp
 from ledger.chain import PLANE, leaf_hash_text
 from ledger.document_signer import DocumentSigner
 from ledger.errors import ClockSteppedBack, LedgerError, LedgerRollback, LogForeign
 from ledger.floor import Floor
 from ledger.fold import FOLDED
 from ledger.head import HeadKeeper
+from ledger.keys import spki
 from ledger.pipe import Pipe, byteas, int16s, int64, int64s, texts, uuids
 from ledger.sealer_config import SealerConfig, unheard
-from ledger.sealer_keys import SealerKeys, published
+from ledger.sealer_keys import Published, SealerKeys, published
 from ledger.session import STUCK_S, Connection, end_holders, one, pause
 from ledger.signed import EvidenceSigner, Signed
-from ledger.stored import NewKey, load_state, new_keys
+from ledger.signer import Signer
+from ledger.stored import NewKey, key_ids, load_state, new_keys, stored_rotations
 from ledger.succession import KIND, Succession
 
 log = logging.getLogger("qcos.sealer")
@@ -60,6 +62,8 @@ CHUNK_ROWS = 256  # taken at once; a batch has more where they come one after th
 GROW_S = 0.1  # how long a batch takes further chunks
 MOST_BYTES = 32_000_000  # of its rows
 BUSY_S = 1.0  # how long after a batch the inbox is asked often
+ROTATION_WAITS_S, ROTATION_LATER_S = 2.0, 5.0  # for tokens that are awaited; then others are sealed first
+NO_ROWS = 2**62  # a floor that no row lies above
 FINISH_S = 10.0  # how long a sealer that was told to stop seals on, where others keep writing
 STAMP_CHECKPOINT_S = 60.0  # how often a checkpoint is stamped that no evidence rests on
 NOTIFY_BYTES = 7_000  # below PostgreSQL's 8,000; a listener looks by itself where more was to say
@@ -94,11 +98,16 @@ class Leader:
         self._refused_since: float | None = None
         self._floor = Floor()
         self._repeats = False  # the last batch ran into an id that the log already has
+        self._rotate_after = float("-inf")
         self._pipe = Pipe(conn)
         conn.add_notice_handler(self._notice)
 
     async def start(self, stop: asyncio.Event) -> None:
-        """Read the log's state; publish our keys that it does not know yet with the first batch."""
+        """Read the log's state; publish our keys that it does not know yet with the first batch.
+
+        A rotation that was cut off is finished first: the log says which keys are right.
+        """
+        await self._settle_keys()
         self._state = await load_state(self._conn)
         named, ours = self._state.origin or self._config.origin, self._config.origin
         if named != ours and not named.startswith(f"{ours}/"):
@@ -136,17 +145,99 @@ class Leader:
                 continue
             if self._floor.sight_due(time.monotonic()):
                 await self._sight()
+            if (request := rotating.asked(self._config.keys)) is not None and not self._telling:
+                await self._rotate(request, stop)
             sealed = await self.batch()
             if sealed:
                 busy_until = time.monotonic() + BUSY_S
             else:  # another sealer writes, or took what waited
                 await asyncio.sleep(self._config.busy_poll_s)
-            while not (sealed >= CHUNK_ROWS or stop.is_set() or self._fault() or await self._waiting()):
+            while not (sealed >= CHUNK_ROWS or stop.is_set() or self._to_rotate() or await self._waiting()):
                 busy = time.monotonic() < busy_until
                 await asyncio.sleep(self._config.busy_poll_s if busy else self._config.idle_poll_s)
         until = time.monotonic() + FINISH_S
         while time.monotonic() < until and not self._fault() and await self.batch(full=True):
             pass
+
+    def _to_rotate(self) -> bool:
+        """Whether more is to be done than to wait for rows."""
+        if self._fault() is not None or self._telling:
+            return True
+        return time.monotonic() >= self._rotate_after and (self._config.keys / rotating.FILE).exists()
+
+    async def _settle_keys(self) -> None:
+        """Hold the keys that the log knows as begun, and tell of those that ended."""
+        rotations, retired = await stored_rotations(self._conn)
+        request, folder = rotating.asked(self._config.keys), self._config.keys
+        if request is not None and request.archive:
+            rotating.keep(folder, request.request)
+        loop = asyncio.get_running_loop()
+        self._keys = await loop.run_in_executor(self._pool, rotating.switch, folder, self._config.custody, rotations)
+        self._signer = EvidenceSigner(self._keys)
+        done = next((one for one in rotations if request and one.statement.request == request.request), None)
+        if request is None or done is None:
+            return
+        if request.request in retired:
+            rotating.finish(folder)
+        elif not any(kind == rotation.RETIRED for kind, _ in self._telling):
+            self._telling.append((rotation.RETIRED, rotating.retired(request, done)))
+
+    async def _rotate(self, request: rotating.Request, stop: asyncio.Event) -> None:
+        """Do what an operator asked for, once nothing that is signed already awaits a token; else later.
+
+        Until then nothing else is sealed, for so long as is bearable: whatever would be stamped after the old keys have
+        ended would not be valid.
+        """
+        until = time.monotonic() + ROTATION_WAITS_S
+        while await one(self._conn, _UNSTAMPED):
+            if stop.is_set() or time.monotonic() > until:
+                self._rotate_after = time.monotonic() + ROTATION_LATER_S
+                return
+            await pause(stop, self._config.idle_poll_s / 5)
+        loop, config = asyncio.get_running_loop(), self._config
+        coming = await loop.run_in_executor(self._pool, rotating.prepare, config.keys, config.custody, request.purpose)
+        async with asyncio.timeout(STUCK_S):
+            try:
+                sealed = await self._seal_rotation(request, coming)
+            except LedgerError:
+                await self._pipe.abandon()
+                raise
+        if sealed:
+            await self._settle_keys()
+            log.warning("sealer: %s keys rotated at %d entries", request.purpose, self._state.size)
+
+    async def _seal_rotation(self, request: rotating.Request, coming: dict[str, Signer]) -> bool:
+        """The last batch under the old keys: the new ones' entries, and the rotation's, signed by all of them."""
+        now = self._config.now()
+        ours = [Published(request.purpose, key.alg, spki(key.public)) for key in coming.values()]
+        new = await new_keys(self._conn, ours, now)
+        names = await key_ids(self._conn)
+        if await self._take(NO_ROWS) is None or (at := await self._clock()) is None:
+            return False
+        ended = [getattr(self._keys, name) for name in coming]
+        statement = rotation.Statement(
+            request=request.request,
+            purpose=request.purpose,
+            origin=self._state.origin or self._config.origin,
+            size=self._state.size + len(new) + 1,
+            at=timestamp(now),
+            ended=tuple(rotation.named(names[spki(key.public)], key) for key in ended),
+            begun=tuple(rotation.named(key.key_id, by) for key, by in zip(new, coming.values(), strict=True)),
+        )
+        made = rotation.sign(statement, [*ended, *coming.values()])
+        alarms = Alarms(lambda: str(uuid.uuid4()), timestamp(at))
+        items = [alarms.entry(PLANE, rotation.CREATED, key.body()) for key in new]
+        items.append(alarms.entry(PLANE, rotation.ROTATED, made.body()))
+        laying = Laying(self._state, alarms)
+        await self._learn_chains(items, laying)
+        self._send_entries(*laying.add(items))
+        laid = laying.laid()
+        assert laid.size == statement.size
+        note = await self._write(laid, new, at)
+        self._state.edge, self._state.tenants = laid.edge, laid.tenants
+        self._state.follow(note, at)
+        self._keeper.keep(note)
+        return True
 
     def _fault(self) -> LedgerError | None:
         """Why nothing may be sealed now."""
@@ -185,6 +276,8 @@ class Leader:
         """What was to be told is sealed; an acceptance is used up."""
         if any(kind == alarm.ACCEPTED for kind, _ in self._telling) and self._config.accepted is not None:
             self._config.accepted.unlink(missing_ok=True)
+        if any(kind == rotation.RETIRED for kind, _ in self._telling):
+            rotating.finish(self._config.keys)
         self._telling.clear()
 
     async def _waiting(self) -> bool:
@@ -272,7 +365,15 @@ class Leader:
         if stored != self._state.size:  # another sealer was here; its lock is free now, so its commit is decided
             await pipe.end()
             self._state = await load_state(self._conn)
+            await self._refuse_ended()
         return taken
+
+    async def _refuse_ended(self) -> None:
+        """Another sealer may have rotated the keys that this one holds: begin anew, with those that are right."""
+        rotations, _ = await stored_rotations(self._conn)
+        ended = {key.public_sha256 for one in rotations for key in one.statement.ended}
+        if any(sha256(key.public) in ended for key in published(self._keys)):
+            raise psycopg.OperationalError("another sealer has rotated the keys of this one")
 
     def _ask_rows(self, floor: int) -> int:
         return self._pipe.send(tables.TAKE, int64(floor), int64(CHUNK_ROWS))
@@ -416,6 +517,7 @@ def _kind(item: Item) -> str:
 
 
 # A fresh transaction id, the oldest that still runs, the lowest row above the floor; the floor is told for `waited_s`.
+_UNSTAMPED = "SELECT 1 FROM ledger.unstamped LIMIT 1"
 _SIGHT = """
     SELECT pg_current_xact_id()::text::bigint, pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
            (SELECT id FROM ledger.inbox WHERE id > %(floor)s ORDER BY id LIMIT 1),

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey
 from msgspec import Meta, Struct
 
 from ledger.canonical import dumps, sha256
-from ledger.chain import PLANE, Draft, Hash, Number
+from ledger.chain import PLANE, Draft, Hash, Number, Skimmed
 from ledger.errors import KeyInvalid, LeafInvalid
 from ledger.keys import parse_spki, spki
 from ledger.signer import Signer
@@ -105,7 +105,7 @@ def named(key_id: str, signer: Signer) -> Named:
     return Named(key_id, signer.alg, sha256(spki(signer.public)))
 
 
-def rotates(record: Draft) -> bool:
+def rotates(record: Draft | Skimmed) -> bool:
     """Whether an entry claims to be a rotation."""
     return record.kind == ROTATED and record.tenant == PLANE
 

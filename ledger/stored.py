@@ -12,7 +12,9 @@ from msgspec import Struct
 from ledger import checkpoint, merkle
 from ledger.batch import LogState
 from ledger.canonical import sha256, timestamp
+from ledger.chain import PLANE, body_of, scan_leaf
 from ledger.errors import LedgerRollback
+from ledger.rotation import RETIRED, ROTATED, Rotation, parse_rotation
 from ledger.sealer_keys import Published
 from ledger.session import Connection
 
@@ -72,6 +74,22 @@ async def new_keys(conn: Connection, ours: Sequence[Published], now: datetime) -
     return new
 
 
+async def stored_rotations(conn: Connection) -> tuple[list[Rotation], set[str]]:
+    """Every rotation that the log tells of, oldest first, and the requests whose old keys' end is told."""
+    cursor = await conn.cursor(binary=True).execute(_ROTATIONS, (PLANE, [ROTATED, RETIRED]))
+    found = [(kind, scan_leaf(leaf)) for kind, leaf in await cursor.fetchall()]
+    retired = {str(body_of(record).get("request")) for kind, record in found if kind == RETIRED}
+    return [parse_rotation(record.body) for kind, record in found if kind == ROTATED], retired
+
+
+async def key_ids(conn: Connection) -> dict[bytes, str]:
+    """What the log calls each public key (SPKI)."""
+    return {public: key_id for key_id, public in await (await conn.execute(_KEY_IDS)).fetchall()}
+
+
+_ROTATIONS = """
+    SELECT kind, leaf FROM ledger.entry WHERE tenant = %t AND kind = ANY (%t::text[]) ORDER BY tenant_index"""
+_KEY_IDS = "SELECT key_id, public FROM ledger.key"
 _NEWEST = "SELECT size, root, note, sealed_at FROM ledger.checkpoint ORDER BY size DESC LIMIT 1"
 _TILES = """
     SELECT level, "index", string_agg(hashes, '' ORDER BY start) FROM ledger.tile

@@ -11,9 +11,8 @@ _FIELDS = ("id", "purpose", "valid_from", "valid_until", "revoked", "private")
 
 def register(groups: Any) -> None:
     """Add the commands."""
-    keys = groups.add_parser("keys", help="the plane's signing keys: made, encrypted, listed, revoked").add_subparsers(
-        title="commands", metavar="COMMAND", dest="action", required=True
-    )
+    group = groups.add_parser("keys", help="the plane's signing keys: made, encrypted, listed, rotated, revoked")
+    keys = group.add_subparsers(title="commands", metavar="COMMAND", dest="action", required=True)
     init = keys.add_parser("init", help="make the keys that aren't there yet, where [keys] says")
     init.set_defaults(run=_init)
     listing = keys.add_parser("list", help="each key: since when, until when, revoked or not, and where it lies")
@@ -27,7 +26,11 @@ def register(groups: Any) -> None:
         "--reason", metavar="TEXT", required=True, help="compromised, superseded, ceased; a colon and more may follow"
     )
     revoke.set_defaults(run=_revoke)
-    for command in (init, listing, encrypt, revoke):
+    rotate = keys.add_parser("rotate", help="new keys follow old ones, by an entry that both sign; the plane goes on")
+    rotate.add_argument("purpose", choices=("log", "evidence"))
+    rotate.add_argument("--archive", action="store_true", help="keep the old private keys, which are destroyed else")
+    rotate.set_defaults(run=_rotate)
+    for command in (init, listing, encrypt, revoke, rotate):
         command.add_argument("--json", action="store_true", help="one document")
 
 
@@ -81,6 +84,19 @@ def _revoke(arguments: argparse.Namespace) -> None:
     from control_plane.settings import located
 
     done = asyncio.run(custodian.revoke(located(), arguments.id, arguments.at, arguments.reason))
+    if arguments.json:
+        tables.document(done)
+    else:
+        tables.facts([(name, ", ".join(value) if isinstance(value, list) else value) for name, value in done.items()])
+
+
+def _rotate(arguments: argparse.Namespace) -> None:
+    import asyncio
+
+    from control_plane import custodian, tables
+    from control_plane.settings import located
+
+    done = asyncio.run(custodian.rotate(located(), arguments.purpose, archive=arguments.archive))
     if arguments.json:
         tables.document(done)
     else:
