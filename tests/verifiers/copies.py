@@ -12,6 +12,7 @@ import base64
 import binascii
 import copy
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from ledger import cms
 from ledger.timestamp import parse
 
 NOTE = ("origin", "size", "root")
-DER, TOKEN_BYTES, TOKEN_BITS = 0x30, 500, 60  # how a token is told, and about how many of its bits are changed
+TOKEN, TOKEN_BITS = "signedTimestamp", 60  # a member that is DER, and about how many of its bits are changed
 
 
 class Copy(NamedTuple):
@@ -36,7 +37,7 @@ def of_json(data: bytes) -> Iterator[Copy]:
     tree = json.loads(data)
     for path in _paths(tree):
         where = ".".join(map(str, path))
-        for how, value in _others(_at(tree, path)):
+        for how, value in _others(path[-1], _at(tree, path)):
             changed = copy.deepcopy(tree)
             _at(changed, path[:-1])[path[-1]] = value
             yield Copy(f"{where}: {how}", _written(changed))
@@ -65,6 +66,22 @@ def of_der(response: bytes, step: int) -> Iterator[Copy]:
         yield Copy(name, bytes(changed))
 
 
+def of_pdf(pdf: bytes, count: int) -> Iterator[Copy]:
+    """One bit of so many bytes, evenly, named by whether the first signature covers it."""
+    found = re.search(rb"/ByteRange\s*\[\s*(\d+)\s+(\d+)\s+(\d+)\s+(\d+)", pdf)
+    assert found is not None
+    first, until, again, more = (int(number) for number in found.groups())
+    for number in range(count):
+        at = (2 * number + 1) * len(pdf) // (2 * count)
+        changed = bytearray(pdf)
+        changed[at] ^= 1 << number % 8
+        covered = first <= at < first + until or again <= at < again + more
+        yield Copy(
+            "what the signature covers" if covered else "the signature's place, and what was added after it",
+            bytes(changed),
+        )
+
+
 def _parts(response: bytes) -> Iterator[tuple[str, int, int]]:
     token = parse(_token(response))
     (signer,) = token.content.signer_infos.as_list()
@@ -84,12 +101,12 @@ def _token(response: bytes) -> bytes:
     return cms.whole(asn1.decode_der(cms.Grant, response).token)
 
 
-def _others(value: Any) -> Iterator[tuple[str, Any]]:
+def _others(name: str | int, value: Any) -> Iterator[tuple[str, Any]]:
     if not isinstance(value, str):
         return
     if "\n\n" in value:
         yield from _notes(value)
-    elif (data := _bytes(value)) is not None and data[0] == DER and len(data) > TOKEN_BYTES:
+    elif (data := _bytes(value)) is not None and name == TOKEN:
         for one in of_der(data, len(data) // TOKEN_BITS):
             yield one.change, base64.b64encode(one.data).decode()
     elif data is not None:

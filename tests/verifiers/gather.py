@@ -13,10 +13,12 @@ from tests.verifiers.stock import Evidence
 def gathered(plane: Plane, job_id: str) -> Evidence:
     """Of an ended `full` job, by the commands; files lie in a folder of the plane's, which goes with it."""
     folder = Path(tempfile.mkdtemp(prefix="verifiers-", dir=plane.folder))
-    for name in ("sigstore", "sigstore-mldsa"):
+    for name in ("sigstore", "sigstore-mldsa", "pdf"):
         got = plane.cli("evidence", "get", job_id, "-o", str(folder / name), "--format", name, user="engineer")
         assert got.code == 0, got.err
-    got = plane.cli("trust", "export", "-o", str(folder / "trust"), "--format", "sigstore", user="engineer")
-    assert got.code == 0, got.err
-    classical, twin, root = ((folder / name).read_bytes() for name in ("sigstore", "sigstore-mldsa", "trust"))
-    return Evidence(folder, classical, twin, root)
+    for name in ("root", "trust"):
+        form = "sigstore" if name == "root" else "qcos"
+        got = plane.cli("trust", "export", "-o", str(folder / name), "--format", form, user="engineer")
+        assert got.code == 0, got.err
+    names = ("sigstore", "sigstore-mldsa", "root", "pdf", "trust")
+    return Evidence(folder, *((folder / name).read_bytes() for name in names))

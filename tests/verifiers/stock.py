@@ -2,8 +2,7 @@
 """The stock verifiers, unmodified, and what each takes of a job's evidence.
 
 Each has a name, says its version or why it can't be run here, and judges files. What a verifier is known not to cover
-is named with it: a change outside of that which it accepts is a failure of this suite. The rows of the PDF belong at
-the end of `VERIFIERS`.
+is named with it: a change outside of that which it accepts is a failure of this suite.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import json
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -21,9 +21,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_der_publ
 from cryptography.x509 import load_der_x509_certificate
 from msgspec import Struct
 
-from tests.verifiers.copies import Copy, of_der, of_json
+from tests import documents
+from tests.verifiers.copies import Copy, of_der, of_json, of_pdf
 
 HERE = Path(__file__).parent
+PDF_BITS = 160  # of a document, where each step's bit is changed
 NODE = HERE / "node_modules" / ".bin" / "node"
 
 
@@ -34,6 +36,8 @@ class Evidence(Struct, frozen=True):
     classical: bytes
     twin: bytes
     root: bytes
+    pdf: bytes
+    trust: bytes
 
     def response(self) -> bytes:
         """The time-stamp over the ECDSA signature."""
@@ -224,12 +228,68 @@ class Securesystemslib:
         return found
 
 
+class PyHanko:
+    """pyHanko's AdES validation of the PDF, at level B-LTA."""
+
+    name, takes = "pyHanko", "the PDF at B-LTA"
+    passes_over = "^the signature's place"
+
+    def version(self) -> str | None:
+        from importlib.metadata import version
+
+        return version("pyhanko")
+
+    def missing(self) -> str:
+        return "pyhanko isn't installed: make setup"
+
+    def good(self, evidence: Evidence) -> bytes:
+        return evidence.pdf
+
+    def copies(self, evidence: Evidence, step: int) -> Iterator[Copy]:
+        return of_pdf(evidence.pdf, PDF_BITS // step)
+
+    def judge(self, evidence: Evidence, files: Sequence[bytes]) -> list[bool]:
+        return [documents.judge(file, evidence.trust).indication == documents.PASSED for file in files]
+
+
+class Pdfsig:
+    """poppler's `pdfsig` on NSS, which looks at the signature and its chain, and at no stamp."""
+
+    name, takes = "pdfsig", "the PDF's signature and chain"
+    passes_over = "^the signature's place"
+
+    def version(self) -> str | None:
+        if shutil.which("pdfsig") is None:
+            return None
+        said = subprocess.run(["pdfsig", "-v"], capture_output=True, text=True, check=False)
+        return (said.stderr or said.stdout).split("\n", 1)[0].rpartition(" ")[2]
+
+    def missing(self) -> str:
+        return "pdfsig isn't installed: apt install poppler-utils"
+
+    def good(self, evidence: Evidence) -> bytes:
+        return evidence.pdf
+
+    def copies(self, evidence: Evidence, step: int) -> Iterator[Copy]:
+        return of_pdf(evidence.pdf, PDF_BITS // step)
+
+    def judge(self, evidence: Evidence, files: Sequence[bytes]) -> list[bool]:
+        found = []
+        for file in files:
+            room = Path(tempfile.mkdtemp(dir=evidence.folder))
+            said = documents.pdfsig(file, evidence.trust, room)
+            found.append("Signature is Valid" in said and "Certificate is Trusted" in said)
+        return found
+
+
 VERIFIERS: tuple[Verifier, ...] = (
     SigstoreJs("sigstore", lambda evidence: evidence.classical, other_line=2),
     SigstoreJs("sigstore-mldsa", lambda evidence: evidence.twin, other_line=1),
     OpensslTs(),
     Rfc3161Client(),
     Securesystemslib(),
+    PyHanko(),
+    Pdfsig(),
 )
 
 
