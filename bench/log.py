@@ -21,6 +21,7 @@ from typing import Any, Self
 
 import msgspec
 import psycopg
+import uvloop
 
 from control_plane.db import Database, conninfo
 from control_plane.postgres import Cluster, cluster
@@ -140,4 +141,4 @@ async def _seal() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_seal())
+    uvloop.run(_seal())  # as the plane runs its own
