@@ -82,20 +82,24 @@ class Sealed:
     def readable(self) -> list[bytes]:
         """Called when the connection has something: the ids (16 bytes) that are newly known to be sealed."""
         self.conn.consume_input()
-        while self.conn.notifies() is not None:
-            self._again = True
         found: list[bytes] = []
-        while self._asking and not self.conn.is_busy():
+        while True:
+            # Anew after each answer: what was notified behind it is parsed only then, and nothing may wake us again.
+            while self.conn.notifies() is not None:
+                self._again = True
+            if not self._asking:
+                if not self._again:
+                    return found
+                self.conn.send_query_prepared(b"new", [b"%d" % self._next], result_format=1)
+                self._asking, self._again = True, False
+            if self.conn.is_busy():
+                return found
             if (result := self.conn.get_result()) is None:
                 self._asking = False
-                break
-            checked(result)
-            self._next += result.ntuples
-            found += [one for row in range(result.ntuples) if (one := result.get_value(row, 0)) is not None]
-        if self._again and not self._asking:
-            self.conn.send_query_prepared(b"new", [b"%d" % self._next], result_format=1)
-            self._asking, self._again = True, False
-        return found
+            else:
+                checked(result)
+                self._next += result.ntuples
+                found += [one for row in range(result.ntuples) if (one := result.get_value(row, 0)) is not None]
 
 
 class _Flying(Struct):

@@ -170,8 +170,9 @@ def _sizes(run: Run) -> list[int]:
 def _stage(run: Run, log: Log, size: int) -> Figures | None:
     """Fill up to `size`, then append one by one and in bulk, prove, verify; None where filling takes too long."""
     begun, before = time.monotonic(), _batches(log)[0]
-    with Flight(log.app, Ledger(BULK, SMALL_ENTRY), AHEAD, log.audit) as flight:
-        flight.count(math.ceil((size - before) / BULK), GROW_LIMIT_S)
+    wanted = math.ceil((size - before) / BULK)
+    with Flight(log.app, Ledger(BULK, SMALL_ENTRY), min(AHEAD, wanted), log.audit) as flight:
+        flight.count(wanted, GROW_LIMIT_S)
     filled_s, after = time.monotonic() - begun, _batches(log)[0]
     if after < size:
         run.say(f"the time to fill is over at {after:,} entries")
