@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ledger.canonical import dumps
+from ledger.canonical import dumps, parse_time
 from ledger.errors import UsageError
 from ledger.verify import Report, verify
 from tests.ledger.plane import T0, Plane, at
 
+VECTORS = Path(__file__).parents[1] / "vectors" / "ledger" / "keys"
+CASES: list[dict[str, Any]] = json.loads((VECTORS / "cases.json").read_text())
 NOW = T0 + timedelta(days=30)
 KEYS = ("evidence-ml-dsa-65", "evidence-ecdsa-p256", "log-ed25519", "log-ml-dsa-65")
 BEFORE, AFTER = 1, 100  # seconds after T0; everything is stamped at 4
@@ -165,3 +168,14 @@ def test_a_stale_trust_file_is_refused_where_an_age_is_given(
     found = next(one for one in report.checks if one.name == "trust_current")
     assert (report.verdict, found.ok) == (wanted, wanted == "valid")
     assert found.detail.startswith("stale") == (wanted == "unanchored" or allowed is None)
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
+def test_each_vector_of_revoked_rotated_and_stale_keys_gets_its_verdict(case: dict[str, Any]) -> None:
+    """Data for any verifier: bundle, trust file, the reader's clock and the age that it allows."""
+    bundle, trust = (VECTORS / case["bundle"]).read_bytes(), (VECTORS / case["trust"]).read_bytes()
+    allowed = case["max_trust_age_s"]
+    age = None if allowed is None else timedelta(seconds=allowed)
+    report = verify(bundle, trust, parse_time(case["now"]), max_age=age)
+    failed = [check.name for check in report.checks if not check.ok]
+    assert (report.verdict, report.assurance, failed) == (case["verdict"], case["assurance"], case["failed"])
