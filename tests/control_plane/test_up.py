@@ -52,6 +52,7 @@ STATUS = {
     "ready",
     "sandbox",
     "backends",
+    "outside",
 }
 ORDINARY = 65534
 
