@@ -28,7 +28,7 @@ from bench.plane import Plane, spec
 from bench.record import Figures, Run, main, table
 from bench.spread import in_ms, spread
 from bench.tessera import PUBLISHED, MissingError, Tessera
-from bench.writers import TABLES, Chained, Ledger, Plain
+from bench.writers import TABLES, Bulk, Chained, Ledger, Plain
 from control_plane.db import engine, snapshot
 from ledger.audit import verify_log
 from ledger.head import read_head
@@ -112,7 +112,7 @@ def _writer(way: str) -> Writer:
         case "chained":
             return Chained()
         case _:
-            return Ledger(BULK if way == "bulk" else 1)
+            return Bulk(BULK) if way == "bulk" else Ledger()
 
 
 def _way(windows: list[Window]) -> Figures:
@@ -171,7 +171,7 @@ def _stage(run: Run, log: Log, size: int) -> Figures | None:
     """Fill up to `size`, then append one by one and in bulk, prove, verify; None where filling takes too long."""
     begun, before = time.monotonic(), _batches(log)[0]
     wanted = math.ceil((size - before) / BULK)
-    with Flight(log.app, Ledger(BULK, SMALL_ENTRY), min(AHEAD, wanted), log.audit) as flight:
+    with Flight(log.app, Bulk(BULK, SMALL_ENTRY), min(AHEAD, wanted), log.audit) as flight:
         flight.count(wanted, GROW_LIMIT_S)
     filled_s, after = time.monotonic() - begun, _batches(log)[0]
     if after < size:
@@ -180,9 +180,9 @@ def _stage(run: Run, log: Log, size: int) -> Figures | None:
         return None
     log.sql("CHECKPOINT")
     found: Figures = {"size": after, "filled_per_s": (after - before) / filled_s}
-    with Flight(log.app, Ledger(1, SMALL_ENTRY), 1, log.audit) as flight:
+    with Flight(log.app, Ledger(SMALL_ENTRY), 1, log.audit) as flight:
         found["append_ms"] = in_ms(flight.each(20 if run.quick else 200).done_s)
-    with Flight(log.app, Ledger(BULK, SMALL_ENTRY), 1, log.audit) as flight:
+    with Flight(log.app, Bulk(BULK, SMALL_ENTRY), 1, log.audit) as flight:
         found["bulk_ms"] = in_ms(flight.each(5 if run.quick else 20).done_s)
     found["proofs"] = asyncio.run(proofs(log.database.audit))
     took_s, checked = asyncio.run(_verified(log))

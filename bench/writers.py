@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ways to write that `make bench-ledger` compares, each of 2 KB an entry: into the ledger, plainly, chained.
 
-An entry is JSON as the plane's are: some hashes, names and numbers, in all 2,048 bytes. `Ledger` writes as the plane's
-writers do, by `ledger.take_in` as role `app`. `Plain` is one INSERT into a table with a sequence and nothing else.
+An entry is JSON as the plane's are: some hashes, names and numbers, in all 2,048 bytes. `Ledger` and `Bulk` write as
+the plane's writers do, as role `app`. `Plain` is one INSERT into a table with a sequence and nothing else.
 `Chained` is what many audit logs do: under a lock read the newest hash, hash it with the entry, insert, commit.
 """
 
@@ -69,13 +69,35 @@ def _bytes(body: dict[str, object]) -> bytes:
 
 
 class Ledger:
-    """`entries` a transaction, by the function that the plane's writers call; done once the last is sealed."""
+    """One entry a transaction, by the statement of `ledger.store.append`; done once it is sealed."""
 
     watched = True
 
-    def __init__(self, entries: int = 1, size: int = SIZE) -> None:
-        self._entries = entries
+    def __init__(self, size: int = SIZE) -> None:
         self._made = Entries(size)
+
+    def prepare(self, conn: abc.PGconn) -> None:
+        """The tenant is the session's, as an API's transaction sets it."""
+        run(conn, b"SET qcos.tenant = '%s'" % TENANT.encode())
+        checked(conn.prepare(b"put", _PUT, [_TEXT, _BYTEA]))
+
+    def begin(self, conn: abc.PGconn) -> bytes:
+        """The statement is the transaction."""
+        key, pending = self._made.one()
+        conn.send_query_prepared(b"put", [TENANT.encode(), pending], [0, 1], 1)
+        return key
+
+    def answered(self, _conn: abc.PGconn, _result: abc.PGresult) -> bool:
+        """The answer comes after the commit."""
+        return True
+
+
+class Bulk(Ledger):
+    """Many entries a transaction, by the function through which jobs are written; done once the last is sealed."""
+
+    def __init__(self, entries: int, size: int = SIZE) -> None:
+        super().__init__(size)
+        self._entries = entries
         self._names = msgspec.json.encode({"blobs": [], "entries": [{}] * entries})
         self._no_blobs = _array([])
 
@@ -91,10 +113,6 @@ class Ledger:
         values = [TENANT.encode(), self._names, self._no_blobs, entries]
         conn.send_query_prepared(b"put", values, [0, 0, 1, 1], 1)
         return made[-1][0]
-
-    def answered(self, _conn: abc.PGconn, _result: abc.PGresult) -> bool:
-        """The answer comes after the commit."""
-        return True
 
 
 class Plain:
@@ -161,6 +179,9 @@ def _array(values: list[bytes | None]) -> bytes:
     return b"".join(parts)
 
 
+_PUT = b"""
+    INSERT INTO ledger.inbox (tenant, pending, bundle_id, level, statement, salt, traceparent, patient)
+    VALUES ($1, $2, NULL, NULL, NULL, NULL, NULL, false)"""
 _HEAD = (
     b"BEGIN; SELECT pg_advisory_xact_lock(7, 7);"
     b" SELECT encode(hash, 'hex') FROM public.chained ORDER BY id DESC LIMIT 1"

@@ -34,7 +34,7 @@ from control_plane.jobs.transition import MovedOn
 from control_plane.network.keeper import Keeper
 from control_plane.network.prober import Prober
 from control_plane.registry.report import Reporter
-from control_plane.retention.acts import SWEPT_AT_ONCE, sweep
+from control_plane.retention.acts import sweep
 from control_plane.settings import Settings
 from hal_drivers.base import Driver
 from hal_drivers.config import BackendConfig, DriversConfig
@@ -293,7 +293,7 @@ class Worker:
         while True:
             await asyncio.sleep(ERASE_S)
             try:
-                while await sweep(self.plane) == SWEPT_AT_ONCE:
+                while await sweep(self.plane):
                     pass
             except (*FAULTS, QcosError) as error:
                 log.warning("erasing failed: %s; it is tried again", type(error).__name__)

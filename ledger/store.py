@@ -89,7 +89,7 @@ class StoredEntry(Struct, frozen=True, gc=False):
 
 
 class Parcel(Struct, frozen=True):
-    """Blobs and entries as `ledger.take_in` wants them: what names them, and their bytes, three to each."""
+    """Blobs and entries for functions of the database (`ledger.take_in`): what names them, and bytes, three to each."""
 
     names: dict[str, Any]
     blobs: list[bytes]
@@ -102,9 +102,7 @@ def parcel(items: Iterable[tuple[Pending, Evidence | None]], blobs: Iterable[Sea
     An entry with evidence is bound to it (`chain.bind`) first.
     """
     kept = list(blobs)
-    bound = [(bind(pending, proof) if proof else pending, proof) for pending, proof in items]
-    if len({pending.tenant for pending, _ in bound} | {blob.tenant for blob in kept}) > 1:
-        raise LeafInvalid("entries and blobs of several tenants in one parcel")
+    bound = _bound(items, kept)
     return Parcel(
         names={
             "blobs": [blob.commitment for blob in kept],
@@ -119,6 +117,16 @@ def parcel(items: Iterable[tuple[Pending, Evidence | None]], blobs: Iterable[Sea
     )
 
 
+def _bound(
+    items: Iterable[tuple[Pending, Evidence | None]], blobs: Iterable[SealedBlob]
+) -> list[tuple[Pending, Evidence | None]]:
+    """The entries, each bound to its evidence; all of one tenant, as the blobs are."""
+    bound = [(bind(pending, proof) if proof else pending, proof) for pending, proof in items]
+    if len({pending.tenant for pending, _ in bound} | {blob.tenant for blob in blobs}) > 1:
+        raise LeafInvalid("entries and blobs of several tenants in one parcel")
+    return bound
+
+
 def _named(pending: Pending, proof: Evidence | None) -> dict[str, Any]:
     named: dict[str, Any] = {"bundle": proof.bundle_id, "level": proof.level} if proof else {}
     if pending.traceparent is not None:
@@ -126,8 +134,12 @@ def _named(pending: Pending, proof: Evidence | None) -> dict[str, Any]:
     return named | {"patient": True} if pending.patient else named
 
 
-_TAKE_IN = text("""
-    SELECT ledger.take_in(:tenant, CAST(:names AS jsonb), CAST(:blobs AS bytea[]), CAST(:entries AS bytea[]))""")
+_PUT_BLOB = text("""
+    INSERT INTO ledger.blob (tenant, commitment, nonce, wrapped_key, ciphertext)
+    VALUES (:tenant, :commitment, :nonce, :wrapped_key, :ciphertext)""")
+_PUT = text("""
+    INSERT INTO ledger.inbox (tenant, pending, bundle_id, level, statement, salt, traceparent, patient)
+    VALUES (:tenant, :pending, CAST(:bundle_id AS uuid), :level, :statement, :salt, :traceparent, :patient)""")
 
 
 async def append(
@@ -138,10 +150,25 @@ async def append(
     Acknowledged only after the caller's commit. Raises before anything is written if an entry is ill-formed; its
     tenant must be the transaction's.
     """
-    if items:
-        packed = parcel(items, blobs)
-        values = {"names": msgspec.json.encode(packed.names).decode(), "blobs": packed.blobs, "entries": packed.entries}
-        await conn.execute(_TAKE_IN, {"tenant": items[0][0].tenant} | values)
+    if not items:
+        return
+    rows = [_row(pending, proof) for pending, proof in _bound(items, blobs)]
+    if blobs:
+        await conn.execute(_PUT_BLOB, [msgspec.structs.asdict(blob) for blob in blobs])
+    await conn.execute(_PUT, rows)
+
+
+def _row(pending: Pending, proof: Evidence | None) -> dict[str, Any]:
+    return {
+        "tenant": pending.tenant,
+        "pending": pending_bytes(pending),
+        "bundle_id": proof and proof.bundle_id,
+        "level": proof and proof.level,
+        "statement": proof and proof.statement,
+        "salt": proof and proof.salt,
+        "traceparent": pending.traceparent,
+        "patient": pending.patient,
+    }
 
 
 _BLOBS = text("""

@@ -47,7 +47,7 @@ def _verify(arguments: argparse.Namespace) -> int:
         for failure in report["failures"]:
             where = "ledger" if failure["index"] is None else f"entry {failure['index']}"
             tables.facts([(where, failure["reason"])])
-        for held in report["anchors"]:
+        for held in report.get("anchors", ()):
             tables.facts([(f"anchor {held['name']}", held["detail"])])
     return 0 if report["ok"] else 1
 

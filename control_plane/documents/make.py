@@ -132,7 +132,7 @@ async def _issue(plane: Plane, row: Row, document: bytes) -> bytes:
     pending = _entry(plane, row, documents.ISSUED, told, document=sealed.commitment)
     kept = store.Issued(blob=sealed.commitment, entry_id=pending.entry_id, sha256=sha256(document))
     async with plane.transaction(tenant) as conn:
-        first = await store.issue(conn, tenant, str(row["bundle_id"]), kept)
+        first = await store.issue(conn, tenant, row["job_id"], str(row["bundle_id"]), kept)
         if first:
             await ledger.store.append(conn, ((pending, None),), (sealed.blob,))
     if first:
@@ -140,7 +140,7 @@ async def _issue(plane: Plane, row: Row, document: bytes) -> bytes:
         return document
     found = await _issued(plane, row)
     if found is None:
-        raise Refused("internal", "a document that was issued is not there")
+        raise Refused("content_erased", "the content was erased while the document was made")
     return found
 
 

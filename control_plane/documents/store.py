@@ -12,7 +12,9 @@ _ISSUED = text("""
     WHERE tenant = :tenant AND bundle_id = CAST(:bundle_id AS uuid)""")
 _ISSUE = text("""
     INSERT INTO jobs.document (tenant, bundle_id, entry_id, sha256, blob)
-    VALUES (:tenant, CAST(:bundle_id AS uuid), CAST(:entry_id AS uuid), :sha256, :blob)
+    SELECT :tenant, CAST(:bundle_id AS uuid), CAST(:entry_id AS uuid), :sha256, :blob
+    FROM (
+        SELECT 1 FROM jobs.job WHERE tenant = :tenant AND job_id = :job_id AND erased_at IS NULL FOR SHARE) AS kept
     ON CONFLICT DO NOTHING RETURNING bundle_id""")
 _SIGNATURE = text("""
     SELECT s.signature FROM ledger.entry e LEFT JOIN ledger.document_signature s ON s.entry_id = e.entry_id
@@ -33,10 +35,13 @@ async def issued(conn: AsyncConnection, tenant: str, bundle_id: str) -> Issued |
     return None if row is None else Issued(*row)
 
 
-async def issue(conn: AsyncConnection, tenant: str, bundle_id: str, document: Issued) -> bool:
-    """Keep it as the one document of its bundle; False where another was first, once that one has committed."""
+async def issue(conn: AsyncConnection, tenant: str, job_id: str, bundle_id: str, document: Issued) -> bool:
+    """Keep it as the one document of its bundle; False where another was first, once that one has committed.
+
+    False as well where the job's contents were erased meanwhile; whoever erases later waits for this, and finds it.
+    """
     values = {"blob": document.blob, "entry_id": document.entry_id, "sha256": document.sha256}
-    found = await conn.execute(_ISSUE, {"tenant": tenant, "bundle_id": bundle_id} | values)
+    found = await conn.execute(_ISSUE, {"tenant": tenant, "job_id": job_id, "bundle_id": bundle_id} | values)
     return found.one_or_none() is not None
 
 

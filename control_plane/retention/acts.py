@@ -97,16 +97,17 @@ async def erase(plane: Plane, who: Principal, job_id: str, asked: Erasing) -> di
 
 async def sweep(plane: Plane) -> int:
     """Erase what is due, of every tenant, at most a hundred jobs; how many went."""
-    now = plane.now()
+    now, went = plane.now(), 0
     async with plane.transaction(None) as conn:
         found = await store.expired(conn, now, SWEPT_AT_ONCE)
     for tenant, job_id in found:
         try:
             await _erase(plane, tenant, job_id, RETENTION, Erasing("its retention is over"))
+            went += 1
         except Refused as refused:  # a hold was placed, or another worker was faster
             if refused.code not in {"legal_hold", "transition_refused"}:
                 raise
-    return len(found)
+    return went
 
 
 async def _erase(plane: Plane, tenant: str, job_id: str, actor: str, asked: Erasing) -> dict[str, Any]:
@@ -142,6 +143,8 @@ async def _may_go(conn: AsyncConnection, row: Row, now: dt.datetime, *, early: b
         raise Refused("transition_refused", f"it was erased {timestamp(row['erased_at'])}")
     if row["final"] is None:
         raise Refused("transition_refused", "the job has not ended")
+    if not row["ready"]:  # what is not sealed yet could not be looked through
+        raise Refused("transition_refused", "its evidence is not sealed yet")
     if (hold := await store.keeping(conn, scopes.covering(row))) is not None:
         raise Refused("legal_hold", f"legal hold {hold} keeps it")
     if not early and (row["until"] is None or row["until"] > now):

@@ -67,9 +67,11 @@ _DUE = text("""
     ORDER BY erase_from, job_id LIMIT :most""")
 _JOB = text("""
     SELECT job_id, project, pseudonym, final, retention_days, erased_at, bundle_id::text, admission_entry::text,
+           jobs.evidence_ready(coalesce(outcome_entry, admission_entry)) AS ready,
            spec_blob, input_blob, statement_blob, artefacts,
            (history -> -1 ->> 'at')::timestamptz + make_interval(days => retention_days) AS until
     FROM jobs.job WHERE job_id = :job_id FOR NO KEY UPDATE""")
+_DOCUMENTS = text("SELECT blob FROM jobs.document WHERE bundle_id = CAST(:bundle_id AS uuid)")
 _ERASED = text("UPDATE jobs.job SET erased_at = :at WHERE job_id = :job_id AND erased_at IS NULL")
 
 
@@ -92,6 +94,8 @@ async def commitments(conn: AsyncConnection, tenant: str, row: Row) -> list[str]
     """Every commitment to a content of this job: those of its row, and those of the entries that tell of it."""
     found = {row[name] for name in ("spec_blob", "input_blob", "statement_blob") if row[name] is not None}
     found |= set((row["artefacts"] or {}).values())
+    documents = await conn.execute(_DOCUMENTS, {"bundle_id": row["bundle_id"]})
+    found |= set(documents.scalars())  # the entry that tells of one may not be sealed yet
     # A job's decision is written right before its admission; nothing tells of it earlier.
     for leaf in await ledger.store.naming(conn, tenant, row["admission_entry"], row["job_id"]):
         if leaf.body.get("job_id") == row["job_id"]:

@@ -74,7 +74,8 @@ async def test_the_sealer_signs_what_it_built_and_its_key_is_in_the_log(database
     chain = keys(tmp_path)
     request = asked(chain.certificates[0])
     async with sealing(config(database, tmp_path, certificates=(chain.certificates[0],))):
-        await until_sealed(database, await write(database, rests()) + await write(database, request))
+        await until_sealed(database, await write(database, rests()))  # a request rests on what is sealed before it
+        await until_sealed(database, await write(database, request))
     ((entry, tenant, signature),) = signatures(database)
     assert (entry, tenant) == (request.entry_id, "demo")
     public = x509.load_der_x509_certificate(chain.certificates[0]).public_key()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import uuid
 from typing import Any
 
 import pytest
@@ -14,12 +15,16 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import ledger.store
 from control_plane import db
 from control_plane.context import Plane
+from control_plane.documents.store import Issued, issue
 from control_plane.errors import Refused
 from control_plane.retention import acts, store
 from control_plane.retention.acts import Erasing, Forgetting, Placing
 from control_plane.sealing import PlaneClock, utc_now
 from ledger import export, merkle
 from ledger.audit import Verification, verify_log
+from ledger.canonical import sha256
+from ledger.chain import Pending
+from ledger.documents import ISSUED
 from tests.control_plane.jobs.desk import Desk, person
 from tests.control_plane.jobs.ends import finish
 from tests.fakes import FakeDriver
@@ -172,3 +177,28 @@ async def test_a_key_that_went_in_silence_is_found_and_one_that_did_not_go_too(d
     await desk.seal()
     desk.sql("UPDATE ledger.blob SET wrapped_key = 'x' WHERE commitment = (SELECT result_blob FROM jobs.job)")
     assert any("still have their keys" in failure.reason for failure in (await verified(desk)).failures)
+
+
+async def test_a_document_goes_with_its_job_and_none_is_kept_of_an_erased_one(desk: Desk, driver: FakeDriver) -> None:
+    job_id = await ended(desk, driver)
+    bundle_id = str((await desk.row(job_id))["bundle_id"])
+    (sealed,) = desk.plane.vault.seal("demo", (b"%PDF",))
+    kept = Issued(blob=sealed.commitment, entry_id=str(uuid.uuid4()), sha256=sha256(b"%PDF"))
+    told: dict[str, Any] = {"job_id": job_id, "bundle_id": bundle_id}
+    entry = Pending(
+        entry_id=kept.entry_id,
+        tenant="demo",
+        kind=ISSUED,
+        actor="documents",
+        time=utc_now(),
+        body=told,
+        commitments={"document": kept.blob},
+    )
+    async with desk.plane.transaction("demo") as conn:
+        assert await issue(conn, "demo", job_id, bundle_id, kept)
+        await ledger.store.append(conn, [(entry, None)], (sealed.blob,))
+    erased = await acts.erase(desk.plane, ADMIN, job_id, WHY)
+    assert kept.blob in erased["commitments"], "although its entry is not sealed yet"
+    desk.sql("DELETE FROM jobs.document")
+    async with desk.plane.transaction("demo") as conn:
+        assert not await issue(conn, "demo", job_id, bundle_id, kept)
