@@ -61,7 +61,7 @@ class Judge:
         entries, heads = self._log(heard)
         held, captured = self._money(jobs)
         self._acknowledged(heard, jobs)
-        bundles = self._evidence(jobs)
+        bundles = self._evidence({job_id: job for job_id, job in jobs.items() if job_id not in heard.erased})
         return Figures(
             dict(Counter(job["final"] for job in jobs.values())),
             dict(Counter(job["attempt"] for job in jobs.values() if job["attempt"])),

@@ -236,10 +236,9 @@ def a_waiting_job_is_held(walk: Walk, point: str) -> None:
 
 def a_job_is_erased(walk: Walk, point: str) -> None:
     """Contents are gone and told of, or neither."""
-    key = uuid.uuid4().hex
-    job_id = walk.submit(key=key)
+    job_id = walk.submit()
     walk.ended(job_id, "COMPLETED")
-    del walk.heard.jobs[key]  # its evidence is no longer promised
+    walk.heard.erased.add(job_id)
     walk.arm(point)
     asked = {"reason": "asked for", "early": True}
     walk.ask("POST", f"/jobs/{job_id}/erase", 200, 409, body=asked, user="admin")  # 409: it went before the answer

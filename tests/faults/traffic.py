@@ -39,6 +39,7 @@ class Heard:
     def __init__(self) -> None:
         self.jobs: dict[str, set[str]] = defaultdict(set)  # Idempotency-Key → job ids that it was answered with
         self.denied: set[str] = set()
+        self.erased: set[str] = set()  # job ids whose contents somebody had erased: no evidence is promised of them
         self.heads: dict[int, bytes] = {}  # size → root of each checkpoint seen
         self.results: dict[str, Any] = {}  # job id → counts
 
