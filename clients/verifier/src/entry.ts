@@ -4,10 +4,23 @@ import { base64, hashText, same, sha256, Wrong } from "./bytes.ts";
 import { canonical, isObject, type Json, type Members, read } from "./json.ts";
 import { leafHash, rootOf } from "./merkle.ts";
 import type { Checkpoint } from "./note.ts";
-import { any, count, get, hash, having, int, items, map, members, name, object, one, orNull, pattern, str, time, uuid } from "./shape.ts";
+import { any, count, get, hash, having, int, items, map, members, name, object, one, orNull, pattern, type Shape, str, time, uuid } from "./shape.ts";
 
 const kind = pattern(/^[a-z][a-z0-9_]*(:[a-z][a-z0-9_]*){1,3}$/, "a kind");
-const written = { entry_id: uuid, tenant: name, kind, schema: count, actor: name, time, body: map(any), commitments: map(hash) };
+const bounded = (shape: Shape, most: number): Shape => (value, at) => {
+  shape(value, at);
+  if (typeof value === "string" && [...value].length > most) throw new Wrong(`${at}: more than ${most} characters`);
+};
+const named = bounded(name, 200);
+const schema: Shape = (value, at) => {
+  count(value, at);
+  if (value === 0) throw new Wrong(`${at}: a version from 1 on`);
+};
+const commitments: Shape = (value, at) => {
+  map(hash)(value, at);
+  if (isObject(value)) for (const key of value.keys()) named(key, at);
+};
+const written = { entry_id: uuid, tenant: named, kind: bounded(kind, 100), schema, actor: named, time, body: map(any), commitments };
 const leafShape = object({ v: one(1), type: one("entry"), ...written, index: count, tenant_index: count, tenant_prev: orNull(hash), "prev_checkpoint?": hash });
 const recordShape = object(written);
 const foldShape = having({ count, root: hash });

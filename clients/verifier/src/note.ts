@@ -12,7 +12,8 @@ export interface Checkpoint {
   lines: { name: string; keyHash: Uint8Array; signature: Uint8Array }[];
 }
 
-const LINE = /^— ([^ +\n]+) ([A-Za-z0-9+/]+=*)$/;
+const LINE = /^— ([!-*,-~]{1,200}) ([A-Za-z0-9+/]+=*)$/;
+const ORIGIN = /^[!-*,-~]{1,200}$/;
 const KINDS = [
   { algorithm: "ed25519", label: "Ed25519", type: Uint8Array.of(1) },
   { algorithm: "ml-dsa-65", label: "ML-DSA-65", type: concat(Uint8Array.of(0xff), utf8("urn:qcos:signed-note:ml-dsa-65:v1")) },
@@ -32,10 +33,10 @@ export function readNote(note: string): Checkpoint {
   });
   const parts = body.split("\n");
   const [origin, size, root] = parts;
-  if (parts.length !== 4 || !origin || /[\s+]/.test(origin) || !/^(0|[1-9][0-9]{0,15})$/.test(size ?? "") || !Number.isSafeInteger(Number(size))) throw new Wrong("a malformed origin or size");
+  if (parts.length !== 4 || !ORIGIN.test(origin ?? "") || !/^(0|[1-9][0-9]{0,15})$/.test(size ?? "") || !Number.isSafeInteger(Number(size))) throw new Wrong("a malformed origin or size");
   const hash = base64(root ?? "", "root");
   if (hash.length !== 32) throw new Wrong("a root that is not 32 bytes long");
-  return { origin, size: Number(size), root: hash, text: body, lines };
+  return { origin: origin!, size: Number(size), root: hash, text: body, lines };
 }
 
 /** The keys that signed both lines: each under the log's name, by a trusted key, over the text. */
