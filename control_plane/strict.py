@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from control_plane.errors import Refused
 
@@ -25,6 +26,8 @@ _HARMLESS = frozenset({int, bool, type(None)})
 _TOO_DEEP = f"nested deeper than {MAX_NESTING}"
 
 T = TypeVar("T")
+Reason = Annotated[str, Meta(min_length=1, max_length=1000, pattern=r"^[^\x00]*[^\s\x00][^\x00]*$")]
+"""Why somebody decided so: kept in the ledger."""
 _AT = re.compile(r" - at `\$(?P<path>.*)`$", re.DOTALL)
 _FIELD = re.compile(r"(unknown|missing required) field `(?P<name>[^`]*)`")
 

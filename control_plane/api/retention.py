@@ -6,11 +6,10 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated, Any
 
-import msgspec
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from control_plane.api.jobs import find
 from control_plane.api.shapes import Answers, Hash, Instant
@@ -77,15 +76,6 @@ class Actor(Struct, frozen=True):
     last: Instant
 
 
-class Releasing(Struct, frozen=True, forbid_unknown_fields=True):
-    """Why a hold ends."""
-
-    reason: Annotated[str, Meta(min_length=1, max_length=1000, pattern=r"^[^\x00]*[^\s\x00][^\x00]*$")]
-
-
-_releasing = msgspec.json.Decoder(Releasing)
-
-
 @get(
     "/retention/due",
     opt={"action": "retention:read", "query": ("within_days",), "answers": Answers({200: tuple[Due, ...]})},
@@ -147,7 +137,7 @@ async def place(request: Request[Principal, Any, Any], plane: NamedDependency[Pl
 @post(
     "/retention/holds/{hold_id:str}/release",
     status_code=200,
-    opt={"action": "retention:hold", "answers": Answers({200: Hold}, body=Releasing)},
+    opt={"action": "retention:hold", "answers": Answers({200: Hold}, body=acts.Releasing)},
     summary="Release a legal hold",
 )
 async def release(
@@ -156,7 +146,7 @@ async def release(
     """What it covered goes when its retention is over, unless another keeps it."""
     require(request.user, "retention:hold", None)
     want_json(request.headers.get("content-type", ""))
-    asked = decode(await request.body(), _releasing, code="request_invalid")
+    asked = decode(await request.body(), acts.releasing, code="request_invalid")
     return Response(_hold(await acts.release(plane, request.user, hold_id, asked.reason)))
 
 

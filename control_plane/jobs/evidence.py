@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, cast
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -24,7 +24,7 @@ from control_plane.errors import Refused
 from control_plane.jobs.spec import JobSpec
 from ledger import export
 from ledger.blob import SealedBlob
-from ledger.bundle import MAX_COSIGNATURES, Fold, Proof, Signatures, Stamp, assemble, choose_carried
+from ledger.bundle import MAX_COSIGNATURES, Proof, Signatures, Stamp, assemble, choose_carried
 from ledger.canonical import sha256, timestamp
 from ledger.chain import Evidence
 from ledger.predicate import (
@@ -225,26 +225,34 @@ def denied(plane: Plane, row: dict[str, Any], spec: JobSpec, submitted: Submitte
     return proof, sealed.blob
 
 
-async def bundle(plane: Plane, conn: AsyncConnection, row: Row) -> bytes:
-    """The bundle file of an ended job; raises Refused `evidence_pending` until it is sealed and stamped."""
+async def resting(conn: AsyncConnection, row: Row) -> tuple[tuple[int, bytes], tuple[str, int] | None]:
+    """(index, leaf) of the sealed entry on which a job's evidence rests; with the place under it, where it folds.
+
+    Raises Refused `evidence_pending` until it is sealed.
+    """
     if row["statement_blob"] is None:
         raise Refused("evidence_pending", "the job has not ended")
-    tenant = row["tenant"]
-    entry_id = str(row["outcome_entry"] or row["admission_entry"])
-    entry = await ledger.store.entry(conn, entry_id)
-    inner: Fold | UnsetType = UNSET
-    if entry is None and (place := await ledger.store.fold_of(conn, entry_id)) is not None:
-        entry, inner = await ledger.store.entry(conn, place[0]), await export.folded(conn, *place)
+    name = str(row["outcome_entry"] or row["admission_entry"])
+    entry, place = await ledger.store.entry(conn, name), None
+    if entry is None and (place := await ledger.store.fold_of(conn, name)) is not None:
+        entry = await ledger.store.entry(conn, place[0])
     if entry is None:
         raise Refused("evidence_pending", "the entry is durable and not sealed yet")
-    index, leaf = entry
+    return entry, place
+
+
+async def bundle(plane: Plane, conn: AsyncConnection, row: Row) -> bytes:
+    """The bundle file of an ended job; raises Refused `evidence_pending` until it is sealed and stamped."""
+    tenant = row["tenant"]
+    (index, leaf), place = await resting(conn, row)
+    inner = UNSET if place is None else await export.folded(conn, *place)
     opened = await plane.vault.read(conn, tenant, row["statement_blob"])
     record = parse_statement(opened.content)
     checkpoint = await ledger.store.checkpoint_over(conn, index)
     if checkpoint is None:  # entry and checkpoint are one commit; a missing one is a broken ledger
         raise Refused("not_in_log", f"no checkpoint covers entry {index}")
-    resting = None if record.evidence_level == "full" else checkpoint.size
-    if (seen := await ledger.store.cosigned_over(conn, index, own=resting)) is not None:
+    own = None if record.evidence_level == "full" else checkpoint.size
+    if (seen := await ledger.store.cosigned_over(conn, index, own=own)) is not None:
         checkpoint = seen
     lines = await ledger.store.cosignatures(conn, checkpoint.size) if seen is not None else []
     signed = await ledger.store.signature(conn, record.bundle_id)

@@ -40,16 +40,8 @@ async def _bundle(plane: Plane, row: Row) -> bytes:
 
 async def _tlog_proof(plane: Plane, row: Row) -> bytes:
     """The job's entry in the log, which the file carries as its extra data: nothing else of the evidence is in it."""
-    if row["statement_blob"] is None:
-        raise Refused("evidence_pending", "the job has not ended")
-    name = str(row["outcome_entry"] or row["admission_entry"])
     async with plane.transaction(row["tenant"]) as conn:
-        entry = await ledger.store.entry(conn, name)
-        if entry is None and (place := await ledger.store.fold_of(conn, name)) is not None:
-            entry = await ledger.store.entry(conn, place[0])
-        if entry is None:
-            raise Refused("evidence_pending", "the entry is durable and not sealed yet")
-        index, leaf = entry
+        (index, leaf), _ = await evidence.resting(conn, row)
         cosigned = await ledger.store.cosigned_over(conn, index)
         head = cosigned or await ledger.store.checkpoint_over(conn, index)
         if head is None:  # entry and checkpoint are one commit; a missing one is a broken ledger

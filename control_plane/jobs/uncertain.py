@@ -23,6 +23,7 @@ from control_plane.errors import Refused
 from control_plane.jobs import store
 from control_plane.jobs.admit import shown_state
 from control_plane.jobs.evidence import Row
+from control_plane.strict import Reason
 from finops import money
 from finops.errors import AmountInvalid, HoldClosed
 from ledger.canonical import timestamp
@@ -36,7 +37,7 @@ class Settling(Struct, frozen=True, forbid_unknown_fields=True):
     """What is decided: `charged` with an amount in the hold's currency, or `released`; and why."""
 
     outcome: Literal["released", "charged"]
-    reason: Annotated[str, Meta(min_length=1, max_length=1000, pattern=r"^[^\x00]*[^\s\x00][^\x00]*$")]
+    reason: Reason
     amount: Annotated[str, Meta(extra_json_schema=_AMOUNT)] | None = None
 
 

@@ -21,9 +21,10 @@ from control_plane import crash
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.errors import Refused
+from control_plane.jobs.evidence import Row
 from control_plane.retention import scope as scopes
 from control_plane.retention import store
-from control_plane.retention.scope import Row
+from control_plane.strict import Reason
 from ledger.canonical import parse_time, timestamp
 from ledger.chain import Pending
 from ledger.erasure import ERASED
@@ -31,13 +32,18 @@ from ledger.erasure import ERASED
 PLACED, RELEASED, FORGOTTEN = "evidence:hold:placed", "evidence:hold:released", "actor:name:erased"
 RETENTION = "retention"  # the actor of what goes by itself
 SWEPT_AT_ONCE = 100
-Reason = Annotated[str, Meta(min_length=1, max_length=1000, pattern=r"^[^\x00]*[^\s\x00][^\x00]*$")]
 
 
 class Placing(Struct, frozen=True, forbid_unknown_fields=True):
     """A hold that is asked for."""
 
     scope: Annotated[str, Meta(extra_json_schema={"pattern": scopes.PATTERN})]
+    reason: Reason
+
+
+class Releasing(Struct, frozen=True, forbid_unknown_fields=True):
+    """Why a hold ends."""
+
     reason: Reason
 
 
@@ -56,6 +62,7 @@ class Forgetting(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 placing = msgspec.json.Decoder(Placing)
+releasing = msgspec.json.Decoder(Releasing)
 erasing = msgspec.json.Decoder(Erasing)
 forgetting = msgspec.json.Decoder(Forgetting)
 

@@ -4,14 +4,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, TypeAlias
-
-from sqlalchemy import RowMapping
 
 from control_plane.errors import Refused
+from control_plane.jobs.evidence import Row
 
-Row: TypeAlias = Mapping[str, Any] | RowMapping
 PATTERN = r"^(tenant|(project|job|actor):[!-~]{1,128})$"
 _SCOPE = re.compile(PATTERN)
 

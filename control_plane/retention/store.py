@@ -11,7 +11,7 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import ledger.store
-from control_plane.retention.scope import Row
+from control_plane.jobs.evidence import Row
 
 # Whoever places a hold and whoever erases wait for one another: nothing goes that is held by then.
 _ALONE = text("SELECT pg_advisory_xact_lock(hashtext('qcos.retention'), hashtext(:tenant))")
