@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from control_plane import anchors, snapshots
 from control_plane.db import Database, conninfo, engine, snapshot
@@ -28,12 +32,8 @@ async def verify() -> dict[str, Any]:
     An anchor that holds another history fails the log; one that can't be read is said, and fails nothing.
     """
     settings = located()
-    audit = engine(_database(settings).audit, connections=2, name="qcos-audit")
-    try:
-        async with snapshot(audit) as conn:
-            report = await verify_log(conn, head=read_head(settings.home / "head"))
-    finally:
-        await audit.dispose()
+    async with _audit(settings) as audit, snapshot(audit) as conn:
+        report = await verify_log(conn, head=read_head(settings.home / "head"))
     document: dict[str, Any] = msgspec.to_builtins(report)
     held = [await _held(settings, facts) for facts in settings.anchor]
     wrong = [{"index": None, "reason": f"anchor {one['name']}: {one['detail']}"} for one in held if one["ok"] is False]
@@ -63,7 +63,6 @@ async def replay(
 
     With `state` the canonical state at the checkpoint is written there.
     """
-    audit = engine(_database(located()).audit, connections=2, name="qcos-audit")
 
     def keep(register: Register, _: StoredCheckpoint) -> None:
         if state is not None:
@@ -72,11 +71,9 @@ async def replay(
             except OSError as error:
                 raise Refused("unusable_input", f"{state}: {error.strerror}") from None
 
-    try:
+    async with _audit(located()) as audit:
         begun = None if start is None else await snapshots.opened(start, audit)
         report = await refold.replay(audit, compare=compare, start=begun, size=size, keep=keep)
-    finally:
-        await audit.dispose()
     document: dict[str, Any] = msgspec.to_builtins(report)
     return document
 
@@ -87,6 +84,18 @@ async def snapshot_made() -> dict[str, Any]:
     _database(settings)
     document: dict[str, Any] = msgspec.to_builtins(await snapshots.make(settings))
     return document
+
+
+@asynccontextmanager
+async def _audit(settings: Settings) -> AsyncIterator[AsyncEngine]:
+    """The database as `audit` sees it; Unreachable where it doesn't answer."""
+    audit = engine(_database(settings).audit, connections=2, name="qcos-audit")
+    try:
+        yield audit
+    except OperationalError as error:
+        raise Unreachable(f"the database of {settings.home} does not answer; qcos up starts it") from error
+    finally:
+        await audit.dispose()
 
 
 def _database(settings: Settings) -> Database:

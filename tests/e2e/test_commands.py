@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import stat
 from decimal import Decimal
 from pathlib import Path
@@ -300,6 +302,17 @@ def test_no_plane_exits_3(plane: Plane, tmp_path: Path) -> None:
         assert one_line(ran).startswith("plane_unreachable: ")
     dead = plane.cli("jobs", "list", QCOS_URL="http://127.0.0.1:1", user="engineer")
     assert dead.code == 3
+
+
+def test_a_register_whose_database_is_away_exits_3(plane: Plane, tmp_path: Path) -> None:
+    home = tmp_path / "stopped"
+    shutil.copytree(plane.home / "db", home / "db", ignore=shutil.ignore_patterns("data"))
+    place = home / "db" / "place"
+    place.write_text(re.sub("host=.*", f"host={tmp_path / 'nowhere'}", place.read_text()))
+    for words in (("verify",), ("replay", "--compare")):
+        ran = plane.cli("ledger", *words, QCOS_HOME=str(home))
+        assert ran.code == 3, ran
+        assert one_line(ran).startswith("plane_unreachable: ")
 
 
 def test_not_signed_in_exits_4(plane: Plane) -> None:
