@@ -319,6 +319,12 @@ CODES: dict[str, Meaning] = {
     "policy_denied": Meaning(
         403, "Denied by policy", "A policy check did not pass; the reasons say what would.", "See reasons."
     ),
+    "policy_refused": Meaning(
+        422,
+        "The policies are refused",
+        "The policy files have a fault; what is in force stays in force.",
+        "qcos policy check FOLDER names each file and line.",
+    ),
     "policy_unavailable": Meaning(
         503,
         "The policy engine doesn't answer",

@@ -39,10 +39,19 @@ def find_opa(opa_bin: str | None) -> Path | None:
         if not (path.is_file() and os.access(path, os.X_OK)):
             raise SettingInvalid("QCOS_OPA_BIN", opa_bin, "an executable file")
         return path
-    local = Path(".tools/bin/opa").absolute()
+    return _tool("opa")
+
+
+def find_regal() -> Path | None:
+    """The `regal` of `./.tools/bin` or of PATH, in this order."""
+    return _tool("regal")
+
+
+def _tool(name: str) -> Path | None:
+    local = Path(".tools/bin", name).absolute()
     if local.is_file() and os.access(local, os.X_OK):
         return local
-    found = shutil.which("opa")
+    found = shutil.which(name)
     return Path(found) if found else None
 
 
