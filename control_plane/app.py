@@ -20,6 +20,7 @@ from litestar.openapi.config import OpenAPIConfig
 from control_plane.answers import answer, methods_told
 from control_plane.api import backends as backend_routes
 from control_plane.api import budgets as budget_routes
+from control_plane.api import decisions as decision_routes
 from control_plane.api import enrollment as enrollment_routes
 from control_plane.api import entries as entry_routes
 from control_plane.api import events, results, submission
@@ -91,6 +92,7 @@ def assemble(settings: Settings, door: Any, parts: dict[str, Any], lifespan: lis
         *entry_routes.HANDLERS,
         *budget_routes.HANDLERS,
         *backend_routes.HANDLERS,
+        *decision_routes.HANDLERS,
         *enrollment_routes.HANDLERS,
         *network_routes.HANDLERS,
         *reservation_routes.HANDLERS,

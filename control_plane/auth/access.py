@@ -59,6 +59,7 @@ Action = Literal[
     "network:enroll",
     "network:propose",
     "network:read",
+    "policy:read",
     "project:read",
     "rates:push",
     "rates:read",
