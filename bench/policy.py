@@ -26,6 +26,7 @@ from bench.spread import in_ms
 from control_plane.policy import bundle
 from control_plane.policy.choice import find_opa
 from control_plane.policy.decision import PolicyUnavailable
+from control_plane.policy.held import Held
 from control_plane.policy.opa import OPA_ENVIRONMENT, OpaEngine, opa_command
 from control_plane.policy.pdp import Pdp
 from control_plane.policy.revision import PolicySet, load
@@ -46,7 +47,7 @@ def measure(run: Run) -> None:
     policies = load()
     with _serving(found, policies) as (address, pid):
         run.keep(decisions=decisions, revision=policies.revision)
-        run.keep(rows=asyncio.run(_rows(OpaEngine(policies, address, limit_s=LIMIT_S), pid, decisions)))
+        run.keep(rows=asyncio.run(_rows(Pdp(OpaEngine(address, limit_s=LIMIT_S), Held(policies)), pid, decisions)))
 
 
 def _built() -> str | None:
@@ -67,8 +68,7 @@ def _serving(opa_bin: Path, policies: PolicySet) -> Iterator[tuple[str, int]]:
             opa.wait()
 
 
-async def _rows(engine: OpaEngine, opa_pid: int, decisions: int) -> list[Figures]:
-    pdp = Pdp(engine)
+async def _rows(pdp: Pdp, opa_pid: int, decisions: int) -> list[Figures]:
     document = json.loads(INPUT.read_bytes())
     try:
         await _ready(pdp)

@@ -15,6 +15,7 @@ from control_plane.jobs.known import Known
 from control_plane.jobs.lane import Lanes
 from control_plane.jobs.vault import Vault
 from control_plane.policy.choice import Setting, choose_engine, open_engine
+from control_plane.policy.held import Held
 from control_plane.policy.pdp import Pdp
 from control_plane.policy.revision import load
 from control_plane.sealing import PlaneClock, Sealing
@@ -60,7 +61,7 @@ def open_plane(settings: Settings, database: Database, *, connections: int, name
         settings=settings,
         name=settings.plane,
         engine=engine(database.app, connections=connections, name=name, limit_s=settings.database_limit_s),
-        pdp=Pdp(open_engine(choice.engine, load(), choice.opa_url, settings.policy_limit_s)),
+        pdp=Pdp(open_engine(choice.engine, choice.opa_url, settings.policy_limit_s), Held(load())),
         vault=Vault(BlobKeys.load(settings.home / "keys" / "blob" / "root")),
         sealing=Sealing(settings.clock_tolerance_s),
     )

@@ -182,7 +182,7 @@ class Plane:
             command = opa_command(
                 chosen.opa_bin, url, served, traces_to=self.settings.telemetry.opa_address, service=self._opa()
             )
-            probing = choice.open_engine("opa", policies, url)
+            probing = choice.open_engine("opa", url)
             try:
                 await self._run(
                     Child(
@@ -191,15 +191,15 @@ class Plane:
                         log=self._log("opa"),
                         environment=OPA_ENVIRONMENT
                         | {"PATH": os.environ.get("PATH", ""), "HOME": str(self.settings.home)},
-                        probe=lambda: _is_ready(probing),
+                        probe=lambda: _is_ready(probing, policies),
                         before=lambda: (folder / "opa.sock").unlink(missing_ok=True),
                     )
                 )
             finally:
                 await probing.close()
         else:
-            deciding = choice.open_engine(chosen.engine, policies, url)
-            await deciding.ready()
+            deciding = choice.open_engine(chosen.engine, url)
+            await deciding.ready(policies)
             await deciding.close()
         self.settings = msgspec.structs.replace(
             self.settings, policy_engine=chosen.engine, opa_url=url if chosen.engine == "opa" else None
@@ -347,11 +347,11 @@ async def _all(starting: list[asyncio.Future[None]]) -> None:
         await asyncio.gather(*starting, return_exceptions=True)
 
 
-async def _is_ready(deciding: Any) -> bool:
+async def _is_ready(deciding: Any, policies: revision.PolicySet) -> bool:
     from control_plane.policy.decision import PolicyUnavailable
 
     try:
-        await deciding.ready()
+        await deciding.ready(policies)
     except PolicyUnavailable:
         return False
     return True

@@ -192,7 +192,7 @@ class _Draft:
         self.plane, self.asked, self.submit, self.job_id = plane, asked, submit, job_id
         self.snapshot, self.decision = snapshot, decision
         self.spec = msgspec.structs.replace(asked.spec, job_id=job_id)
-        self.submitted = Submitted(dumps(accepted.canonical(self.spec)), dumps(snapshot.document))
+        self.submitted = Submitted(dumps(accepted.canonical(self.spec)), decision.input)
         self.sealed = plane.vault.seal(asked.principal.tenant, (self.submitted.spec, self.submitted.decision_input))
 
     def write(self, problem: str | None) -> store.NewJob:

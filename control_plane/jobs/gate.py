@@ -32,7 +32,7 @@ from finops.rates import upper_bound
 from hal_drivers.base import Compiled
 from hal_drivers.errors import BackendUnavailable
 from hal_drivers.p2p import planned
-from ledger.canonical import dumps, timestamp
+from ledger.canonical import timestamp
 
 # What the administrator says of a backend and policy judges; a job that waited may find it changed.
 FACTS = ("region", "compliance_zone", "sovereign")
@@ -204,7 +204,7 @@ async def _decide_again(plane: Plane, job: Mapping[str, Any], compiled: Compiled
     # figure of admission, which the recorded input has.
     decision = await plane.pdp.decide(document, str(uuid.uuid4()), now)
     crash.point("gate.decided")
-    (judged,) = plane.vault.seal(job["tenant"], (dumps(document),))
+    (judged,) = plane.vault.seal(job["tenant"], (decision.input,))
     async with plane.transaction(job["tenant"]) as conn:
         entry = decision_entry(
             job["tenant"],

@@ -112,7 +112,6 @@ async def look(plane: Plane, asked: Asked, key: str | None) -> Snapshot:
         "price": _price(price, card.currency) if offered else None,
         "budgets": [budget_judged(budget) for budget in views],
         "usage": msgspec.to_builtins(store.used(usage[0])),
-        "limits": plane.pdp.engine.policies.limits(governance.project, principal.team, principal.department),
         "backends": [backend_judged(candidate) for candidate in offered],
         "nodes": await nodes(plane, (candidate.provider for candidate in offered)),
         "plan": None,

@@ -16,7 +16,6 @@ from msgspec import Struct
 
 from control_plane.errors import SettingInvalid
 from control_plane.policy.pdp import Engine
-from control_plane.policy.revision import PolicySet
 
 Setting = Literal["auto", "opa", "embedded"]
 
@@ -71,9 +70,7 @@ def choose_engine(setting: Setting, profile: str, opa_bin: str | None, opa_url: 
     return Choice(engine="embedded", opa_bin=None, opa_url=None, why=f"{why} (dev only)")
 
 
-def open_engine(
-    kind: Literal["opa", "embedded"], policies: PolicySet, opa_url: str | None = None, limit_s: float | None = None
-) -> Engine:
+def open_engine(kind: Literal["opa", "embedded"], opa_url: str | None = None, limit_s: float | None = None) -> Engine:
     """The engine of a running plane; `opa` needs the URL at which it is served, and gives up after `limit_s`."""
     match kind:
         case "opa":
@@ -81,10 +78,10 @@ def open_engine(
 
             if not opa_url:
                 raise SettingInvalid("QCOS_OPA_URL", opa_url, "the address of the OPA sidecar")
-            return OpaEngine(policies, opa_url, limit_s or LIMIT_S)
+            return OpaEngine(opa_url, limit_s or LIMIT_S)
         case "embedded":
             from control_plane.policy.embedded import EmbeddedEngine
 
-            return EmbeddedEngine(policies)
+            return EmbeddedEngine()
         case _:
             assert_never(kind)

@@ -38,6 +38,15 @@ class PolicyUnavailable(QcosError):  # a state of the world that callers name, l
     code = "policy_unavailable"
 
 
+class OtherRevision(PolicyUnavailable):
+    """The engine answered by the revision `found` and not by the one that was asked for."""
+
+    def __init__(self, found: str, wanted: str) -> None:
+        """Name both."""
+        super().__init__(f"the engine holds other policies than revision {wanted}: {found}"[:500])
+        self.found = found
+
+
 class Check(Struct, frozen=True):
     """One required check; `rule` is `package/file.rego:LINE` of the rule that settled it."""
 
@@ -78,6 +87,8 @@ class Decision(Struct, frozen=True):
     input_hash: str
     decided_at: datetime
     allowed_nodes: tuple[str, ...] = ()
+    input: bytes = b""
+    """The canonical document as it was judged, limits included: what a caller records."""
 
     def document(self) -> dict[str, object]:
         """The JSON of the outward contract: {id, allow, checks, reasons, policy_revision}; absent facts are

@@ -51,26 +51,27 @@ _TEXT = re.compile(r'"(?:\\.|[^"\\])*"|`[^`]*`|#[^\n]*')
 _CALL = re.compile(r"(?<![\w.])([A-Za-z_][\w.]*)\(")
 _DEFINED = re.compile(r"^(?:default )?([a-z_]\w*)\(", re.MULTILINE)
 _IMPORTED = re.compile(r"^import data\.qcos\.(\w+)$", re.MULTILINE)
+_KEPT = 3
 _LIMIT_S = 10.0  # waiting for one's turn included: a burst of requests queues here
 
 
 class EmbeddedEngine:
-    """Evaluates in a thread of its own; calls are served one after the other."""
+    """Evaluates in a thread of its own; calls are served one after the other.
+
+    It keeps the last `_KEPT` sets compiled: around a push two are asked for.
+    """
 
     name = "embedded"
 
-    def __init__(self, policies: PolicySet, limit_s: float = _LIMIT_S) -> None:
-        """Refuse policies that call anything but the listed built-ins and their own functions."""
-        demand_known_calls(policies.modules)
-        self.policies = policies
+    def __init__(self, limit_s: float = _LIMIT_S) -> None:
         self._limit_s = limit_s
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="policy")
-        self._compiled: _Compiled | None = None
+        self._compiled: dict[str, _Compiled] = {}
 
-    async def evaluate(self, input_json: bytes) -> object:
+    async def evaluate(self, policies: PolicySet, input_json: bytes) -> object:
         """The decision rule's value; PolicyUnavailable on any error, and after `limit_s` seconds."""
         try:
-            work = asyncio.get_running_loop().run_in_executor(self._thread, self._evaluate, input_json)
+            work = asyncio.get_running_loop().run_in_executor(self._thread, self._evaluate, policies, input_json)
             async with asyncio.timeout(self._limit_s):
                 return await work
         except TimeoutError as fault:
@@ -78,10 +79,10 @@ class EmbeddedEngine:
         except RuntimeError as fault:  # the executor is shut down
             raise PolicyUnavailable(f"the embedded engine is closed: {fault}") from fault
 
-    async def ready(self) -> None:
+    async def ready(self, policies: PolicySet) -> None:
         """Compile if that wasn't done yet; raises PolicyUnavailable if it can't be."""
         try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._compile)
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._compile, policies)
         except RuntimeError as fault:
             raise PolicyUnavailable(f"the embedded engine is closed: {fault}") from fault
 
@@ -89,13 +90,19 @@ class EmbeddedEngine:
         """End the thread after what it is at."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _evaluate(self, input_json: bytes) -> object:
-        return self._compile().evaluate(input_json)
+    def _evaluate(self, policies: PolicySet, input_json: bytes) -> object:
+        return self._compile(policies).evaluate(input_json)
 
-    def _compile(self) -> _Compiled:
-        if self._compiled is None:
-            self._compiled = _Compiled(self.policies)
-        return self._compiled
+    def _compile(self, policies: PolicySet) -> _Compiled:
+        """Refuses policies that call anything but the listed built-ins and their own functions."""
+        compiled = self._compiled.pop(policies.revision, None)
+        if compiled is None:
+            demand_known_calls(policies.modules)
+            compiled = _Compiled(policies)
+        self._compiled[policies.revision] = compiled
+        while len(self._compiled) > _KEPT:
+            self._compiled.pop(next(iter(self._compiled)))
+        return compiled
 
 
 class _Compiled:

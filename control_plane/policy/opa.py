@@ -4,7 +4,7 @@
 What the client would do by itself is off: no retry with sleeps, no redirect, no rewriting of policies (none
 is ever sent). Strict built-in errors are asked for with each decision, because an error inside a deny rule
 would otherwise drop the rule. An answer without `result` is undefined, which is an error; so is one by a bundle of
-another revision than ours, which OPA states with each answer. One session a process, made at first use.
+another revision than was asked for, which OPA states with each answer. One session a process, made at first use.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import msgspec
 from opa_client.opa_async import AsyncOpaClient
 
 from control_plane import telemetry
-from control_plane.policy.decision import PolicyUnavailable
+from control_plane.policy.decision import OtherRevision, PolicyUnavailable
 from control_plane.policy.revision import ENTRYPOINT, PolicySet
 
 LIMIT_S = 1.0
@@ -36,44 +36,37 @@ _LARGEST_ANSWER = 8 * 1024 * 1024
 
 
 class OpaEngine:
-    """Decides by an OPA that runs beside this process and holds exactly `policies`."""
+    """Decides by an OPA that runs beside this process and gets its policies as a bundle."""
 
     name = "opa"
 
-    def __init__(self, policies: PolicySet, url: str, limit_s: float = LIMIT_S) -> None:
+    def __init__(self, url: str, limit_s: float = LIMIT_S) -> None:
         """Take `unix:///path`, `http://` on loopback or `https://`; else PolicyUnavailable."""
-        self.policies = policies
         self._client = _Client(url)
         self._limit_s = limit_s
 
-    async def evaluate(self, input_json: bytes) -> object:
+    async def evaluate(self, policies: PolicySet, input_json: bytes) -> object:
         """The decision rule's value; PolicyUnavailable on error, undefined, and after `limit_s` seconds."""
         body = b'{"input":' + input_json + b"}"
         path = f"/v1/data/{ENTRYPOINT}?strict-builtin-errors=true&provenance=true"
         answer = _answer(await self._client.ask("POST", path, self._limit_s, body), "the policy's decision")
-        self._demand_revision(answer)
+        _demand_revision(answer, policies)
         return answer["result"]
 
-    async def ready(self) -> None:
+    async def ready(self, policies: PolicySet) -> None:
         """Return only if OPA answers and the policies and data read back from it are those of `policies`."""
         held = _answer(await self._client.ask("GET", "/v1/policies", _READY_LIMIT_S), "the policy list")["result"]
         data = _answer(
             await self._client.ask("GET", "/v1/data/data?provenance=true", _READY_LIMIT_S), "the policy data"
         )
-        self._demand_revision(data)
-        same = data["result"] == self.policies.data
-        if not same or sorted(_sources(held)) != sorted(self.policies.modules.values()):
-            raise PolicyUnavailable(f"OPA holds other policies than revision {self.policies.revision}")
+        _demand_revision(data, policies)
+        same = data["result"] == policies.data
+        if not same or sorted(_sources(held)) != sorted(policies.modules.values()):
+            raise PolicyUnavailable(f"OPA holds other policies than revision {policies.revision}")
 
     async def close(self) -> None:
         """Close the session."""
         await self._client.close_connection()
-
-    def _demand_revision(self, answer: dict[str, Any]) -> None:
-        found = _revisions(answer.get("provenance"))
-        if found != [self.policies.revision]:
-            said = ", ".join(found) or "none stated: it serves no bundle"
-            raise PolicyUnavailable(f"OPA holds other policies than revision {self.policies.revision}: {said}"[:500])
 
 
 class _Client(AsyncOpaClient):  # type: ignore[misc]  # the library is untyped
@@ -174,6 +167,17 @@ def _revisions(provenance: object) -> list[str]:
         return [bundle.revision for bundle in msgspec.convert(provenance, _Provenance).bundles.values()]
     except ValueError:
         return []
+
+
+def _demand_revision(answer: dict[str, Any], policies: PolicySet) -> None:
+    match _revisions(answer.get("provenance")):
+        case [found] if found == policies.revision:
+            return
+        case [found]:
+            raise OtherRevision(found, policies.revision)
+        case found:
+            said = ", ".join(found) or "none stated: it serves no bundle"
+            raise PolicyUnavailable(f"OPA holds other policies than revision {policies.revision}: {said}"[:500])
 
 
 def _code(content: bytes) -> str:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The policy decision point: the one caller of an engine (G2, I5).
 
-A document enters, a `Decision` leaves, or `PolicyUnavailable` is raised; there is no third way. Allow is
-computed here and is never a field that an engine could set: every required check is there exactly once and
-literally true, nothing speaks against the request, and at least one of the offered backends is left. An
-answer that contradicts itself is no answer. The PDP reads no clock and writes nothing: the caller records the
-decision.
+A document without limits enters; the limits of the policies that decide are put into it here, so that a document and
+its revision belong together however a push falls. A `Decision` leaves, or `PolicyUnavailable` is raised; there is no
+third way. Allow is computed here and is never a field that an engine could set: every required check is there exactly
+once and literally true, nothing speaks against the request, and at least one of the offered backends is left. An answer
+that contradicts itself is no answer. The PDP reads no clock and writes nothing: the caller records the decision.
 """
 
 from __future__ import annotations
@@ -19,24 +19,38 @@ import msgspec
 from msgspec import Struct, field
 
 from control_plane import telemetry
-from control_plane.policy.decision import CHECKS, POLICY_NAMES, Check, Decision, PolicyUnavailable, Reason
+from control_plane.policy.decision import (
+    CHECKS,
+    POLICY_NAMES,
+    Check,
+    Decision,
+    OtherRevision,
+    PolicyUnavailable,
+    Reason,
+)
 from control_plane.policy.document import Backend, Document, Node
+from control_plane.policy.held import Held
 from control_plane.policy.revision import PolicySet
 from ledger import canonical
 from ledger.errors import LedgerError
+
+_TRIES = 4
+"""How often one decision follows an engine from one revision to the next: a push, the next push, and back."""
 
 
 class Engine(Protocol):
     """Evaluates `data.qcos.main.decision`. All failures are `PolicyUnavailable`."""
 
     name: str
-    policies: PolicySet
 
-    async def evaluate(self, input_json: bytes) -> object:
-        """The rule's value for one input document, as plain JSON values; undefined is an error."""
+    async def evaluate(self, policies: PolicySet, input_json: bytes) -> object:
+        """The rule's value for one document by exactly these policies, as plain JSON values; undefined is an error.
 
-    async def ready(self) -> None:
-        """Return only if the engine answers and holds exactly `policies`."""
+        OtherRevision where the engine answered by others.
+        """
+
+    async def ready(self, policies: PolicySet) -> None:
+        """Return only if the engine answers and would answer by exactly these; OtherRevision where it has others."""
 
     async def close(self) -> None:
         """Give up connections and threads; idempotent."""
@@ -53,22 +67,36 @@ def _told_of(decision: Decision) -> dict[str, telemetry.Value]:
 class Pdp:
     """Decides by one engine; safe to share between tasks of one event loop."""
 
-    def __init__(self, engine: Engine, required: Sequence[str] = CHECKS) -> None:
+    def __init__(self, engine: Engine, held: Held, required: Sequence[str] = CHECKS) -> None:
         self.engine = engine
+        self.held = held
         self.required = tuple(required)
 
     @property
     def revision(self) -> str:
-        """`sha256:` of the policy files that decide."""
-        return self.engine.policies.revision
+        """`sha256:` of the policy files in force, as this process knows them."""
+        return self.held.current.revision
 
     @telemetry.traced("policy.decide", _told_of)
     async def decide(self, doc: Mapping[str, object], decision_id: str, now: datetime) -> Decision:
-        """Decide one document; raises PolicyUnavailable where no sound decision could be had (I5)."""
+        """Decide one document by the policies in force; raises PolicyUnavailable where no sound decision is had (I5).
+
+        Where the engine is ahead or behind, by the ones that it has, if `held` knows them: with their limits.
+        """
+        policies = self.held.current
+        for _ in range(_TRIES):
+            try:
+                return await self.judge(policies, _with_limits(policies, doc), decision_id, now)
+            except OtherRevision as other:
+                policies = await self.held.by(other.found)
+        raise PolicyUnavailable("the engine's policies change faster than it decides")
+
+    async def judge(self, policies: PolicySet, doc: Mapping[str, object], decision_id: str, now: datetime) -> Decision:
+        """Decide a whole document, limits and all, by these policies and no others; raises PolicyUnavailable."""
         document, input_json = _read(doc)
-        answer = _parse(await self.engine.evaluate(input_json))
+        answer = _parse(await self.engine.evaluate(policies, input_json))
         self._demand_required(answer)
-        reasons = self._reasons(answer)
+        reasons = self._reasons(policies, answer)
         backends = _offered("backends", answer.backends, document.backends)
         nodes = _offered("nodes", answer.nodes, document.nodes)
         allow = all(check.passed for check in answer.checks) and not reasons and bool(backends)
@@ -77,21 +105,25 @@ class Pdp:
         return Decision(
             id=decision_id,
             allow=allow,
-            checks=self._checks(answer, reasons),
+            checks=self._checks(policies, answer, reasons),
             reasons=reasons,
             backends=backends if allow else (),
             obligations=(),
             policies_applied=tuple(POLICY_NAMES.get(name, name) for name in self.required),
-            policy_revision=self.revision,
+            policy_revision=policies.revision,
             engine=self.engine.name,
             input_hash="sha256:" + hashlib.sha256(input_json).hexdigest(),
             decided_at=now,
             allowed_nodes=nodes if allow else (),
+            input=input_json,
         )
 
     async def ready(self) -> None:
         """Return only if a decision could be had now; raises PolicyUnavailable."""
-        await self.engine.ready()
+        try:
+            await self.engine.ready(self.held.current)
+        except OtherRevision as other:
+            await self.engine.ready(await self.held.by(other.found))
 
     async def close(self) -> None:
         """Close the engine."""
@@ -104,7 +136,7 @@ class Pdp:
         if answer.obligations:
             raise PolicyUnavailable(f"the policy set obligations that are not known: {sorted(answer.obligations)}")
 
-    def _reasons(self, answer: _Answer) -> tuple[Reason, ...]:
+    def _reasons(self, policies: PolicySet, answer: _Answer) -> tuple[Reason, ...]:
         failed = {check.name for check in answer.checks if not check.passed}
         explained = {_package(reason.rule) for reason in answer.reasons}
         if failed != explained:
@@ -116,7 +148,7 @@ class Pdp:
                 code=reason.code,
                 level=reason.level,
                 message=reason.message,
-                rule=self._location(reason.rule),
+                rule=_location(policies, reason.rule),
                 want=reason.want,
                 have=reason.have,
                 fix=reason.fix,
@@ -124,23 +156,34 @@ class Pdp:
             for reason in found
         )
 
-    def _checks(self, answer: _Answer, reasons: tuple[Reason, ...]) -> tuple[Check, ...]:
+    def _checks(self, policies: PolicySet, answer: _Answer, reasons: tuple[Reason, ...]) -> tuple[Check, ...]:
         by_name = {check.name: check for check in answer.checks}
         checks = []
         for name in self.required:
             check = by_name[name]
             if check.passed:
-                checks.append(Check(name=name, result="pass", because=check.because, rule=self._location(check.rule)))
+                settled = _location(policies, check.rule)
+                checks.append(Check(name=name, result="pass", because=check.because, rule=settled))
             else:
                 first = next(reason for reason in reasons if reason.rule.startswith(name + "/"))
                 checks.append(Check(name=name, result="fail", because=first.message, rule=first.rule))
         return tuple(checks)
 
-    def _location(self, rule: str) -> str:
-        location = self.engine.policies.rules.get(rule)
-        if location is None:
-            raise PolicyUnavailable(f"the policy named a rule that its files do not hold: {rule}")
-        return location
+
+class _Who(Struct, frozen=True):
+    team: str | None
+    department: str | None
+
+
+class _Where(Struct, frozen=True):
+    project: str
+
+
+class _Asked(Struct, frozen=True):
+    """Of a document, what its limits depend on."""
+
+    principal: _Who
+    job: _Where
 
 
 class _Check(Struct, frozen=True, forbid_unknown_fields=True):
@@ -166,6 +209,22 @@ class _Answer(Struct, frozen=True, forbid_unknown_fields=True):
     backends: tuple[str, ...]
     nodes: tuple[str, ...]
     obligations: tuple[str, ...]
+
+
+def _with_limits(policies: PolicySet, doc: Mapping[str, object]) -> dict[str, object]:
+    try:
+        asked = msgspec.convert(doc, _Asked)
+    except ValueError as fault:
+        raise PolicyUnavailable(f"the input document is not sound: {fault}") from fault
+    who = asked.principal
+    return {**doc, "limits": policies.limits(asked.job.project, who.team, who.department)}
+
+
+def _location(policies: PolicySet, rule: str) -> str:
+    location = policies.rules.get(rule)
+    if location is None:
+        raise PolicyUnavailable(f"the policy named a rule that its files do not hold: {rule}")
+    return location
 
 
 def _read(doc: Mapping[str, object]) -> tuple[Document, bytes]:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The policy files as one value: sources, data, revision, and where each rule stands.
 
-A folder enters, a `PolicySet` leaves; both engines are given exactly this, and `revision` is a hash over
-every byte that can change a decision, so that a decision names the rules that made it. Tests and schemas are
-no part of it. Reads files; opens nothing else.
+Files enter, a `PolicySet` leaves; both engines are given exactly this. `revision` is a hash over every byte that can
+change a decision, so that a decision names the rules that made it; tests and schemas travel with it and are no part of
+that hash. `PolicySet.of` is pure; `read` and `load` read files, and nothing else is opened.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -27,13 +27,45 @@ _CODE = re.compile(r"^#\s+code:\s*(\w+)\s*$")
 
 
 class PolicySet(Struct, frozen=True):
-    """`modules` and `data` by path in `folder`; `rules`: `package.code` to `package/file.rego:LINE`."""
+    """`modules` and `tests` by path, `data` by key; `rules`: `package.code` to `package/file.rego:LINE`.
 
-    folder: Path
+    `files` is all of it as it came in: rules, data, tests and schemas.
+    """
+
     modules: Mapping[str, str]
     data: Mapping[str, Any]
     rules: Mapping[str, str]
     revision: str
+    tests: Mapping[str, str]
+    files: Mapping[str, bytes]
+
+    @classmethod
+    def of(cls, files: Mapping[str, bytes]) -> PolicySet:
+        """The set of these files by path; raises PolicyUnavailable, naming the file, if they can't be used."""
+        texts: dict[str, str] = {}
+        rules: dict[str, str] = {}
+        data: dict[str, Any] = {}
+        for path, content in sorted(files.items()):
+            kind = kind_of(path)
+            if kind in {"rule", "test"}:
+                texts[path] = _text(path, content)
+            if kind == "rule":
+                _add(rules, locations(path, texts[path]), path)
+            elif kind == "data":
+                _add(data, _document(path, content), path)
+            elif kind is None:
+                raise PolicyUnavailable(f"{path}: neither a rule, a test, data nor a schema")
+        modules = {path: source for path, source in texts.items() if kind_of(path) == "rule"}
+        if not modules:
+            raise PolicyUnavailable("no policy files")
+        return cls(
+            modules=modules,
+            data=data,
+            rules=rules,
+            revision=digest({path: files[path] for path in files if decides(path)}),
+            tests={path: source for path, source in texts.items() if path not in modules},
+            files=dict(files),
+        )
 
     def limits(self, project: str, team: str | None, department: str | None) -> dict[str, object]:
         """The slice of `data/limits.json` that goes into an input document as `limits`.
@@ -41,12 +73,15 @@ class PolicySet(Struct, frozen=True):
         Resolved here and not in Rego: a rule that falls back to a default when a key is missing would turn a
         lost key into an allow (I5). Project values go before the plane's.
         """
-        held: dict[str, Any] = dict(self.data["limits"]["default"])
-        held.update(self.data["limits"]["projects"].get(project, {}))
-        shots = held.pop("team_shots_per_day")
-        purposes = held.pop("purposes_by_department")
-        held["team"] = {"name": team, "shots_per_day": shots.get(team, shots["*"])}
-        held["department"] = {"name": department, "purposes": purposes.get(department, purposes["*"])}
+        try:
+            held: dict[str, Any] = dict(self.data["limits"]["default"])
+            held.update(self.data["limits"]["projects"].get(project, {}))
+            shots = held.pop("team_shots_per_day")
+            purposes = held.pop("purposes_by_department")
+            held["team"] = {"name": team, "shots_per_day": shots.get(team, shots["*"])}
+            held["department"] = {"name": department, "purposes": purposes.get(department, purposes["*"])}
+        except (LookupError, TypeError, ValueError, AttributeError) as fault:
+            raise PolicyUnavailable(f"data/limits.json has another shape: {type(fault).__name__} {fault}") from fault
         return held
 
 
@@ -58,23 +93,38 @@ def default_folder() -> Path:
 
 
 def load(folder: Path | None = None) -> PolicySet:
-    """Read all policy files; raises PolicyUnavailable, naming the file, if they can't be used."""
-    root = folder or default_folder()
+    """The set of a folder's files; raises PolicyUnavailable, naming the file, if they can't be used."""
+    return PolicySet.of(read(folder or default_folder()))
+
+
+def read(folder: Path) -> dict[str, bytes]:
+    """The policy files below a folder, by path; what is none (a README, a linter's settings) is left out."""
     try:
-        modules = {_below(path, root): path.read_text("utf-8") for path in sorted(root.rglob("*.rego")) if _rule(path)}
-        documents = {_below(path, root): path.read_bytes() for path in sorted((root / "data").glob("*.json"))}
-    except (OSError, UnicodeDecodeError) as fault:
+        found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+        files = {path: file.read_bytes() for path, file in found.items() if kind_of(path) is not None}
+    except OSError as fault:
         raise PolicyUnavailable(f"the policy files can't be read: {fault}") from fault
-    if not modules:
-        raise PolicyUnavailable(f"no policy files below {root}")
-    rules: dict[str, str] = {}
-    for path, source in modules.items():
-        _add(rules, locations(path, source), path)
-    data: dict[str, Any] = {}
-    for path, document in documents.items():
-        _add(data, _document(path, document), path)
-    files = {**{path: source.encode() for path, source in modules.items()}, **documents}
-    return PolicySet(folder=root, modules=modules, data=data, rules=rules, revision=digest(files))
+    if not files:
+        raise PolicyUnavailable(f"no policy files below {folder}")
+    return files
+
+
+def kind_of(path: str) -> Literal["rule", "test", "data", "schema"] | None:
+    """What a file is, by its path alone; None where it is no policy file."""
+    match path.split("/"):
+        case ["data", name] if name.endswith(".json"):
+            return "data"
+        case ["schemas", name] if name.endswith(".json"):
+            return "schema"
+        case [*folders, name] if folders and name.endswith(".rego"):
+            return "test" if name.endswith("_test.rego") else "rule"
+        case _:
+            return None
+
+
+def decides(path: str) -> bool:
+    """Whether the file's bytes can change a decision: these are what the revision is a hash of."""
+    return kind_of(path) in {"rule", "data"}
 
 
 def digest(files: Mapping[str, bytes]) -> str:
@@ -107,12 +157,11 @@ def locations(path: str, source: str) -> dict[str, str]:
     return found
 
 
-def _rule(path: Path) -> bool:
-    return not path.name.endswith("_test.rego")
-
-
-def _below(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
+def _text(path: str, content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as fault:
+        raise PolicyUnavailable(f"{path}: not UTF-8") from fault
 
 
 def _document(path: str, content: bytes) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from control_plane.policy.decision import Decision, Reason, problem_code
 from control_plane.reservations import store
 from control_plane.reservations.asked import Window, WindowAsked
 from hal_drivers.p2p.plan import NodeFacts
-from ledger.canonical import dumps, timestamp
+from ledger.canonical import timestamp
 from ledger.chain import Pending
 
 ACTION = "reservation:create"
@@ -54,7 +54,7 @@ async def judge(
     document = await _document(plane, who, asked, window, node, at)
     decision = await plane.pdp.decide(document, str(uuid.uuid4()), at)
     await plane.vault.ready(plane.engine, who.tenant)
-    (sealed,) = plane.vault.seal(who.tenant, (dumps(document),))
+    (sealed,) = plane.vault.seal(who.tenant, (decision.input,))
     about = {"action": ACTION, "reservation_id": reservation_id}
     entry = decided(who.tenant, who.pseudonym, about, decision, sealed.commitment, at)
     if decision.allow:
@@ -107,7 +107,6 @@ async def _document(
         "price": {"amount": "0", "currency": card.currency, "micros": 0},
         "budgets": [quote.budget_judged(budget) for budget in finops.store.views(budgets)],
         "usage": msgspec.to_builtins(jobs.used(used[0])) | {"windows": windows[0]["windows"]},
-        "limits": plane.pdp.engine.policies.limits(governance.project, who.team, who.department),
         "backends": [quote.backend_judged(candidate) for candidate in candidates],
         "nodes": [{"id": node.node_id, **zone}],
         "plan": None,

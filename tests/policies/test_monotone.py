@@ -20,19 +20,20 @@ from control_plane.policy.embedded import EmbeddedEngine
 from control_plane.policy.revision import load
 from tests.control_plane.policy.sample import ALLOWED, DENIED, encoded, paths, replaced, without
 
+POLICIES = load()
 OTHER_TYPES: tuple[Any, ...] = (None, True, -1, 2**53, "", "*", [], ["*"], {}, {"*": 10**9})
 
 
 @pytest.fixture
 async def engine() -> AsyncIterator[EmbeddedEngine]:
-    made = EmbeddedEngine(load(), limit_s=30)
+    made = EmbeddedEngine(limit_s=30)
     yield made
     await made.close()
 
 
 async def allowed(engine: EmbeddedEngine, doc: dict[str, Any]) -> bool:
     try:
-        answer: Any = await engine.evaluate(encoded(doc))
+        answer: Any = await engine.evaluate(POLICIES, encoded(doc))
     except PolicyUnavailable:
         return False
     return (

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from control_plane.policy.embedded import EmbeddedEngine
+from control_plane.policy.held import Held
 from control_plane.policy.pdp import Pdp
 from control_plane.policy.revision import load
 from tests.control_plane.jobs.desk import Desk, report
@@ -20,7 +21,7 @@ from tests.postgres import TestDatabase
 @pytest.fixture(scope="session")
 def pdp() -> Pdp:
     """The embedded engine with the shipped policies; compiling them is the slow part."""
-    return Pdp(EmbeddedEngine(load()))
+    return Pdp(EmbeddedEngine(), Held(load()))
 
 
 @pytest.fixture

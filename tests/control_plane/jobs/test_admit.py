@@ -30,14 +30,13 @@ class Interrupted:
 
     def __init__(self, inner: Any, meanwhile: Any) -> None:
         self.inner, self.meanwhile, self.name = inner, meanwhile, inner.name
-        self.policies: PolicySet = inner.policies
 
-    async def evaluate(self, input_json: bytes) -> object:
-        answer = await self.inner.evaluate(input_json)
+    async def evaluate(self, policies: PolicySet, input_json: bytes) -> object:
+        answer = await self.inner.evaluate(policies, input_json)
         await self.meanwhile()
         return answer
 
-    async def ready(self) -> None:
+    async def ready(self, policies: PolicySet) -> None:
         """Always."""
 
     async def close(self) -> None:
@@ -127,7 +126,7 @@ async def test_the_hold_is_the_authority_and_the_decision_stays_as_made(desk: De
     async def spend() -> None:
         await desk.limit("0.10")
 
-    pdp = Pdp(Interrupted(desk.plane.pdp.engine, spend))
+    pdp = Pdp(Interrupted(desk.plane.pdp.engine, spend), desk.plane.pdp.held)
     admission = await desk.submit(plane=dataclasses.replace(desk.plane, pdp=pdp))
     assert (admission.state, admission.problem) == ("DENIED", "budget_exceeded")
     assert admission.decision is not None
@@ -147,7 +146,7 @@ async def test_without_a_decision_nothing_is_stored(desk: Desk) -> None:
         raise PolicyUnavailable("gone")
 
     before = desk.counts()
-    plane = dataclasses.replace(desk.plane, pdp=Pdp(Interrupted(desk.plane.pdp.engine, away)))
+    plane = dataclasses.replace(desk.plane, pdp=Pdp(Interrupted(desk.plane.pdp.engine, away), desk.plane.pdp.held))
     with pytest.raises(PolicyUnavailable):
         await desk.submit(plane=plane)
     assert desk.counts() == before

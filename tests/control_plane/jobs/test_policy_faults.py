@@ -20,6 +20,7 @@ from control_plane.codes import CODES
 from control_plane.jobs import control
 from control_plane.jobs.run import Run
 from control_plane.policy.decision import PolicyUnavailable
+from control_plane.policy.held import Held
 from control_plane.policy.opa import OpaEngine
 from control_plane.policy.pdp import Pdp
 from tests.control_plane.jobs.desk import Desk, person
@@ -48,8 +49,8 @@ async def test_a_fault_of_opa_lets_nothing_through_and_stops_nothing_else(
     waiting = await desk.admitted()
     desk.sql("UPDATE jobs.job SET decision = jsonb_set(decision, '{policy_revision}', '\"sha256:old\"')")
     async with opa() as broken:
-        engine = OpaEngine(POLICIES, broken.url, LIMIT_S if FAULTS[name].silent else ENOUGH_S)
-        desk.plane = dataclasses.replace(desk.plane, pdp=Pdp(engine))
+        engine = OpaEngine(broken.url, LIMIT_S if FAULTS[name].silent else ENOUGH_S)
+        desk.plane = dataclasses.replace(desk.plane, pdp=Pdp(engine, Held(POLICIES)))
         try:
             await _decides(desk)
             broken.breaks(FAULTS[name])

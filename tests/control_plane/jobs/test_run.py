@@ -15,7 +15,9 @@ from control_plane.jobs import evidence, settle, transition
 from control_plane.jobs.run import Run
 from control_plane.jobs.transition import MovedOn
 from control_plane.policy.decision import PolicyUnavailable
+from control_plane.policy.held import Held
 from control_plane.policy.pdp import Pdp
+from control_plane.policy.revision import PolicySet
 from finops.errors import FinopsError
 from hal_drivers.base import Failed
 from hal_drivers.errors import BackendUnavailable, CircuitInvalid
@@ -182,18 +184,18 @@ async def test_a_decision_that_can_not_be_had_at_the_gate_is_waited_for(desk: De
 
     class Away:
         name = "away"
-        policies = replace(desk.plane.pdp.engine.policies, revision="sha256:new")
 
-        async def evaluate(self, input_json: bytes) -> object:
+        async def evaluate(self, policies: PolicySet, input_json: bytes) -> object:
             raise PolicyUnavailable("gone")
 
-        async def ready(self) -> None: ...
+        async def ready(self, policies: PolicySet) -> None: ...
 
         async def close(self) -> None: ...
 
     job_id = await desk.admitted()
     (claimed,) = await desk.claim("w1")
-    await Run(dataclasses.replace(desk.plane, pdp=Pdp(Away())), {"fake": driver}, claimed).advance()
+    pushed = Held(replace(desk.plane.pdp.held.current, revision="sha256:new"))
+    await Run(dataclasses.replace(desk.plane, pdp=Pdp(Away(), pushed)), {"fake": driver}, claimed).advance()
     assert (await desk.row(job_id))["state"] == "QUEUED"
     assert driver.submissions == 0
     desk.lose_lease()

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from control_plane.policy.embedded import EmbeddedEngine
+from control_plane.policy.held import Held
 from control_plane.policy.pdp import Pdp
 from control_plane.policy.revision import load
 from hal_drivers.p2p.client import Office
@@ -24,7 +25,7 @@ from tests.postgres import TestDatabase
 @pytest.fixture(scope="session")
 def pdp() -> Pdp:
     """The embedded engine with the shipped policies."""
-    return Pdp(EmbeddedEngine(load()))
+    return Pdp(EmbeddedEngine(), Held(load()))
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from control_plane.errors import SettingInvalid
 from control_plane.policy.choice import choose_engine, find_opa, open_engine
 from control_plane.policy.embedded import EmbeddedEngine
 from control_plane.policy.opa import OpaEngine
-from control_plane.policy.revision import load
 
 
 @pytest.fixture
@@ -77,9 +76,9 @@ def test_tools_folder_goes_before_path(tmp_path: Path) -> None:
 
 
 async def test_engines_are_opened_by_name() -> None:
-    engine = open_engine("embedded", load())
+    engine = open_engine("embedded")
     assert isinstance(engine, EmbeddedEngine)
     await engine.close()
-    assert isinstance(open_engine("opa", load(), "http://127.0.0.1:8181"), OpaEngine)
+    assert isinstance(open_engine("opa", "http://127.0.0.1:8181"), OpaEngine)
     with pytest.raises(SettingInvalid, match="QCOS_OPA_URL"):
-        open_engine("opa", load())
+        open_engine("opa")

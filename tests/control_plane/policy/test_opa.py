@@ -18,8 +18,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from control_plane.policy.decision import PolicyUnavailable
+from control_plane.policy.decision import OtherRevision, PolicyUnavailable
 from control_plane.policy.embedded import EmbeddedEngine
+from control_plane.policy.held import Held
 from control_plane.policy.opa import OpaEngine
 from control_plane.policy.pdp import Engine, Pdp
 from control_plane.policy.revision import default_folder, load
@@ -50,33 +51,31 @@ def url() -> Iterator[str]:
 
 @pytest.fixture
 async def opa(url: str) -> AsyncIterator[OpaEngine]:
-    engine = OpaEngine(POLICIES, url, limit_s=10)
+    engine = OpaEngine(url, limit_s=10)
     yield engine
     await engine.close()
 
 
 async def test_golden_answers_are_what_opa_says(opa: OpaEngine) -> None:
     for row in GOLDEN:
-        assert ordered(await opa.evaluate(encoded(row["input"]))) == row["answer"], row["name"]
+        assert ordered(await opa.evaluate(POLICIES, encoded(row["input"]))) == row["answer"], row["name"]
 
 
 async def test_decisions_allow_and_deny_as_named(opa: OpaEngine) -> None:
     """G2's examples, through the PDP."""
-    pdp = Pdp(opa)
+    pdp = Pdp(opa, Held(POLICIES))
     await pdp.ready()
     for name, doc in ALLOWED.items():
-        assert (await pdp.decide(doc, "d", NOW)).allow, name
+        assert (await pdp.judge(POLICIES, doc, "d", NOW)).allow, name
     for name, doc in DENIED.items():
-        assert not (await pdp.decide(doc, "d", NOW)).allow, name
+        assert not (await pdp.judge(POLICIES, doc, "d", NOW)).allow, name
 
 
-async def test_opa_is_ready_with_exactly_our_policies(opa: OpaEngine, url: str) -> None:
-    await opa.ready()
+async def test_opa_is_ready_with_exactly_our_policies(opa: OpaEngine) -> None:
+    await opa.ready(POLICIES)
     other = msgspec.structs.replace(POLICIES, modules={**POLICIES.modules, "qcos/x/x.rego": "package qcos.x\n"})
-    engine = OpaEngine(other, url)
     with pytest.raises(PolicyUnavailable, match="other policies"):
-        await engine.ready()
-    await engine.close()
+        await opa.ready(other)
 
 
 async def test_opa_with_one_changed_file_is_not_ready(tmp_path: Path) -> None:
@@ -85,9 +84,10 @@ async def test_opa_with_one_changed_file_is_not_ready(tmp_path: Path) -> None:
     data = folder / "data/vocabulary.json"
     data.write_text(data.read_text().replace('"quantum-user"]', '"quantum-user", "auditor"]'))
     with opa_server(folder) as served:
-        engine = OpaEngine(POLICIES, served)
-        with pytest.raises(PolicyUnavailable, match="other policies"):
-            await engine.ready()
+        engine = OpaEngine(served)
+        with pytest.raises(OtherRevision, match="other policies") as caught:
+            await engine.ready(POLICIES)
+        assert caught.value.found == load(folder).revision
         await engine.close()
 
 
@@ -116,8 +116,8 @@ async def test_what_reaches_opa_cannot_change_what_it_decides(opa: OpaEngine, ur
         for policy in held:
             async with session.delete(f"http://opa/v1/policies/{quote(policy, safe='')}") as answer:
                 assert answer.status in {400, 403, 404}, policy
-    await opa.ready()
-    assert ordered(await opa.evaluate(encoded(row["input"]))) == row["answer"]
+    await opa.ready(POLICIES)
+    assert ordered(await opa.evaluate(POLICIES, encoded(row["input"]))) == row["answer"]
 
 
 async def test_an_error_in_a_built_in_is_no_dropped_rule(tmp_path: Path) -> None:
@@ -126,10 +126,10 @@ async def test_an_error_in_a_built_in_is_no_dropped_rule(tmp_path: Path) -> None
     source = "package qcos.main\n\ndeny contains 1 if 1 / input.zero == 1\n\ndecision := count(deny)\n"
     (tmp_path / "qcos/main/decision.rego").write_text(source)
     with opa_server(tmp_path) as served:
-        engine = OpaEngine(load(tmp_path), served)
-        assert await engine.evaluate(b'{"zero": 1}') == 1
+        engine, policies = OpaEngine(served), load(tmp_path)
+        assert await engine.evaluate(policies, b'{"zero": 1}') == 1
         with pytest.raises(PolicyUnavailable, match="500"):
-            await engine.evaluate(b'{"zero": 0}')
+            await engine.evaluate(policies, b'{"zero": 0}')
         await engine.close()
 
 
@@ -156,7 +156,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
 
 async def said(engine: Engine, doc: dict[str, Any]) -> object:
     try:
-        return ordered(await engine.evaluate(encoded(doc)))
+        return ordered(await engine.evaluate(POLICIES, encoded(doc)))
     except PolicyUnavailable:
         return "unavailable"
 
@@ -165,7 +165,7 @@ async def said(engine: Engine, doc: dict[str, Any]) -> object:
 @given(doc=documents())
 async def test_both_engines_say_the_same_of_generated_documents(url: str, doc: dict[str, Any]) -> None:
     """NUL, quotes, 2^63, unicode, lost keys, wrong types: equal answers, or no answer from both."""
-    opa, embedded = OpaEngine(POLICIES, url, limit_s=10), shared()
+    opa, embedded = OpaEngine(url, limit_s=10), shared()
     try:
         assert await said(embedded, doc) == await said(opa, doc)
     finally:
@@ -182,7 +182,7 @@ async def test_both_engines_count_alike(url: str, data: st.DataObject) -> None:
     doc = data.draw(st.sampled_from([*ALLOWED.values(), *DENIED.values()]))
     for path in numbers(doc):
         doc = replaced(doc, path, data.draw(st.sampled_from(NUMBERS)))
-    opa, embedded = OpaEngine(POLICIES, url, limit_s=10), shared()
+    opa, embedded = OpaEngine(url, limit_s=10), shared()
     try:
         assert await said(embedded, doc) == await said(opa, doc)
     finally:
@@ -195,11 +195,11 @@ _SHARED: list[EmbeddedEngine] = []
 def shared() -> EmbeddedEngine:
     """One embedded engine for all examples: its thread belongs to no event loop."""
     if not _SHARED:
-        _SHARED.append(EmbeddedEngine(POLICIES, limit_s=10))
+        _SHARED.append(EmbeddedEngine(limit_s=10))
     return _SHARED[0]
 
 
 async def test_strange_texts_come_back_unharmed(opa: OpaEngine) -> None:
     project = 'a"b\\c\n\u2028\U0001f600'
-    decision = await Pdp(opa).decide(document(job__project=project), "d", NOW)
+    decision = await Pdp(opa, Held(POLICIES)).decide(document(job__project=project), "d", NOW)
     assert any(project in reason.message for reason in decision.reasons)

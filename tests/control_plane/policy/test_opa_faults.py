@@ -81,11 +81,11 @@ FAULTS = {
 async def test_a_faulty_answer_is_unavailable(raw: bytes) -> None:
     """I5."""
     async with serving(answering(raw)) as url:
-        engine = OpaEngine(POLICIES, url, limit_s=5)
+        engine = OpaEngine(url, limit_s=5)
         with pytest.raises(PolicyUnavailable):
-            await engine.evaluate(encoded(document()))
+            await engine.evaluate(POLICIES, encoded(document()))
         with pytest.raises(PolicyUnavailable):
-            await engine.ready()
+            await engine.ready(POLICIES)
         await engine.close()
 
 
@@ -99,9 +99,9 @@ async def test_a_silent_server_is_left_after_the_limit_and_not_asked_again() -> 
         await asyncio.Event().wait()
 
     async with serving(silent) as url:
-        engine = OpaEngine(POLICIES, url, limit_s=0.05)
+        engine = OpaEngine(url, limit_s=0.05)
         with pytest.raises(PolicyUnavailable, match="longer"):
-            await engine.evaluate(encoded(document()))
+            await engine.evaluate(POLICIES, encoded(document()))
         assert seen == 1
         await engine.close()
 
@@ -116,9 +116,9 @@ async def test_an_endless_answer_is_cut() -> None:
             await writer.drain()
 
     async with serving(endless) as url:
-        engine = OpaEngine(POLICIES, url, limit_s=30)
+        engine = OpaEngine(url, limit_s=30)
         with pytest.raises(PolicyUnavailable, match="too large"):
-            await engine.evaluate(encoded(document()))
+            await engine.evaluate(POLICIES, encoded(document()))
         await engine.close()
 
 
@@ -127,9 +127,9 @@ async def test_nobody_there_is_unavailable(gone: str, tmp_path: Path) -> None:
     """I5."""
     async with serving(answering(b"")) as url:
         pass
-    engine = OpaEngine(POLICIES, url if gone == "http" else f"unix://{tmp_path}/none")
+    engine = OpaEngine(url if gone == "http" else f"unix://{tmp_path}/none")
     with pytest.raises(PolicyUnavailable, match="reached"):
-        await engine.evaluate(encoded(document()))
+        await engine.evaluate(POLICIES, encoded(document()))
     await engine.close()
 
 
@@ -139,7 +139,7 @@ async def test_nobody_there_is_unavailable(gone: str, tmp_path: Path) -> None:
 def test_an_address_that_anyone_could_answer_is_refused(url: str) -> None:
     """A decision over plain HTTP comes from loopback only."""
     with pytest.raises(PolicyUnavailable):
-        OpaEngine(POLICIES, url)
+        OpaEngine(url)
     with pytest.raises(PolicyUnavailable):
         opa_command("opa", url, "policies")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from control_plane.policy.decision import CHECKS, PolicyUnavailable
+from control_plane.policy.decision import CHECKS, OtherRevision, PolicyUnavailable
+from control_plane.policy.held import Held
 from control_plane.policy.pdp import Pdp
 from control_plane.policy.revision import PolicySet, load
 from ledger import canonical
@@ -48,12 +50,11 @@ class Says:
 
     def __init__(self, answer: object) -> None:
         self.answer = answer
-        self.policies: PolicySet = POLICIES
 
-    async def evaluate(self, input_json: bytes) -> object:
+    async def evaluate(self, policies: PolicySet, input_json: bytes) -> object:
         return self.answer
 
-    async def ready(self) -> None:
+    async def ready(self, policies: PolicySet) -> None:
         return None
 
     async def close(self) -> None:
@@ -71,19 +72,20 @@ def failing() -> dict[str, Any]:
 
 
 async def test_all_checks_passed_is_an_allow_that_names_all_it_rests_on() -> None:
-    decision = await Pdp(Says(PASSING)).decide(document(), "d-1", NOW)
+    decision = await Pdp(Says(PASSING), Held(POLICIES)).decide(document(), "d-1", NOW)
     assert decision.allow
     assert decision.backends == ("aer",)
     assert [check.name for check in decision.checks] == list(CHECKS)
     assert decision.checks[0].rule.startswith("access/roles.rego:")
     assert decision.policies_applied[3] == "classification-enforcement"
     assert decision.policy_revision == POLICIES.revision
-    assert decision.input_hash == "sha256:" + hashlib.sha256(canonical.dumps(document())).hexdigest()
+    assert decision.input == canonical.dumps(document(limits=POLICIES.limits("demo", "blue", None)))
+    assert decision.input_hash == "sha256:" + hashlib.sha256(decision.input).hexdigest()
     assert (decision.id, decision.decided_at, decision.engine) == ("d-1", NOW, "fake")
 
 
 async def test_a_denial_explains_itself_and_allows_no_backend() -> None:
-    decision = await Pdp(Says(failing())).decide(document(), "d-1", NOW)
+    decision = await Pdp(Says(failing()), Held(POLICIES)).decide(document(), "d-1", NOW)
     assert not decision.allow
     assert decision.backends == ()
     assert decision.reasons[0].fix == "ask for less"
@@ -139,14 +141,14 @@ ODD: dict[str, object] = {
 async def test_an_odd_answer_is_no_answer(answer: object) -> None:
     """I5."""
     with pytest.raises(PolicyUnavailable) as caught:
-        await Pdp(Says(answer)).decide(document(), "d-1", NOW)
+        await Pdp(Says(answer), Held(POLICIES)).decide(document(), "d-1", NOW)
     assert caught.value.code == "policy_unavailable"
 
 
 async def test_a_required_check_that_no_package_answers_is_unavailable() -> None:
     """I5: requiring more than the policies answer can't be met."""
     with pytest.raises(PolicyUnavailable, match="required are"):
-        await Pdp(Says(PASSING), required=(*CHECKS, "export")).decide(document(), "d-1", NOW)
+        await Pdp(Says(PASSING), Held(POLICIES), required=(*CHECKS, "export")).decide(document(), "d-1", NOW)
 
 
 JSON = st.recursive(
@@ -164,7 +166,7 @@ async def test_no_generated_answer_is_an_allow(part: str, value: object) -> None
     if answer == PASSING:
         return
     with pytest.raises(PolicyUnavailable):
-        await Pdp(Says(answer)).decide(document(), "d-1", NOW)
+        await Pdp(Says(answer), Held(POLICIES)).decide(document(), "d-1", NOW)
 
 
 @pytest.mark.parametrize(
@@ -184,4 +186,94 @@ async def test_no_generated_answer_is_an_allow(part: str, value: object) -> None
 async def test_an_unsound_document_never_reaches_an_engine(doc: dict[str, Any]) -> None:
     """I5: also what a caller in this process hands in is checked."""
     with pytest.raises(PolicyUnavailable):
-        await Pdp(Says(PASSING)).decide(doc, "d-1", NOW)
+        await Pdp(Says(PASSING), Held(POLICIES)).decide(doc, "d-1", NOW)
+
+
+def other(shots: int) -> PolicySet:
+    """The shipped policies with another limit of shots."""
+    limits = json.loads(POLICIES.files["data/limits.json"])
+    limits["limits"]["default"]["max_shots"] = shots
+    return PolicySet.of({**POLICIES.files, "data/limits.json": json.dumps(limits).encode()})
+
+
+class Serves(Says):
+    """An engine that has one set, whichever is asked for."""
+
+    def __init__(self, has: PolicySet) -> None:
+        super().__init__(PASSING)
+        self.has = has
+        self.judged: list[bytes] = []
+
+    async def evaluate(self, policies: PolicySet, input_json: bytes) -> object:
+        if policies.revision != self.has.revision:
+            raise OtherRevision(self.has.revision, policies.revision)
+        self.judged.append(input_json)
+        return self.answer
+
+
+async def test_an_engine_behind_decides_by_what_it_has_with_the_limits_of_that() -> None:
+    """G2: OPA hears of a push later than a process does; document and revision belong together all the same."""
+    pushed = other(7)
+    held = Held(POLICIES)
+    held.take(pushed)
+    decision = await Pdp(engine := Serves(POLICIES), held).decide(document(), "d-1", NOW)
+    assert decision.policy_revision == POLICIES.revision
+    assert json.loads(decision.input)["limits"]["max_shots"] == POLICIES.data["limits"]["default"]["max_shots"]
+    engine.has = pushed
+    decision = await Pdp(engine, held).decide(document(), "d-2", NOW)
+    assert decision.policy_revision == pushed.revision
+    assert json.loads(decision.input)["limits"]["max_shots"] == 7
+    assert [decision.input] == engine.judged[1:]
+
+
+async def test_an_engine_ahead_is_believed_once_its_revision_was_learnt() -> None:
+    """G2: OPA hears of a push before a process does, which looks it up; what it can't find, no engine may answer by."""
+    pushed, asked = other(7), []
+
+    async def learn(held: Held, revision: str) -> None:
+        asked.append(revision)
+        if revision == pushed.revision:
+            held.take(pushed)
+
+    held = Held(POLICIES, learn=learn)
+    decision = await Pdp(Serves(pushed), held).decide(document(), "d-1", NOW)
+    assert (decision.policy_revision, asked) == (pushed.revision, [pushed.revision])
+    assert held.current is pushed
+    with pytest.raises(PolicyUnavailable, match="other policies"):
+        await Pdp(Serves(other(8)), held).decide(document(), "d-2", NOW)
+
+
+async def test_the_last_good_policies_decide_for_so_long_and_no_longer() -> None:
+    """I5: an engine that never takes up a push may not go on for ever."""
+    now = [0.0]
+    held = Held(POLICIES, max_age_s=60, clock=lambda: now[0])
+    held.take(other(7))
+    held.take(other(8))
+    now[0] = 59.9
+    assert (await held.by(POLICIES.revision)).revision == POLICIES.revision
+    now[0] = 60.0
+    with pytest.raises(PolicyUnavailable, match="other policies"):
+        await held.by(POLICIES.revision)
+    held.take(POLICIES)
+    assert (await held.by(POLICIES.revision)) is held.current
+
+
+async def test_an_engine_that_never_settles_is_no_engine() -> None:
+    """I5: following it from one revision to the next has an end."""
+    sets = [POLICIES, other(7)]
+    held = Held(POLICIES)
+    held.take(sets[1])
+
+    class Flips(Serves):
+        async def evaluate(self, policies: PolicySet, input_json: bytes) -> object:
+            raise OtherRevision(next(one.revision for one in sets if one.revision != policies.revision), "x")
+
+    with pytest.raises(PolicyUnavailable, match="faster"):
+        await Pdp(Flips(POLICIES), held).decide(document(), "d-1", NOW)
+
+
+def test_limits_of_another_shape_are_no_limits() -> None:
+    """I5: a push with broken data would be unavailable, never unlimited."""
+    broken = PolicySet.of({**POLICIES.files, "data/limits.json": b'{"limits": {"default": {}, "projects": []}}'})
+    with pytest.raises(PolicyUnavailable, match=r"limits\.json"):
+        broken.limits("demo", None, None)

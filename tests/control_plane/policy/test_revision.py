@@ -12,7 +12,7 @@ import pytest
 
 from control_plane.policy.decision import CHECKS, PolicyUnavailable
 from control_plane.policy.document import Limits
-from control_plane.policy.revision import default_folder, load, locations
+from control_plane.policy.revision import PolicySet, default_folder, load, locations, read
 
 POLICIES = load()
 
@@ -102,3 +102,18 @@ def test_a_team_named_like_the_default_is_only_that() -> None:
         "name": "*",
         "shots_per_day": POLICIES.data["limits"]["default"]["team_shots_per_day"]["*"],
     }
+
+
+def test_tests_and_schemas_travel_with_the_rules_and_what_is_no_policy_file_stays_behind(folder: Path) -> None:
+    """G2: a revision is whole: its tests can be run again when it is looked at later."""
+    (folder / "README.md").write_text("x")
+    (folder / ".regal").mkdir()
+    (folder / ".regal/config.yaml").write_text("x")
+    files = read(folder)
+    assert files == read(default_folder())
+    assert "schemas/input.json" in files
+    assert PolicySet.of(files).tests.keys() == {path for path in files if path.endswith("_test.rego")}
+    with pytest.raises(PolicyUnavailable, match=r"README\.md"):
+        PolicySet.of({**files, "README.md": b"x"})
+    with pytest.raises(PolicyUnavailable, match=r"x\.rego: not UTF-8"):
+        PolicySet.of({**files, "qcos/x/x.rego": b"\xff"})

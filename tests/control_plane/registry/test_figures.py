@@ -13,6 +13,7 @@ import pytest
 
 from control_plane.jobs.run import Run
 from control_plane.policy.embedded import EmbeddedEngine
+from control_plane.policy.held import Held
 from control_plane.policy.pdp import Pdp
 from control_plane.policy.revision import load
 from control_plane.registry import store
@@ -78,7 +79,7 @@ def test_a_backend_of_the_period_before_alone_is_left_out_and_a_provider_may_be_
 
 @pytest.fixture
 async def plane(database: TestDatabase, tmp_path: Path) -> AsyncIterator[Desk]:
-    async with desk(database, tmp_path, Pdp(EmbeddedEngine(load()))) as opened:
+    async with desk(database, tmp_path, Pdp(EmbeddedEngine(), Held(load()))) as opened:
         yield opened
 
 

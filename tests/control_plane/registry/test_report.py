@@ -14,6 +14,7 @@ import pytest
 from control_plane import worker
 from control_plane.jobs.live import Bell
 from control_plane.policy.embedded import EmbeddedEngine
+from control_plane.policy.held import Held
 from control_plane.policy.pdp import Pdp
 from control_plane.policy.revision import load
 from control_plane.registry import report, store
@@ -46,7 +47,7 @@ class Told(FakeDriver):
 
 @pytest.fixture
 async def plane(database: TestDatabase, tmp_path: Path) -> AsyncIterator[Desk]:
-    async with desk(database, tmp_path, Pdp(EmbeddedEngine(load()))) as opened:
+    async with desk(database, tmp_path, Pdp(EmbeddedEngine(), Held(load()))) as opened:
         yield opened
 
 

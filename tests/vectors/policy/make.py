@@ -13,7 +13,7 @@ from pathlib import Path
 
 from control_plane.policy import document as document_of
 from control_plane.policy.opa import OpaEngine
-from control_plane.policy.revision import load
+from control_plane.policy.revision import default_folder, load
 from tests.control_plane.policy.opa_server import opa_server
 from tests.control_plane.policy.sample import ALLOWED, DENIED, encoded, ordered
 
@@ -22,11 +22,11 @@ GOLDEN = Path(__file__).with_name("golden.json")
 
 async def answers(url: str) -> list[dict[str, object]]:
     """One row a document: its name, itself, and OPA's answer."""
-    engine = OpaEngine(load(), url, limit_s=5)
+    engine, policies = OpaEngine(url, limit_s=5), load()
     try:
-        await engine.ready()
+        await engine.ready(policies)
         return [
-            {"name": name, "input": document, "answer": ordered(await engine.evaluate(encoded(document)))}
+            {"name": name, "input": document, "answer": ordered(await engine.evaluate(policies, encoded(document)))}
             for name, document in {**ALLOWED, **DENIED}.items()
         ]
     finally:
@@ -36,8 +36,8 @@ async def answers(url: str) -> list[dict[str, object]]:
 def main() -> None:
     """Write the schema of the input, then the file."""
     schema = json.dumps(document_of.schema(), indent=2, sort_keys=True) + "\n"
-    (load().folder / "schemas/input.json").write_text(schema, "utf-8")
-    with opa_server(load().folder) as url:
+    (default_folder() / "schemas/input.json").write_text(schema, "utf-8")
+    with opa_server(default_folder()) as url:
         rows = asyncio.run(answers(url))
     GOLDEN.write_text(json.dumps(rows, indent=1, sort_keys=True, ensure_ascii=True) + "\n", "utf-8")
 
