@@ -49,6 +49,7 @@ ledger:read            x       .           x               .               .    
 network:enroll         .       .           x               .               .          .
 network:propose        .       .           x               x               .          .
 network:read           x       x           x               x               x          x
+policy:read            x       .           x               x               .          .
 project:read           x       x           x               x               x          .
 rates:push             .       x           x               .               .          .
 rates:read             x       x           x               x               .          .
