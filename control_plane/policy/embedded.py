@@ -1,56 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """The embedded engine: regopy behind a strict adapter, for profile `dev` only (design decision 5).
 
-Bare, regopy fails open: a built-in that it lacks is undefined, a shared interpreter answers for another's
-input, some errors say ok. So here: policies are compiled once; one thread alone ever touches the interpreter;
-built-in errors are strict; the input goes in as JSON text and never as a Python object; a call that isn't on
-the list below, or isn't a function of the policies themselves, refuses the load; and an answer must be one
-result with one binding. It does not find unsafe variables or old syntax: `opa check --strict` does, before
-policies are shipped.
+Bare, regopy fails open: a built-in that it lacks is undefined, a shared interpreter answers for another's input, some
+errors say ok. So here: policies are compiled once; one thread alone ever touches the interpreter; built-in errors are
+strict; the input goes in as JSON text and never as a Python object; policies outside of the `dialect` refuse
+the load; and an answer must be one result with one binding. It does not find unsafe variables or old syntax:
+`opa check --strict` does, before policies are shipped.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import re
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from control_plane.policy import dialect
 from control_plane.policy.decision import PolicyUnavailable
 from control_plane.policy.revision import ENTRYPOINT, PolicySet
 
-BUILTINS = frozenset(
-    {
-        "array.concat",
-        "concat",
-        "count",
-        "floor",
-        "format_int",
-        "is_array",
-        "is_boolean",
-        "is_number",
-        "is_object",
-        "is_string",
-        "lower",
-        "object.get",
-        "object.keys",
-        "object.union",
-        "regex.match",
-        "set",  # the empty set: written as a call, though it is none
-        "sort",
-        "startswith",
-    }
-)
-"""Built-ins of which the tests show that both engines agree; `sort` of texts alone. `sprintf` is none: it quotes what
-other built-ins made. `max` is none: of 999 and 1000 it takes 999, as if they were texts.
-"""
-
-_TEXT = re.compile(r'"(?:\\.|[^"\\])*"|`[^`]*`|#[^\n]*')
-_CALL = re.compile(r"(?<![\w.])([A-Za-z_][\w.]*)\(")
-_DEFINED = re.compile(r"^(?:default )?([a-z_]\w*)\(", re.MULTILINE)
-_IMPORTED = re.compile(r"^import data\.qcos\.(\w+)$", re.MULTILINE)
 _KEPT = 3
 _LIMIT_S = 10.0  # waiting for one's turn included: a burst of requests queues here
 
@@ -94,10 +62,12 @@ class EmbeddedEngine:
         return self._compile(policies).evaluate(input_json)
 
     def _compile(self, policies: PolicySet) -> _Compiled:
-        """Refuses policies that call anything but the listed built-ins and their own functions."""
+        """Refuses policies that aren't written in the dialect."""
         compiled = self._compiled.pop(policies.revision, None)
         if compiled is None:
-            demand_known_calls(policies.modules)
+            faults = dialect.check(policies.modules, policies.data)
+            if faults:
+                raise PolicyUnavailable(f"not the dialect that the embedded engine reads: {faults[0]}")
             compiled = _Compiled(policies)
         self._compiled[policies.revision] = compiled
         while len(self._compiled) > _KEPT:
@@ -141,20 +111,6 @@ class _Compiled:
             raise PolicyUnavailable("the policy's decision is undefined")
         answer: object = result.bindings["answer"]
         return answer
-
-
-def demand_known_calls(modules: Mapping[str, str]) -> None:
-    """Raise PolicyUnavailable, naming file and call, unless each call is a listed built-in or an own
-    function.
-    """
-    bare = {path: _TEXT.sub('""', source) for path, source in modules.items()}
-    functions = {path.split("/")[1]: set(_DEFINED.findall(source)) for path, source in bare.items()}
-    for path, source in bare.items():
-        imported = {f"{name}.{function}" for name in _IMPORTED.findall(source) for function in functions.get(name, ())}
-        known = BUILTINS | functions[path.split("/")[1]] | imported
-        for call in _CALL.findall(source):
-            if call not in known:
-                raise PolicyUnavailable(f"{path}: {call} is not on the embedded engine's list of built-ins")
 
 
 def _refuse(text: str) -> object:

@@ -14,9 +14,8 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from control_plane.policy import shape, tools
+from control_plane.policy import dialect, shape, tools
 from control_plane.policy.decision import PolicyUnavailable
-from control_plane.policy.embedded import demand_known_calls
 from control_plane.policy.fault import Fault
 from control_plane.policy.revision import PolicySet, load
 
@@ -59,10 +58,16 @@ async def examine(
             return Trial(policies=None, faults=tuple(found), skipped=tuple(skipped))
         try:
             policies = load(folder)
-            demand_known_calls(policies.modules)
         except PolicyUnavailable as error:
             return Trial(policies=None, faults=(_named(error, files),), skipped=tuple(skipped))
+    found = [*dialect.check(policies.modules, policies.data), *dialect.check_tests(_tests(files))]
+    if found:
+        return Trial(policies=None, faults=tuple(found), skipped=tuple(skipped))
     return Trial(policies=policies, faults=(), skipped=tuple(skipped))
+
+
+def _tests(files: Mapping[str, bytes]) -> dict[str, str]:
+    return {path: content.decode() for path, content in files.items() if path.endswith("_test.rego")}
 
 
 def _named(error: PolicyUnavailable, files: Mapping[str, bytes]) -> Fault:
