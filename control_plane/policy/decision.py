@@ -7,6 +7,7 @@ Pure: no clock, no I/O. A denial is a value that explains itself; the error for 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal
 
@@ -17,6 +18,21 @@ from control_plane.errors import QcosError
 CHECKS: tuple[str, ...] = ("access", "attributes", "constraints", "classification", "quota", "budget")
 """The checks of a `job:submit`, in the order in which they are shown. Each is one Rego package."""
 
+REQUIRED: Mapping[str, tuple[str, ...]] = {
+    "job:submit": CHECKS,
+    "reservation:create": CHECKS,
+    "job:approve": ("access", "separation"),
+}
+"""The checks that each action demands. The job's own aren't asked of who approves it: they are made again when it is
+dispatched.
+"""
+
+PLACED = frozenset({"job:submit", "reservation:create"})
+"""The actions that need a backend; an allow that leaves none is no allow."""
+
+Level = Literal["advisory", "soft", "hard"]
+"""What a reason weighs: said and nothing more; denies, and a second person may override it; denies."""
+
 POLICY_NAMES = {
     "access": "access-check",
     "attributes": "attribute-check",
@@ -24,6 +40,7 @@ POLICY_NAMES = {
     "classification": "classification-enforcement",
     "quota": "quota-check",
     "budget": "budget-check",
+    "separation": "separation-of-duties",
 }
 """What evidence calls the policies that were applied (G3: `policies_applied`)."""
 
@@ -57,17 +74,22 @@ class Check(Struct, frozen=True):
 
 
 class Reason(Struct, frozen=True):
-    """One thing that speaks against the request; `want` is the rule's, `have` the request's, `fix` would
-    pass.
+    """One thing that speaks against the request, or is said of it; `want` is the rule's, `have` the request's, `fix`
+    would pass.
     """
 
     code: str
-    level: Literal["hard", "soft"]
+    level: Level
     message: str
     rule: str
     want: str | None = None
     have: str | None = None
     fix: str | None = None
+
+    @property
+    def denies(self) -> bool:
+        """Whether it speaks against the request; advice doesn't."""
+        return self.level != "advisory"
 
 
 class Decision(Struct, frozen=True):
@@ -118,13 +140,18 @@ def _reason(reason: Reason) -> dict[str, object]:
     return shown | {name: value for name, value in told.items() if value is not None}
 
 
+def required(action: str) -> tuple[str, ...]:
+    """The checks that the action demands; those of a job where it is an unknown one, which no rule allows."""
+    return REQUIRED.get(action, CHECKS)
+
+
 def problem_code(decision: Decision) -> str:
     """The outward code of a denial: that of the budget where nothing else speaks against it, else
     `policy_denied`.
 
     A missing budget goes before an exceeded one: without it the other can't be judged.
     """
-    hard = {reason.code for reason in decision.reasons if reason.level == "hard"}
-    if not hard or not hard <= _BUDGET_CODES:
+    against = {reason.code for reason in decision.reasons if reason.denies}
+    if not against or not against <= _BUDGET_CODES:
         return "policy_denied"
-    return "budget_missing" if "budget_missing" in hard else "budget_exceeded"
+    return "budget_missing" if "budget_missing" in against else "budget_exceeded"

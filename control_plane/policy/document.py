@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The input document of a decision, as frozen structs: the one place that names its fields.
 
-A `reservation:create` has the document of a job without shots that would go to one node, and the `window` there.
+A `reservation:create` has the document of a job without shots that would go to one node, and the `window` there; a
+`job:approve` that of the job, with its approver as the principal and the `approval`.
 
 `policies/schemas/input.json` is generated from here and `opa check` types the rules against it. The PDP
 parses each document before an engine sees it, so a misspelt or missing field is `policy_unavailable` and
@@ -167,6 +168,23 @@ class Time(Struct, frozen=True, forbid_unknown_fields=True):
     date: str
 
 
+class Requester(Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose job it is that was denied."""
+
+    subject: str
+    name: str
+    domain: str
+
+
+class Approval(Struct, frozen=True, forbid_unknown_fields=True):
+    """What an approver is asked for, or does: `reasons` are the codes that spoke against the job."""
+
+    requested_by: Requester
+    reasons: tuple[str, ...]
+    justification: str
+    lasts_s: Count
+
+
 class Document(Struct, frozen=True, forbid_unknown_fields=True):
     """The whole input; `price` is null where no candidate has one, which the budget check refuses, and `plan` until
     there is one.
@@ -185,6 +203,10 @@ class Document(Struct, frozen=True, forbid_unknown_fields=True):
     time: Time
     window: Window | None = None
     """Absent where a job is judged."""
+    approval: Approval | None = None
+    """What a `job:approve` is about: the rest of its document is the job's, but the principal who approves and the
+    time. Absent elsewhere.
+    """
 
 
 def schema() -> dict[str, Any]:

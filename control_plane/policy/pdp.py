@@ -4,8 +4,9 @@
 A document without limits enters; the limits of the policies that decide are put into it here, so that a document and
 its revision belong together however a push falls. A `Decision` leaves, or `PolicyUnavailable` is raised; there is no
 third way. Allow is computed here and is never a field that an engine could set: every required check is there exactly
-once and literally true, nothing speaks against the request, and at least one of the offered backends is left. An answer
-that contradicts itself is no answer. The PDP reads no clock and writes nothing: the caller records the decision.
+once and literally true, nothing speaks against the request (advice is said, and doesn't), and where the action needs
+a backend, one of those offered is left. An answer that contradicts itself is no answer. The PDP reads no clock and
+writes nothing: the caller records the decision.
 """
 
 from __future__ import annotations
@@ -13,20 +14,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Protocol
 
 import msgspec
 from msgspec import Struct, field
 
 from control_plane import telemetry
 from control_plane.policy.decision import (
-    CHECKS,
+    PLACED,
     POLICY_NAMES,
     Check,
     Decision,
+    Level,
     OtherRevision,
     PolicyUnavailable,
     Reason,
+    required,
 )
 from control_plane.policy.document import Backend, Document, Node
 from control_plane.policy.held import Held
@@ -67,10 +70,11 @@ def _told_of(decision: Decision) -> dict[str, telemetry.Value]:
 class Pdp:
     """Decides by one engine; safe to share between tasks of one event loop."""
 
-    def __init__(self, engine: Engine, held: Held, required: Sequence[str] = CHECKS) -> None:
+    def __init__(self, engine: Engine, held: Held, demanded: Sequence[str] | None = None) -> None:
+        """`demanded` replaces the checks that each action requires."""
         self.engine = engine
         self.held = held
-        self.required = tuple(required)
+        self._demanded = None if demanded is None else tuple(demanded)
 
     @property
     def revision(self) -> str:
@@ -95,21 +99,24 @@ class Pdp:
         """Decide a whole document, limits and all, by these policies and no others; raises PolicyUnavailable."""
         document, input_json = _read(doc)
         answer = _parse(await self.engine.evaluate(policies, input_json))
-        self._demand_required(answer)
-        reasons = self._reasons(policies, answer)
+        checks = self._demanded or required(document.action)
+        _demand(checks, answer)
+        reasons = _reasons(policies, checks, answer)
         backends = _offered("backends", answer.backends, document.backends)
         nodes = _offered("nodes", answer.nodes, document.nodes)
-        allow = all(check.passed for check in answer.checks) and not reasons and bool(backends)
-        if not allow and not reasons:
+        denied = any(reason.denies for reason in reasons)
+        placed = bool(backends) or document.action not in PLACED
+        allow = all(check.passed for check in answer.checks) and not denied and placed
+        if not allow and not denied:
             raise PolicyUnavailable("the policy denied without a reason")
         return Decision(
             id=decision_id,
             allow=allow,
-            checks=self._checks(policies, answer, reasons),
+            checks=_checks(policies, checks, answer, reasons),
             reasons=reasons,
             backends=backends if allow else (),
             obligations=(),
-            policies_applied=tuple(POLICY_NAMES.get(name, name) for name in self.required),
+            policies_applied=tuple(POLICY_NAMES.get(name, name) for name in checks),
             policy_revision=policies.revision,
             engine=self.engine.name,
             input_hash="sha256:" + hashlib.sha256(input_json).hexdigest(),
@@ -128,46 +135,6 @@ class Pdp:
     async def close(self) -> None:
         """Close the engine."""
         await self.engine.close()
-
-    def _demand_required(self, answer: _Answer) -> None:
-        names = sorted(check.name for check in answer.checks)
-        if names != sorted(self.required):
-            raise PolicyUnavailable(f"the policy answered checks {names}, required are {sorted(self.required)}")
-        if answer.obligations:
-            raise PolicyUnavailable(f"the policy set obligations that are not known: {sorted(answer.obligations)}")
-
-    def _reasons(self, policies: PolicySet, answer: _Answer) -> tuple[Reason, ...]:
-        failed = {check.name for check in answer.checks if not check.passed}
-        explained = {_package(reason.rule) for reason in answer.reasons}
-        if failed != explained:
-            raise PolicyUnavailable(f"checks failed: {sorted(failed)}, reasons are given for {sorted(explained)}")
-        order = {name: position for position, name in enumerate(self.required)}
-        found = sorted(answer.reasons, key=lambda reason: (order[_package(reason.rule)], reason.code, reason.message))
-        return tuple(
-            Reason(
-                code=reason.code,
-                level=reason.level,
-                message=reason.message,
-                rule=_location(policies, reason.rule),
-                want=reason.want,
-                have=reason.have,
-                fix=reason.fix,
-            )
-            for reason in found
-        )
-
-    def _checks(self, policies: PolicySet, answer: _Answer, reasons: tuple[Reason, ...]) -> tuple[Check, ...]:
-        by_name = {check.name: check for check in answer.checks}
-        checks = []
-        for name in self.required:
-            check = by_name[name]
-            if check.passed:
-                settled = _location(policies, check.rule)
-                checks.append(Check(name=name, result="pass", because=check.because, rule=settled))
-            else:
-                first = next(reason for reason in reasons if reason.rule.startswith(name + "/"))
-                checks.append(Check(name=name, result="fail", because=first.message, rule=first.rule))
-        return tuple(checks)
 
 
 class _Who(Struct, frozen=True):
@@ -195,7 +162,7 @@ class _Check(Struct, frozen=True, forbid_unknown_fields=True):
 
 class _Reason(Struct, frozen=True, forbid_unknown_fields=True):
     code: str
-    level: Literal["hard", "soft"]
+    level: Level
     message: str
     rule: str
     want: str
@@ -209,6 +176,56 @@ class _Answer(Struct, frozen=True, forbid_unknown_fields=True):
     backends: tuple[str, ...]
     nodes: tuple[str, ...]
     obligations: tuple[str, ...]
+
+
+def _demand(checks: Sequence[str], answer: _Answer) -> None:
+    names = sorted(check.name for check in answer.checks)
+    if names != sorted(checks):
+        raise PolicyUnavailable(f"the policy answered checks {names}, required are {sorted(checks)}")
+    if answer.obligations:
+        raise PolicyUnavailable(f"the policy set obligations that are not known: {sorted(answer.obligations)}")
+
+
+def _reasons(policies: PolicySet, checks: Sequence[str], answer: _Answer) -> tuple[Reason, ...]:
+    """In the order of the checks. A reason that denies is there for each failed check and for no other."""
+    failed = {check.name for check in answer.checks if not check.passed}
+    explained = {_package(reason.rule) for reason in answer.reasons if reason.level != "advisory"}
+    if failed != explained:
+        raise PolicyUnavailable(f"checks failed: {sorted(failed)}, reasons are given for {sorted(explained)}")
+    strange = {_package(reason.rule) for reason in answer.reasons} - set(checks)
+    if strange:
+        raise PolicyUnavailable(f"reasons are given for checks that are not required: {sorted(strange)}")
+    order = {name: position for position, name in enumerate(checks)}
+    found = sorted(answer.reasons, key=lambda reason: (order[_package(reason.rule)], reason.code, reason.message))
+    return tuple(
+        Reason(
+            code=reason.code,
+            level=reason.level,
+            message=reason.message,
+            rule=_location(policies, reason.rule),
+            want=reason.want,
+            have=reason.have,
+            fix=reason.fix,
+        )
+        for reason in found
+    )
+
+
+def _checks(
+    policies: PolicySet, names: Sequence[str], answer: _Answer, reasons: tuple[Reason, ...]
+) -> tuple[Check, ...]:
+    by_name = {check.name: check for check in answer.checks}
+    against = [reason for reason in reasons if reason.denies]
+    checks = []
+    for name in names:
+        check = by_name[name]
+        if check.passed:
+            settled = _location(policies, check.rule)
+            checks.append(Check(name=name, result="pass", because=check.because, rule=settled))
+        else:
+            first = next(reason for reason in against if reason.rule.startswith(name + "/"))
+            checks.append(Check(name=name, result="fail", because=first.message, rule=first.rule))
+    return tuple(checks)
 
 
 def _with_limits(policies: PolicySet, doc: Mapping[str, object]) -> dict[str, object]:

@@ -1,6 +1,6 @@
 # METADATA
 # title: Access
-# description: Who may submit a job or reserve a window, by role in the project and by the purpose (G2, G13).
+# description: Who may submit a job, reserve a window or approve an override, by role in the project and by the purpose (G2, G13).
 # scope: package
 # schemas:
 #   - input: schema.input
@@ -33,7 +33,7 @@ deny contains reason if {
 		"level": "hard",
 		"message": concat("", ["access: no rule knows the action ", values.shown(object.get(input, "action", ""))]),
 		"rule": "access.action_unknown",
-		"want": "job:submit, reservation:create",
+		"want": values.listed(object.keys(vocabulary.actions)),
 		"have": values.shown(object.get(input, "action", "")),
 		"fix": "ask for one of these",
 	}
@@ -118,18 +118,16 @@ deny contains reason if {
 	}
 }
 
-known_action if input.action == "job:submit"
+known_action if is_array(acting_roles)
 
-known_action if input.action == "reservation:create"
-
-# Who may do what is asked for; undefined for another action, which nobody may.
-acting_roles := vocabulary.submit_roles if input.action == "job:submit"
-
-acting_roles := vocabulary.reserve_roles if input.action == "reservation:create"
+# Who may do what is asked for; undefined for an action that nobody may.
+acting_roles := vocabulary.actions[input.action]
 
 default deed := "submitting"
 
 deed := "reserving a window" if input.action == "reservation:create"
+
+deed := "approving" if input.action == "job:approve"
 
 member if roles != set()
 
@@ -137,6 +135,9 @@ may_act if {
 	some role in roles
 	role in acting_roles
 }
+
+# Who approves pursues nothing of their own.
+may_pursue if input.action == "job:approve"
 
 may_pursue if {
 	plain
@@ -189,6 +190,11 @@ because := concat("", [held, " may submit in ", project]) if {
 because := concat("", [held, " may reserve windows in ", project]) if {
 	allow
 	input.action == "reservation:create"
+}
+
+because := concat("", [held, " may approve in ", project]) if {
+	allow
+	input.action == "job:approve"
 }
 
 # METADATA

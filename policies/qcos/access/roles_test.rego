@@ -93,3 +93,12 @@ test_user_reserves_no_window if {
 	reason.code == "role_required"
 	startswith(reason.message, "access: reserving a window needs one of quantum-admin, quantum-engineer")
 }
+
+test_admin_approves_whatever_the_purpose if {
+	access.because == "quantum-admin may approve in demo" with input as sample.approval
+}
+
+test_engineer_approves_nothing if {
+	some reason in access.deny with input as sample.approval_with("/principal/roles", ["quantum-engineer"])
+	startswith(reason.message, "access: approving needs one of quantum-admin, held in demo: quantum-engineer")
+}

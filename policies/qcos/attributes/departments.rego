@@ -6,6 +6,7 @@
 #   - input: schema.input
 package qcos.attributes
 
+import data.qcos.levels
 import data.qcos.values
 
 default allow := false
@@ -14,8 +15,10 @@ default allow := false
 # title: The principal's attributes allow this job
 # entrypoint: true
 allow if {
-	deny == set()
-	purpose_allowed
+	_purpose_borne
+	every reason in deny {
+		reason.level == "advisory"
+	}
 }
 
 # METADATA
@@ -27,7 +30,7 @@ deny contains reason if {
 	not purpose_allowed
 	reason := {
 		"code": "purpose_not_allowed",
-		"level": "hard",
+		"level": levels.of("purpose_not_allowed"),
 		"message": concat("", ["attributes: ", who, " may submit for ", wanted, ", the purpose is ", purpose]),
 		"rule": "attributes.purpose_not_allowed",
 		"want": wanted,
@@ -35,6 +38,10 @@ deny contains reason if {
 		"fix": concat("", ["state a purpose that begins with one of: ", wanted]),
 	}
 }
+
+_purpose_borne if purpose_allowed
+
+_purpose_borne if levels.of("purpose_not_allowed") == "advisory"
 
 purpose_allowed if {
 	values.label(input.job.purpose)
@@ -69,7 +76,15 @@ default because := "denied"
 # METADATA
 # title: Why the check passed
 # scope: document
-because := concat("", [who, " may submit for ", purpose]) if allow
+because := concat("", [who, " may submit for ", purpose]) if {
+	allow
+	deny == set()
+}
+
+because := levels.advice(deny) if {
+	allow
+	deny != set()
+}
 
 # METADATA
 # title: This package's line in the decision

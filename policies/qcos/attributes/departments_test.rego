@@ -60,3 +60,9 @@ test_missing_key_denies if {
 		count(attributes.deny) > 0 with input as document
 	}
 }
+
+test_an_advisory_purpose_is_said_and_denies_nothing if {
+	said := attributes.check with input as research("exploration") with data.data.reasons as {"purpose_not_allowed": "advisory"}
+	said.pass == true
+	said.because == "attributes: department research may submit for benchmark, the purpose is exploration"
+}

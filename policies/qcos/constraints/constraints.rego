@@ -6,6 +6,7 @@
 #   - input: schema.input
 package qcos.constraints
 
+import data.qcos.levels
 import data.qcos.values
 
 default allow := false
@@ -14,12 +15,12 @@ default allow := false
 # title: The job keeps the limits and some backend can take it
 # entrypoint: true
 allow if {
-	deny == set()
-	qubits_within
-	shots_within
-	depth_within
+	_limits_borne
 	distinct
 	matching != set()
+	every reason in deny {
+		reason.level == "advisory"
+	}
 }
 
 # METADATA
@@ -56,6 +57,14 @@ deny contains reason if {
 		"fix": "loosen the constraints to fit one of the backends offered",
 	}
 }
+
+_limits_borne if {
+	qubits_within
+	shots_within
+	depth_within
+}
+
+_limits_borne if levels.of("limit_exceeded") == "advisory"
 
 backend_left if {
 	distinct
@@ -146,7 +155,7 @@ qubits := input.job.qubits if values.natural(input.job.qubits)
 
 _over(rule, limit, asked, unit) := {
 	"code": "limit_exceeded",
-	"level": "hard",
+	"level": levels.of("limit_exceeded"),
 	"message": concat("", ["constraints: at most ", most, " ", unit, " a job, asked for ", values.shown(asked)]),
 	"rule": concat(".", ["constraints", rule]),
 	"want": concat("", ["at most ", most, " ", unit]),
@@ -190,7 +199,15 @@ default because := "denied"
 # METADATA
 # title: Why the check passed
 # scope: document
-because := concat("", [values.listed(matching), " meets ", wanted]) if allow
+because := concat("", [values.listed(matching), " meets ", wanted]) if {
+	allow
+	deny == set()
+}
+
+because := levels.advice(deny) if {
+	allow
+	deny != set()
+}
 
 # METADATA
 # title: This package's line in the decision

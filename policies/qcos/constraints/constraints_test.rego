@@ -104,3 +104,10 @@ test_missing_key_denies if {
 		count(constraints.deny) > 0 with input as document
 	}
 }
+
+test_an_advisory_limit_is_said_and_denies_nothing if {
+	document := sample.replaced("/job/max_depth", 10001)
+	said := constraints.check with input as document with data.data.reasons as {"limit_exceeded": "advisory"}
+	said.pass == true
+	said.because == "constraints: at most 10000 layers of depth a job, asked for 10001"
+}

@@ -14,24 +14,38 @@ import data.qcos.budget
 import data.qcos.classification
 import data.qcos.constraints
 import data.qcos.quota
+import data.qcos.separation
 
 # METADATA
 # title: The decision
 # description: Undefined if any check is; the plane takes that for "no decision".
 # entrypoint: true
 decision := {
-	"checks": [
-		access.check,
-		attributes.check,
-		constraints.check,
-		classification.check,
-		quota.check,
-		budget.check,
-	],
+	"checks": checks,
 	"reasons": [reason | some reason in denials],
 	"backends": [backend | some backend in classification.usable],
 	"nodes": [node | some node in classification.usable_nodes],
 	"obligations": [],
 }
 
-denials := ((((access.deny | attributes.deny) | constraints.deny) | classification.deny) | quota.deny) | budget.deny
+checks := [
+	access.check,
+	attributes.check,
+	constraints.check,
+	classification.check,
+	quota.check,
+	budget.check,
+] if {
+	not _approving
+}
+
+# The job's own checks were made when it was denied, and are made again when it is dispatched.
+checks := [access.check, separation.check] if _approving
+
+denials := ((((access.deny | attributes.deny) | constraints.deny) | classification.deny) | quota.deny) | budget.deny if {
+	not _approving
+}
+
+denials := access.deny | separation.deny if _approving
+
+_approving if input.action == "job:approve"

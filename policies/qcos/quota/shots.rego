@@ -9,6 +9,7 @@
 package qcos.quota
 
 import data.qcos.constraints
+import data.qcos.levels
 import data.qcos.values
 
 default allow := false
@@ -17,8 +18,10 @@ default allow := false
 # title: The job keeps the day's quotas
 # entrypoint: true
 allow if {
-	deny == set()
-	_quotas - kept == set()
+	_borne
+	every reason in deny {
+		reason.level == "advisory"
+	}
 }
 
 # METADATA
@@ -34,7 +37,7 @@ deny contains reason if {
 	asked := values.shown(quota.asked)
 	reason := {
 		"code": "quota_exceeded",
-		"level": "hard",
+		"level": levels.of("quota_exceeded"),
 		"message": concat("", ["quota: ", quota.of, " has ", used, " of ", limit, " ", quota.unit, ", asked for ", asked]),
 		"rule": "quota.quota_exceeded",
 		"want": concat("", ["at most ", limit, " ", quota.unit]),
@@ -42,6 +45,10 @@ deny contains reason if {
 		"fix": _fix(quota),
 	}
 }
+
+_borne if _quotas - kept == set()
+
+_borne if levels.of("quota_exceeded") == "advisory"
 
 default _quotas := {"jobs", "project", "team"}
 
@@ -126,13 +133,20 @@ default because := "denied"
 # scope: document
 because := concat("", [asked, " shots fit the quotas of ", who, " and project ", project]) if {
 	allow
+	deny == set()
 	"team" in _quotas
 	asked := values.shown(constraints.shots)
 }
 
 because := concat("", ["one more window fits the quota of project ", project]) if {
 	allow
+	deny == set()
 	"windows" in _quotas
+}
+
+because := levels.advice(deny) if {
+	allow
+	deny != set()
 }
 
 # METADATA

@@ -117,3 +117,17 @@ test_missing_windows_deny if {
 test_jobs_do_not_count_against_a_window if {
 	quota.allow with input as sample.reservation_with("/usage/running_jobs", 100)
 }
+
+test_a_soft_quota_denies_and_says_so if {
+	document := sample.replaced("/usage/running_jobs", 100)
+	not quota.allow with input as document with data.data.reasons as {"quota_exceeded": "soft"}
+	some reason in quota.deny with input as document with data.data.reasons as {"quota_exceeded": "soft"}
+	reason.level == "soft"
+}
+
+test_an_advisory_quota_is_said_and_denies_nothing if {
+	document := sample.replaced("/usage/running_jobs", 100)
+	said := quota.check with input as document with data.data.reasons as {"quota_exceeded": "advisory"}
+	said.pass == true
+	said.because == "quota: project demo has 100 of 100 unfinished jobs, asked for 1"
+}

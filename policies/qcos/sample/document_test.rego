@@ -101,3 +101,19 @@ reservation := json.patch(document, [
 ])
 
 reservation_with(path, value) := json.patch(reservation, [{"op": "replace", "path": path, "value": value}])
+
+# Somebody else's soft denial, which an administrator overrides.
+approval := json.patch(document, [
+	{"op": "replace", "path": "/action", "value": "job:approve"},
+	{"op": "replace", "path": "/principal/subject", "value": "s2"},
+	{"op": "replace", "path": "/principal/name", "value": "admin"},
+	{"op": "replace", "path": "/principal/roles", "value": ["quantum-admin"]},
+	{"op": "add", "path": "/approval", "value": {
+		"requested_by": {"subject": "s1", "name": "engineer", "domain": "demo"},
+		"reasons": ["quota_exceeded"],
+		"justification": "the review is tomorrow",
+		"lasts_s": 86400,
+	}},
+])
+
+approval_with(path, value) := json.patch(approval, [{"op": "replace", "path": path, "value": value}])

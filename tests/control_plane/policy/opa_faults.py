@@ -186,7 +186,8 @@ async def _restarted(opa: Opa, _request: bytes, _writer: asyncio.StreamWriter) -
 def _lenient() -> PolicySet:
     """Our policies but one word: auditors may submit."""
     vocabulary = POLICIES.data["vocabulary"]
-    data = {**POLICIES.data, "vocabulary": {**vocabulary, "submit_roles": [*vocabulary["submit_roles"], "auditor"]}}
+    actions = {**vocabulary["actions"], "job:submit": [*vocabulary["actions"]["job:submit"], "auditor"]}
+    data = {**POLICIES.data, "vocabulary": {**vocabulary, "actions": actions}}
     return msgspec.structs.replace(POLICIES, data=data, revision="sha256:" + "0" * 64)
 
 

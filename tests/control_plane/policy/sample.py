@@ -181,6 +181,18 @@ def reservation(**changes: Json) -> dict[str, Json]:
     return document(**facts | asked | free | {"backends": [NETWORK], "nodes": [node("a")]} | changes)
 
 
+def approval(**changes: Json) -> dict[str, Json]:
+    """The sample as an override of somebody else's denial, with values replaced."""
+    asked = {
+        "requested_by": {"subject": "s-1", "name": "engineer", "domain": "demo"},
+        "reasons": ["quota_exceeded"],
+        "justification": "the review is tomorrow",
+        "lasts_s": 86_400,
+    }
+    who = {"principal__subject": "s-2", "principal__name": "admin", "principal__roles": ["quantum-admin"]}
+    return document(**{"action": "job:approve", "approval": asked} | who | changes)
+
+
 DENIED: dict[str, dict[str, Json]] = {
     "user-submits-production": document(principal__roles=["quantum-user"]),
     "auditor-submits": document(principal__roles=["auditor"]),
@@ -219,6 +231,10 @@ DENIED: dict[str, dict[str, Json]] = {
     "window-outside-of-the-zone": reservation(nodes=[node("a", "us-east")]),
     "window-on-nobody": reservation(nodes=[]),
     "window-without-a-budget": reservation(budgets=[]),
+    "hard-reason-overridden": approval(),
+    "own-override": approval(principal__subject="s-1", principal__name="engineer"),
+    "engineer-overrides": approval(principal__roles=["quantum-engineer"]),
+    "service-overrides-for-ever": approval(principal__kind="service", approval__lasts_s=10**9),
 }
 
 ALLOWED: dict[str, dict[str, Json]] = {

@@ -94,7 +94,7 @@ async def test_opa_with_one_changed_file_is_not_ready(tmp_path: Path) -> None:
 WRITES = [
     ("PUT", "/v1/policies/more", b"package qcos.main\n\nimport rego.v1\n\ndecision := {}"),
     ("PUT", "/v1/policies/elsewhere", b"package elsewhere\n\nx := 1"),
-    ("PUT", "/v1/data/data/vocabulary/submit_roles", b'["auditor"]'),
+    ("PUT", "/v1/data/data/vocabulary/actions/job:submit", b'["auditor"]'),
     ("PUT", "/v1/data/elsewhere", b"1"),
     ("PATCH", "/v1/data", b'[{"op": "add", "path": "/elsewhere", "value": 1}]'),
     ("PATCH", "/v1/data/data", b'[{"op": "remove", "path": "/vocabulary"}]'),

@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from control_plane.policy.decision import CHECKS, OtherRevision, PolicyUnavailable
+from control_plane.policy.decision import CHECKS, REQUIRED, OtherRevision, PolicyUnavailable
 from control_plane.policy.held import Held
 from control_plane.policy.pdp import Pdp
 from control_plane.policy.revision import PolicySet, load
 from ledger import canonical
-from tests.control_plane.policy.sample import document
+from tests.control_plane.policy.sample import approval, document
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 POLICIES = load()
@@ -93,6 +93,39 @@ async def test_a_denial_explains_itself_and_allows_no_backend() -> None:
     assert [(c.name, c.because) for c in decision.checks if c.result == "fail"] == [("quota", "quota: too much")]
 
 
+ADVICE = REASON | {"level": "advisory"}
+
+
+async def test_advice_is_shown_and_denies_nothing() -> None:
+    """Beside a passed check; beside a failed one it is no reason for that."""
+    advised = changed(lambda a: a["reasons"].append(dict(ADVICE)))
+    decision = await Pdp(Says(advised), Held(POLICIES)).decide(document(), "d-1", NOW)
+    assert decision.allow
+    assert [(reason.level, reason.denies) for reason in decision.reasons] == [("advisory", False)]
+    alone = changed(lambda a: (a["checks"][4].update({"pass": False}), a["reasons"].append(dict(ADVICE))))
+    with pytest.raises(PolicyUnavailable, match="checks failed"):
+        await Pdp(Says(alone), Held(POLICIES)).decide(document(), "d-1", NOW)
+
+
+async def test_a_soft_reason_denies() -> None:
+    soft = changed(lambda a: (a["checks"][4].update({"pass": False}), a["reasons"].append({**REASON, "level": "soft"})))
+    decision = await Pdp(Says(soft), Held(POLICIES)).decide(document(), "d-1", NOW)
+    assert not decision.allow
+    assert decision.backends == ()
+
+
+async def test_an_approval_has_checks_of_its_own_and_needs_no_backend() -> None:
+    """Those of a job don't do for it, nor its own for a job."""
+    own = [{"name": name, "pass": True, "because": "so", "rule": f"{name}.allow"} for name in REQUIRED["job:approve"]]
+    answer = {**PASSING, "checks": own, "backends": []}
+    decision = await Pdp(Says(answer), Held(POLICIES)).decide(approval(), "d-1", NOW)
+    assert decision.allow
+    assert decision.policies_applied == ("access-check", "separation-of-duties")
+    for said, doc in ((PASSING, approval()), (answer, document())):
+        with pytest.raises(PolicyUnavailable, match="required are"):
+            await Pdp(Says(said), Held(POLICIES)).decide(doc, "d-1", NOW)
+
+
 ODD: dict[str, object] = {
     "undefined": None,
     "true": True,
@@ -148,7 +181,7 @@ async def test_an_odd_answer_is_no_answer(answer: object) -> None:
 async def test_a_required_check_that_no_package_answers_is_unavailable() -> None:
     """I5: requiring more than the policies answer can't be met."""
     with pytest.raises(PolicyUnavailable, match="required are"):
-        await Pdp(Says(PASSING), Held(POLICIES), required=(*CHECKS, "export")).decide(document(), "d-1", NOW)
+        await Pdp(Says(PASSING), Held(POLICIES), demanded=(*CHECKS, "export")).decide(document(), "d-1", NOW)
 
 
 JSON = st.recursive(

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from control_plane.policy.decision import CHECKS, PolicyUnavailable
+from control_plane.policy.decision import REQUIRED, PolicyUnavailable
 from control_plane.policy.document import Limits
 from control_plane.policy.revision import PolicySet, default_folder, load, locations, read
 
@@ -41,8 +41,9 @@ def test_each_rule_that_denies_has_a_location_and_says_its_own_id() -> None:
         for named in re.findall(r'"rule": "([a-z_.]+)"', source):
             assert named in POLICIES.rules, (path, named)
             assert named.startswith(package + ".")
-    assert denying == len(POLICIES.rules) - len(CHECKS)
-    assert {f"{name}.allow" for name in CHECKS} <= set(POLICIES.rules)
+    names = {name for demanded in REQUIRED.values() for name in demanded}
+    assert denying == len(POLICIES.rules) - len(names)
+    assert {f"{name}.allow" for name in names} <= set(POLICIES.rules)
 
 
 def test_every_file_that_decides_is_in_the_revision_and_no_test(folder: Path) -> None:
@@ -107,7 +108,7 @@ def test_a_team_named_like_the_default_is_only_that() -> None:
 def test_tests_and_schemas_travel_with_the_rules_and_what_is_no_policy_file_stays_behind(folder: Path) -> None:
     """G2: a revision is whole: its tests can be run again when it is looked at later."""
     (folder / "README.md").write_text("x")
-    (folder / ".regal").mkdir()
+    (folder / ".regal").mkdir(exist_ok=True)
     (folder / ".regal/config.yaml").write_text("x")
     files = read(folder)
     assert files == read(default_folder())
