@@ -21,4 +21,4 @@ of(code) := "soft" if reasons[code] == "soft"
 # METADATA
 # title: Advice
 # description: What reasons that deny nothing say, as one text, in order.
-advice(reasons) := concat("; ", sort({reason.message | some reason in reasons}))
+advice(said) := concat("; ", sort({reason.message | some reason in said}))
