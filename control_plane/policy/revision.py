@@ -18,6 +18,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from control_plane.policy.decision import PolicyUnavailable
+from control_plane.policy.limits import LimitsInvalid, resolve
 
 ENTRYPOINT = "qcos/main/decision"
 """Path of the rule that decides, under `data`."""
@@ -68,21 +69,11 @@ class PolicySet(Struct, frozen=True):
         )
 
     def limits(self, project: str, team: str | None, department: str | None) -> dict[str, object]:
-        """The slice of `data/limits.json` that goes into an input document as `limits`.
-
-        Resolved here and not in Rego: a rule that falls back to a default when a key is missing would turn a
-        lost key into an allow (I5). Project values go before the plane's.
-        """
+        """The slice of `data/limits.json` that goes into an input document as `limits`."""
         try:
-            held: dict[str, Any] = dict(self.data["limits"]["default"])
-            held.update(self.data["limits"]["projects"].get(project, {}))
-            shots = held.pop("team_shots_per_day")
-            purposes = held.pop("purposes_by_department")
-            held["team"] = {"name": team, "shots_per_day": shots.get(team, shots["*"])}
-            held["department"] = {"name": department, "purposes": purposes.get(department, purposes["*"])}
-        except (LookupError, TypeError, ValueError, AttributeError) as fault:
-            raise PolicyUnavailable(f"data/limits.json has another shape: {type(fault).__name__} {fault}") from fault
-        return held
+            return resolve(self.data.get("limits"), project, team, department)
+        except LimitsInvalid as fault:
+            raise PolicyUnavailable(f"data/limits.json has another shape: {fault.reason}") from fault
 
 
 def default_folder() -> Path:

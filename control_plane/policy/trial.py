@@ -2,8 +2,9 @@
 """Whether a set of policy files may be put in force: the one judgement behind `qcos policy check` and a push (I5).
 
 Files enter; the `PolicySet` leaves, or faults with file, line and rule, and what this machine could not check. In
-order: form (`shape`), then `opa fmt` and `opa check --strict` with the schemas, and what may be called. A later step
-is taken only where the earlier ones found nothing, because it would tell of their consequences.
+order: form (`shape`), data by its schemas (`data`), then `opa fmt` and `opa check --strict` with the schemas, and what
+may be called. A later step is taken only where the earlier ones found nothing, because it would tell of their
+consequences.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from control_plane.policy import dialect, shape, tools
+from control_plane.policy import data, dialect, shape, tools
 from control_plane.policy.decision import PolicyUnavailable
 from control_plane.policy.fault import Fault
 from control_plane.policy.revision import PolicySet, load
@@ -46,7 +47,7 @@ async def examine(
 ) -> Trial:
     """As `judge`, with regal where it is given, saying what was skipped."""
     skipped = [] if opa else ["opa fmt, opa check --strict: no opa here (make tools gets it)"]
-    found = shape.faults(files)
+    found = shape.faults(files) or data.faults(files)
     if found:
         return Trial(policies=None, faults=tuple(found), skipped=tuple(skipped))
     async with tools.laid(files) as folder:

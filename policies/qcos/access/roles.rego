@@ -4,6 +4,7 @@
 # scope: package
 # schemas:
 #   - input: schema.input
+#   - data.data.vocabulary: schema.vocabulary
 package qcos.access
 
 import data.data.vocabulary

@@ -4,6 +4,8 @@
 #   What a reason weighs, by its code in `data/reasons.json`: advisory (said, and nothing more), soft (denies; a second
 #   person may override it) or hard (denies).
 # scope: package
+# schemas:
+#   - data.data.reasons: schema.reasons
 package qcos.levels
 
 import data.data.reasons

@@ -6,6 +6,7 @@
 # scope: package
 # schemas:
 #   - input: schema.input
+#   - data.data.approvals: schema.approvals
 package qcos.separation
 
 import data.data.approvals
