@@ -224,6 +224,18 @@ CODES: dict[str, Meaning] = {
     "document_failed": Meaning(
         503, "The document wasn't made", "The page about the evidence couldn't be made or signed.", "Ask again."
     ),
+    "policy_moved": Meaning(
+        409,
+        "The policies changed meanwhile",
+        "Another push came between the policies that this one was made from and now; nothing was changed.",
+        "Look at what is in force now (qcos policy diff FOLDER), take it up, and push again.",
+    ),
+    "policy_unsigned": Meaning(
+        409,
+        "The push isn't signed",
+        "The sealer signs policies only on top of those in force, and only as their entry names them.",
+        "Read the entry policy:unsigned; push again on what is in force now.",
+    ),
     "document_refused": Meaning(
         409,
         "Not signed",

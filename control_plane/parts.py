@@ -26,6 +26,7 @@ def make_keys(settings: Settings) -> None:
     from control_plane.auth.keys import prepare
     from ledger.blob import BlobKeys
     from ledger.document_keys import create_document_keys
+    from ledger.policy_key import create_policy_key
     from ledger.sealer_keys import create_sealer_keys
     from ledger.tsa import create_tsa_keys
 
@@ -36,6 +37,7 @@ def make_keys(settings: Settings) -> None:
     create_tsa_keys(folder / "tsa", settings.keys, now=now)
     named = f"{settings.plane} evidence documents"
     create_document_keys(folder / "sealer", folder / "document", settings.keys, name=named, now=now)
+    create_policy_key(folder / "sealer", folder / "policy", settings.keys)
     BlobKeys.create(folder / "blob" / "root")
     prepare(settings.home, settings.profile)
 

@@ -36,6 +36,7 @@ from ledger.chain import (
 from ledger.checkpoint import note_hash
 from ledger.documents import REFUSED
 from ledger.errors import EvidenceUnbound, LeafInvalid, LedgerError
+from ledger.policies import NOT_SIGNED
 from ledger.predicate import Profile, Scope, parse_statement
 from ledger.rekor import leaf_of
 from ledger.signed import Signed
@@ -165,6 +166,11 @@ class Alarms:
         """The record of a document that is not signed; what asked for it is sealed all the same."""
         body = {"entry_id": draft.entry_id, "reason": reason.code, "detail": _plain(reason)}
         return self.entry(draft.tenant, REFUSED, body)
+
+    def policy_refused(self, draft: Draft, reason: LedgerError) -> Item:
+        """The record of a policy push that is not signed; what told of it is sealed all the same."""
+        body = {"entry_id": draft.entry_id, "reason": reason.code, "detail": _plain(reason)}
+        return self.entry(draft.tenant, NOT_SIGNED, body)
 
 
 class Known(Struct, frozen=True):

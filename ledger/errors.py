@@ -7,6 +7,7 @@ LedgerError                      ledger_error
 ├── EvidenceUnbound              evidence_unbound      a statement and its entry do not belong together
 ├── EvidenceInvalid              evidence_invalid      a statement, bundle or trust file not of the closed form
 ├── DocumentRefused              document_refused      what the sealer is asked to sign is no document of this tenant's
+├── PolicyUnsigned               policy_unsigned       a policy push that the sealer doesn't sign
 ├── TokenInvalid                 token_invalid         a token that is malformed, unsigned or of another imprint
 ├── TimeUnavailable              time_unavailable      a time-stamping authority that did not answer, or refused
 ├── ProofInvalid                 proof_invalid         a Merkle proof that does not lead to the root
@@ -69,6 +70,12 @@ class DocumentRefused(LedgerError):
     """A request to sign a document that is ill-formed, or about evidence that this tenant hasn't sealed."""
 
     code = "document_refused"
+
+
+class PolicyUnsigned(LedgerError):
+    """A policy push that is ill-formed, or that doesn't replace the policies in force."""
+
+    code = "policy_unsigned"
 
 
 class TokenInvalid(LedgerError):

@@ -48,6 +48,7 @@ from ledger.fold import FOLDED
 from ledger.head import HeadKeeper
 from ledger.keys import spki
 from ledger.pipe import Pipe, byteas, int16s, int64, int64s, texts, uuids
+from ledger.policy_signer import PolicySigner
 from ledger.sealer_config import SealerConfig, unheard
 from ledger.sealer_keys import Published, SealerKeys, published
 from ledger.session import STUCK_S, Connection, end_holders, one, pause
@@ -87,6 +88,7 @@ class Leader:
         self._keys = keys
         self._signer = EvidenceSigner(keys)
         self._documents = DocumentSigner.of(config)
+        self._policies = PolicySigner.of(config)
         self._keeper = keeper
         self._due = due
         self._pool = pool
@@ -116,7 +118,8 @@ class Leader:
             self._keeper.keep(self._state.note)
         self._alarm = await alarm.current(self._conn)
         await self._conn.execute(_NO_FLOOR)
-        new = await new_keys(self._conn, (*published(self._keys), *self._documents.published()), self._config.now())
+        publics = (*published(self._keys), *self._documents.published(), *self._policies.published())
+        new = await new_keys(self._conn, publics, self._config.now())
         while new and not stop.is_set() and (await self._held_up(stop) or not await self.batch(new)):
             await pause(stop, self._config.idle_poll_s)
         await self._held_up(stop)  # what an earlier session has said is true still, or over
@@ -397,9 +400,11 @@ class Leader:
                 known = await self._known(items)
                 items = own + arrange(rows, self._config.plane, alarms, known)
             items, documents = await self._documents.judge(self._pipe, items, alarms)
+            items, policies = await self._policies.judge(self._pipe, items, alarms)
             await self._learn_chains(items, laying)
             self._send_entries(*laying.add(self._sign(items)))
             self._documents.keep(self._pipe, documents)
+            self._policies.keep(self._pipe, policies)
             if coming is None:
                 return taken
             rows, own = tables.inbox_rows(await self._pipe.answer(coming)), []

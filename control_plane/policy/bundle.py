@@ -1,35 +1,64 @@
 # SPDX-License-Identifier: Apache-2.0
 """The policies as an OPA bundle: a folder that states its revision and owns every path (G2, I5).
 
-A `PolicySet` enters, files leave. Two things come of serving it as a bundle. OPA answers each decision with the
-revision of the bundle that it evaluated, which the plane compares; and it refuses every write of policy or data, the
-revision included, because the root "" owns all paths. `up` writes one for the OPA that it starts; for a sidecar:
+A `PolicySet` enters; files leave, or with the sealer's signature an archive. Two things come of serving it as a bundle.
+OPA answers each decision with the revision of the bundle that it evaluated, which the plane compares; and it refuses
+every write of policy or data, the revision included, because the root "" owns all paths. For an OPA of your own:
 `python -m control_plane.policy.bundle FOLDER`, then `opa run --server --bundle FOLDER`.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
+import io
+import json
 import shutil
 import sys
+import tarfile
 from pathlib import Path
 
 import msgspec
 
 from control_plane.policy.revision import PolicySet, load
+from ledger.policies import DATA, MANIFEST, manifest
 
 
 def write(policies: PolicySet, folder: Path) -> Path:
     """Make `folder` hold exactly this bundle; what an earlier one left there is removed."""
     shutil.rmtree(folder, ignore_errors=True)
-    files = {path: source.encode() for path, source in policies.modules.items()}
-    files["data/data.json"] = msgspec.json.encode(policies.data)
-    files[".manifest"] = msgspec.json.encode({"revision": policies.revision, "roots": [""], "rego_version": 1})
-    for path, content in files.items():
+    for path, content in contents(policies).items():
         file = folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
     return folder
+
+
+def contents(policies: PolicySet) -> dict[str, bytes]:
+    """The bundle's files by path: the rules, all data as one document, and the manifest. No tests, no schemas."""
+    files = {path: source.encode() for path, source in policies.modules.items()}
+    return files | {DATA: data(policies), MANIFEST: manifest(policies.revision)}
+
+
+def data(policies: PolicySet) -> bytes:
+    """The bundle's data in the one form that OPA hashes for a signature: keys sorted, no blanks, as Go writes JSON."""
+    text = json.dumps(policies.data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").encode()
+
+
+def pack(policies: PolicySet, signature: str) -> bytes:
+    """The bundle as the archive that OPA downloads, with its signature; the same bytes for the same revision."""
+    files = contents(policies) | {".signatures.json": msgspec.json.encode({"signatures": [signature]})}
+    packed = io.BytesIO()
+    with (
+        gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as compressed,
+        tarfile.open(fileobj=compressed, mode="w", format=tarfile.USTAR_FORMAT) as archive,
+    ):
+        for path in sorted(files):
+            entry = tarfile.TarInfo(path)
+            entry.size = len(files[path])
+            archive.addfile(entry, io.BytesIO(files[path]))
+    return packed.getvalue()
 
 
 def main() -> int:
