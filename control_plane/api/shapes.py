@@ -81,6 +81,16 @@ class Reason(Struct, frozen=True):
     fix: str | None = None
 
 
+class Obligation(Struct, frozen=True):
+    """What an allowed job is bound to; `backends` are those of a class of backends."""
+
+    kind: str
+    value: str
+    because: str
+    rule: str
+    backends: tuple[str, ...] | None = None
+
+
 class Decision(Struct, frozen=True):
     """What the policies said, and under which revision."""
 
@@ -90,6 +100,7 @@ class Decision(Struct, frozen=True):
     reasons: tuple[Reason, ...]
     policy_revision: Hash
     allowed_nodes: tuple[str, ...] | None = None
+    obligations: tuple[Obligation, ...] | None = None
 
 
 class Cost(Struct, frozen=True):

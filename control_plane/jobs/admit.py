@@ -40,7 +40,8 @@ from control_plane.jobs.routing import Considered, route
 from control_plane.jobs.spec import JobSpec
 from control_plane.jobs.state import State, moves
 from control_plane.jobs.weights import Weights
-from control_plane.policy.decision import Decision, problem_code
+from control_plane.policy import duties
+from control_plane.policy.decision import Decision, obliged, problem_code
 from finops.holds import Held, shares
 from hal_drivers.prescan import prescan
 from ledger.canonical import dumps, timestamp
@@ -237,7 +238,7 @@ class _Draft:
             "subject": principal.subject,
             "actor": principal.actor,
             "pseudonym": principal.pseudonym,
-            "level": self.spec.evidence_requirements.level,
+            "level": duties.level(self.spec.evidence_requirements.level, decision.obligations),
             "executions": self.spec.executions,
             "retention_days": (days := self.spec.evidence_requirements.retention_days),
             "erase_from": self.asked.at + dt.timedelta(days=days),
@@ -321,6 +322,8 @@ def decided(
         "engine": decision.engine,
         "input_hash": decision.input_hash,
     }
+    if decision.obligations:
+        body["obligations"] = [obliged(one) for one in decision.obligations]
     if decision.allowed_nodes:
         body["allowed_nodes"] = list(decision.allowed_nodes)
     kind = f"policy:decision:{'allow' if decision.allow else 'deny'}"

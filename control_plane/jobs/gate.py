@@ -26,6 +26,7 @@ from control_plane.jobs.gathered import Program
 from control_plane.jobs.quote import NETWORK, asked_by_nodes, nodes, priced, wants
 from control_plane.jobs.routing import Candidate, Route, route
 from control_plane.jobs.spec import JobSpec
+from control_plane.policy import duties
 from control_plane.policy.document import Plan
 from finops import money
 from finops.rates import upper_bound
@@ -224,3 +225,6 @@ async def _decide_again(plane: Plane, job: Mapping[str, Any], compiled: Compiled
             "policy_denied",
             f"policy or backend changed since admission: {reasons or 'the backend is not allowed'}",
         )
+    if (demanded := duties.level(job["level"], decision.obligations)) != job["level"]:
+        said = f"it now obliges to evidence level {demanded}, and the job was admitted at {job['level']}"
+        raise Stopped("policy_denied", f"policy or backend changed since admission: {said}")

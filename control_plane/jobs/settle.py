@@ -127,6 +127,7 @@ async def settle(
     else:
         ended = _without_result(job, end, final, level)
     contents += [Content(one.name, one.media_type, one.data) for one in shown.exhibits]
+    contents += _obligations(job)
     ended = msgspec.structs.replace(ended, gaps=(*ended.gaps, *shown.gaps))
     if job["route"]:
         by = {"routing": plane.settings.routing.shown}
@@ -248,6 +249,15 @@ def result_bytes(outcome: Outcome) -> bytes:
         return itemised.result_bytes(outcome)
     blocks = itemised.blocks(outcome)
     return dumps({"counts": outcome.counts, "shots": outcome.shots_executed, "blocks": blocks})
+
+
+def _obligations(job: Mapping[str, Any]) -> list[Content]:
+    """What the admission bound the job to, where it did; the level and the backend stand in the record beside it."""
+    decision = job["decision"]
+    if not decision.get("obligations"):
+        return []
+    document = {"version": 1, "decision_id": str(job["decision_id"]), "obligations": decision["obligations"]}
+    return [Content("obligations", "application/json", dumps(document), "observed")]
 
 
 def _computed(spec: JobSpec, end: Success) -> list[Content]:

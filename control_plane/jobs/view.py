@@ -44,7 +44,7 @@ def shown(row: Row) -> dict[str, Any]:
     if (row["state"] == "SEALING" and state != "SEALING") or (row["state"] == row["final"] and row["outcome_entry"]):
         history.append({"state": state, "at": history[-1]["at"]})
     names = ("id", "allow", "checks", "reasons", "policy_revision")
-    told = {"allowed_nodes"} & row["decision"].keys()
+    told = {"allowed_nodes", "obligations"} & row["decision"].keys()
     decision = {name: row["decision"][name] for name in (*names, *told)}
     return {
         "job_id": row["job_id"],

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -92,9 +92,36 @@ class Reason(Struct, frozen=True):
         return self.level != "advisory"
 
 
+class EvidenceLevel(Struct, frozen=True, tag_field="kind", tag="evidence_level"):
+    """The job's evidence is at least of this level, whatever its spec asks."""
+
+    value: Literal["standard", "full"]
+    because: str
+    rule: str
+
+
+class BackendClass(Struct, frozen=True, tag_field="kind", tag="backend_class"):
+    """Only these backends, which are the class `value`; the decision's `backends` are narrowed to them already."""
+
+    value: str
+    because: str
+    rule: str
+    backends: tuple[str, ...]
+
+
+Obligation: TypeAlias = EvidenceLevel | BackendClass
+"""What an allowed job is bound to. A kind that isn't here is no decision: the plane goes on with nothing that it can't
+fulfil.
+"""
+
+_KINDS = {EvidenceLevel: "evidence_level", BackendClass: "backend_class"}
+
+OBLIGATIONS: tuple[str, ...] = tuple(_KINDS.values())
+
+
 class Decision(Struct, frozen=True):
     """What policy said of one input document. `backends` and `allowed_nodes` are those it allows: empty whenever
-    `allow` is false. A node that isn't one of them receives nothing of the job (I8).
+    `allow` is false, as are `obligations`. A node that isn't one of them receives nothing of the job (I8).
     """
 
     id: str
@@ -102,7 +129,7 @@ class Decision(Struct, frozen=True):
     checks: tuple[Check, ...]
     reasons: tuple[Reason, ...]
     backends: tuple[str, ...]
-    obligations: tuple[str, ...]
+    obligations: tuple[Obligation, ...]
     policies_applied: tuple[str, ...]
     policy_revision: str
     engine: str
@@ -114,9 +141,11 @@ class Decision(Struct, frozen=True):
 
     def document(self) -> dict[str, object]:
         """The JSON of the outward contract: {id, allow, checks, reasons, policy_revision}; absent facts are
-        left out, so `allowed_nodes` where no node is.
+        left out, so `allowed_nodes` where no node is, and `obligations` where nothing is obliged.
         """
         shown: dict[str, object] = {"allowed_nodes": list(self.allowed_nodes)} if self.allowed_nodes else {}
+        if self.obligations:
+            shown["obligations"] = [obliged(one) for one in self.obligations]
         return shown | {
             "id": self.id,
             "allow": self.allow,
@@ -127,6 +156,12 @@ class Decision(Struct, frozen=True):
             "reasons": [_reason(reason) for reason in self.reasons],
             "policy_revision": self.policy_revision,
         }
+
+
+def obliged(one: Obligation) -> dict[str, object]:
+    """An obligation as JSON: {kind, value, because, rule}, and of a class of backends which they are."""
+    shown: dict[str, object] = {"kind": _KINDS[type(one)], "value": one.value, "because": one.because, "rule": one.rule}
+    return shown | {"backends": list(one.backends)} if isinstance(one, BackendClass) else shown
 
 
 def _reason(reason: Reason) -> dict[str, object]:

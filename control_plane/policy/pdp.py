@@ -14,12 +14,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 
 import msgspec
 from msgspec import Struct, field
 
 from control_plane import telemetry
+from control_plane.policy import duties
 from control_plane.policy.decision import (
     PLACED,
     POLICY_NAMES,
@@ -104,6 +106,9 @@ class Pdp:
         reasons = _reasons(policies, checks, answer)
         backends = _offered("backends", answer.backends, document.backends)
         nodes = _offered("nodes", answer.nodes, document.nodes)
+        obligations = duties.read(answer.obligations, partial(_location, policies))
+        backends, nodes, unmet = duties.narrow(obligations, document.backends, backends, nodes)
+        reasons += unmet
         denied = any(reason.denies for reason in reasons)
         placed = bool(backends) or document.action not in PLACED
         allow = all(check.passed for check in answer.checks) and not denied and placed
@@ -115,7 +120,7 @@ class Pdp:
             checks=_checks(policies, checks, answer, reasons),
             reasons=reasons,
             backends=backends if allow else (),
-            obligations=(),
+            obligations=obligations if allow else (),
             policies_applied=tuple(POLICY_NAMES.get(name, name) for name in checks),
             policy_revision=policies.revision,
             engine=self.engine.name,
@@ -175,15 +180,13 @@ class _Answer(Struct, frozen=True, forbid_unknown_fields=True):
     reasons: tuple[_Reason, ...]
     backends: tuple[str, ...]
     nodes: tuple[str, ...]
-    obligations: tuple[str, ...]
+    obligations: tuple[duties.Said, ...]
 
 
 def _demand(checks: Sequence[str], answer: _Answer) -> None:
     names = sorted(check.name for check in answer.checks)
     if names != sorted(checks):
         raise PolicyUnavailable(f"the policy answered checks {names}, required are {sorted(checks)}")
-    if answer.obligations:
-        raise PolicyUnavailable(f"the policy set obligations that are not known: {sorted(answer.obligations)}")
 
 
 def _reasons(policies: PolicySet, checks: Sequence[str], answer: _Answer) -> tuple[Reason, ...]:

@@ -13,6 +13,7 @@ import data.qcos.attributes
 import data.qcos.budget
 import data.qcos.classification
 import data.qcos.constraints
+import data.qcos.obligations
 import data.qcos.quota
 import data.qcos.separation
 
@@ -25,7 +26,7 @@ decision := {
 	"reasons": [reason | some reason in denials],
 	"backends": [backend | some backend in classification.usable],
 	"nodes": [node | some node in classification.usable_nodes],
-	"obligations": [],
+	"obligations": obligations.listed,
 }
 
 checks := [

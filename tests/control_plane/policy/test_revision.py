@@ -26,7 +26,7 @@ def test_each_location_is_the_line_of_its_rule() -> None:
     for rule, location in POLICIES.rules.items():
         path, _, number = location.rpartition(":")
         line = POLICIES.modules[f"qcos/{path}"].splitlines()[int(number) - 1]
-        assert line.startswith("allow if" if rule.endswith(".allow") else "deny contains"), (
+        assert line.startswith("allow if" if rule.endswith(".allow") else ("deny contains", "duties contains")), (
             rule,
             location,
             line,
@@ -37,7 +37,7 @@ def test_each_rule_that_denies_has_a_location_and_says_its_own_id() -> None:
     denying = 0
     for path, source in POLICIES.modules.items():
         package = path.split("/")[1]
-        denying += len(re.findall(r"^deny contains", source, re.MULTILINE))
+        denying += len(re.findall(r"^(?:deny|duties) contains", source, re.MULTILINE))
         for named in re.findall(r'"rule": "([a-z_.]+)"', source):
             assert named in POLICIES.rules, (path, named)
             assert named.startswith(package + ".")
