@@ -13,7 +13,7 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +22,7 @@ from control_plane.errors import NotSignedIn, QcosError, Unreachable, problem
 
 _LIMIT_S = 30.0
 _CREDENTIALS = "credentials.json"
+_NEXT = "X-Next-Cursor"
 
 
 class Answered(QcosError):
@@ -78,6 +79,30 @@ class Client:
         signed_in: bool = True,
     ) -> tuple[int, bytes]:
         """Status and bytes of an answer below 300; anything else raises."""
+        status, answer, _ = self._answered(method, path, body, headers=headers, limit_s=limit_s, signed_in=signed_in)
+        return status, answer
+
+    def pages(self, path: str, *, limit_s: float = _LIMIT_S) -> Iterator[bytes]:
+        """Every page of a list, each asked for when the one before was taken; `path` has a query already."""
+        following = ""
+        while True:
+            _, answer, told = self._answered("GET", path + following, limit_s=limit_s)
+            yield answer
+            cursor = told.get(_NEXT)
+            if cursor is None:
+                return
+            following = f"&cursor={cursor}"
+
+    def _answered(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        limit_s: float = _LIMIT_S,
+        signed_in: bool = True,
+    ) -> tuple[int, bytes, http.client.HTTPMessage]:
         sent = {"Accept": "application/json", **(headers or {})}
         if signed_in:
             if self._token is None:
@@ -89,19 +114,19 @@ class Client:
         if body is not None:
             data = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
             sent.setdefault("Content-Type", "application/json")
-        status, answer = self._exchange(method, path, data, sent, limit_s)
+        status, answer, told = self._exchange(method, path, data, sent, limit_s)
         if status >= 300:
             raise self._problem(status, answer)
-        return status, answer
+        return status, answer, told
 
     def _exchange(
         self, method: str, path: str, data: bytes | None, headers: Mapping[str, str], limit_s: float
-    ) -> tuple[int, bytes]:
+    ) -> tuple[int, bytes, http.client.HTTPMessage]:
         connection = _connection(self._url, limit_s)
         try:
             connection.request(method, path, body=data, headers=dict(headers))
             response = connection.getresponse()
-            return response.status, response.read()
+            return response.status, response.read(), response.headers
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "strerror", None) or type(error).__name__
             raise Unreachable(f"{self._url}: {reason}; qcos up starts a plane, QCOS_URL names one") from error

@@ -47,8 +47,12 @@ class OpaEngine:
 
     async def evaluate(self, policies: PolicySet, input_json: bytes) -> object:
         """The decision rule's value; PolicyUnavailable on error, undefined, and after `limit_s` seconds."""
+        return await self.value(policies, ENTRYPOINT, input_json)
+
+    async def value(self, policies: PolicySet, rule: str, input_json: bytes) -> object:
+        """The value of any rule, by its path under `data`; fails as `evaluate` does."""
         body = b'{"input":' + input_json + b"}"
-        path = f"/v1/data/{ENTRYPOINT}?strict-builtin-errors=true&provenance=true"
+        path = f"/v1/data/{rule}?strict-builtin-errors=true&provenance=true"
         answer = _answer(await self._client.ask("POST", path, self._limit_s, body), "the policy's decision")
         _demand_revision(answer, policies)
         return answer["result"]
