@@ -31,7 +31,33 @@ NOT_SIGNED = "policy:unsigned"
 KEY_ID = "policy"
 """The `kid` of a bundle's signature, and how OPA's configuration names the public key."""
 
-DATA, MANIFEST = "data/data.json", ".manifest"
+DATA, MANIFEST, MASK_FILE = "data/data.json", ".manifest", "system/log/mask.rego"
+MASK = b"""# METADATA
+# scope: package
+# description: What OPA's decision log may carry - which rules spoke, and nothing of who asked for what.
+package system.log
+
+# METADATA
+# description: Only decisions are logged, and no error, whose text may quote the input.
+drop if input.path != "qcos/main/decision"
+
+drop if input.error
+
+# METADATA
+# description: Names, subjects, purposes and justifications stand in the input.
+mask contains "/input"
+
+# METADATA
+# description: Of the answer its checks and the codes of its reasons; their texts quote the input.
+mask contains {"op": "upsert", "path": "/result", "value": told}
+
+told := {
+\t"checks": [{"name": check.name, "pass": check["pass"]} | some check in input.result.checks],
+\t"reasons": [{"code": reason.code, "rule": reason.rule} | some reason in input.result.reasons],
+}
+"""
+"""The one file of a bundle that is the plane's own (I10). It is signed with the rest and decides nothing, so it is no
+part of a revision; no author can replace it, for each of their packages lies below `qcos`."""
 _HALF = 32  # bytes of each number of an ES256 signature (RFC 7518 section 3.4)
 _HEAD = {"alg": "ES256", "kid": KEY_ID, "typ": "JWT"}
 
@@ -74,7 +100,7 @@ def read(draft: Draft) -> Pushed:
     if draft.commitments or draft.schema != 1:
         raise PolicyUnsigned("an entry with commitments, or of another schema")
     paths = [file.path for file in (*pushed.files, *pushed.beside)]
-    if len(set(paths)) != len(paths) or DATA in paths or MANIFEST in paths:
+    if len(set(paths)) != len(paths) or {DATA, MANIFEST, MASK_FILE} & set(paths):
         raise PolicyUnsigned("a path that is there twice, or that the bundle has for itself")
     if digest(pushed.files) != pushed.revision:
         raise PolicyUnsigned("the revision is not the hash of its files")
@@ -104,7 +130,8 @@ def payload(pushed: Pushed, entry_id: str, origin: str) -> bytes:
     """What is signed: the name and hash of each file that the bundle has, and which entry of which log told of it."""
     rules = [(file.path, file.sha256) for file in pushed.files if file.path.endswith(".rego")]
     own = hashlib.sha256(manifest(pushed.revision)).hexdigest()
-    named = sorted([*rules, (DATA, pushed.data), (MANIFEST, own)])
+    mask = hashlib.sha256(MASK).hexdigest()
+    named = sorted([*rules, (DATA, pushed.data), (MANIFEST, own), (MASK_FILE, mask)])
     files = [{"name": name, "hash": found.removeprefix("sha256:"), "algorithm": "SHA-256"} for name, found in named]
     about = {"entry_id": entry_id, "number": pushed.number, "revision": pushed.revision}
     return dumps({"files": files, "iss": origin, "keyid": KEY_ID, "qcos": about})

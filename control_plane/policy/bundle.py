@@ -16,12 +16,13 @@ import json
 import shutil
 import sys
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
 from control_plane.policy.revision import PolicySet, load
-from ledger.policies import DATA, MANIFEST, manifest
+from ledger.policies import DATA, MANIFEST, MASK, MASK_FILE, manifest
 
 
 def write(policies: PolicySet, folder: Path) -> Path:
@@ -35,9 +36,11 @@ def write(policies: PolicySet, folder: Path) -> Path:
 
 
 def contents(policies: PolicySet) -> dict[str, bytes]:
-    """The bundle's files by path: the rules, all data as one document, and the manifest. No tests, no schemas."""
+    """The bundle's files by path: the rules, all data as one document, the manifest, and the plane's own rule of what
+    a decision log may carry. No tests, no schemas.
+    """
     files = {path: source.encode() for path, source in policies.modules.items()}
-    return files | {DATA: data(policies), MANIFEST: manifest(policies.revision)}
+    return files | {DATA: data(policies), MANIFEST: manifest(policies.revision), MASK_FILE: MASK}
 
 
 def data(policies: PolicySet) -> bytes:
@@ -48,17 +51,21 @@ def data(policies: PolicySet) -> bytes:
 
 def pack(policies: PolicySet, signature: str) -> bytes:
     """The bundle as the archive that OPA downloads, with its signature; the same bytes for the same revision."""
-    files = contents(policies) | {".signatures.json": msgspec.json.encode({"signatures": [signature]})}
-    packed = io.BytesIO()
+    return packed(contents(policies) | {".signatures.json": msgspec.json.encode({"signatures": [signature]})})
+
+
+def packed(files: Mapping[str, bytes]) -> bytes:
+    """Files as a `.tar.gz` without times and owners."""
+    archived = io.BytesIO()
     with (
-        gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as compressed,
+        gzip.GzipFile(fileobj=archived, mode="wb", mtime=0) as compressed,
         tarfile.open(fileobj=compressed, mode="w", format=tarfile.USTAR_FORMAT) as archive,
     ):
         for path in sorted(files):
             entry = tarfile.TarInfo(path)
             entry.size = len(files[path])
             archive.addfile(entry, io.BytesIO(files[path]))
-    return packed.getvalue()
+    return archived.getvalue()
 
 
 def main() -> int:

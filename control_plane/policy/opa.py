@@ -9,7 +9,8 @@ another revision than was asked for, which OPA states with each answer. One sess
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,15 @@ import msgspec
 from opa_client.opa_async import AsyncOpaClient
 
 from control_plane import telemetry
+from control_plane.policy import breaker, standing
 from control_plane.policy.decision import OtherRevision, PolicyUnavailable
 from control_plane.policy.revision import ENTRYPOINT, PolicySet
+from control_plane.policy.standing import Standing
+from ledger.policies import MASK
 
 LIMIT_S = 1.0
 """A decision that takes longer is none. Its goal is p99 <= 5 ms; a busy machine must not refuse work, and a stopped OPA
-holds each request only so long, waiting for a connection included: so there is no circuit breaker."""
+holds each request only so long, waiting for a connection included; after some in a row a breaker holds none."""
 
 OPA_ENVIRONMENT = {"GOGC": "400"}
 """What OPA's process is given besides the caller's needs: a decision leaves 190 KB behind on a heap of some 15 MB, so
@@ -40,10 +44,12 @@ class OpaEngine:
 
     name = "opa"
 
-    def __init__(self, url: str, limit_s: float = LIMIT_S) -> None:
+    def __init__(self, url: str, limit_s: float = LIMIT_S, clock: Callable[[], float] = time.monotonic) -> None:
         """Take `unix:///path`, `http://` on loopback or `https://`; else PolicyUnavailable."""
         self._client = _Client(url)
         self._limit_s = limit_s
+        self._clock = clock
+        self._breaker: breaker.State = breaker.Closed()
 
     async def evaluate(self, policies: PolicySet, input_json: bytes) -> object:
         """The decision rule's value; PolicyUnavailable on error, undefined, and after `limit_s` seconds."""
@@ -53,7 +59,7 @@ class OpaEngine:
         """The value of any rule, by its path under `data`; fails as `evaluate` does."""
         body = b'{"input":' + input_json + b"}"
         path = f"/v1/data/{rule}?strict-builtin-errors=true&provenance=true"
-        answer = _answer(await self._client.ask("POST", path, self._limit_s, body), "the policy's decision")
+        answer = _answer(await self._asked(path, body), "the policy's decision")
         _demand_revision(answer, policies)
         return answer["result"]
 
@@ -65,12 +71,44 @@ class OpaEngine:
         )
         _demand_revision(data, policies)
         same = data["result"] == policies.data
-        if not same or sorted(_sources(held)) != sorted(policies.modules.values()):
+        if not same or sorted(_sources(held)) != sorted([*policies.modules.values(), MASK.decode()]):
             raise PolicyUnavailable(f"OPA holds other policies than revision {policies.revision}")
+
+    async def standing(self, in_force: str) -> Standing:
+        """How it stands with OPA's bundle; PolicyUnavailable where OPA doesn't say. No breaker is asked, nor told."""
+        told = _answer(await self._client.ask("GET", "/v1/status", _READY_LIMIT_S), "OPA's status")["result"]
+        try:
+            return standing.read(told, in_force)
+        except ValueError as fault:
+            raise PolicyUnavailable("OPA's status has another shape") from fault
+
+    async def _asked(self, path: str, body: bytes) -> bytes:
+        """One decision through the breaker."""
+        state = breaker.entered(self._breaker, self._clock())
+        if state is None:
+            raise PolicyUnavailable("OPA gave no answer lately; it is asked again within a second")
+        self._breaker = state
+        try:
+            content = await self._client.ask("POST", path, self._limit_s, body)
+        except _Silent:
+            self._breaker = breaker.failed(self._breaker, self._clock())
+            raise
+        except PolicyUnavailable:
+            self._breaker = breaker.answered()
+            raise
+        except BaseException:
+            self._breaker = breaker.abandoned(self._breaker, self._clock())
+            raise
+        self._breaker = breaker.answered()
+        return content
 
     async def close(self) -> None:
         """Close the session."""
         await self._client.close_connection()
+
+
+class _Silent(PolicyUnavailable):
+    """OPA gave no answer, or none in time: what opens the breaker."""
 
 
 class _Client(AsyncOpaClient):  # type: ignore[misc]  # the library is untyped
@@ -105,20 +143,22 @@ class _Client(AsyncOpaClient):  # type: ignore[misc]  # the library is untyped
                     raise PolicyUnavailable(f"OPA answered {response.status}: {_code(content)}")
                 return content
         except TimeoutError as fault:
-            raise PolicyUnavailable(f"OPA took longer than {limit_s} s") from fault
+            raise _Silent(f"OPA took longer than {limit_s} s") from fault
         except (aiohttp.ClientError, OSError, ValueError) as fault:
-            raise PolicyUnavailable(f"OPA can't be reached: {type(fault).__name__}") from fault
+            raise _Silent(f"OPA can't be reached: {type(fault).__name__}") from fault
 
 
 def opa_command(
     opa_bin: str | Path,
     address: str,
-    bundle: str | Path,
+    bundle: str | Path | None = None,
     *,
+    configuration: str | Path | None = None,
     traces_to: str | None = None,
     service: str = "qcos-opa",
 ) -> list[str]:
-    """The command line that serves the bundle in a folder (`bundle.write`) at `unix:///path` or `http://127.0.0.1:PORT`.
+    """The command line that serves at `unix:///path` or `http://127.0.0.1:PORT` the bundle in a folder
+    (`bundle.write`), or the plane's as a configuration file says (`sidecar.configuration`).
 
     Loopback or a socket of mode 0700 only; no version check, which is OPA's telemetry. Raises
     PolicyUnavailable for other addresses.
@@ -135,7 +175,9 @@ def opa_command(
     if traces_to is not None:  # it goes on with the traceparent of each request, and records what that says
         tracing = {"type": "grpc", "address": traces_to, "service_name": service, "sample_percentage": "100"}
         quiet += [word for key, value in tracing.items() for word in ("--set", f"distributed_tracing.{key}={value}")]
-    return [str(opa_bin), *server, *quiet, "--bundle", str(bundle)]
+    served = ["--bundle", str(bundle)] if bundle is not None else []
+    told = ["--config-file", str(configuration)] if configuration is not None else []
+    return [str(opa_bin), *server, *quiet, *told, *served]
 
 
 def _loopback(host: str | None) -> bool:

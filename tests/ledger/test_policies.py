@@ -63,7 +63,7 @@ async def test_a_push_is_signed_by_the_key_that_the_log_knows(database: TestData
     said = policies.verify(one[2].decode(), public_key(tmp_path / "public"))
     assert said["qcos"] == {"entry_id": first.entry_id, "number": 1, "revision": first.body["revision"]}
     named = {file["name"]: file["hash"] for file in said["files"]}
-    assert named.keys() == {"qcos/a/a.rego", "data/data.json", ".manifest"}
+    assert named.keys() == {"qcos/a/a.rego", "data/data.json", ".manifest", "system/log/mask.rego"}
     assert named["qcos/a/a.rego"] == RULE.sha256.removeprefix("sha256:")
     assert kinds(database) == [policies.PUSHED] * 2
     with psycopg.connect(database.conninfo("audit")) as conn:
