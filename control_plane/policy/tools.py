@@ -2,8 +2,8 @@
 """`opa` and `regal` run over policy files, their complaints as faults.
 
 Files are laid into a private folder and the tools run there, so that they see a revision and nothing beside it. Each
-run has a time limit and a memory limit, needs no network and inherits nothing of the environment but PATH. A tool that
-dies or says something else than its JSON is a fault too, never silence.
+run has a time limit and a memory limit, ends with this process, needs no network and inherits nothing of the
+environment but PATH. A tool that dies or says something else than its JSON is a fault too, never silence.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import contextlib
 import os
 import resource
 import shutil
+import signal
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +23,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from control_plane import enter
 from control_plane.policy.fault import Fault
 
 LIMIT_S = 20.0
@@ -31,7 +34,7 @@ _LARGEST_OUTPUT = 64 * 1024 * 1024
 
 
 class Run(Struct, frozen=True):
-    """How a run of a tool ended; `timed_out` means that it was ended by us."""
+    """How a run of a tool ended; `timed_out` means that it was ended for its time."""
 
     code: int
     out: bytes
@@ -50,11 +53,20 @@ async def laid(files: Mapping[str, bytes]) -> AsyncIterator[Path]:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
-async def run(command: Sequence[str | Path], folder: Path, limit_s: float = LIMIT_S, stdin: bytes = b"") -> Run:
+async def run(
+    command: Sequence[str | Path],
+    folder: Path,
+    limit_s: float = LIMIT_S,
+    stdin: bytes = b"",
+    memory: int | None = _MEMORY,
+    cpu_s: int | None = None,
+) -> Run:
     """Run one tool in `folder`; it is ended with its output after `limit_s` or with us."""
     environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(folder), "GOMEMLIMIT": str(_MEMORY // 2)}
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        ending = [enter.__file__, "plain", "0", "0", str(int(signal.SIGKILL)), str(os.getpid())]
         process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-S", *ending),
             *map(str, command),
             cwd=folder,
             env=environment,
@@ -63,7 +75,10 @@ async def run(command: Sequence[str | Path], folder: Path, limit_s: float = LIMI
             stderr=err,
         )
         with contextlib.suppress(OSError):  # it has ended already
-            resource.prlimit(process.pid, resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
+            if memory is not None:
+                resource.prlimit(process.pid, resource.RLIMIT_DATA, (memory, memory))
+            if cpu_s is not None:
+                resource.prlimit(process.pid, resource.RLIMIT_CPU, (cpu_s, cpu_s))
             resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (_LARGEST_OUTPUT, _LARGEST_OUTPUT))
         timed_out = False
         try:
@@ -78,7 +93,8 @@ async def run(command: Sequence[str | Path], folder: Path, limit_s: float = LIMI
                 await process.wait()
         out.seek(0)
         err.seek(0)
-        return Run(process.returncode or 0, out.read(), err.read(65536), timed_out)
+        code = process.returncode or 0
+        return Run(code, out.read(), err.read(65536), timed_out or (cpu_s is not None and code < 0))
 
 
 async def formatted(opa: Path, folder: Path) -> list[Fault]:

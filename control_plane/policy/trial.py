@@ -2,23 +2,34 @@
 """Whether a set of policy files may be put in force: the one judgement behind `qcos policy check` and a push (I5).
 
 Files enter; the `PolicySet` leaves, or faults with file, line and rule, and what this machine could not check. In
-order: form (`shape`), data by its schemas (`data`), then `opa fmt` and `opa check --strict` with the schemas, and what
-may be called. A later step is taken only where the earlier ones found nothing, because it would tell of their
-consequences.
+order: form (`shape`), data by its schemas (`data`), `opa check --strict` with the schemas, `opa fmt`, regal where it is
+given, the dialect, and the self-test on an engine of its own. A later step is taken only where the earlier ones found nothing, because it would
+tell of their consequences. Nothing here touches what the plane decides by.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 from msgspec import Struct
 
-from control_plane.policy import data, dialect, shape, tools
+from control_plane.policy import data, dialect, private, selftest, shape, specimen, tools
 from control_plane.policy.decision import PolicyUnavailable
 from control_plane.policy.fault import Fault
-from control_plane.policy.revision import PolicySet, load
+from control_plane.policy.revision import PolicySet
+
+DECISION_LIMIT_S = 5.0
+"""For one decision of the self-test; a live one takes a thousandth of this."""
+
+_CPU_S = 2
+"""For one package, where a decision took too long: of the processor's time, which a busy machine doesn't use up."""
+
+_EMBEDDED_LIMIT_S = 5.0
+_WITHOUT_OPA = "opa fmt, opa check --strict: no opa here (make tools gets it); the self-test ran on the embedded engine"
 
 
 class Judgement(NamedTuple):
@@ -46,34 +57,71 @@ async def examine(
     files: Mapping[str, bytes], opa: Path | None, regal: Path | None = None, regal_config: Path | None = None
 ) -> Trial:
     """As `judge`, with regal where it is given, saying what was skipped."""
-    skipped = [] if opa else ["opa fmt, opa check --strict: no opa here (make tools gets it)"]
-    found = shape.faults(files) or data.faults(files)
-    if found:
-        return Trial(policies=None, faults=tuple(found), skipped=tuple(skipped))
+    skipped = () if opa else (_WITHOUT_OPA,)
+    try:
+        found = shape.faults(files) or data.faults(files) or await _linted(files, opa, regal, regal_config)
+        policies = None if found else PolicySet.of(files)
+        if policies is not None:
+            found = [*dialect.check(policies.modules, policies.data), *dialect.check_tests(policies.tests)]
+            found = found or await _tried(policies, opa)
+    except PolicyUnavailable as error:
+        found = [_named(error, files)]
+    return Trial(policies=None if found else policies, faults=tuple(found), skipped=skipped)
+
+
+async def _linted(
+    files: Mapping[str, bytes], opa: Path | None, regal: Path | None, regal_config: Path | None
+) -> list[Fault]:
+    if not (opa or regal):
+        return []
     async with tools.laid(files) as folder:
+        found = []
         if opa:
             found = await tools.strict(opa, folder) or await tools.formatted(opa, folder)
-        if not found and regal and regal_config:
+        if regal and regal_config and not found:
             found = await tools.linted(regal, folder, regal_config)
-        if found:
-            return Trial(policies=None, faults=tuple(found), skipped=tuple(skipped))
-        try:
-            policies = load(folder)
-        except PolicyUnavailable as error:
-            return Trial(policies=None, faults=(_named(error, files),), skipped=tuple(skipped))
-    found = [*dialect.check(policies.modules, policies.data), *dialect.check_tests(_tests(files))]
-    if found:
-        return Trial(policies=None, faults=tuple(found), skipped=tuple(skipped))
-    return Trial(policies=policies, faults=(), skipped=tuple(skipped))
+        return found
 
 
-def _tests(files: Mapping[str, bytes]) -> dict[str, str]:
-    return {path: content.decode() for path, content in files.items() if path.endswith("_test.rego")}
+async def _tried(policies: PolicySet, opa: Path | None) -> list[Fault]:
+    """The self-test, where nothing that it does can harm this process."""
+    async with tools.laid(policies.files) as folder:
+        if opa is None:
+            return await _tried_embedded(policies, folder)
+        async with private.opened(policies, opa, DECISION_LIMIT_S) as engine:
+            found = await selftest.faults(policies, engine)
+        late = any(fault.rule == selftest.TIME for fault in found)
+        return (late and await _slow(policies, opa, folder)) or found
+
+
+async def _tried_embedded(policies: PolicySet, folder: Path) -> list[Fault]:
+    command: list[str | Path] = [sys.executable, "-m", selftest.__name__, folder, str(_EMBEDDED_LIMIT_S)]
+    # No memory limit: regopy's allocator reserves more than there is, and starts under none.
+    done = await tools.run(command, folder, memory=None)
+    try:
+        return msgspec.json.decode(done.out, type=list[Fault])
+    except ValueError:
+        how = f"took longer than {tools.LIMIT_S:g} s" if done.timed_out else f"ended the engine with {done.code}"
+        return [selftest.fault_at(policies, "main", f"the self-test {how}")]
+
+
+async def _slow(policies: PolicySet, opa: Path, folder: Path) -> list[Fault]:
+    """Which package is it that takes longer than a decision may?"""
+    names = sorted({path.split("/")[1] for path in policies.modules} - {"main"})
+    for made in (next(specimen.nobodys(policies)), next(specimen.ordinary(policies))):
+        for name in names:
+            command = [str(opa), "eval", "--stdin-input", "--data", ".", "--ignore", "schemas", f"data.qcos.{name}"]
+            done = await tools.run(command, folder, stdin=msgspec.json.encode(made), cpu_s=_CPU_S)
+            if done.timed_out:
+                told = f"a decision takes longer than {DECISION_LIMIT_S:g} s, because of package qcos.{name}"
+                found = selftest.fault_at(policies, name, told)
+                return [Fault(found.path, found.line, selftest.TIME, found.message)]
+    return []
 
 
 def _named(error: PolicyUnavailable, files: Mapping[str, bytes]) -> Fault:
     """The fault of an error whose text begins with the path that it is about."""
-    path, _, message = str(error).partition(": ")
+    path = str(error).partition(" ")[0].removesuffix(":")
     if path in files:
-        return Fault(path, 1, "policy", message)
+        return Fault(path, 1, "policy", str(error).removeprefix(path).lstrip(": "))
     return Fault("qcos", 1, "policy", str(error))

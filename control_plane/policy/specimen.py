@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sample documents for a set of policies, made from its own vocabulary and limits. Pure.
+
+`ordinary` are jobs that a sensible policy lets somebody run: small, cheap, for each role, purpose, classification and
+hour that the data names, most promising first. `nobodys` are the same jobs asked for by a principal without any role.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from control_plane.policy.decision import PolicyUnavailable
+from control_plane.policy.document import Backend, Budget, Document, Job, Limits, Price, Principal, Time, Usage
+from control_plane.policy.revision import PolicySet
+
+_MOST = 80
+_PURPOSES = ("research", "benchmark", "production", "development", "test", "education", "maintenance")
+_CLASSIFICATIONS = ("internal", "public", "internal-restricted")
+_ROLES = ("quantum-engineer", "quantum-user", "quantum-admin")
+_TIMES = (
+    ("2026-11-18T10:00:00.000Z", "2026-11-18"),  # a Wednesday
+    ("2026-11-21T02:00:00.000Z", "2026-11-21"),  # a Saturday
+)
+
+
+def ordinary(policies: PolicySet) -> Iterator[dict[str, Any]]:
+    """Input documents, limits included; at most 80."""
+    roles = _words(policies, "submit_roles") or list(_ROLES)
+    roles = sorted(roles, key=lambda role: _ROLES.index(role) if role in _ROLES else len(_ROLES))
+    classifications = _words(policies, "classifications") or list(_CLASSIFICATIONS)
+    purposes = [*_prefixes(policies), *_PURPOSES]
+    choices = itertools.product(purposes, _TIMES, classifications, roles)
+    for purpose, (now, date), classification, role in itertools.islice(choices, _MOST):
+        yield document(policies, (role,), purpose, classification, Time(now=now, date=date))
+
+
+def nobodys(policies: PolicySet) -> Iterator[dict[str, Any]]:
+    """Documents of a principal who has no role."""
+    for classification in _words(policies, "classifications") or list(_CLASSIFICATIONS):
+        for purpose in (_PURPOSES[0], _PURPOSES[2]):
+            yield document(policies, (), purpose, classification, Time(now=_TIMES[0][0], date=_TIMES[0][1]))
+
+
+def document(
+    policies: PolicySet, roles: tuple[str, ...], purpose: str, classification: str, time: Time
+) -> dict[str, Any]:
+    """A small job on one sovereign machine of the house, with a budget that holds it."""
+    try:
+        limits = msgspec.convert(policies.limits("demo", None, None), Limits)
+    except msgspec.ValidationError as fault:
+        raise PolicyUnavailable(f"data/limits.json: another shape: {fault}") from fault
+    budget = Budget("project:demo", "monthly", "1000", "0", "0", "1000", "USD", 1_000_000_000)
+    job = Job(
+        project="demo",
+        cost_center=None,
+        classification=classification,
+        purpose=purpose,
+        justification=None,
+        format="QASM3",
+        shots=1,
+        executions=1,
+        qubits=1,
+        max_depth=1,
+        evidence_level="full",
+        retention_days=365,
+        allowed_providers=None,
+        backend=None,
+    )
+    made = Document(
+        action="job:submit",
+        principal=Principal("s-1", "sample", "demo", "demo", roles, None, None, "user"),
+        job=job,
+        price=Price(amount="0.01", currency="USD", micros=10_000),
+        budgets=(budget,),
+        usage=Usage(team_shots_today=0, project_shots_today=0, running_jobs=0),
+        limits=limits,
+        backends=(Backend("aer", "aer", 32, "local", _zone(policies, classification), True, 10_000),),
+        nodes=(),
+        plan=None,
+        time=time,
+    )
+    plain: dict[str, Any] = msgspec.to_builtins(made)
+    if plain["window"] is None:
+        del plain["window"]
+    return plain
+
+
+def _words(policies: PolicySet, key: str) -> list[str]:
+    vocabulary = policies.data.get("vocabulary")
+    held = vocabulary.get(key) if isinstance(vocabulary, dict) else None
+    return [word for word in held if isinstance(word, str)] if isinstance(held, (list, dict)) else []
+
+
+def _prefixes(policies: PolicySet) -> list[str]:
+    """Beginnings of purposes that the limits name for principals without a department."""
+    limits = policies.limits("demo", None, None)
+    held = limits["department"]["purposes"] if isinstance(limits["department"], dict) else ()
+    return [word for word in held if isinstance(word, str) and word not in {"*", *_PURPOSES}]
+
+
+def _zone(policies: PolicySet, classification: str) -> str:
+    vocabulary = policies.data.get("vocabulary", {})
+    try:
+        zones = vocabulary["classifications"][classification]["zones"]
+        return next((zone for zone in zones if isinstance(zone, str) and zone != "*"), "onprem")
+    except (KeyError, TypeError):
+        return "onprem"
