@@ -10,7 +10,7 @@ from typing import Any
 
 def register(actions: Any) -> None:
     """Add the command."""
-    check = actions.add_parser("check", help="format, strict check, lint, schemas and dialect of a folder")
+    check = actions.add_parser("check", help="format, strict check, lint, schemas, dialect and self-test of a folder")
     check.add_argument("folder", metavar="FOLDER", type=Path, help="one that qcos policy init made")
     check.add_argument("--json", action="store_true", help="one document")
     check.set_defaults(run=_check)
