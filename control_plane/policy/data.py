@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether the data of policies has the shape that its readers need, by file, line and place.
 
-`schemas/KEY.json` describes what stands under KEY in `data/`. A set brings schemas of its own for what its rules read;
-where it brings none, the shipped one holds. `limits` and `permissions` are read by the plane as well, so for these the
+`schemas/KEY.schema` describes what stands under KEY in `data/`. A set brings schemas of its own for what its rules
+read; where it brings none, the shipped one holds. `limits` and `permissions` are read by the plane as well: for these the
 shipped schema holds whatever the set brings, and what limits say is resolved once for each project, team and department
 that they name. The shipped schemas are read from this installation; nothing else is opened.
+
+The ending is `.schema` because `opa test FOLDER` would load each `.json` as data, and two schemas of one folder clash.
 """
 
 from __future__ import annotations
@@ -84,7 +86,7 @@ def _complaints(key: str, value: Any, schemas: Mapping[str, bytes]) -> Iterator[
 
 
 def _schemas(key: str, carried: Mapping[str, bytes]) -> Iterator[tuple[str, Any]]:
-    home = f"schemas/{key}.json"
+    home = f"schemas/{key}.schema"
     if home in carried:
         yield home, _json(carried[home])
     if home not in carried or key in OURS:
@@ -106,7 +108,7 @@ def _resolved(limits: Mapping[str, Any]) -> Iterator[tuple[Place, str]]:
 @cache
 def _shipped() -> Mapping[str, Any]:
     folder = default_folder() / "schemas"
-    return {f"schemas/{path.name}": json.loads(path.read_bytes()) for path in folder.glob("*.json")}
+    return {f"schemas/{path.name}": json.loads(path.read_bytes()) for path in folder.glob("*.schema")}
 
 
 def _json(content: bytes) -> Any:

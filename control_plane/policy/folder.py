@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A policy author's folder, read: the files of a revision by path, and what may not lie there.
 
-Only `qcos/*/*.rego`, `data/*.json` and `schemas/**/*.json` belong to a revision; hidden files, and what no engine would
-load, are the author's own. What OPA would load by itself and the plane would not take (YAML, data elsewhere) is a
-fault: the same folder must mean the same to both. A link that leaves the folder, and what isn't a plain file, is never
-opened; a file too large is never read.
+Only `qcos/*/*.rego`, `data/*.json` and what stands below `schemas` belong to a revision; hidden files, and what no
+engine would load, are the author's own. What OPA would load by itself and the plane would not take (YAML, data
+elsewhere) is a fault: the same folder must mean the same to both. A link that leaves the folder, and what isn't a plain
+file, is never opened; a file too large is never read.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from control_plane.policy.fault import Fault
 from control_plane.policy.revision import default_folder
 from control_plane.policy.shape import LARGEST_FILE, MOST_FILES, in_place
 
-_LOADED = (".rego", ".json", ".yaml", ".yml", ".tar.gz")
-"""What `opa test FOLDER` would load."""
+_LOADED = (".rego", ".json", ".yaml", ".yml", ".tar.gz", ".schema")
+"""What `opa test FOLDER` or `opa check --schema` would load."""
 
 
 class Found(Struct, frozen=True):

@@ -105,7 +105,7 @@ def kind_of(path: str) -> Literal["rule", "test", "data", "schema"] | None:
     match path.split("/"):
         case ["data", name] if name.endswith(".json"):
             return "data"
-        case ["schemas", *_, name] if name.endswith(".json"):
+        case ["schemas", *_, name] if name.endswith((".json", ".schema")):
             return "schema"
         case [*folders, name] if folders and name.endswith(".rego"):
             return "test" if name.endswith("_test.rego") else "rule"

@@ -32,9 +32,11 @@ def in_place(path: str) -> str | None:
         return "a path is of plain names: letters, digits, _ . -"
     if path.endswith(".rego"):
         return None if parts[0] == "qcos" and len(parts) == 3 else "rules stand in qcos/PACKAGE/FILE.rego"
-    if path.endswith(".json"):
-        if parts[0] == "schemas" and len(parts) > 1:
+    if parts[0] == "schemas" and len(parts) > 1 and path.endswith((".json", ".schema")):
+        if path.endswith(".schema") or path == "schemas/input.json":
             return None
+        return "a schema beside input.json ends in .schema: opa test would load two .json as data that clash"
+    if path.endswith(".json"):
         if parts[0] == "data" and len(parts) == 2:
             return None
         return "data stands in data/FILE.json, a schema below schemas/; OPA would read this one as data of its own"
@@ -57,7 +59,7 @@ def faults(files: Mapping[str, bytes]) -> list[Fault]:
         if not told:
             texts[path] = files[path].decode()
     found += _packages({path: text for path, text in texts.items() if path.endswith(".rego")})
-    found += _documents({path: text for path, text in texts.items() if path.endswith(".json")})
+    found += _documents({path: text for path, text in texts.items() if path.endswith((".json", ".schema"))})
     if not any(path.startswith("qcos/") for path in files):
         found.append(Fault("qcos", 1, "place", "no rules: they stand in qcos/PACKAGE/FILE.rego"))
     return sorted(found, key=lambda fault: (fault.path, fault.line))

@@ -142,7 +142,7 @@ def complaints(done: Run, folder: Path, what: str) -> list[Fault]:
         with contextlib.suppress(ValueError):
             told = msgspec.json.decode(stream, type=_Errors)
             if told.errors:
-                return [_complaint(one, folder) for one in told.errors]
+                return list(dict.fromkeys(_complaint(one, folder) for one in told.errors))
     return [_broken(what, done)]
 
 

@@ -3,8 +3,8 @@
 
 Files enter; the `PolicySet` leaves, or faults with file, line and rule, and what this machine could not check. In
 order: form (`shape`), data by its schemas (`data`), `opa check --strict` with the schemas, `opa fmt`, regal where it is
-given, the dialect, and the self-test on an engine of its own. A later step is taken only where the earlier ones found nothing, because it would
-tell of their consequences. Nothing here touches what the plane decides by.
+given, the dialect, and the self-test on an engine of its own. A later step is taken only where the earlier ones found
+nothing, because it would tell of their consequences. Nothing here touches what the plane decides by.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def held(key: str, **changes: object) -> Any:
 def test_shipped_data_has_the_shape_of_its_schemas() -> None:
     assert data.faults(FILES) == []
     keys = [key for path in SHIPPED for key in json.loads(FILES[path])]
-    assert [key for key in keys if f"schemas/{key}.json" not in FILES] == []
+    assert [key for key in keys if f"schemas/{key}.schema" not in FILES] == []
 
 
 def test_each_place_of_shipped_data_is_looked_at() -> None:
@@ -96,11 +96,11 @@ def test_what_the_plane_reads_must_be_there() -> None:
 
 
 def test_a_schema_of_ones_own_holds_for_ones_own_data_and_not_for_the_planes() -> None:
-    own = {"data/partners.json": b'{"partners": ["a", 1]}', "schemas/partners.json": b'{"items": {"type": "string"}}'}
+    own = {"data/partners.json": b'{"partners": ["a", 1]}', "schemas/partners.schema": b'{"items": {"type": "string"}}'}
     assert [str(fault) for fault in data.faults({**FILES, **own})] == [
         "data/partners.json:1: schema: partners[1]: 1 is no string"
     ]
-    lax = {"schemas/limits.json": b"{}", "schemas/vocabulary.json": b"{}"}
+    lax = {"schemas/limits.schema": b"{}", "schemas/vocabulary.schema": b"{}"}
     strange = {"data/limits.json": b'{"limits": 1}', "data/vocabulary.json": b'{"vocabulary": 1}'}
     assert {fault.path for fault in data.faults({**FILES, **lax, **strange})} == {"data/limits.json"}
 
@@ -118,8 +118,8 @@ def test_a_schema_of_ones_own_holds_for_ones_own_data_and_not_for_the_planes() -
     ],
 )
 def test_a_schema_that_can_not_be_used_is_the_fault_of_its_file(schema: bytes, said: str) -> None:
-    faults = data.faults({**FILES, "data/own.json": b'{"own": {"a": 1}}', "schemas/own.json": schema})
-    assert [fault.path for fault in faults] == ["schemas/own.json"]
+    faults = data.faults({**FILES, "data/own.json": b'{"own": {"a": 1}}', "schemas/own.schema": schema})
+    assert [fault.path for fault in faults] == ["schemas/own.schema"]
     assert said in faults[0].message
 
 
@@ -158,7 +158,7 @@ def test_any_json_is_judged_and_never_an_error(path: str, strange: object, choos
         at = at[step]
     at[place[-1]] = strange
     data.faults({**FILES, path: json.dumps(value).encode()})
-    data.faults({**FILES, path.replace("data/", "schemas/"): json.dumps(strange).encode()})
+    data.faults({**FILES, path.replace("data/", "schemas/").replace(".json", ".schema"): json.dumps(strange).encode()})
 
 
 @settings(max_examples=50, deadline=None)

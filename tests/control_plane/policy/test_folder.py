@@ -28,7 +28,9 @@ def _told(author: Path) -> list[str]:
 def test_the_shipped_policies_are_a_folder_without_a_fault(author: Path) -> None:
     assert _told(author) == []
     assert sorted(folder.read(author).files) == sorted(
-        path.relative_to(author).as_posix() for path in author.rglob("*.*") if path.suffix in {".rego", ".json"}
+        path.relative_to(author).as_posix()
+        for path in author.rglob("*.*")
+        if path.suffix in {".rego", ".json", ".schema"}
     )
 
 
@@ -99,6 +101,14 @@ def test_files_that_no_engine_loads_are_the_authors_own(author: Path) -> None:
                 "OPA would read this one as data of its own"
             ),
         ),
+        (
+            "schemas/limits.json",
+            b"{}",
+            (
+                "schemas/limits.json:1: place: "
+                "a schema beside input.json ends in .schema: opa test would load two .json as data that clash"
+            ),
+        ),
         ("main.rego", b"package qcos.main\n", "main.rego:1: place: rules stand in qcos/PACKAGE/FILE.rego"),
         ("data/a b.json", b"{}", "data/a b.json:1: place: a path is of plain names: letters, digits, _ . -"),
     ],
@@ -128,7 +138,7 @@ def test_a_link_out_of_the_folder_is_not_followed(author: Path, tmp_path: Path) 
 
 
 def test_a_link_that_stays_inside_is_a_file_like_others(author: Path) -> None:
-    (author / "schemas" / "same.json").symlink_to(author / "schemas" / "input.json")
+    (author / "schemas" / "same.schema").symlink_to(author / "schemas" / "input.json")
     assert folder.read(author).faults == ()
 
 
@@ -139,7 +149,7 @@ def test_a_pipe_and_a_file_without_rights_do_not_hang_or_stop_the_rest(author: P
 
 def test_too_many_files_end_the_reading(author: Path) -> None:
     for number in range(shape.MOST_FILES):
-        (author / "schemas" / f"s{number}.json").write_text("{}")
+        (author / "schemas" / f"s{number}.schema").write_text("{}")
     assert [fault.rule for fault in folder.read(author).faults] == ["size"]
 
 
