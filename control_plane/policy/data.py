@@ -3,8 +3,8 @@
 
 `schemas/KEY.schema` describes what stands under KEY in `data/`. A set brings schemas of its own for what its rules
 read; where it brings none, the shipped one holds. `limits` and `permissions` are read by the plane as well: for these
-the shipped schema holds whatever the set brings, and what limits say is resolved once for each project, team and department
-that they name. The shipped schemas are read from this installation; nothing else is opened.
+the shipped schema holds whatever the set brings, and what limits say is resolved once for each project, team and
+department that they name. The shipped schemas are read from this installation; nothing else is opened.
 
 The ending is `.schema` because `opa test FOLDER` would load each `.json` as data, and two schemas of one folder clash.
 """
