@@ -72,13 +72,18 @@ async def _tenant(pool: AsyncEngine, vault: Vault, tenant: str) -> None:
 
 
 async def _development(pool: AsyncEngine, tenant: str, project: str) -> None:
+    await funded(pool, tenant, project, DEV_BUDGET)
+
+
+async def funded(pool: AsyncEngine, tenant: str, project: str, amount: Decimal) -> None:
+    """A project with a monthly budget in USD, each only where there is none."""
     async with transaction(pool, tenant) as conn:
         if await accounts.project(conn, tenant, project) is None:
             await accounts.add_project(conn, tenant, project)
             await _tell(conn, tenant, "project:created", {"project": project})
         scope = f"project:{project}"
         if not any(view.scope == scope for view in await finops.store.show(conn, tenant, utc_now())):
-            changed = await finops.store.set_budget(conn, tenant, scope, "monthly", DEV_BUDGET, "USD")
+            changed = await finops.store.set_budget(conn, tenant, scope, "monthly", amount, "USD")
             await _tell(conn, tenant, "budget:set", msgspec.to_builtins(changed))
 
 

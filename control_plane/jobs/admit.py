@@ -76,8 +76,11 @@ def _told_of(admission: Admission) -> dict[str, telemetry.Value]:
 
 
 @telemetry.traced("job.admit", _told_of)
-async def admit(plane: Plane, envelope: Envelope, submit: Submit) -> Admission:
-    """Admit or deny one job; raises Refused, DriverError or PolicyUnavailable where nothing was stored."""
+async def admit(plane: Plane, envelope: Envelope, submit: Submit, *, put_off_s: float = 0) -> Admission:
+    """Admit or deny one job; raises Refused, DriverError or PolicyUnavailable where nothing was stored.
+
+    No worker takes it before `put_off_s` seconds are over.
+    """
     principal, spec, at = envelope.principal, submit.spec, envelope.received_at
     if not submit.dry_run:
         plane.sealing.refuse()
@@ -100,6 +103,8 @@ async def admit(plane: Plane, envelope: Envelope, submit: Submit) -> Admission:
     counted: denials.Counted | None = None
     while True:
         made = draft.write(problem)
+        if put_off_s:
+            made.row["lease_until"] = at + dt.timedelta(seconds=put_off_s)
         if problem is not None:
             counted = counted or await denials.count(plane, principal, made.items, made.blobs, decision, at)
             made = msgspec.structs.replace(made, aside=counted == "fold")
