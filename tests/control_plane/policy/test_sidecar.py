@@ -21,6 +21,7 @@ from control_plane.policy.decision import PolicyUnavailable
 from control_plane.policy.held import Held
 from control_plane.policy.pdp import Pdp
 from ledger import policies as rules
+from ledger.canonical import dumps
 from ledger.policies import MANIFEST
 from ledger.signer import Held as Key
 from tests.control_plane.policy.opa_server import needs_opa
@@ -37,7 +38,7 @@ LARGE = changed("qcos/access/note.rego", f"package qcos.access\n\n# {'x' * sidec
 
 def _manifest(**members: object) -> dict[str, bytes]:
     said = {"revision": POLICIES.revision, "rego_version": 1, "roots": [""]} | members
-    return {**bundle.contents(POLICIES), MANIFEST: json.dumps(said).encode()}
+    return {**bundle.contents(POLICIES), MANIFEST: dumps(said)}
 
 
 def _other_roots() -> bytes:
