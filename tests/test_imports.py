@@ -74,6 +74,8 @@ PURE = (
     "control_plane/policy/dialect.py",
     "control_plane/policy/decision.py",
     "control_plane/policy/impact.py",
+    "control_plane/policy/impact_html.py",
+    "control_plane/policy/impact_markdown.py",
     "control_plane/policy/impact_text.py",
     "control_plane/policy/recorded.py",
     "control_plane/policy/windows.py",

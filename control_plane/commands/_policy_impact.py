@@ -24,7 +24,7 @@ def register(actions: Any) -> None:
     impact.add_argument("folder", metavar="FOLDER", type=Path, help="the candidate")
     impact.add_argument("--since", metavar="WHEN", default="30d", help="30d, 12h, 2026-11-01 or a UTC time (30d)")
     impact.add_argument("--until", metavar="WHEN", help="the same; now where it isn't given")
-    impact.add_argument("--format", choices=("text", "json"), default="text", help="text")
+    impact.add_argument("--format", choices=("text", "markdown", "html", "json"), help="by the name of -o, else text")
     impact.add_argument("-o", "--output", metavar="FILE", type=Path, help="write the report there")
     impact.add_argument("--fail-on-allow", action="store_true", help="exit 1 on a DENY → ALLOW not acknowledged")
     impact.add_argument(
@@ -172,8 +172,20 @@ def _shown(report: Impact, arguments: argparse.Namespace) -> str:
 
     import msgspec
 
-    from control_plane.policy import impact_text
+    from control_plane.policy import impact_html, impact_markdown, impact_text
 
-    if arguments.json or arguments.format == "json":
-        return json.dumps(msgspec.to_builtins(report), ensure_ascii=False) + "\n"
-    return "".join(f"{line}\n" for line in impact_text.lines(report, str(arguments.folder)))
+    name = arguments.folder.resolve().name
+    match "json" if arguments.json else arguments.format or _named(arguments.output):
+        case "json":
+            return json.dumps(msgspec.to_builtins(report), ensure_ascii=False) + "\n"
+        case "html":
+            return impact_html.html(report, name)
+        case "markdown":
+            return impact_markdown.markdown(report, name)
+        case _:
+            return "".join(f"{line}\n" for line in impact_text.lines(report, name))
+
+
+def _named(output: Path | None) -> str:
+    endings = {".html": "html", ".md": "markdown", ".json": "json"}
+    return "text" if output is None else endings.get(output.suffix, "text")

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
+from html.parser import HTMLParser
 from typing import Any
 
 import msgspec
@@ -11,6 +13,8 @@ import pytest
 
 from control_plane.policy.decision import Decision, Reason
 from control_plane.policy.impact import Impact, Tally, unacknowledged
+from control_plane.policy.impact_html import html
+from control_plane.policy.impact_markdown import markdown
 from control_plane.policy.impact_text import lines
 from control_plane.policy.recorded import Recorded, Spoke
 from control_plane.policy.windows import Changed
@@ -160,3 +164,60 @@ def test_memory_does_not_grow_with_the_flips() -> None:
     report = told(tally)
     assert report.let_in.count == 200
     assert (len(report.let_in.shown), len(report.unclear.faults)) == (20, 20)
+
+
+def _hostile() -> Impact:
+    tally = Tally()
+    name = "x|y</td><script>alert(1)</script>`# [a](b)"
+    tally.judged(recorded(1, "team_shots", job__project=name), said(), reproduced=True)
+    tally.unsound(recorded(2, job__project=name), "no </ul> & answer")
+    return told(tally)
+
+
+def test_the_page_runs_nothing_and_loads_nothing_whatever_a_project_is_called() -> None:
+    page = html(_hostile(), "<b>candidate</b>")
+    tags = {tag for tag, _ in _tags(page)}
+    assert not tags & {"script", "iframe", "img", "link", "object", "form"}
+    named = {name for _, attributes in _tags(page) for name, _ in attributes}
+    assert not [name for name in named if name.startswith("on") or name in {"src", "href", "style"}]
+    assert "<script" not in page
+    assert "default-src 'none'" in page
+    assert "prefers-color-scheme: dark" in page
+    assert "@media print" in page
+    assert page.count("<table>") == page.count("</table>") >= 6
+
+
+def _tags(page: str) -> list[tuple[str, list[tuple[str, str | None]]]]:
+    found: list[tuple[str, list[tuple[str, str | None]]]] = []
+
+    class Seen(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            found.append((tag, attrs))
+
+    Seen().feed(page)
+    return found
+
+
+def test_bars_show_what_the_table_says() -> None:
+    tally = Tally()
+    for number in range(6):
+        tally.judged(recorded(number, "team_shots", job__project=f"p{number % 2}"), said(), reproduced=True)
+    page = html(told(tally), "candidate")
+    assert page.count("<rect ") == 3  # two projects and one reason
+    assert 'aria-label="decisions by project; the table below has them"' in page
+
+
+def test_markdown_of_a_hostile_name_is_text() -> None:
+    shown = markdown(_hostile(), "candidate")
+    assert "<script>" not in shown
+    assert "[a](b)" not in shown
+    rows = [line for line in shown.splitlines() if line.startswith("| x")]
+    assert rows
+    assert all(re.sub(r"\\.", "", row).count("|") in {4, 5} for row in rows), rows
+
+
+def test_a_report_on_nothing_says_so() -> None:
+    report = told(Tally())
+    assert "0 recorded decisions" in "\n".join(lines(report, "candidate"))
+    assert "0 recorded decisions" in html(report, "candidate")
+    assert "0 recorded decisions" in markdown(report, "candidate")
