@@ -26,6 +26,7 @@ from control_plane.errors import SettingInvalid
 from control_plane.fields import FIELDS, LOOPBACK
 from control_plane.jobs import weights
 from control_plane.network import config as network
+from control_plane.notices import targets
 from control_plane.telemetry import config as telemetry
 from hal_drivers.limits import Limits
 from ledger.custody import PLAIN, Custody
@@ -141,6 +142,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     backend: tuple[BackendFacts, ...] = ()
     witness: tuple[WitnessFacts, ...] = ()
     anchor: tuple[AnchorFacts, ...] = ()
+    notify: tuple[targets.NotifyFacts, ...] = ()
     witness_interval_s: float = 1.0
     telemetry: telemetry.Telemetry = telemetry.Telemetry()
     routing: weights.Weights = weights.Weights()
@@ -259,6 +261,8 @@ def _from_file(path: Path | None) -> dict[str, Any]:
             values[key] = _tables(key, value, WitnessFacts)
         elif key == "anchor":
             values[key] = _tables(key, value, AnchorFacts)
+        elif key == "notify":
+            values[key] = _tables(key, value, targets.NotifyFacts)
         elif key in {"telemetry", "network", "keys"}:
             values[key] = value
         elif key == "routing":
@@ -269,7 +273,18 @@ def _from_file(path: Path | None) -> dict[str, Any]:
                 value,
                 "one of the known keys: "
                 + ", ".join(
-                    [*FIELDS, "oidc", "backend", "witness", "anchor", "telemetry", "routing", "network", "keys"]
+                    [
+                        *FIELDS,
+                        "oidc",
+                        "backend",
+                        "witness",
+                        "anchor",
+                        "notify",
+                        "telemetry",
+                        "routing",
+                        "network",
+                        "keys",
+                    ]
                 ),
             )
     return values
@@ -311,6 +326,7 @@ def _refuse_what_the_profile_forbids(s: Settings) -> None:
         from control_plane import anchors
 
         anchors.check(s.anchor)
+    targets.check(s.notify)
     _check_crash_point(s)
     if s.profile == "dev":
         if s.http_host not in LOOPBACK:

@@ -33,6 +33,7 @@ from control_plane.jobs.session import close_idle
 from control_plane.jobs.transition import MovedOn
 from control_plane.network.keeper import Keeper
 from control_plane.network.prober import Prober
+from control_plane.notices.courier import Courier
 from control_plane.registry.report import Reporter
 from control_plane.retention.acts import sweep
 from control_plane.settings import Settings
@@ -155,6 +156,7 @@ class Worker:
             for loop in (self._heartbeats, self._reports, self._folds, self._erases, self.bell.listen)
         ]
         beside.append(asyncio.create_task(self.plane.sealing.serve(self.plane)))
+        beside.append(asyncio.create_task(Courier(self.plane).serve()))
         if self.plane.settings.network.enabled:
             beside.append(asyncio.create_task(self._keeps()))
         try:

@@ -40,6 +40,7 @@ from control_plane.jobs.routing import Considered, route
 from control_plane.jobs.spec import JobSpec
 from control_plane.jobs.state import State, moves
 from control_plane.jobs.weights import Weights
+from control_plane.notices import targets
 from control_plane.policy import duties
 from control_plane.policy.decision import Decision, obliged, problem_code
 from finops.holds import Held, shares
@@ -94,6 +95,7 @@ async def admit(plane: Plane, envelope: Envelope, submit: Submit, *, put_off_s: 
     if snapshot.bound is not None and not submit.dry_run:
         return await _repeat(plane, principal, snapshot.bound, submit)
     decision = await plane.pdp.decide(snapshot.document, str(uuid.uuid4()), at)
+    targets.demand(plane.settings.notify, decision.obligations)
     crash.point("admit.decided")
     if submit.dry_run:
         return _advice(spec.job_id or "", decision, snapshot, plane.settings.routing)

@@ -26,6 +26,8 @@ from control_plane.jobs.gathered import Program
 from control_plane.jobs.quote import NETWORK, asked_by_nodes, nodes, priced, wants
 from control_plane.jobs.routing import Candidate, Route, route
 from control_plane.jobs.spec import JobSpec
+from control_plane.notices import store as notices
+from control_plane.notices import targets
 from control_plane.policy import duties
 from control_plane.policy.document import Plan
 from finops import money
@@ -204,6 +206,7 @@ async def _decide_again(plane: Plane, job: Mapping[str, Any], compiled: Compiled
     # The job's own hold is part of what its budgets have held since: judged as if it weren't there yet, it is the
     # figure of admission, which the recorded input has.
     decision = await plane.pdp.decide(document, str(uuid.uuid4()), now)
+    targets.demand(plane.settings.notify, decision.obligations)
     crash.point("gate.decided")
     (judged,) = plane.vault.seal(job["tenant"], (decision.input,))
     async with plane.transaction(job["tenant"]) as conn:
@@ -216,6 +219,7 @@ async def _decide_again(plane: Plane, job: Mapping[str, Any], compiled: Compiled
             now,
         )
         await ledger.store.append(conn, [(entry, None)], [judged.blob])
+        await notices.further(conn, job, decision, now)
         crash.point("gate.told")
     crash.point("gate.recorded")
     outside = set((document["plan"] or {}).get("nodes", ())) - set(decision.allowed_nodes)

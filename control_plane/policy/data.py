@@ -4,7 +4,8 @@
 `schemas/KEY.schema` describes what stands under KEY in `data/`. A set brings schemas of its own for what its rules
 read; where it brings none, the shipped one holds. `limits` and `permissions` are read by the plane as well: for these
 the shipped schema holds whatever the set brings, and what limits say is resolved once for each project, team and
-department that they name. The shipped schemas are read from this installation; nothing else is opened.
+department that they name. So it does for `obligations`, which the plane must be able to fulfil. The shipped schemas are
+read from this installation; nothing else is opened.
 
 The ending is `.schema` because `opa test FOLDER` would load each `.json` as data, and two schemas of one folder clash.
 """
@@ -13,12 +14,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
 import msgspec
 
+from control_plane.policy import duties
 from control_plane.policy.document import Limits
 from control_plane.policy.fault import Fault
 from control_plane.policy.limits import LimitsInvalid, combinations, resolve
@@ -80,8 +82,8 @@ def _complaints(key: str, value: Any, schemas: Mapping[str, bytes]) -> Iterator[
         except RecursionError:
             clean = False
             yield home, "nested too deep to check", ()
-    if key == "limits" and clean:
-        for place, complaint in _resolved(value):
+    if clean and (further := _FURTHER.get(key)) is not None:
+        for place, complaint in further(value):
             yield None, complaint, (key, *place)
 
 
@@ -89,7 +91,7 @@ def _schemas(key: str, carried: Mapping[str, bytes]) -> Iterator[tuple[str, Any]
     home = f"schemas/{key}.schema"
     if home in carried:
         yield home, _json(carried[home])
-    if home not in carried or key in OURS:
+    if home not in carried or key in (*OURS, *_FURTHER):
         shipped = _shipped().get(home)
         if shipped is not None:
             yield home, shipped
@@ -103,6 +105,12 @@ def _resolved(limits: Mapping[str, Any]) -> Iterator[tuple[Place, str]]:
             yield fault.place, fault.reason
         except msgspec.ValidationError as fault:
             yield ("projects", project) if project in limits["projects"] else ("default",), str(fault)
+
+
+_FURTHER: Mapping[str, Callable[[Mapping[str, Any]], Iterator[tuple[Place, str]]]] = {
+    "limits": _resolved,
+    "obligations": duties.faults,
+}
 
 
 @cache

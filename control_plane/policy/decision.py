@@ -109,14 +109,20 @@ class BackendClass(Struct, frozen=True, tag_field="kind", tag="backend_class"):
     backends: tuple[str, ...]
 
 
-Obligation: TypeAlias = EvidenceLevel | BackendClass
+class Notify(Struct, frozen=True, tag_field="kind", tag="notify"):
+    """The `[[notify]]` table of this name is told of the job."""
+
+    value: str
+    because: str
+    rule: str
+
+
+Obligation: TypeAlias = EvidenceLevel | BackendClass | Notify
 """What an allowed job is bound to. A kind that isn't here is no decision: the plane goes on with nothing that it can't
 fulfil.
 """
 
-_KINDS = {EvidenceLevel: "evidence_level", BackendClass: "backend_class"}
-
-OBLIGATIONS: tuple[str, ...] = tuple(_KINDS.values())
+_KINDS = {EvidenceLevel: "evidence_level", BackendClass: "backend_class", Notify: "notify"}
 
 
 class Decision(Struct, frozen=True):

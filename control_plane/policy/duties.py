@@ -9,14 +9,14 @@ says the same of a data document before it is put in force. Pure.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import cast
+from typing import Any
 
 from msgspec import Struct
 
 from control_plane.policy.decision import (
-    OBLIGATIONS,
     BackendClass,
     EvidenceLevel,
+    Notify,
     Obligation,
     PolicyUnavailable,
     Reason,
@@ -26,8 +26,6 @@ from control_plane.policy.document import Backend
 LEVELS = ("standard", "full")
 """From the weaker to the stronger."""
 
-CONDITIONS = ("classifications", "departments", "projects", "purposes", "price_at_least_micros")
-DEMANDS = ("backends", "providers", "regions", "sovereign", "zones")
 NETWORK = "p2p"  # the provider whose backends go to nodes
 
 
@@ -54,6 +52,8 @@ def _known(said: Said, rule: str) -> Obligation:
             return BackendClass(
                 value=said.value, because=said.because, rule=rule, backends=tuple(sorted(said.backends))
             )
+        case "notify":
+            return Notify(value=said.value, because=said.because, rule=rule)
         case _:
             raise unknown(said.kind, said.value, said.because)
 
@@ -98,55 +98,14 @@ def level(asked: str, obligations: Sequence[Obligation]) -> str:
     return max([asked, *obliged], key=LEVELS.index)
 
 
-def faults(data: Mapping[str, object]) -> Iterator[str]:
-    """What of the document `obligations` this plane could not fulfil or would misread, each by where it stands."""
-    held = data.get("obligations")
-    rules, classes = _object(held, "rules"), _object(held, "backend_classes")
-    if rules is None or classes is None:
-        yield "obligations: rules and backend_classes must be objects"
-        return
-    for name, rule in rules.items():
-        for fault in _rule_faults(rule, classes):
-            yield f"obligations.rules.{name}: {fault}"
-    for name, demands in classes.items():
-        if not isinstance(demands, dict) or not demands or set(demands) - set(DEMANDS):
-            yield f"obligations.backend_classes.{name}: a class demands one or more of {', '.join(DEMANDS)}"
-
-
-def _rule_faults(rule: object, classes: Mapping[str, object]) -> Iterator[str]:
-    if not isinstance(rule, dict):
-        yield "not an object"
-        return
-    if strange := sorted(set(rule) - {"kind", "value", "because", "when"}):
-        yield f"{', '.join(strange)}: a rule has kind, value, because, when"
-    kind, value = rule.get("kind"), rule.get("value")
-    if kind not in OBLIGATIONS:
-        yield f"kind {kind!r}: this plane knows {', '.join(OBLIGATIONS)}"
-    elif not isinstance(value, str) or not value:
-        yield "value: a text"
-    elif kind == "evidence_level" and value not in LEVELS:
-        yield f"value {value!r}: a level is {' or '.join(LEVELS)}"
-    elif kind == "backend_class" and value not in classes:
-        yield f"value {value!r}: not one of backend_classes"
-    if not isinstance(rule.get("because"), str) or not rule["because"]:
-        yield "because: a text that says why"
-    yield from _condition_faults(rule.get("when", {}))
-
-
-def _condition_faults(when: object) -> Iterator[str]:
-    if not isinstance(when, dict):
-        yield "when: an object of conditions"
-        return
-    for name, wanted in when.items():
-        if name not in CONDITIONS:
-            yield f"when.{name}: a condition is one of {', '.join(CONDITIONS)}"
-        elif name == "price_at_least_micros":
-            if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 0:
-                yield f"when.{name}: a whole number of millionths"
-        elif not isinstance(wanted, list) or not wanted:
-            yield f"when.{name}: a list that isn't empty"
-
-
-def _object(held: object, key: str) -> dict[str, object] | None:
-    found = held.get(key) if isinstance(held, dict) else None
-    return cast("dict[str, object]", found) if isinstance(found, dict) else None
+def faults(held: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Places and complaints of data that their schema found sound: values that this plane could not fulfil."""
+    for name, rule in held["rules"].items():
+        place, value = ("rules", name, "value"), rule["value"]
+        if rule["kind"] == "evidence_level" and value not in LEVELS:
+            yield place, f"{value} is no level: {' or '.join(LEVELS)}"
+        elif rule["kind"] == "backend_class" and value not in held["backend_classes"]:
+            yield place, f"{value} is none of backend_classes"
+    for name, demands in held["backend_classes"].items():
+        if not demands:
+            yield ("backend_classes", name), "it demands nothing, and every backend would be of it"

@@ -32,9 +32,17 @@ def test_a_flag_beats_the_environment_and_that_the_file() -> None:
 
 
 def test_each_field_has_a_reader_and_each_reader_a_field() -> None:
-    assert set(FIELDS) | {"oidc", "backend", "witness", "anchor", "telemetry", "routing", "network", "keys"} == set(
-        Settings.__struct_fields__
-    )
+    assert set(FIELDS) | {
+        "oidc",
+        "backend",
+        "witness",
+        "anchor",
+        "notify",
+        "telemetry",
+        "routing",
+        "network",
+        "keys",
+    } == set(Settings.__struct_fields__)
 
 
 def test_the_homes_own_file_is_read(tmp_path: Path) -> None:
