@@ -337,6 +337,12 @@ CODES: dict[str, Meaning] = {
         "The policy files have a fault; what is in force stays in force.",
         "qcos policy check FOLDER names each file and line.",
     ),
+    "tool_missing": Meaning(
+        503,
+        "A tool is missing",
+        "What was asked for needs a program that this machine hasn't.",
+        "make tools gets opa and regal, where Go is.",
+    ),
     "policy_unavailable": Meaning(
         503,
         "The policy engine doesn't answer",

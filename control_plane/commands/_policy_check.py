@@ -30,6 +30,7 @@ def _check(arguments: argparse.Namespace) -> None:
     opa, regal = find_opa(located().opa_bin), find_regal()
     found = asyncio.run(trial.examine(read.files, opa, regal, folder.regal_config(arguments.folder)))
     faults = read.faults + found.faults
+    skipped = [*found.skipped, *([] if regal else ["regal lint: no regal here (make tools gets it)"])]
     revision = found.policies.revision if found.policies and not faults else None
     if arguments.json:
         tables.document(
@@ -40,13 +41,13 @@ def _check(arguments: argparse.Namespace) -> None:
                     {"path": one.path, "line": one.line, "rule": one.rule, "message": one.message} for one in faults
                 ],
                 "tools": {"opa": opa and str(opa), "regal": regal and str(regal)},
-                "skipped": list(found.skipped),
+                "skipped": skipped,
             }
         )
     else:
         for fault in faults:
             sys.stdout.write(f"{fault}\n")
-        for line in found.skipped:
+        for line in skipped:
             tables.facts([("skipped", line)])
         if revision:
             tables.facts([("checked", f"{len(read.files)} files"), ("revision", revision)])
