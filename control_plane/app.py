@@ -29,6 +29,7 @@ from control_plane.api import jobs as job_routes
 from control_plane.api import ledger as ledger_routes
 from control_plane.api import network as network_routes
 from control_plane.api import plane as plane_routes
+from control_plane.api import policies as policy_routes
 from control_plane.api import reservations as reservation_routes
 from control_plane.api import retention as retention_routes
 from control_plane.auth.access import check_routes, guard
@@ -98,6 +99,7 @@ def assemble(settings: Settings, door: Any, parts: dict[str, Any], lifespan: lis
         *reservation_routes.HANDLERS,
         *retention_routes.HANDLERS,
         *plane_routes.HANDLERS,
+        *policy_routes.HANDLERS,
         openapi_document,
     ]
     api = Router(PREFIX, route_handlers=handlers)
@@ -142,7 +144,10 @@ def running(plane: Plane, live: Live, fabric: Fabric, reader: Reader, door: Door
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         with contextlib.suppress(*FAULTS):
             await plane.sealing.look(plane)
-        loops = (live.serve(), plane.sealing.serve(plane), fabric.serve())
+        assert plane.watch is not None
+        with contextlib.suppress(*FAULTS):
+            await plane.watch.look()
+        loops = (live.serve(), plane.sealing.serve(plane), plane.watch.serve(), fabric.serve())
         beside = [asyncio.create_task(loop) for loop in loops]
         try:
             async with reader:

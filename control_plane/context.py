@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from control_plane.auth import access
 from control_plane.db import Database, Query, engine, read, transaction
 from control_plane.jobs.away import Away
 from control_plane.jobs.known import Known
@@ -17,7 +18,8 @@ from control_plane.jobs.vault import Vault
 from control_plane.policy.choice import Setting, choose_engine, open_engine
 from control_plane.policy.held import Held
 from control_plane.policy.pdp import Pdp
-from control_plane.policy.revision import load
+from control_plane.policy.revision import PolicySet
+from control_plane.policy.watch import Watch
 from control_plane.sealing import PlaneClock, Sealing
 from control_plane.settings import Settings
 from ledger.blob import BlobKeys
@@ -37,6 +39,8 @@ class Plane:
     sealing: Sealing = field(default_factory=Sealing)
     lanes: Lanes = field(default_factory=Lanes)
     away: Away = field(default_factory=Away)
+    watch: Watch | None = None
+    """How this process learns of a policy push; a plane of tests may be given its policies."""
 
     async def read(self, tenant: str | None, *queries: Query) -> list[list[dict[str, Any]]]:
         """The rows of each query, in one transaction that sees this tenant alone and one round trip."""
@@ -57,11 +61,22 @@ def open_plane(settings: Settings, database: Database, *, connections: int, name
         settings.opa_bin,
         settings.opa_url,
     )
+    deciding, held = (
+        open_engine(choice.engine, choice.opa_url, settings.policy_limit_s),
+        Held(max_age_s=settings.policy_max_age_s),
+    )
+    pool = engine(database.app, connections=connections, name=name, limit_s=settings.database_limit_s)
+    key = settings.home / "keys" / "policy"
     return Plane(
         settings=settings,
         name=settings.plane,
-        engine=engine(database.app, connections=connections, name=name, limit_s=settings.database_limit_s),
-        pdp=Pdp(open_engine(choice.engine, choice.opa_url, settings.policy_limit_s), Held(load())),
+        engine=pool,
+        pdp=Pdp(deciding, held),
         vault=Vault(BlobKeys.load(settings.home / "keys" / "blob" / "root")),
         sealing=Sealing(settings.clock_tolerance_s),
+        watch=Watch(pool, key, deciding, held, _permissions_follow, settings.policy_max_age_s),
     )
+
+
+def _permissions_follow(policies: PolicySet) -> None:
+    access.put_in_force(access.tolerated(policies.files[access.PATH]))

@@ -101,6 +101,11 @@ def _one_of(*words: str) -> Callable[[object], str]:
     return read
 
 
+def _names(value: object) -> tuple[str, ...]:
+    named = value if isinstance(value, list) else _text(value).split(",")
+    return tuple(_text(name).strip() for name in named)
+
+
 def _url(*schemes: str) -> Callable[[object], str]:
     def read(value: object) -> str:
         text = _text(value)
@@ -141,6 +146,8 @@ def _entries() -> dict[str, Field]:
         "opa_bin": ("the path of an opa binary", _text),
         "opa_url": ("an http, https or unix URL", _url("http", "https", "unix")),
         "policy_limit_s": number(0.05, 10),
+        "policy_max_age_s": number(1, 604_800),
+        "policy_tenants": ("names of tenants, with commas between them", _names),
         "http_host": ("an address to listen on", _text),
         "http_port": whole(0, 65535),
         "url": ("an http, https or unix URL", _url("http", "https", "unix")),

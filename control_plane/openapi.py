@@ -54,7 +54,7 @@ DESCRIPTION = (
     "Beside these requests the WebSocket /api/v1/jobs/{job_id}/events sends each move of a job as {seq, state, at}, "
     "and /api/v1/discovery/network/topology/events the network's topology, anew at each change."
 )
-# A body that is taken as it stands on a new plane of profile `dev`.
+# A body that is taken as it stands on a new plane of profile `dev`; of policies an excerpt, which is refused.
 EXAMPLES: dict[str, dict[str, Any]] = {
     "JobSpec": {
         "circuit": {
@@ -64,6 +64,10 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         },
         "execution": {"shots": 1000},
         "governance": {"project": "demo", "classification": "internal", "purpose": "benchmark"},
+    },
+    "PushRequest": {
+        "files": {"data/limits.json": '{"limits": {}}\n', "qcos/quota/shots.rego": "package qcos.quota\n"},
+        "message": "fewer shots a day",
     },
     "BudgetRequest": {"scope": "project:demo", "amount": "1000.00", "currency": "USD", "period": "monthly"},
     "Proposal": {

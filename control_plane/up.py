@@ -27,7 +27,7 @@ from control_plane.documents import chains
 from control_plane.errors import SealingStopped, SettingInvalid, StartFailed
 from control_plane.listening import Listening, answers, failing
 from control_plane.network import own
-from control_plane.policy import bundle, choice, revision
+from control_plane.policy import choice, revision, served, shipped
 from control_plane.policy.opa import OPA_ENVIRONMENT, opa_command
 from control_plane.postgres import DATABASE, SUPERUSER, Cluster, cluster
 from control_plane.process import GIVING_BACK_S
@@ -36,6 +36,7 @@ from control_plane.settings import Settings, to_json
 from control_plane.supervisor import Child
 from control_plane.telemetry import config as telemetry
 from control_plane.telling import Teller
+from ledger.policy_key import PUBLIC
 
 _BOUND_S = 30.0
 
@@ -52,6 +53,7 @@ class Plane:
         self._is_ready = False
         self._bounding: asyncio.Task[None] | None = None
         self._snapshots: asyncio.Task[None] | None = None
+        self._serving: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Start everything; raises an Unusable error, and what was started is then stopped by `stop`."""
@@ -65,14 +67,13 @@ class Plane:
             self.settings.opa_bin,
             self.settings.opa_url,
         )
-        policies = revision.load()
         crash.arm(self.settings.home, self.settings.crash_at)
         database = await self._start_database()
-        await self._start_policy(chosen, policies)
         parts.make_keys(self.settings)
         telemetry.keep_headers(self.settings.telemetry, self.settings.home)
         await self._seed()
         await self._start_sealer(database)
+        await self._start_policy(chosen, database)
         network = own.OwnNetwork(self.settings, self._run, self._python)
         await network.start_fabric()
         await self._start_services()
@@ -89,7 +90,7 @@ class Plane:
         API and workers finish what they hold within `stop_limit_s`, or give it back; then the sealer seals what waits.
         """
         self._is_ready = False
-        for task in (self._bounding, self._snapshots):
+        for task in (self._bounding, self._snapshots, self._serving):
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
@@ -172,15 +173,26 @@ class Plane:
         await asyncio.to_thread(found.make_database, DATABASE)
         return found.url(DATABASE)
 
-    async def _start_policy(self, chosen: choice.Choice, policies: revision.PolicySet) -> None:
-        url = chosen.opa_url
+    async def _start_policy(self, chosen: choice.Choice, database: Database) -> None:
+        url, key = chosen.opa_url, self.settings.home / "keys" / "policy"
+        pool = engine(database.app, connections=1)
+        try:
+            push, policies = await shipped.in_force(pool, key)
+        finally:
+            await pool.dispose()
         if chosen.opa_bin is not None:
             folder = self.settings.runtime / "opa"
             home.make_folder(folder)
             url = f"unix://{folder / 'opa.sock'}"
-            served = bundle.write(policies, folder / "bundle")
+            archive = folder / "bundle.tar.gz"
+            await asyncio.to_thread(served.put, push, key, archive)
             command = opa_command(
-                chosen.opa_bin, url, served, traces_to=self.settings.telemetry.opa_address, service=self._opa()
+                chosen.opa_bin,
+                url,
+                archive,
+                traces_to=self.settings.telemetry.opa_address,
+                service=self._opa(),
+                key=key / PUBLIC,
             )
             probing = choice.open_engine("opa", url)
             try:
@@ -197,6 +209,7 @@ class Plane:
                 )
             finally:
                 await probing.close()
+            self._serving = asyncio.create_task(served.keep(database, key, archive, push.number), name="policies")
         else:
             deciding = choice.open_engine(chosen.engine, url)
             await deciding.ready(policies)

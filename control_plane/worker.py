@@ -157,6 +157,8 @@ class Worker:
         ]
         beside.append(asyncio.create_task(self.plane.sealing.serve(self.plane)))
         beside.append(asyncio.create_task(Courier(self.plane).serve()))
+        if self.plane.watch is not None:
+            beside.append(asyncio.create_task(self.plane.watch.serve()))
         if self.plane.settings.network.enabled:
             beside.append(asyncio.create_task(self._keeps()))
         try:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from control_plane.auth import access
+from control_plane.policy.revision import load
 from tests.postgres import RunningCluster, TestDatabase, postgresql_15, running_cluster
 
 # How fast a machine draws examples or runs one says nothing of the promise under test.
@@ -41,6 +43,12 @@ def database(cluster: RunningCluster) -> Iterator[TestDatabase]:
     """A fresh migrated database."""
     with cluster.database() as fresh:
         yield fresh
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _permissions() -> None:
+    """What a process of a plane learns of the policies in force: here those that are shipped."""
+    access.put_in_force(access.parse_permissions(load().files[access.PATH]))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -1,20 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """May this principal do this, there? One table as data, one guard for every route (G13, S1, I5).
 
-Enters: a `Principal`, an action, a project. Leaves: yes or no, or which projects. The table is
-`policies/data/permissions.json`: role → actions; what anyone signed in may do; and what the policy engine decides and
-records instead of the door (`job:submit`, so that a refused submission has its decision and its evidence).
+Enters: a `Principal`, an action, a project. Leaves: yes or no, or which projects. The table is `data/permissions.json`
+of the policies in force, put here by whatever learns of a push: role → actions; what anyone signed in may do; and what
+the policy engine decides and records instead of the door (`job:submit`, so that a refused submission has its decision
+and its evidence). Until a process knows the policies in force, nobody may do anything there.
 
 A route names its action in `opt={"action": "job:read"}`, or `"public"`. `check_routes` keeps a plane from starting
 with a route that names none. The guard asks whether the action is held *anywhere* in the tenant; a handler narrows to
 the project at hand with `require` or `visible`. Other tenants' rows never get this far: row-level security (I7).
-Pure but for the one reading of the table.
+Pure but for the one table of the process.
 """
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import msgspec
@@ -22,6 +21,7 @@ from msgspec import Struct
 
 from control_plane.auth.errors import Forbidden, RouteWithoutRule, Unauthenticated
 from control_plane.auth.principal import ROLES, Principal
+from control_plane.policy.decision import PolicyUnavailable
 
 if TYPE_CHECKING:
     from litestar import Litestar
@@ -39,6 +39,7 @@ __all__ = [
     "may_anywhere",
     "parse_permissions",
     "permissions",
+    "put_in_force",
     "require",
     "visible",
 ]
@@ -59,6 +60,7 @@ Action = Literal[
     "network:enroll",
     "network:propose",
     "network:read",
+    "policy:push",
     "policy:read",
     "project:read",
     "rates:push",
@@ -75,7 +77,9 @@ Action = Literal[
 ]
 ACTIONS: Final[frozenset[str]] = frozenset(get_args(Action))
 PUBLIC: Final = "public"
-_TABLE = Path(__file__).parents[2] / "policies" / "data" / "permissions.json"
+PATH: Final = "data/permissions.json"
+DECIDED: Final[frozenset[str]] = frozenset({"job:submit", "reservation:create"})
+"""The actions that the policy engine decides: no other may pass the door without a role."""
 
 
 class Permissions(Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,7 +96,9 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
 
 def parse_permissions(data: bytes) -> Permissions:
     """The table from its file. ValueError if it names an unknown role or action, or leaves one out (fail closed)."""
-    table = msgspec.json.decode(data, type=_File).permissions
+    table = _read(data)
+    if not table.decided_by_policy <= DECIDED:
+        raise ValueError(f"permissions: no policy decides {sorted(table.decided_by_policy - DECIDED)}")
     if table.roles.keys() != ROLES:
         raise ValueError(f"permissions: roles {sorted(table.roles.keys() ^ ROLES)} are unknown or missing")
     named = table.signed_in | table.decided_by_policy | frozenset().union(*table.roles.values())
@@ -101,15 +107,46 @@ def parse_permissions(data: bytes) -> Permissions:
     return table
 
 
-@cache
+def tolerated(data: bytes) -> Permissions:
+    """The table of policies that are in force already: what this program doesn't know of is left out, and what they
+    don't know of is granted to nobody. ValueError for another shape.
+    """
+    table = _read(data)
+    return Permissions(
+        signed_in=table.signed_in & ACTIONS,
+        decided_by_policy=table.decided_by_policy & DECIDED,
+        roles={role: table.roles.get(role, frozenset()) & ACTIONS for role in ROLES},
+    )
+
+
+def _read(data: bytes) -> Permissions:
+    return msgspec.json.decode(data, type=_File).permissions
+
+
+class _InForce:
+    """One process serves one plane."""
+
+    table: Permissions | None = None
+
+
+def put_in_force(table: Permissions) -> None:
+    """From now on this is who may do what in this process."""
+    _InForce.table = table
+
+
 def permissions() -> Permissions:
-    """The plane's table, read once a process."""
-    return parse_permissions(_TABLE.read_bytes())
+    """The table in force; PolicyUnavailable where this process doesn't know it yet."""
+    if _InForce.table is None:
+        raise PolicyUnavailable("this process doesn't know the policies in force yet")
+    return _InForce.table
 
 
-def may(principal: Principal, action: str, project: str | None) -> bool:
-    """Whether `action` is allowed in `project`; None asks for the whole tenant, which only tenant-wide roles give."""
-    table = permissions()
+def may(principal: Principal, action: str, project: str | None, table: Permissions | None = None) -> bool:
+    """Whether `action` is allowed in `project`; None asks for the whole tenant, which only tenant-wide roles give.
+
+    By the table in force, or by another one.
+    """
+    table = table or permissions()
     held = principal.roles if project is None else principal.roles_in(project)
     return action in table.signed_in or any(action in table.roles.get(role, ()) for role in held)
 

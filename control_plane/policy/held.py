@@ -3,7 +3,7 @@
 
 An engine and a process learn of a push one after the other. So the set in force is `current`, and `by` gives another
 that an engine stated: one that was in force until at most `max_age_s` ago, or one that `learn` finds to be in force by
-now. Any other is `PolicyUnavailable` (I5).
+now. Any other is `PolicyUnavailable` (I5), and so is everything while no set is known.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Callable
 from control_plane.policy.decision import PolicyUnavailable
 from control_plane.policy.revision import PolicySet
 
-Learn = Callable[["Held", str], Awaitable[None]]
+MAX_AGE_S = 3600.0
+Learn = Callable[[str], Awaitable[None]]
 """Asked of a revision that isn't known here: it calls `take` or `remember`, or does neither."""
 
 
@@ -23,24 +24,43 @@ class Held:
 
     def __init__(
         self,
-        current: PolicySet,
+        current: PolicySet | None = None,
         *,
-        max_age_s: float = 3600.0,
+        max_age_s: float = MAX_AGE_S,
         learn: Learn | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Hold one set; without `learn` no other is ever known but by `take`."""
-        self.current = current
+        """Hold one set, or none yet; without `learn` no other is ever known but by `take`."""
+        self._current = current
         self._max_age_s = max_age_s
         self._learn = learn
         self._clock = clock
+        self._until: float | None = None
         self._others: dict[str, tuple[PolicySet, float]] = {}
+
+    @property
+    def current(self) -> PolicySet:
+        """The set in force; raises PolicyUnavailable where none is known, or none that may be used any more."""
+        if self._current is None:
+            raise PolicyUnavailable("this process doesn't know the policies in force yet")
+        if self._until is not None and self._until <= self._clock():
+            raise PolicyUnavailable(f"the policies in force can't be used, and {self._current.revision} is too old")
+        return self._current
+
+    def ask(self, learn: Learn) -> None:
+        """From now on ask this of revisions that aren't known."""
+        self._learn = learn
 
     def take(self, policies: PolicySet) -> None:
         """Put this set in force here; the one before it stays acceptable for a while."""
-        if policies.revision != self.current.revision:
-            self.remember(self.current, self._max_age_s)
-            self.current = policies
+        if self._current is not None and policies.revision != self._current.revision:
+            self.remember(self._current, self._max_age_s)
+        self._current, self._until = policies, None
+
+    def expire(self) -> None:
+        """Another set is in force that can't be used here: the held one goes on for `max_age_s` and no longer."""
+        if self._until is None:
+            self._until = self._clock() + self._max_age_s
 
     def remember(self, policies: PolicySet, for_s: float) -> None:
         """An engine may answer by this set for so long."""
@@ -50,17 +70,18 @@ class Held:
 
     async def by(self, revision: str) -> PolicySet:
         """The set of a revision by which an engine may answer now; raises PolicyUnavailable."""
-        found = self._known(revision)
+        found = self.known(revision)
         if found is None and self._learn is not None:
-            await self._learn(self, revision)
-            found = self._known(revision)
+            await self._learn(revision)
+            found = self.known(revision)
         if found is None:
             said = f"the engine holds other policies than revision {self.current.revision}: {revision}"
             raise PolicyUnavailable(said[:500])
         return found
 
-    def _known(self, revision: str) -> PolicySet | None:
-        if revision == self.current.revision:
+    def known(self, revision: str) -> PolicySet | None:
+        """The set of a revision that may be answered by now, as far as this process knows."""
+        if self._current is not None and revision == self._current.revision:
             return self.current
         policies, until = self._others.get(revision, (None, 0.0))
         return policies if until > self._clock() else None

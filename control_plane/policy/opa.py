@@ -25,7 +25,7 @@ from control_plane.policy import breaker, standing
 from control_plane.policy.decision import OtherRevision, PolicyUnavailable
 from control_plane.policy.revision import ENTRYPOINT, PolicySet
 from control_plane.policy.standing import Standing
-from ledger.policies import MASK
+from ledger.policies import KEY_ID, MASK
 
 LIMIT_S = 1.0
 """A decision that takes longer is none. Its goal is p99 <= 5 ms; a busy machine must not refuse work, and a stopped OPA
@@ -36,6 +36,7 @@ OPA_ENVIRONMENT = {"GOGC": "400"}
 that Go's collector, left alone, takes a fifth of its time. The heap stays under 100 MB."""
 
 _READY_LIMIT_S = 2.0
+_NOTHING = "qcos/nothing"  # a path that no policy has: cheap to ask, and answered with the revision
 _LARGEST_ANSWER = 8 * 1024 * 1024
 
 
@@ -62,6 +63,17 @@ class OpaEngine:
         answer = _answer(await self._asked(path, body), "the policy's decision")
         _demand_revision(answer, policies)
         return answer["result"]
+
+    async def holds(self) -> str | None:
+        """The revision of the bundle that OPA has active; PolicyUnavailable where it states none, or not one."""
+        content = await self._client.ask("GET", f"/v1/data/{_NOTHING}?provenance=true", _READY_LIMIT_S)
+        try:
+            found = _revisions(msgspec.json.decode(content)["provenance"])
+        except (ValueError, RecursionError, TypeError, KeyError) as fault:
+            raise PolicyUnavailable("OPA states no revision") from fault
+        if len(found) != 1:
+            raise PolicyUnavailable(f"OPA holds {len(found)} bundles")
+        return found[0]
 
     async def ready(self, policies: PolicySet) -> None:
         """Return only if OPA answers and the policies and data read back from it are those of `policies`."""
@@ -156,10 +168,12 @@ def opa_command(
     configuration: str | Path | None = None,
     traces_to: str | None = None,
     service: str = "qcos-opa",
+    key: str | Path | None = None,
 ) -> list[str]:
-    """The command line that serves at `unix:///path` or `http://127.0.0.1:PORT` the bundle in a folder
-    (`bundle.write`), or the plane's as a configuration file says (`sidecar.configuration`).
+    """The command line that serves a bundle at `unix:///path` or `http://127.0.0.1:PORT`.
 
+    The bundle is a folder (`bundle.write`), or with `key`, a public key's file, a signed archive (`bundle.pack`) that
+    OPA watches; or the plane's as a configuration file says (`sidecar.configuration`).
     Loopback or a socket of mode 0700 only; no version check, which is OPA's telemetry. Raises
     PolicyUnavailable for other addresses.
     """
@@ -175,6 +189,8 @@ def opa_command(
     if traces_to is not None:  # it goes on with the traceparent of each request, and records what that says
         tracing = {"type": "grpc", "address": traces_to, "service_name": service, "sample_percentage": "100"}
         quiet += [word for key, value in tracing.items() for word in ("--set", f"distributed_tracing.{key}={value}")]
+    if key is not None:
+        quiet += ["--watch", "--verification-key", str(key), "--verification-key-id", KEY_ID, "--signing-alg", "ES256"]
     served = ["--bundle", str(bundle)] if bundle is not None else []
     told = ["--config-file", str(configuration)] if configuration is not None else []
     return [str(opa_bin), *server, *quiet, *told, *served]

@@ -54,6 +54,9 @@ class Engine(Protocol):
         OtherRevision where the engine answered by others.
         """
 
+    async def holds(self) -> str | None:
+        """The one revision by which it would answer now; None where it answers by whatever it is asked for."""
+
     async def ready(self, policies: PolicySet) -> None:
         """Return only if the engine answers and would answer by exactly these; OtherRevision where it has others."""
 
@@ -129,6 +132,11 @@ class Pdp:
             allowed_nodes=nodes if allow else (),
             input=input_json,
         )
+
+    async def deciding(self) -> str:
+        """The revision by which a decision would be made now; raises PolicyUnavailable."""
+        holds = await self.engine.holds()
+        return self.held.current.revision if holds is None else (await self.held.by(holds)).revision
 
     async def ready(self) -> None:
         """Return only if a decision could be had now; raises PolicyUnavailable."""

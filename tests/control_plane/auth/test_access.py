@@ -17,8 +17,8 @@ from litestar.middleware.authentication import AbstractAuthenticationMiddleware
 from litestar.testing import AsyncTestClient
 
 from control_plane.auth.access import (
-    _TABLE,
     ACTIONS,
+    PATH,
     check_routes,
     guard,
     may,
@@ -26,10 +26,12 @@ from control_plane.auth.access import (
     parse_permissions,
     permissions,
     require,
+    tolerated,
     visible,
 )
 from control_plane.auth.errors import Forbidden, RouteWithoutRule, Unauthenticated
 from control_plane.auth.principal import ROLES, Assignment, Principal, named, parse_role, pseudonym_of
+from control_plane.policy.revision import load
 
 # role: actions, in the order backend:read … whoami of ACTIONS sorted; x = allowed in a project where the role is held.
 GOLDEN = """
@@ -49,6 +51,7 @@ ledger:read            x       .           x               .               .    
 network:enroll         .       .           x               .               .          .
 network:propose        .       .           x               x               .          .
 network:read           x       x           x               x               x          x
+policy:push            .       .           x               .               .          .
 policy:read            x       .           x               x               .          .
 project:read           x       x           x               x               x          .
 rates:push             .       x           x               .               .          .
@@ -135,7 +138,7 @@ def test_a_role_that_the_plane_does_not_know_is_left_out() -> None:
 
 
 def _broken(change: Any) -> bytes:
-    table = json.loads(_TABLE.read_bytes())
+    table = json.loads(load().files[PATH])
     change(table["permissions"])
     return json.dumps(table).encode()
 
@@ -150,6 +153,7 @@ def _broken(change: Any) -> bytes:
         lambda t: t.update(extra=[]),
         lambda t: t.pop("decided_by_policy"),
         lambda t: t["roles"].update(auditor="job:read"),
+        lambda t: t["decided_by_policy"].append("retention:erase"),
     ],
 )
 def test_a_broken_table_does_not_load(change: Any) -> None:
@@ -157,6 +161,14 @@ def test_a_broken_table_does_not_load(change: Any) -> None:
     with pytest.raises(ValueError, match=r".+"):
         parse_permissions(_broken(change))
     assert parse_permissions(_broken(lambda _: None)) == permissions()
+
+
+def test_a_table_of_another_release_grants_what_both_know() -> None:
+    """I5: policies outlive a program; a new action is nobody's until somebody grants it, a lost one means nothing."""
+    table = tolerated(_broken(lambda t: (t["roles"]["auditor"].append("mood:read"), t["signed_in"].remove("whoami"))))
+    assert table.roles == permissions().roles
+    assert table.signed_in == permissions().signed_in - {"whoami"}
+    assert not tolerated(_broken(lambda t: t["roles"].pop("finops"))).roles["finops"]
 
 
 class _Doorman(AbstractAuthenticationMiddleware):

@@ -36,6 +36,9 @@ class Interrupted:
         await self.meanwhile()
         return answer
 
+    async def holds(self) -> str | None:
+        return None
+
     async def ready(self, policies: PolicySet) -> None:
         """Always."""
 

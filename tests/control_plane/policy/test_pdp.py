@@ -54,6 +54,9 @@ class Says:
     async def evaluate(self, policies: PolicySet, input_json: bytes) -> object:
         return self.answer
 
+    async def holds(self) -> str | None:
+        return None
+
     async def ready(self, policies: PolicySet) -> None:
         return None
 
@@ -263,12 +266,14 @@ async def test_an_engine_ahead_is_believed_once_its_revision_was_learnt() -> Non
     """G2: OPA hears of a push before a process does, which looks it up; what it can't find, no engine may answer by."""
     pushed, asked = other(7), []
 
-    async def learn(held: Held, revision: str) -> None:
+    held = Held(POLICIES)
+
+    async def learn(revision: str) -> None:
         asked.append(revision)
         if revision == pushed.revision:
             held.take(pushed)
 
-    held = Held(POLICIES, learn=learn)
+    held.ask(learn)
     decision = await Pdp(Serves(pushed), held).decide(document(), "d-1", NOW)
     assert (decision.policy_revision, asked) == (pushed.revision, [pushed.revision])
     assert held.current is pushed
