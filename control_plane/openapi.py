@@ -143,7 +143,8 @@ def _operations(app: Litestar) -> Iterator[tuple[str, str, dict[str, Any], str]]
 
 
 def _shapes(operations: list[tuple[str, str, dict[str, Any], str]]) -> list[Any]:
-    found: dict[str, Any] = {one.__name__: one for one in (shapes.Problem, shapes.Denial, shapes.Unreserved)}
+    problems = (shapes.Problem, shapes.Denial, shapes.Unreserved, shapes.Unfit)
+    found: dict[str, Any] = {one.__name__: one for one in problems}
     for _, _, opt, _ in operations:
         answers: Answers = opt["answers"]
         for given in (*answers.good.values(), answers.body):
@@ -227,6 +228,8 @@ def _problem(status: int, codes: list[str]) -> dict[str, Any]:
     shape = shapes.Denial if DENIALS.intersection(codes) else shapes.Problem
     if UNRESERVED.intersection(codes):
         shape = shapes.Unreserved
+    if "policy_refused" in codes:
+        shape = shapes.Unfit
     response: dict[str, Any] = {
         "description": " ".join(f"`{code}`: {CODES[code].sentence}" for code in codes),
         "content": {

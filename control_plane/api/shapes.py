@@ -206,6 +206,21 @@ class Unreserved(Problem, frozen=True):
     next_free_at: Instant | None = None
 
 
+class PolicyFault(Struct, frozen=True):
+    """What is wrong with a policy file: the line counts from 1, the rule is named as the tool that found it does."""
+
+    path: str
+    line: int
+    rule: str
+    message: str
+
+
+class Unfit(Problem, frozen=True):
+    """A refusal of policies, with each of their faults; `errors` names them as PATH:LINE."""
+
+    faults: tuple[PolicyFault, ...] | None = None
+
+
 class Budget(Struct, frozen=True):
     """A budget in its present window."""
 

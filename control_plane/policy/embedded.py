@@ -47,10 +47,6 @@ class EmbeddedEngine:
         except RuntimeError as fault:  # the executor is shut down
             raise PolicyUnavailable(f"the embedded engine is closed: {fault}") from fault
 
-    async def holds(self) -> str | None:
-        """None: it answers by the policies that it is given."""
-        return None
-
     async def ready(self, policies: PolicySet) -> None:
         """Compile if that wasn't done yet; raises PolicyUnavailable if it can't be."""
         try:

@@ -64,7 +64,7 @@ class OpaEngine:
         _demand_revision(answer, policies)
         return answer["result"]
 
-    async def holds(self) -> str | None:
+    async def holds(self) -> str:
         """The revision of the bundle that OPA has active; PolicyUnavailable where it states none, or not one."""
         content = await self._client.ask("GET", f"/v1/data/{_NOTHING}?provenance=true", _READY_LIMIT_S)
         try:

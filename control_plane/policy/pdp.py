@@ -15,7 +15,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 from msgspec import Struct, field
@@ -54,14 +54,19 @@ class Engine(Protocol):
         OtherRevision where the engine answered by others.
         """
 
-    async def holds(self) -> str | None:
-        """The one revision by which it would answer now; None where it answers by whatever it is asked for."""
-
     async def ready(self, policies: PolicySet) -> None:
         """Return only if the engine answers and would answer by exactly these; OtherRevision where it has others."""
 
     async def close(self) -> None:
         """Give up connections and threads; idempotent."""
+
+
+@runtime_checkable
+class Serving(Protocol):
+    """An engine that answers by the policies that it has, not by those that it is asked for."""
+
+    async def holds(self) -> str:
+        """The revision by which it would answer now; raises PolicyUnavailable."""
 
 
 def _told_of(decision: Decision) -> dict[str, telemetry.Value]:
@@ -135,8 +140,9 @@ class Pdp:
 
     async def deciding(self) -> str:
         """The revision by which a decision would be made now; raises PolicyUnavailable."""
-        holds = await self.engine.holds()
-        return self.held.current.revision if holds is None else (await self.held.by(holds)).revision
+        if isinstance(self.engine, Serving):
+            return (await self.held.by(await self.engine.holds())).revision
+        return self.held.current.revision
 
     async def ready(self) -> None:
         """Return only if a decision could be had now; raises PolicyUnavailable."""

@@ -36,9 +36,6 @@ class Interrupted:
         await self.meanwhile()
         return answer
 
-    async def holds(self) -> str | None:
-        return None
-
     async def ready(self, policies: PolicySet) -> None:
         """Always."""
 

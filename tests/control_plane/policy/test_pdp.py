@@ -54,9 +54,6 @@ class Says:
     async def evaluate(self, policies: PolicySet, input_json: bytes) -> object:
         return self.answer
 
-    async def holds(self) -> str | None:
-        return None
-
     async def ready(self, policies: PolicySet) -> None:
         return None
 
