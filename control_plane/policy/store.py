@@ -16,7 +16,7 @@ from msgspec import Struct
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-_COLUMNS = "p.number, p.entry_id::text, p.revision, p.base, p.tenant, p.actor, p.message, p.pushed_at"
+_COLUMNS = "p.number, p.entry_id::text, p.revision, p.base, p.whose AS tenant, p.actor, p.message, p.pushed_at"
 _NEWEST = text("SELECT number, revision FROM ledger.policy_signature ORDER BY number DESC LIMIT 1")
 _IN_FORCE = text(f"""
     SELECT {_COLUMNS}, p.files, s.signature
@@ -37,7 +37,7 @@ _HISTORY = text(f"""
     LEFT JOIN ledger.entry e ON e.entry_id = p.entry_id
     WHERE p.number < :before ORDER BY p.number DESC LIMIT :many""")
 _INSERT = text("""
-    INSERT INTO policy.push (number, entry_id, revision, base, tenant, actor, message, files, pushed_at)
+    INSERT INTO policy.push (number, entry_id, revision, base, whose, actor, message, files, pushed_at)
     VALUES (:number, CAST(:entry_id AS uuid), :revision, :base, :tenant, :actor, :message, :files, :pushed_at)
     ON CONFLICT DO NOTHING RETURNING number""")
 _EVERYTHING = 2**62

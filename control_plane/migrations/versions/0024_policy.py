@@ -23,7 +23,7 @@ CREATE TABLE policy.push (
     entry_id uuid NOT NULL UNIQUE,
     revision text NOT NULL,
     base text,
-    tenant text NOT NULL,
+    whose text NOT NULL,
     actor text NOT NULL,
     message text NOT NULL,
     files bytea NOT NULL,
