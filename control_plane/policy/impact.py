@@ -6,10 +6,10 @@ document (the candidate's own limits put in); an `Impact` leaves. A flip is a de
 first what was denied and would be let in, then what was allowed and would be kept out. Memory doesn't grow with the
 number of decisions. Pure.
 
-Nothing is guessed. Counted apart, and never among the flips: documents that are gone or of an older form; decisions
-whose own revision doesn't give the recorded answer any more; documents of which the candidate says nothing sound; and,
-since a flip changes what was used up afterwards, how many later decisions were judged on usage or budgets that would
-have been others.
+What a flip changes in the day's shots is carried on to the decisions after it. Nothing is guessed. Counted apart, and
+never among the flips: documents that are gone or of an older form, decisions whose own revision doesn't give the
+recorded answer any more, documents of which the candidate says nothing sound. Counted too: decisions judged on
+unfinished jobs and budgets as they were recorded, though a flip before them would have changed those.
 """
 
 from __future__ import annotations
@@ -96,8 +96,9 @@ class Unclear(Struct, frozen=True):
     """What can't be told, counted.
 
     `erased`, `older_form` and `unsound` were not replayed; `not_reproduced` are decisions whose own revision answers
-    differently today, `unchecked` flips whose revision isn't at hand to ask; `usage_after` and `budget_after` were
-    replayed on what was recorded, though a flip before them would have changed it; `suppressed` were never recorded.
+    differently today, `unchecked` flips whose revision isn't at hand to ask; `running_after` and `budget_after` were
+    replayed on what was recorded, though a flip before them would have changed it, `unsettled` on shots that could not
+    be settled; `suppressed` were never recorded.
     """
 
     erased: int
@@ -105,8 +106,9 @@ class Unclear(Struct, frozen=True):
     unsound: int
     not_reproduced: int
     unchecked: int
-    usage_after: int
+    running_after: int
     budget_after: int
+    unsettled: int
     suppressed: int = 0
     faults: tuple[str, ...] = ()
 
@@ -119,7 +121,11 @@ class Control(Struct, frozen=True):
 
 
 class Impact(Struct, frozen=True):
-    """The whole report. `flips` are those of `let_in` and `kept_out` together."""
+    """The whole report.
+
+    Of what was `replayed`, `identical` had the rules and limits that it was decided by in the candidate too, so that
+    there was nothing to decide again, and `carried` were decided with a day's shots as flips before them left these.
+    """
 
     candidate: str
     in_force: str | None
@@ -127,6 +133,8 @@ class Impact(Struct, frozen=True):
     until: str
     recorded: int
     replayed: int
+    identical: int
+    carried: int
     by_revision: dict[str, int]
     let_in: Side
     kept_out: Side
@@ -192,7 +200,7 @@ class Tally:
     """Folds recorded decisions, in their order, and what the candidate said of them."""
 
     def __init__(self) -> None:
-        self._recorded = self._replayed = 0
+        self._recorded = self._replayed = self._identical = self._carried = 0
         self._first = self._last = ""
         self._revisions: Counter[str] = Counter()
         self._sides = {"let_in": _Side(), "kept_out": _Side()}
@@ -224,25 +232,40 @@ class Tally:
         self._control["checked"] += 1
         self._control["agreed"] += same
 
-    def judged(self, one: Recorded, said: Decision, *, reproduced: bool | None) -> None:
-        """What the candidate says; `reproduced`: whether the decision's own revision still gives the recorded answer.
-
-        None where that isn't known.
-        """
+    def identical(self, one: Recorded) -> None:
+        """The candidate has the rules and the limits that made this decision, and nothing before it flipped shots."""
         self._count(one)
-        if reproduced is False:
-            self._unclear["not_reproduced"] += 1
-            return
         self._replayed += 1
-        document = one.input or {}
-        for what in self._changed.reaches(document, one.at):
-            self._unclear[f"{what}_after"] += 1
+        self._identical += 1
+        self._reached(one)
+        self._same["allowed" if one.allow else "denied"] += 1
+
+    def not_reproduced(self, one: Recorded) -> None:
+        """The revision that made this decision answers otherwise today."""
+        self._count(one)
+        self._unclear["not_reproduced"] += 1
+
+    def judged(
+        self,
+        one: Recorded,
+        said: Decision,
+        *,
+        reproduced: Literal[True] | None,
+        carried: bool = False,
+        unsettled: bool = False,
+    ) -> None:
+        """What the candidate says; `reproduced` is None where the decision's own revision was not asked again."""
+        self._count(one)
+        self._replayed += 1
+        self._carried += carried
+        self._unclear["unsettled"] += unsettled
+        self._reached(one)
         if said.allow == one.allow:
             self._stays(one, said)
             return
         if reproduced is None:
             self._unclear["unchecked"] += 1
-        self._changed.by(document, one.at)
+        self._changed.by(one.input or {}, one.at)
         self._sides["let_in" if said.allow else "kept_out"].add(_flip(one, said))
 
     def _stays(self, one: Recorded, said: Decision) -> None:
@@ -252,6 +275,10 @@ class Tally:
         elif set(one.backends) != set(said.backends):
             self._same["other_backends"] += 1
             self._same["moved"] += one.backend is not None and one.backend not in said.backends
+
+    def _reached(self, one: Recorded) -> None:
+        for what in self._changed.reaches(one.input or {}, one.at):
+            self._unclear[f"{what}_after"] += 1
 
     def _count(self, one: Recorded) -> None:
         self._recorded += 1
@@ -277,6 +304,8 @@ class Tally:
             until=until or self._last,
             recorded=self._recorded,
             replayed=self._replayed,
+            identical=self._identical,
+            carried=self._carried,
             by_revision=dict(self._revisions.most_common()),
             let_in=self._sides["let_in"].told(),
             kept_out=self._sides["kept_out"].told(),

@@ -14,8 +14,9 @@ UNCLEAR = {
     "unsound": "the candidate gives no sound answer: in force, policy_unavailable",
     "not_reproduced": "left out: their own revision answers otherwise today",
     "unchecked": "flips whose own revision isn't at hand to compare with",
-    "usage_after": "judged on a day's usage that a flip before them would have changed",
-    "budget_after": "judged on budgets that a flip before them would have changed",
+    "running_after": "judged on unfinished jobs as recorded; a flip before them would have changed their number",
+    "budget_after": "judged on budgets as recorded; a flip before them would have changed these",
+    "unsettled": "judged on a day's shots that flips beside them kept changing",
     "suppressed": "denials of a flood that were counted and not recorded",
 }
 """What is unclear, in words, by the member of `Unclear`."""
@@ -31,6 +32,8 @@ def lines(impact: Impact, name: str) -> Iterator[str]:
     yield from _side("DENY → ALLOW", "would be let in, at most", impact.let_in, charged=False)
     yield from _side("ALLOW → DENY", "would be kept out, at most", impact.kept_out, charged=True)
     yield from _same(impact)
+    if impact.carried:
+        yield f"{impact.carried:,} were judged on the day's shots as these flips would have left them"
     yield ""
     for member, count in unclear(impact):
         yield f"{count:>9,}  {UNCLEAR[member]}"

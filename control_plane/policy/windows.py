@@ -1,34 +1,73 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which later decisions were judged on figures that a flip would have changed (G2). Pure.
+"""What a flip changes for the decisions after it (G2). Pure.
 
-A job more or less changes the shots of its project and its team on that UTC day, and its budgets for the rest of their
-window. By how much can't be known: what it would have run to was never measured. So reached decisions are counted.
+A job more or less changes the day's shots of its project and its team by what it asks for, since a day's shots count at
+admission and never go back: `Shots` carries that on, exactly. It also changes how many jobs are unfinished, and its
+budgets for the rest of their window; by how much can't be known, for what the job would have run to was never measured.
+So the decisions that this reaches are counted (`Changed`).
 """
 
 from __future__ import annotations
 
 import datetime as dt
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
+
+
+class Shots:
+    """The day's shots as flips would have left them, by project and by team."""
+
+    def __init__(self) -> None:
+        self._more: defaultdict[tuple[str, str, str], int] = defaultdict(int)
+
+    def copy(self) -> Shots:
+        """Where a page begins."""
+        other = Shots()
+        other._more.update(self._more)
+        return other
+
+    def before(self, document: Mapping[str, Any]) -> tuple[int, int]:
+        """How many more the team and the project would have used up before this document's decision."""
+        *team, project = (self._more.get(key, 0) for key in _teams(document))
+        return sum(team), project
+
+    def flip(self, document: Mapping[str, Any], sign: Literal[1, -1]) -> None:
+        """Its job was let in (1), or kept out (-1)."""
+        for key in _teams(document):
+            self._more[key] += sign * document["job"]["executions"]
+
+
+def carried(document: Mapping[str, Any], more: tuple[int, int]) -> dict[str, Any]:
+    """The document with so many more shots of team and project on its day; never fewer than none."""
+    usage = document["usage"]
+    return {
+        **document,
+        "usage": {
+            **usage,
+            "team_shots_today": max(0, usage["team_shots_today"] + more[0]),
+            "project_shots_today": max(0, usage["project_shots_today"] + more[1]),
+        },
+    }
 
 
 class Changed:
     """The places whose figures would be others from some moment on."""
 
     def __init__(self) -> None:
-        self._usage: set[tuple[str, str, str]] = set()
+        self._running: set[str] = set()
         self._budgets: dict[tuple[str, str], str] = {}
 
     def by(self, document: Mapping[str, Any], at: str) -> None:
         """A flip: the job with this document, decided at this moment, would have been let in, or kept out."""
-        self._usage.update(_usage(document, at))
+        self._running.add(document["job"]["project"])
         for budget in document.get("budgets", ()):
             self._budgets[budget["scope"], budget["period"]] = at  # the last: the nearest to what comes after
 
-    def reaches(self, document: Mapping[str, Any], at: str) -> Iterator[Literal["usage", "budget"]]:
+    def reaches(self, document: Mapping[str, Any], at: str) -> Iterator[Literal["running", "budget"]]:
         """Which figures of this later document would be others."""
-        if not self._usage.isdisjoint(_usage(document, at)):
-            yield "usage"
+        if document["job"]["project"] in self._running:
+            yield "running"
         if any(self._spent(budget["scope"], budget["period"], at) for budget in document.get("budgets", ())):
             yield "budget"
 
@@ -37,11 +76,13 @@ class Changed:
         return since is not None and _same_window(period, since, at)
 
 
-def _usage(document: Mapping[str, Any], at: str) -> Iterator[tuple[str, str, str]]:
-    yield "project", document["job"]["project"], at[:10]
+def _teams(document: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """The places where a job's shots count, its team's first, where it has one; its project's last."""
+    day = document["time"]["date"]
     team = document["principal"]["team"]
     if team is not None:
-        yield "team", team, at[:10]
+        yield "team", team, day
+    yield "project", document["job"]["project"], day
 
 
 def _same_window(period: str, before: str, at: str) -> bool:

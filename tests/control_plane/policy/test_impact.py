@@ -94,7 +94,7 @@ def test_what_is_not_known_is_counted_and_is_no_flip() -> None:
     tally.lost(recorded(1), "erased")
     tally.lost(recorded(2), "older_form")
     tally.unsound(recorded(3), "the policy's decision is undefined")
-    tally.judged(recorded(4, "team_shots"), said(), reproduced=False)
+    tally.not_reproduced(recorded(4, "team_shots"))
     tally.judged(recorded(5, "team_shots"), said(), reproduced=None)
     report = told(tally)
     unclear = report.unclear
@@ -115,10 +115,10 @@ def test_answers_that_stay_tell_what_changed_about_them() -> None:
 def test_decisions_whose_figures_a_flip_would_have_changed_are_counted() -> None:
     tally = Tally()
     tally.judged(recorded(1, "team_shots"), said(), reproduced=True)
-    tally.judged(recorded(2), said(), reproduced=True)  # same project, team, day and month
-    tally.judged(recorded(3, at="2026-11-21T10:00:00.000Z"), said(), reproduced=True)  # the budget of the month alone
-    tally.judged(recorded(4, at="2026-12-01T10:00:00.000Z"), said(), reproduced=True)
-    assert (told(tally).unclear.usage_after, told(tally).unclear.budget_after) == (1, 2)
+    tally.judged(recorded(2), said(), reproduced=True)  # same project and month
+    tally.identical(recorded(3, at="2026-12-01T10:00:00.000Z"))  # the next month's budget
+    unclear = told(tally).unclear
+    assert (unclear.running_after, unclear.budget_after) == (2, 1)
 
 
 @pytest.mark.parametrize(

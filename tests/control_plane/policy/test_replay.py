@@ -6,6 +6,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
 
 import msgspec
 import pytest
@@ -39,13 +40,14 @@ def shipped(**changed: str) -> PolicySet:
     return PolicySet.of({**files, "data/limits.json": text.encode()})
 
 
-async def recorded(policies: PolicySet, count: int) -> list[Recorded]:
-    """What these policies decide of the sample document with other numbers of shots."""
+async def recorded(policies: PolicySet, count: int, **changes: Any) -> list[Recorded]:
+    """What these policies decide of the sample document with other numbers of shots, or with these changes."""
     found = []
     async with private.opened(policies, OPA) as engine:
         pdp = Pdp(engine, Held(policies))
         for number in range(count):
-            asked = document(job__shots=(shots := SHOTS[number % len(SHOTS)]), job__executions=shots)
+            shots = SHOTS[number % len(SHOTS)]
+            asked = document(**({"job__shots": shots, "job__executions": shots} | changes))
             del asked["limits"]
             made = await pdp.decide(asked, f"{number}", NOW)
             found.append(_row(number, made.allow, made.reasons, policies, msgspec.json.decode(made.input)))
@@ -148,3 +150,40 @@ async def test_a_candidate_that_answers_nothing_soundly_is_refused() -> None:
     mute = {**read(default_folder()), "qcos/main/decision.rego": source.replace("decision := ", "other := ").encode()}
     with pytest.raises(PolicyUnavailable, match="none of the first documents"):
         await impact(rows, PolicySet.of(mute))
+
+
+async def test_a_day_s_shots_are_carried_on_from_each_flip(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wider quota lets in as many as fit, one after the other, and not all that were ever denied."""
+    monkeypatch.setattr(replays, "LIST", 4)
+    before, wider = shipped(team_shots_per_day='{"*": 1000}'), shipped(team_shots_per_day='{"*": 2000}')
+    asked = {"job__shots": 300, "job__executions": 300, "usage__team_shots_today": 1000}
+    rows = await recorded(before, 25, **asked)
+    assert not any(row.allow for row in rows)
+    report = await impact(rows, wider, before)
+    assert (report.let_in.count, report.same.denied, report.carried) == (3, 22, 24)
+    assert (report.unclear.unsettled, report.unclear.not_reproduced) == (0, 0)
+
+
+async def test_shots_that_a_flip_leaves_let_others_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept out uses nothing up: a job that was denied for the quota after it fits then."""
+    monkeypatch.setattr(replays, "LIST", 2)
+    before = shipped(team_shots_per_day='{"*": 1000}')
+    narrower = shipped(team_shots_per_day='{"*": 1000}', max_shots="600")
+    (first,) = await recorded(before, 1, job__shots=800, job__executions=800)
+    (second,) = await recorded(before, 1, job__shots=300, job__executions=300, usage__team_shots_today=800)
+    report = await impact([first, second], narrower, before)
+    assert (first.allow, second.allow) == (True, False)
+    assert (report.kept_out.count, report.let_in.count) == (1, 1)
+    refused = msgspec.structs.replace(first, state="DENIED")  # by its hold: it never counted
+    report = await impact([refused, second], narrower, before)
+    assert (report.kept_out.count, report.let_in.count) == (1, 0)
+
+
+async def test_where_rules_and_limits_are_the_same_there_is_nothing_to_decide() -> None:
+    before, other = shipped(), shipped(team_shots_per_day='{"*": 10000000000, "green": 5}')
+    rows = await recorded(before, 9)
+    report = await impact(rows, other, before)
+    assert (report.identical, report.replayed, report.same.allowed) == (9, 9, 9)
+    assert report.control.checked == report.control.agreed == 1
+    whole = await impact(rows, before, before)  # the control decides all of it again
+    assert whole.identical == 0
