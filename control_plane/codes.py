@@ -331,6 +331,18 @@ CODES: dict[str, Meaning] = {
     "policy_denied": Meaning(
         403, "Denied by policy", "A policy check did not pass; the reasons say what would.", "See reasons."
     ),
+    "not_replayable": Meaning(
+        409,
+        "Can't be decided again",
+        "What the decision was made from is not at hand.",
+        "The detail says what is missing.",
+    ),
+    "replay_differs": Meaning(
+        409,
+        "Decided otherwise",
+        "The same document and revision give another answer than the one recorded.",
+        "See the differences; qcos ledger verify says whether the record is sound.",
+    ),
     "policy_refused": Meaning(
         422,
         "The policies are refused",
