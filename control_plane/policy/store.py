@@ -122,6 +122,9 @@ def _packed(files: Mapping[str, bytes]) -> bytes:
 def _stored(row: Any) -> Stored | None:
     if row is None:
         return None
-    files = {path: content.encode() for path, content in _files.decode(bytes(row["files"])).items()}
+    try:
+        files = {path: content.encode() for path, content in _files.decode(bytes(row["files"])).items()}
+    except ValueError:
+        files = {}  # changed in the database: no set of policies, and no signature is of it
     values = dict(row) | {"files": files, "signature": bytes(row["signature"]).decode()}
     return Stored(**values)

@@ -56,6 +56,8 @@ def test_a_push_is_in_force_without_a_restart_and_can_be_taken_back(plane: Plane
     assert (pushed["replaced"], pushed["base"], pushed["in_force"]) == (before, before, True)
     shown = plane.cli("policy", "show", "--json", user="auditor").json
     assert (shown["revision"], shown["engine"]["revision"], shown["alarms"]) == (pushed["revision"],) * 2 + ([],)
+    shown = plane.cli("policy", "diff", user="auditor").out
+    assert f'limits.projects.{project}: (none) → {{"max_shots": 999}}' in shown
     denied = plane.run(bell(governance__project=project))
     assert [reason["code"] for reason in denied["decision"]["reasons"]] == ["limit_exceeded"]
     assert denied["decision"]["policy_revision"] == pushed["revision"]
