@@ -18,6 +18,7 @@ from litestar.di import Provide
 from litestar.openapi.config import OpenAPIConfig
 
 from control_plane.answers import answer, methods_told
+from control_plane.api import approvals as approval_routes
 from control_plane.api import backends as backend_routes
 from control_plane.api import budgets as budget_routes
 from control_plane.api import decisions as decision_routes
@@ -87,6 +88,7 @@ def assemble(settings: Settings, door: Any, parts: dict[str, Any], lifespan: lis
     handlers: list[Any] = [
         *submission.HANDLERS,
         *job_routes.HANDLERS,
+        *approval_routes.HANDLERS,
         *results.HANDLERS,
         *events.HANDLERS,
         *ledger_routes.HANDLERS,

@@ -218,6 +218,42 @@ CODES: dict[str, Meaning] = {
         "The job's state doesn't allow this.",
         "qcos jobs show tells its state.",
     ),
+    "approval_pending": Meaning(
+        409,
+        "Not to be approved yet",
+        "A worker still compiles what is to be approved.",
+        "qcos approvals show tells when it is known; answer again then.",
+    ),
+    "approval_missing": Meaning(
+        403, "Not approved", "Policy lets the job run only with an approval, and it has none.", "Submit it again."
+    ),
+    "approval_unanswered": Meaning(
+        403,
+        "Nobody answered",
+        "Nobody approved or rejected the job until its request ended.",
+        "Submit it again, and tell whoever may approve it.",
+    ),
+    "approval_rejected": Meaning(
+        403, "Rejected", "Who may approve the job rejected it; the detail says why.", "Change what the reasons name."
+    ),
+    "approval_expired": Meaning(
+        403,
+        "The approval has expired",
+        "The job didn't start before its approval ended.",
+        "Submit it again; an approval may last longer: qcos approve JOB --expires.",
+    ),
+    "approval_mismatch": Meaning(
+        403,
+        "Not what was approved",
+        "Circuit, compiled artefact or target are no longer those that were approved.",
+        "Submit it again, to have approved what would run now.",
+    ),
+    "approval_used": Meaning(
+        403,
+        "The approval was used",
+        "An approval lets one attempt through, and one was let through before.",
+        "Submit it again.",
+    ),
     "evidence_pending": Meaning(
         409, "Evidence pending", "The result is given out once its evidence is sealed.", "Ask again shortly."
     ),

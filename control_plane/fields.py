@@ -164,6 +164,7 @@ def _entries() -> dict[str, Field]:
         "default_backends": ("true or false", _switch),
         "job_deadline_s": number(1, 86400),
         "queue_limit_s": number(1, 2592000),
+        "approval_wait_s": number(1, 31_536_000),
         "lease_s": number(1, 600),
         "wait_limit_s": number(1, 600),
         "max_body_bytes": whole(1024, 1 << 30),

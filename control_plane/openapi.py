@@ -91,6 +91,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "Releasing": {"reason": "case 2026-118 is closed"},
     "Erasing": {"reason": "asked for by the customer", "early": True},
     "Forgetting": {"actor": "user:ann@example.org", "reason": "request 31"},
+    "Approving": {"reason": "agreed with the project's owner", "expires_s": 86400},
+    "Rejecting": {"reason": "the cheaper backend does for this"},
     "Settling": {"outcome": "charged", "amount": "0.30", "reason": "invoice 2026-11 of the vendor lists the task"},
 }
 HEADERS: dict[int, dict[str, Any]] = {

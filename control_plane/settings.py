@@ -117,6 +117,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     default_backends: bool = True
     job_deadline_s: float = 300.0
     queue_limit_s: float = 86_400.0
+    approval_wait_s: float = 604_800.0
     lease_s: float = 10.0
     wait_limit_s: float = 60.0
     max_body_bytes: int = 2 * 1024 * 1024

@@ -60,7 +60,8 @@ async def backends(conn: AsyncConnection) -> dict[str, dict[str, str]]:
 
 _GAUGES = text("""
     SELECT 'qcos.jobs' AS metric, state AS label, count(*)::double precision AS value FROM jobs.job
-        WHERE state IN ('QUEUED', 'HELD', 'COMPILING', 'RESERVING', 'EXECUTING', 'SEALING') GROUP BY state
+        WHERE state IN ('QUEUED', 'HELD', 'COMPILING', 'RESERVING', 'EXECUTING', 'SEALING', 'AWAITING_APPROVAL')
+        GROUP BY state
     UNION ALL SELECT 'qcos.queue.age', NULL, coalesce(extract(epoch FROM clock_timestamp() - min(submitted_at)), 0)
         FROM jobs.job WHERE state = 'QUEUED'
     UNION ALL SELECT 'qcos.seal.alarm', code, 1 FROM ledger.alarm
@@ -75,9 +76,9 @@ _GAUGES = text("""
         SELECT DISTINCT ON (kind, name) code FROM ledger.outside ORDER BY kind, name, id DESC) AS newest
         WHERE code IS NOT NULL GROUP BY code
     UNION ALL SELECT 'qcos.holds', 'held', count(*) FROM jobs.job
-        WHERE state IN ('QUEUED', 'HELD', 'COMPILING', 'RESERVING', 'EXECUTING')
+        WHERE state IN ('QUEUED', 'HELD', 'COMPILING', 'RESERVING', 'EXECUTING', 'AWAITING_APPROVAL')
     UNION ALL SELECT 'qcos.hold.age', 'held', coalesce(extract(epoch FROM clock_timestamp() - min(submitted_at)), 0)
-        FROM jobs.job WHERE state IN ('QUEUED', 'HELD', 'COMPILING', 'RESERVING', 'EXECUTING')
+        FROM jobs.job WHERE state IN ('QUEUED', 'HELD', 'COMPILING', 'RESERVING', 'EXECUTING', 'AWAITING_APPROVAL')
     UNION ALL SELECT 'qcos.holds', 'parked', count(*) FROM jobs.job WHERE final = 'UNCERTAIN'
     UNION ALL SELECT 'qcos.hold.age', 'parked', coalesce(extract(epoch FROM clock_timestamp() - min(submitted_at)), 0)
         FROM jobs.job WHERE final = 'UNCERTAIN'

@@ -51,7 +51,7 @@ NEWS_S = 1.0
 ERASE_S = 300.0  # retention counts days; a look costs one read of an index
 # What makes a job claimable once it is sealed, beside an admission, which is told by itself. (A job put back waits a
 # while; the next look finds it.)
-CLAIMABLE = frozenset({"job:control:resumed", "job:attempt:rerouted"})
+CLAIMABLE = frozenset({"job:control:resumed", "job:attempt:rerouted", "job:approval:granted"})
 LETTING_GO_S = 2.0  # what an attempt may take to end once it was told that it can't finish
 ELSEWHERE = 32  # jobs that wait for backends of other machines, beside those that run here
 AHEAD = 1  # jobs held beyond the simulators that can run: one compiles while another runs

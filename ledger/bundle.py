@@ -92,7 +92,7 @@ class Proof(Closed, frozen=True):
     cosignatures: Annotated[tuple[str, ...], Meta(min_length=1, max_length=MAX_COSIGNATURES)] | UnsetType = UNSET
 
 
-class Bundle(Predicate, frozen=True):
+class Bundle(Predicate, frozen=True, kw_only=True):
     """The file: the predicate's own fields, and what proves them."""
 
     signatures: Signatures

@@ -3,7 +3,7 @@
 
 Enters: values that the plane measured or decided. Leaves: the Statement's bytes, which are what the ledger
 entry commits to and what both signatures sign (through `pae`).
-The field set is closed: every member is required, none may be added; a later version adds a struct beside it.
+The field set is closed: every member is required, but those that came later, which a record has or hasn't.
 docs/evidence-format.md explains every field. Not here: the file, whether anything is true, keys. Pure.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ledger import canonical
 from ledger.errors import EvidenceInvalid, UsageError
@@ -160,8 +160,33 @@ class Gap(Closed, frozen=True):
     reason: Text
 
 
+class Answer(Closed, frozen=True):
+    """What a second person said: yes with `expires_at`, no without."""
+
+    by: Annotated[str, Meta(pattern=r"^(user|service):[^@\s]+@[^@\s]+\Z", max_length=512)]
+    reason: Text
+    at: Time
+    decision_id: Uuid
+    expires_at: Time | None
+
+
+class Approval(Closed, frozen=True):
+    """What policy let pass only with an approval: what was asked for, what was answered, and its one use."""
+
+    state: Literal["preparing", "requested", "granted", "used", "rejected", "expired", "refused"]
+    reasons: Annotated[tuple[Text, ...], Meta(min_length=1)]
+    wait_until: Time
+    requested_at: Time | None
+    sources: tuple[Hash, ...]
+    compiled: Hash | None
+    target: Hash | None
+    backend: Text | None
+    answer: Answer | None
+    used_at: Time | None
+
+
 class Predicate(Closed, frozen=True):
-    """The evidence record, version 1: what the signatures cover."""
+    """The evidence record, version 1: what the signatures cover. `approval` is there where somebody had to approve."""
 
     version: Literal[1]
     bundle_id: Uuid
@@ -183,6 +208,7 @@ class Predicate(Closed, frozen=True):
     artefacts: Annotated[tuple[Artefact, ...], Meta(max_length=256)]  # a check each in the report
     provenance: dict[str, Literal["asserted", "observed", "recomputed"]]
     gaps: tuple[Gap, ...]
+    approval: Approval | UnsetType = UNSET
 
 
 class _Digest(Closed, frozen=True):

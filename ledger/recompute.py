@@ -16,15 +16,17 @@ from itertools import pairwise
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET
 
 from ledger import canonical
 from ledger.bundle import MAX_CARRIED_BYTES, Bundle
 from ledger.errors import EvidenceInvalid
-from ledger.predicate import Artefact, CostLine, Money, Predicate
+from ledger.predicate import Approval, Artefact, CostLine, Money, Predicate
 from ledger.recount import recount
 
 NOT_CARRIED = "not_carried"
 _EXACT = Context(prec=80)  # products of two 36-digit numbers and sums of thousands, without rounding
+_RAN = frozenset({"compiled.json", "compiled.qasm3", "compiled.qpy", "plan"})  # of these, the artefact that ran
 _ROUNDING = {"half_even": ROUND_HALF_EVEN, "half_up": ROUND_HALF_UP}
 
 
@@ -148,13 +150,36 @@ def governance(bundle: Bundle) -> str:
     """The decision and the state agree: what was denied did not run, what ran was allowed."""
     record, denied = bundle.governance_record, bundle.state == "DENIED"
     refused = "deny" in record.policy_decisions
-    if refused and not denied:
+    if bundle.approval is not UNSET:
+        _approval(bundle, bundle.approval)
+    elif refused and not denied:
         raise EvidenceInvalid("a denied job in another state than DENIED")
     if denied and not record.reasons and bundle.error is None:
         raise EvidenceInvalid("a denial without a reason")
     if not record.policies_applied:
         raise EvidenceInvalid("no policy was applied")
     return "denied" if denied else "allowed"
+
+
+def _approval(bundle: Bundle, given: Approval) -> None:
+    """What policy let pass only with an approval: what ran is what a second person approved, in time."""
+    record, run = bundle.governance_record, bundle.execution_metadata
+    if "deny" in record.policy_decisions and not set(given.reasons) <= {reason.code for reason in record.reasons}:
+        raise EvidenceInvalid("an approval of reasons that the decision doesn't have")
+    if bundle.evidence_level == "sealed":
+        return
+    word = given.answer
+    if given.state != "used" or word is None or word.expires_at is None or given.used_at is None:
+        raise EvidenceInvalid("it ran without an approval")
+    if word.by == record.actor:
+        raise EvidenceInvalid("approved by who asked for it")
+    if given.requested_at is None or not given.requested_at <= word.at <= given.used_at < word.expires_at:
+        raise EvidenceInvalid("request, approval, use and expiry are out of order")
+    if given.backend != run.backend:
+        raise EvidenceInvalid(f"{given.backend} was approved, it ran on {run.backend}")
+    ran = {part.sha256 for part in bundle.artefacts if part.name in _RAN}
+    if bundle.state == "COMPLETED" and given.compiled not in ran:
+        raise EvidenceInvalid(f"{given.compiled} was approved, and is not what ran")
 
 
 def outcome(bundle: Bundle) -> str:
@@ -209,6 +234,7 @@ def spec(bundle: Bundle) -> str:
             if isinstance(there, dict) and name in there:
                 _same(there[name], value, f"{section}.{name}")
     _source(bundle, document)
+    _approved(bundle, document)
     return "agrees with the record"
 
 
@@ -222,6 +248,25 @@ def _source(bundle: Bundle, document: dict[str, Any]) -> None:
     except (binascii.Error, ValueError) as error:
         raise EvidenceInvalid("circuit.source is not base64") from error
     _same(canonical.sha256(source), part.sha256, "circuit.source")
+
+
+def _approved(bundle: Bundle, document: dict[str, Any]) -> None:
+    """The sources that were approved are those of the spec, in its order."""
+    if bundle.approval is UNSET or not bundle.approval.sources:
+        return
+    program = document.get("program")
+    several = program.get("circuits") if isinstance(program, dict) else None
+    circuits = several if isinstance(several, list) else [document.get("circuit")]
+    found = tuple(_hash_of(circuit) for circuit in circuits)
+    _same(bundle.approval.sources, found, "approval.sources")
+
+
+def _hash_of(circuit: object) -> str:
+    source = circuit.get("source") if isinstance(circuit, dict) else None
+    try:
+        return canonical.sha256(base64.b64decode(source if isinstance(source, str) else "", validate=True))
+    except (binascii.Error, ValueError) as error:
+        raise EvidenceInvalid("a circuit's source is not base64") from error
 
 
 def _object(content: bytes, what: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -13,6 +13,7 @@ from control_plane.api.shapes import (
     Decision,
     EvidenceState,
     Failure,
+    Hash,
     Instant,
     Move,
     Route,
@@ -20,6 +21,39 @@ from control_plane.api.shapes import (
     Workflow,
 )
 from control_plane.jobs.state import State
+
+
+class BoundShown(Struct, frozen=True):
+    """What is approved: nothing else runs by it. Hashes of each circuit as submitted, of what was compiled, and of the
+    backend as policy judges it.
+    """
+
+    sources: tuple[Hash, ...]
+    compiled: Hash
+    target: Hash
+    backend: str
+
+
+class AnswerShown(Struct, frozen=True):
+    """Who said yes, until when, or no, and why."""
+
+    by: str | None
+    reason: str
+    at: Instant
+    decision_id: str
+    expires_at: Instant | None = None
+
+
+class ApprovalShown(Struct, frozen=True):
+    """What a job needs somebody's approval for, and what became of it."""
+
+    state: Literal["preparing", "requested", "granted", "used", "rejected", "expired", "refused"]
+    reasons: Annotated[tuple[str, ...], Meta(description="Codes of what it overrides.")]
+    wait_until: Annotated[Instant, Meta(description="When a request that nobody answered ends.")]
+    bound: BoundShown | None = None
+    requested_at: Instant | None = None
+    answer: AnswerShown | None = None
+    used_at: Instant | None = None
 
 
 class JobShown(Struct, frozen=True):
@@ -40,6 +74,7 @@ class JobShown(Struct, frozen=True):
     project: str
     submitted_at: Instant
     workflow: Workflow | None = None
+    approval: ApprovalShown | None = None
     fragments: Annotated[
         tuple[Fragment, ...],
         Meta(description="Of a network job that ended without a result: what happened to each, and who was tried."),

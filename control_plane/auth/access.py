@@ -50,6 +50,7 @@ Action = Literal[
     "budget:set",
     "cost:read",
     "evidence:read",
+    "job:approve",
     "job:cancel",
     "job:hold",
     "job:read",
@@ -78,7 +79,7 @@ Action = Literal[
 ACTIONS: Final[frozenset[str]] = frozenset(get_args(Action))
 PUBLIC: Final = "public"
 PATH: Final = "data/permissions.json"
-DECIDED: Final[frozenset[str]] = frozenset({"job:submit", "reservation:create"})
+DECIDED: Final[frozenset[str]] = frozenset({"job:approve", "job:submit", "reservation:create"})
 """The actions that the policy engine decides: no other may pass the door without a role."""
 
 

@@ -31,7 +31,7 @@ from control_plane.aside import aside
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.errors import Refused
-from control_plane.jobs import accepted, denials, evidence, quote, store
+from control_plane.jobs import accepted, approval, denials, evidence, quote, store
 from control_plane.jobs import spec as specs
 from control_plane.jobs.envelope import Envelope, Submit
 from control_plane.jobs.evidence import Submitted
@@ -101,7 +101,7 @@ async def admit(plane: Plane, envelope: Envelope, submit: Submit, *, put_off_s: 
         return _advice(spec.job_id or "", decision, snapshot, plane.settings.routing)
     await plane.vault.ready(plane.engine, principal.tenant)
     draft = _Draft(plane, asked, submit, spec.job_id or new_job_id(at), snapshot, decision)
-    problem = None if decision.allow else problem_code(decision)
+    problem = _problem(decision)
     counted: denials.Counted | None = None
     while True:
         made = draft.write(problem)
@@ -127,6 +127,14 @@ async def admit(plane: Plane, envelope: Envelope, submit: Submit, *, put_off_s: 
             case "missing":
                 problem = "budget_missing"
         crash.point("admit.refused")
+
+
+_ADMISSIONS = {"QUEUED": "allowed", "AWAITING_APPROVAL": "awaiting", "DENIED": "denied"}
+
+
+def _problem(decision: Decision) -> str | None:
+    """The code of a denial; None where the job may run, or may once somebody approves it."""
+    return None if decision.allow or decision.overridable else problem_code(decision)
 
 
 def duplicate(job_id: str) -> Refused:
@@ -205,7 +213,9 @@ class _Draft:
 
     def write(self, problem: str | None) -> store.NewJob:
         """The job's row, blobs, hold and two entries: admitted, or denied for this problem."""
-        row = self._row() | _told("QUEUED" if problem is None else "DENIED", self.asked.at)
+        codes = approval.needed(self.decision)
+        state: State = "DENIED" if problem is not None else "AWAITING_APPROVAL" if codes else "QUEUED"
+        row = self._row() | _told(state, self.asked.at)
         body = self._body(row)
         commitments = {"spec": row["spec_blob"], "decision_input": row["input_blob"]}
         blobs = [sealed.blob for sealed in self.sealed]
@@ -214,13 +224,16 @@ class _Draft:
             held = self._hold()
             hold = finops.store.placing(held, self.asked.at)
             row["hold_amount"], body["hold"] = held.amount, held.body()
+            if codes:
+                waits = approval.begun(codes, self.asked.at, self.plane.settings.approval_wait_s)
+                row["approval"] = body["approval"] = waits.document()
         else:
             row |= {"final": "DENIED", "error": {"code": problem, "detail": denial_text(self.decision, problem)}}
             proof, statement = evidence.denied(self.plane, row, self.spec, self.submitted)
             blobs.append(statement)
             commitments["statement"] = statement.commitment
             body |= {"error": problem, "bundle_id": row["bundle_id"]}
-        kind = f"job:admission:{'allowed' if problem is None else 'denied'}"
+        kind = f"job:admission:{_ADMISSIONS[state]}"
         entry = self._entry(row["admission_entry"], kind, body, commitments)
         decided = decision_entry(
             row["tenant"], row["pseudonym"], self.job_id, self.decision, row["input_blob"], self.asked.at
@@ -354,8 +367,9 @@ def denial_text(decision: Decision, problem: str) -> str:
 
 def _advice(job_id: str, decision: Decision, snapshot: Snapshot, weights: Weights) -> Admission:
     """What a dry run answers: what would be decided now."""
-    problem = None if decision.allow else problem_code(decision)
-    made = _answer(job_id, "QUEUED" if decision.allow else "DENIED", decision, snapshot, problem)
+    problem = _problem(decision)
+    state: State = "DENIED" if problem is not None else "AWAITING_APPROVAL" if approval.needed(decision) else "QUEUED"
+    made = _answer(job_id, state, decision, snapshot, problem)
     found = route(snapshot.candidates, snapshot.wanted, frozenset(decision.backends), weights)
     return msgspec.structs.replace(made, advisory=True, route=found.considered)
 

@@ -20,7 +20,7 @@ import msgspec
 from control_plane import crash
 from control_plane.context import Plane
 from control_plane.errors import Refused
-from control_plane.jobs import accepted, evidence, gate, leases, settle, transition
+from control_plane.jobs import accepted, approval, evidence, gate, leases, settle, transition
 from control_plane.jobs.spec import JobSpec
 from control_plane.jobs.state import ACTIVE
 from control_plane.jobs.store import Change
@@ -39,7 +39,8 @@ class Claimed(msgspec.Struct, frozen=True):
     """A job that this worker holds: its row as of the claim, what was submitted, and where it will run.
 
     `route` is None where a lost worker had committed its intent: the job is found again, not routed. `begun` is the
-    move to COMPILING, which the row has followed and no entry tells of yet.
+    move to COMPILING, which the row has followed and no entry tells of yet. A job that awaits its approval is compiled
+    where it stands, for the request.
     """
 
     row: dict[str, Any]
@@ -68,7 +69,7 @@ async def claim(plane: Plane, worker: str, at_most: int) -> list[Claimed]:
 
 async def _take(plane: Plane, job: dict[str, Any], worker: str) -> Claimed | None:
     """What a worker does with a job that it has just leased; None where there is nothing to run now."""
-    if job["state"] not in ACTIVE | {"QUEUED"}:  # held or cancelled since it was leased
+    if job["state"] not in ACTIVE | {"QUEUED", "AWAITING_APPROVAL"}:  # held or cancelled since it was leased
         return None
     if job["state"] in ACTIVE and job["token"] is None:
         await transition.write(plane, job, transition.requeue(job, "lost_worker", plane.now()))
@@ -86,6 +87,11 @@ async def _take(plane: Plane, job: dict[str, Any], worker: str) -> Claimed | Non
     end: settle.End | None = None
     if job["cancel_requested"]:
         end = settle.Cancellation()
+    elif (over := approval.over(job, plane.now())) is not None:
+        end = settle.Refusal(*over) if job["state"] == "AWAITING_APPROVAL" else settle.Failure(*over)
+    elif (until := approval.asked_until(job)) is not None:  # a clock of ours that is behind the database's
+        await _postpone(plane, job, max(0.0, (until - plane.now()).total_seconds()))
+        return None
     elif job["attempt"] + job["losses"] >= MAX_ATTEMPTS:
         end = settle.Failure("job_lost", f"{MAX_ATTEMPTS} attempts ended without an outcome")
     else:
@@ -106,6 +112,9 @@ async def _start(
     plane: Plane, job: dict[str, Any], spec: JobSpec, submitted: evidence.Submitted, worker: str
 ) -> Claimed:
     route = await gate.choose(plane, job, spec, submitted)
+    if job["state"] == "AWAITING_APPROVAL":
+        job["route"] = route.lines
+        return Claimed(job, spec, submitted, route)
     started = {
         "worker": worker,
         "attempt": job["attempt"] + 1,

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, cast
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, UnsetType
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -21,6 +21,7 @@ import finops.store
 import ledger.store
 from control_plane.context import Plane
 from control_plane.errors import Refused
+from control_plane.jobs import approval
 from control_plane.jobs.spec import JobSpec
 from ledger import export
 from ledger.blob import SealedBlob
@@ -28,6 +29,8 @@ from ledger.bundle import MAX_COSIGNATURES, Proof, Signatures, Stamp, assemble, 
 from ledger.canonical import sha256, timestamp
 from ledger.chain import Evidence
 from ledger.predicate import (
+    Answer,
+    Approval,
     Artefact,
     Cost,
     ExecutionMetadata,
@@ -142,6 +145,32 @@ def predicate(
         artefacts=tuple(_artefact(content, carried) for content in contents),
         provenance=_PROVENANCE | executed,
         gaps=end.gaps,
+        approval=_approval(row),
+    )
+
+
+def _approval(row: Row) -> Approval | UnsetType:
+    """What somebody had to approve, and did or didn't; the approver by the name that evidence has."""
+    given = approval.of(row)
+    if given is None:
+        return UNSET
+    bound, word = given.bound, given.answer
+    answer = None
+    if word is not None:
+        answer = Answer(
+            by=row["approver"], reason=word.reason, at=word.at, decision_id=word.decision_id, expires_at=word.expires_at
+        )
+    return Approval(
+        state=given.state,
+        reasons=given.reasons,
+        wait_until=given.wait_until,
+        requested_at=given.requested_at,
+        sources=bound.sources if bound is not None else (),
+        compiled=bound.compiled if bound is not None else None,
+        target=bound.target if bound is not None else None,
+        backend=bound.backend if bound is not None else None,
+        answer=answer,
+        used_at=given.used_at,
     )
 
 

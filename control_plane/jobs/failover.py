@@ -27,7 +27,8 @@ DETAIL = 500
 
 def may_move(job: Mapping[str, Any], spec: JobSpec, code: str, most: int) -> bool:
     """Whether the job may be sent elsewhere at all."""
-    pinned = spec.execution.backend_constraints.backend is not None
+    # What was approved, or is being asked for, is one target.
+    pinned = spec.execution.backend_constraints.backend is not None or job["approval"] is not None
     return code in MOVABLE and not pinned and len(failures(job["route"])) < most
 
 

@@ -18,7 +18,7 @@ import msgspec
 import ledger.store
 from control_plane import crash, telemetry
 from control_plane.context import Plane
-from control_plane.jobs import failover, fees, program
+from control_plane.jobs import approval, failover, fees, program
 from control_plane.jobs.admit import decision_entry
 from control_plane.jobs.asking import METER
 from control_plane.jobs.evidence import Submitted
@@ -35,7 +35,7 @@ from finops.rates import upper_bound
 from hal_drivers.base import Compiled
 from hal_drivers.errors import BackendUnavailable
 from hal_drivers.p2p import planned
-from ledger.canonical import timestamp
+from ledger.canonical import sha256, timestamp
 
 # What the administrator says of a backend and policy judges; a job that waited may find it changed.
 FACTS = ("region", "compliance_zone", "sovereign")
@@ -118,6 +118,8 @@ async def _found(
     if held is not None and (wanted.most is None or held < wanted.most):
         wanted = msgspec.structs.replace(wanted, most=held, why_most=HELD)
     unfit = {line["backend"]: failover.said(line) for line in failed}
+    if (target := approval.target_of(job)) is not None:
+        unfit |= {one.id: f"the approval is for {target}" for one in candidates if one.id != target}
     return route(candidates, wanted, frozenset(job["allowed"]), plane.settings.routing, unfit)
 
 
@@ -135,6 +137,7 @@ async def judge(
 
     A job of the network comes with its plan, and is decided anew on it and on the nodes as they are now (I8).
     """
+    _approved(plane, job, spec, compiled, chosen.chosen)
     limit = spec.execution.backend_constraints.max_depth
     if limit is not None and compiled.facts.depth > limit:
         raise Stopped("depth_exceeded", f"{_deepest(spec, compiled)}, max_depth is {limit}")
@@ -147,6 +150,19 @@ async def judge(
         moved = True
     if moved or plane.pdp.revision != job["decision"]["policy_revision"]:
         await _decide_again(plane, job, compiled, document)
+
+
+def _approved(plane: Plane, job: Mapping[str, Any], spec: JobSpec, compiled: Compiled, target: Candidate) -> None:
+    """Raise Stopped unless exactly this was approved, where somebody had to; not of a request that is being made."""
+    if job["state"] == approval.WAITS:
+        return
+    given = approval.of(job)
+    if given is not None:
+        made = approval.bound(spec, sha256(compiled.artefact), target)
+        if (fault := approval.fault(given, made, plane.now())) is not None:
+            raise Stopped(*fault)
+    elif not job["decision"]["allow"]:
+        raise Stopped("approval_missing", "policy denied it, and there is no approval")
 
 
 def _recorded(submitted: Submitted) -> dict[str, Any]:
@@ -223,7 +239,7 @@ async def _decide_again(plane: Plane, job: Mapping[str, Any], compiled: Compiled
         crash.point("gate.told")
     crash.point("gate.recorded")
     outside = set((document["plan"] or {}).get("nodes", ())) - set(decision.allowed_nodes)
-    if not decision.allow or compiled.backend not in decision.backends or outside:
+    if not approval.passes(approval.of(job), decision) or compiled.backend not in decision.backends or outside:
         reasons = "; ".join(reason.message for reason in decision.reasons)
         raise Stopped(
             "policy_denied",

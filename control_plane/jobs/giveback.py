@@ -16,20 +16,21 @@ from collections.abc import Mapping
 from control_plane.context import Plane
 from control_plane.jobs import leases, store, transition
 from control_plane.jobs.several import items_of
-from control_plane.jobs.state import ACTIVE
+from control_plane.jobs.state import ACTIVE, State
 from hal_drivers.base import Driver
 
 CAUSE = "worker_stopped"
+WAITING: frozenset[State] = frozenset({"QUEUED", "AWAITING_APPROVAL"})
 
 
 async def give_back(plane: Plane, drivers: Mapping[str, Driver], key: tuple[str, str], worker: str) -> None:
     """Give one job back; its attempt MUST have ended in this process."""
     tenant, job_id = key
     (rows,) = await plane.read(tenant, store.find(job_id))
-    if not rows or rows[0]["worker"] != worker or rows[0]["state"] not in ACTIVE | {"QUEUED"}:
+    if not rows or rows[0]["worker"] != worker or rows[0]["state"] not in ACTIVE | WAITING:
         return
     job = rows[0]
-    if job["state"] == "QUEUED":
+    if job["state"] in WAITING:
         async with plane.transaction(tenant) as conn:
             await leases.postpone(conn, job_id, plane.now())
         return

@@ -286,8 +286,13 @@ def _document(asked: Asked) -> dict[str, Any]:
             "backend": constraints.backend,
         }
         | ({"services": list(asked.services)} if asked.services else {}),
-        "time": {"now": timestamp(asked.at), "date": f"{asked.at:%Y-%m-%d}"},
+        "time": time_judged(asked.at),
     }
+
+
+def time_judged(at: dt.datetime) -> dict[str, Any]:
+    """When a decision is asked for, as policy sees it."""
+    return {"now": timestamp(at), "date": f"{at:%Y-%m-%d}"}
 
 
 def principal_judged(principal: Principal, project: str) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from ledger.chain import Draft, Leaf
 from ledger.erasure import ERASED
 
 VERSION = 1
+ADMITTED = frozenset({"job:admission:allowed", "job:admission:awaiting"})
 _NEW: dict[str, Any] = {"statement_blob": None, "result_blob": None, "erased_at": None}
 
 
@@ -77,13 +78,15 @@ class Register:
             row["retention_days"] = body.get("retention_days")  # before they were kept here no entry told them
             row |= {"pseudonym": entry.actor, "level": body["evidence_level"], "workflow": body.get("workflow")}
             row |= {"spec_blob": entry.commitments["spec"], "input_blob": entry.commitments["decision_input"]}
+        if "approval" in body:
+            row["approval"] = body["approval"]
         for name in ("statement", "result"):
             if name in entry.commitments:
                 row[f"{name}_blob"] = entry.commitments[name]
 
     def _use(self, tenant: str, kind: str, body: dict[str, Any]) -> None:
         """What quotas count: the executions of admitted jobs, on the day of their first event."""
-        if kind == "job:admission:allowed":
+        if kind in ADMITTED:
             for scope in usage_scopes(body["team"], body["project"]):
                 self.used[tenant, scope, body["events"][0]["at"][:10]] += body["executions"]
 

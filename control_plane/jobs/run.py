@@ -4,6 +4,7 @@
     1 claimed      leased, while its admission may still be in the sealer's hands; nothing that an entry tells
     2 compiled     in a guarded child: COMPILING, attempt raised; told with step 4, or at once where it takes long
     3 gate         compiled facts, price, and a new decision where the policy changed since admission
+      asked        of a job that waits for an approval: the artefact is kept, what is to be approved told, and no more
     4 intended     the admission is sealed (I1); RESERVING, EXECUTING and the client token are committed before
                    anything is handed over
     5 submitted    the backend's handle is stored
@@ -24,6 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import logging
 import secrets
 from collections.abc import Callable, Mapping
@@ -32,9 +34,22 @@ import msgspec
 
 from control_plane import crash, telemetry
 from control_plane.context import Plane
-from control_plane.jobs import exact, failover, gate, leases, program, settle, store, transition, witness
+from control_plane.jobs import (
+    approval,
+    exact,
+    failover,
+    gate,
+    keeping,
+    leases,
+    program,
+    settle,
+    store,
+    transition,
+    witness,
+)
 from control_plane.jobs import spec as specs
 from control_plane.jobs.claim import Claimed
+from control_plane.jobs.gathered import Program
 from control_plane.jobs.patience import OVERDUE_S, Patience
 from control_plane.jobs.session import Seat
 from control_plane.jobs.several import Limits, Several, Submit
@@ -66,6 +81,7 @@ from hal_drivers.outcome import judged
 
 log = logging.getLogger("qcos.worker")
 POLL_S = 5.0
+ASK_AGAIN_S = 1.0  # after what compiles a request was away
 QUICK_S = 0.05  # a compilation longer than this is told by an entry of its own
 SEAL_LOOK_S = (0.002, 0.1)  # how often a compiled job looks whether its admission is sealed: at first, at last
 
@@ -126,7 +142,7 @@ class Run:
         try:
             compiled = await self._compiled(driver, route.chosen.id)
             if compiled is None:
-                await self._end(settle.Cancellation())
+                await self._stop()
                 return
             crash.point("run.compiled")
             await gate.judge(
@@ -134,6 +150,9 @@ class Run:
             )
             await gate.afford(self.plane, job, compiled)
             crash.point("run.judged")
+            if job["state"] == approval.WAITS:
+                await self._ask(route, compiled)
+                return
             await witness.keep(self.plane, job, self.spec.governance.project, compiled)
         except BackendUnavailable as error:
             if await self._elsewhere(error.code, error.detail):
@@ -143,7 +162,7 @@ class Run:
             await self._fail(error.code, error.detail)
             return
         if self._canceled.is_set():
-            await self._end(settle.Cancellation())
+            await self._stop()
             return
         if not await self._intend(route, compiled):
             await self._end(settle.Cancellation())
@@ -159,6 +178,18 @@ class Run:
             return
         crash.point("run.submitted")
         await self._watch(driver, handle, compiled)
+
+    async def _stop(self) -> None:
+        """Nothing was handed over, and a cancel came or the lease is gone; a waiting job is cancelled by who asks."""
+        if self.job["state"] == approval.WAITS:
+            raise MovedOn
+        await self._end(settle.Cancellation())
+
+    async def _ask(self, route: gate.Chosen, compiled: Compiled) -> None:
+        """Keep what was compiled and tell what is to be approved; the next claim comes when nobody has answered."""
+        plane, job = self.plane, self.job
+        change = keeping.requesting(plane, job, self.spec, route, compiled)
+        await self._write(change)
 
     def _submitter(self, driver: Driver) -> Submit:
         """How a task is handed over: in the workflow's session where the job asks for one."""
@@ -194,6 +225,10 @@ class Run:
 
     @telemetry.traced("driver.compile")
     async def _compile(self, driver: Driver, backend: str) -> Compiled:
+        if (kept := await keeping.kept(self.plane, self.job, program=bool(self._items))) is not None:
+            if isinstance(driver, Several) and isinstance(kept, Program):
+                driver.adopt(kept)
+            return kept
         # A program's circuits are `several`'s to compile; what it is asked with is the first.
         circuit = self.spec.single or self.spec.circuits[0]
         request = CompileRequest(
@@ -220,12 +255,14 @@ class Run:
             "price": {"amount": store.numeric(job["hold_amount"]), "currency": job["currency"]},
             "compiled": settle.artefact_hash(compiled),
         }
+        given = approval.of(job)
         steps: tuple[State, ...] = ("RESERVING", "EXECUTING")
         look_s, longest_s = SEAL_LOOK_S
         while not self._canceled.is_set():
-            change = transition.move(
-                job, steps, "job:dispatch:intended", self.plane.now(), told=told, patient=True, **handed
-            )
+            now = self.plane.now()
+            change = transition.move(job, steps, "job:dispatch:intended", now, told=told, patient=True, **handed)
+            if given is not None:
+                change = keeping.using(job, change, approval.used(given, now), now)
             crash.point("run.intending")
             try:
                 await self._write(msgspec.structs.replace(change, sealed=True, unless_canceled=True))
@@ -390,6 +427,10 @@ class Run:
         await self._end(settle.Uncertainty(detail))
 
     async def _put_back(self, cause: str) -> None:
+        if self.job["state"] == approval.WAITS:
+            async with self.plane.transaction(self.job["tenant"]) as conn:
+                await leases.postpone(conn, self.job["job_id"], self.plane.now() + dt.timedelta(seconds=ASK_AGAIN_S))
+            return
         back = transition.requeue(self.job, cause, self.plane.now())
         if self._untold is None:
             crash.point("run.requeuing")

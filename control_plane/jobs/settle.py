@@ -20,7 +20,7 @@ import finops.store
 from control_plane import crash, environment, telemetry
 from control_plane.context import Plane
 from control_plane.errors import Refused
-from control_plane.jobs import evidence, exact, itemised, leases, meaning, store
+from control_plane.jobs import approval, evidence, exact, itemised, leases, meaning, store
 from control_plane.jobs.asking import METER
 from control_plane.jobs.evidence import Content, Submitted
 from control_plane.jobs.exact import Computed
@@ -64,15 +64,23 @@ class Cancellation(Struct, frozen=True):
     """Stopped because its owner asked."""
 
 
+class Refusal(Struct, frozen=True):
+    """Denied after all: nobody approved what policy let pass only with an approval."""
+
+    code: str
+    detail: str
+    answer: approval.Word | None = None
+
+
 class Uncertainty(Struct, frozen=True):
     """Handed to a vendor, outcome unknown."""
 
     detail: str
 
 
-End: TypeAlias = Success | Failure | Cancellation | Uncertainty
+End: TypeAlias = Success | Failure | Cancellation | Refusal | Uncertainty
 Level: TypeAlias = Literal["full", "standard", "sealed"]
-Final: TypeAlias = Literal["COMPLETED", "FAILED", "CANCELED", "UNCERTAIN"]
+Final: TypeAlias = Literal["COMPLETED", "FAILED", "CANCELED", "DENIED", "UNCERTAIN"]
 
 
 def artefact_hash(compiled: Compiled) -> str:
@@ -106,6 +114,9 @@ async def settle(
     await plane.vault.ready(plane.engine, job["tenant"])
     final = _final(end)
     now = plane.now()
+    closed = _closed(job, end)
+    if closed is not None:
+        job = {**job, "approval": closed.document()}
     events = moves(job["state"], job["seq"], ("SEALING",), timestamp(now))
     history = [*job["history"], *msgspec.to_builtins(list(events))]
     ids = {"bundle_id": str(uuid.uuid4()), "outcome_entry": str(uuid.uuid4()), "final": final}
@@ -140,6 +151,7 @@ async def settle(
     cost = charged.amount if charged else Decimal(0)
     columns = (
         ids
+        | ({} if closed is None else {"approval": job["approval"]})
         | measured(job, end)
         | {
             "statement_blob": kept.statement.commitment,
@@ -180,7 +192,14 @@ async def settle(
     telemetry.measure("qcos.job.duration", (now - job["submitted_at"]).total_seconds(), state=final)
     proof = Evidence(bundle_id=record.bundle_id, level=level, statement=kept.bytes, salt=kept.statement.salt)
     written = {"parked": True} if isinstance(money, Parked) else finops.store.settling(money)
-    return Change(job["job_id"], job["seq"], events, columns, ((pending, proof),), kept.blobs, written)
+    items = ((pending, proof), *(((approval.entry(job, closed, now), None),) if closed is not None else ()))
+    return Change(job["job_id"], job["seq"], events, columns, items, kept.blobs, written)
+
+
+def _closed(job: Mapping[str, Any], end: End) -> approval.Approval | None:
+    code = end.code if isinstance(end, Failure | Refusal) else None
+    answer = end.answer if isinstance(end, Refusal) else None
+    return approval.closed(approval.of(job), code, answer)
 
 
 def measured(job: Mapping[str, Any], end: End) -> dict[str, float | None]:
@@ -204,6 +223,8 @@ def _final(end: End) -> Final:
             return "FAILED"
         case Cancellation():
             return "CANCELED"
+        case Refusal():
+            return "DENIED"
         case Uncertainty():
             return "UNCERTAIN"
         case _:
@@ -383,12 +404,12 @@ def _cost(charged: Charge) -> Cost:
 
 def _without_result(
     job: Mapping[str, Any],
-    end: Failure | Cancellation | Uncertainty,
+    end: Failure | Cancellation | Refusal | Uncertainty,
     final: Final,
     level: Level,
 ) -> evidence.End:
     match end:
-        case Failure(code=code, detail=detail):
+        case Failure(code=code, detail=detail) | Refusal(code=code, detail=detail):
             error = Fault(code=code, detail=detail)
         case Uncertainty(detail=detail):
             error = Fault(code="outcome_unknown", detail=detail)

@@ -144,6 +144,10 @@ class Several:
             self._built = gathered.built_program(request.backend, built)
         return self._built
 
+    def adopt(self, built: Program) -> None:
+        """Run what was compiled before, by another attempt or process, instead of compiling anew."""
+        self._built = built
+
     async def _compiled(self, item: Item, backend: str) -> Compiled:
         circuit = program.circuit_of(self._spec, item)
         request = CompileRequest(

@@ -35,10 +35,11 @@ FINAL: frozenset[State] = frozenset({"COMPLETED", "FAILED", "CANCELED", "DENIED"
 ACTIVE: frozenset[State] = frozenset({"COMPILING", "RESERVING", "EXECUTING"})
 
 # The explicit ruleset (S3). None is the state of a job that doesn't exist yet. A lost worker's job goes back
-# to QUEUED: before its intent is committed always, after it only where `find` proves that nothing ran.
+# to QUEUED: before its intent is committed always, after it only where `find` proves that nothing ran. A job that waits
+# for an approval moves in place when what is to be approved is known.
 MOVES: dict[State | None, frozenset[State]] = {
     None: frozenset({"QUEUED", "DENIED", "AWAITING_APPROVAL"}),
-    "AWAITING_APPROVAL": frozenset({"QUEUED", "SEALING"}),
+    "AWAITING_APPROVAL": frozenset({"AWAITING_APPROVAL", "QUEUED", "SEALING"}),
     "QUEUED": frozenset({"COMPILING", "HELD", "SEALING"}),
     "HELD": frozenset({"QUEUED", "SEALING"}),
     "COMPILING": frozenset({"RESERVING", "QUEUED", "SEALING"}),

@@ -79,6 +79,8 @@ job = Table(
     Column("cancel_requested", Boolean),
     Column("traceparent", Text),
     Column("workflow", JSONB),
+    Column("approval", JSONB(none_as_null=True)),
+    Column("approver", Text),
     schema="jobs",
 )
 
@@ -306,12 +308,30 @@ async def page(
     return (await conn.execute(query)).mappings().all()
 
 
+async def approvals(
+    conn: AsyncConnection,
+    *,
+    limit: int,
+    projects: Sequence[str] | None,
+    waiting: bool,
+    before: tuple[dt.datetime, str] | None,
+) -> Sequence[RowMapping]:
+    """Jobs of the tenant that wait for an approval, or ever needed one, newest first, `limit` at most."""
+    query = select(job, _READY).order_by(job.c.submitted_at.desc(), job.c.job_id.desc()).limit(limit)
+    query = query.where(_in("AWAITING_APPROVAL") if waiting else job.c.approval.is_not(None))
+    if projects is not None:
+        query = query.where(job.c.project.in_(projects))
+    if before is not None:
+        query = query.where(tuple_(job.c.submitted_at, job.c.job_id) < tuple_(*before))
+    return (await conn.execute(query)).mappings().all()
+
+
 _USAGE = """
     SELECT coalesce((SELECT executions FROM jobs.usage WHERE scope = %(team)s AND day = %(day)s), 0)::bigint AS team,
            coalesce((SELECT executions FROM jobs.usage WHERE scope = %(scope)s AND day = %(day)s), 0)::bigint
                AS project,
            (SELECT count(*) FROM jobs.job WHERE project = %(project)s
-            AND state IN ('QUEUED', 'HELD', 'COMPILING', 'RESERVING', 'EXECUTING')) AS running,
+            AND state IN ('QUEUED', 'HELD', 'COMPILING', 'RESERVING', 'EXECUTING', 'AWAITING_APPROVAL')) AS running,
            clock_timestamp() AS now
 """
 
@@ -384,7 +404,7 @@ async def settle_states(conn: AsyncConnection, at_most: int = SETTLED_AT_ONCE) -
 _ROWS = text("""
     SELECT tenant, job_id, state, final, seq, attempt, project, decision_id::text, backend, error->>'code' AS error,
            cost_amount::text AS cost, currency, bundle_id::text, pseudonym, team, executions, level, rate_card,
-           allowed, history, workflow, spec_blob, input_blob, statement_blob, result_blob,
+           allowed, history, workflow, approval, spec_blob, input_blob, statement_blob, result_blob,
            retention_days, erased_at
     FROM jobs.job ORDER BY tenant, job_id
 """)

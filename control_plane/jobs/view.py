@@ -62,7 +62,28 @@ def shown(row: Row) -> dict[str, Any]:
         "project": row["project"],
         "submitted_at": timestamp(row["submitted_at"]),
         "workflow": row["workflow"],
+    } | ({"approval": _approval(row)} if row["approval"] is not None else {})
+
+
+def awaiting(row: Row) -> dict[str, Any]:
+    """A job as who might approve it sees it."""
+    return {
+        "job_id": row["job_id"],
+        "state": shown_state(row),
+        "project": row["project"],
+        "requested_by": row["actor"],
+        "submitted_at": timestamp(row["submitted_at"]),
+        "reasons": row["decision"]["reasons"],
+        "held": _plain(row["hold_amount"]),
+        "currency": row["currency"],
+        "approval": _approval(row),
     }
+
+
+def _approval(row: Row) -> dict[str, Any]:
+    """The approval with the approver's name, which entries don't have."""
+    told = {name: value for name, value in row["approval"].items() if name != "kept"}
+    return told | ({"answer": told["answer"] | {"by": row["approver"]}} if "answer" in told else {})
 
 
 def _line(line: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ Pure: no clock, no I/O. A denial is a value that explains itself; the error for 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Literal, TypeAlias
 
@@ -30,7 +30,7 @@ dispatched.
 PLACED = frozenset({"job:submit", "reservation:create"})
 """The actions that need a backend; an allow that leaves none is no allow."""
 
-Level = Literal["advisory", "soft", "hard"]
+Level: TypeAlias = Literal["advisory", "soft", "hard"]
 """What a reason weighs: said and nothing more; denies, and a second person may override it; denies."""
 
 POLICY_NAMES = {
@@ -126,8 +126,9 @@ _KINDS = {EvidenceLevel: "evidence_level", BackendClass: "backend_class", Notify
 
 
 class Decision(Struct, frozen=True):
-    """What policy said of one input document. `backends` and `allowed_nodes` are those it allows: empty whenever
-    `allow` is false, as are `obligations`. A node that isn't one of them receives nothing of the job (I8).
+    """What policy said of one input document. `backends` and `allowed_nodes` are those it allows, `obligations` what it
+    binds to: empty where a hard reason denies; of a denial that may be overridden what is left. A node that isn't one
+    of them receives nothing of the job (I8).
     """
 
     id: str
@@ -144,6 +145,11 @@ class Decision(Struct, frozen=True):
     allowed_nodes: tuple[str, ...] = ()
     input: bytes = b""
     """The canonical document as it was judged, limits included: what a caller records."""
+
+    @property
+    def overridable(self) -> bool:
+        """Whether a second person may let it pass: denied for soft reasons alone, and a backend is left."""
+        return not self.allow and bool(self.backends) and softly(self.reasons)
 
     def document(self) -> dict[str, object]:
         """The JSON of the outward contract: {id, allow, checks, reasons, policy_revision}; absent facts are
@@ -168,6 +174,11 @@ def obliged(one: Obligation) -> dict[str, object]:
     """An obligation as JSON: {kind, value, because, rule}, and of a class of backends which they are."""
     shown: dict[str, object] = {"kind": _KINDS[type(one)], "value": one.value, "because": one.because, "rule": one.rule}
     return shown | {"backends": list(one.backends)} if isinstance(one, BackendClass) else shown
+
+
+def softly(reasons: Iterable[Reason]) -> bool:
+    """Whether something denies, and nothing that a second person couldn't override."""
+    return {reason.level for reason in reasons if reason.denies} == {"soft"}
 
 
 def _reason(reason: Reason) -> dict[str, object]:

@@ -32,6 +32,7 @@ from control_plane.policy.decision import (
     PolicyUnavailable,
     Reason,
     required,
+    softly,
 )
 from control_plane.policy.document import Backend, Document, Node
 from control_plane.policy.held import Held
@@ -122,19 +123,20 @@ class Pdp:
         allow = all(check.passed for check in answer.checks) and not denied and placed
         if not allow and not denied:
             raise PolicyUnavailable("the policy denied without a reason")
+        left = allow or softly(reasons)
         return Decision(
             id=decision_id,
             allow=allow,
             checks=_checks(policies, checks, answer, reasons),
             reasons=reasons,
-            backends=backends if allow else (),
-            obligations=obligations if allow else (),
+            backends=backends if left else (),
+            obligations=obligations if left else (),
             policies_applied=tuple(POLICY_NAMES.get(name, name) for name in checks),
             policy_revision=policies.revision,
             engine=self.engine.name,
             input_hash="sha256:" + hashlib.sha256(input_json).hexdigest(),
             decided_at=now,
-            allowed_nodes=nodes if allow else (),
+            allowed_nodes=nodes if left else (),
             input=input_json,
         )
 

@@ -112,12 +112,21 @@ async def erase(conn: AsyncConnection, job_id: str, names: Sequence[str], at: dt
 _ACTORS = text("""
     SELECT pseudonym, actor, count(*) AS jobs, min(submitted_at) AS first, max(submitted_at) AS last FROM jobs.job
     GROUP BY pseudonym, actor ORDER BY actor, pseudonym LIMIT :most""")
-_LIVE = text("SELECT job_id FROM jobs.job WHERE pseudonym = :pseudonym AND final IS NULL LIMIT 1")
-_NAMED = text("SELECT DISTINCT pseudonym FROM jobs.job WHERE actor = :name OR pseudonym = :name ORDER BY 1")
+_LIVE = text("""
+    SELECT job_id FROM jobs.job
+    WHERE final IS NULL AND (pseudonym = :pseudonym OR approval -> 'answer' ->> 'by' = :pseudonym) LIMIT 1""")
+_NAMED = text("""
+    SELECT DISTINCT pseudonym FROM (
+        SELECT actor, pseudonym FROM jobs.job
+        UNION ALL SELECT approver, approval -> 'answer' ->> 'by' FROM jobs.job WHERE approver IS NOT NULL) AS named
+    WHERE actor = :name OR pseudonym = :name ORDER BY 1""")
 # The name of the pseudonym takes the name's place: where people are told apart they stay apart.
 _FORGET = text("""
     UPDATE jobs.job SET actor = 'erased:' || pseudonym, subject = 'erased:' || pseudonym
     WHERE pseudonym = :pseudonym""")
+_FORGET_APPROVER = text("""
+    UPDATE jobs.job SET approver = 'erased:' || :pseudonym
+    WHERE approval IS NOT NULL AND approval -> 'answer' ->> 'by' = :pseudonym""")
 
 
 async def actors(conn: AsyncConnection, most: int) -> Sequence[RowMapping]:
@@ -131,11 +140,15 @@ async def pseudonyms(conn: AsyncConnection, name: str) -> list[str]:
 
 
 async def unended(conn: AsyncConnection, pseudonym: str) -> str | None:
-    """A job of theirs that has not ended."""
+    """A job of theirs, or that they approved, that has not ended."""
     found: str | None = (await conn.execute(_LIVE, {"pseudonym": pseudonym})).scalar_one_or_none()
     return found
 
 
 async def forget(conn: AsyncConnection, pseudonym: str) -> int:
-    """Take the person's name and subject from every job's row; how many. Idempotency keys go within a day anyway."""
+    """Take the person's name and subject from every job's row; how many. Idempotency keys go within a day anyway.
+
+    From the rows of jobs that they approved too, which are somebody else's and not counted.
+    """
+    await conn.execute(_FORGET_APPROVER, {"pseudonym": pseudonym})
     return (await conn.execute(_FORGET, {"pseudonym": pseudonym})).rowcount

@@ -59,6 +59,7 @@ MEANS = {
     "simulator_memory_mb": "the most that a circuit's run may use",
     "job_deadline_s": "the longest run; bounds the price too; a backend away for longer leaves its job UNCERTAIN",
     "queue_limit_s": "the longest a job waits for a backend that takes it",
+    "approval_wait_s": "the longest a job waits for a second person's approval",
     "lease_s": "after this long without a heartbeat a worker's job is recovered",
     "wait_limit_s": "the longest `?wait=`",
     "max_body_bytes": "the largest request",

@@ -6,6 +6,7 @@ import {
   amount, base64, bool, count, get, hash, items, list, map, name, object, one, orNull, pattern, str, text, time, uuid, whole,
 } from "./shape.ts";
 
+const actor = pattern(/^(user|service):[^@\s]+@[^@\s]+$/, "an actor");
 const vouched = one("asserted", "observed", "recomputed");
 const words = orNull(name);
 
@@ -25,7 +26,7 @@ const predicate = {
     seed: orNull(whole), method: words, shots_executed: count, queue_time_ms: count, attempt: count,
   }),
   governance_record: object({
-    actor: pattern(/^(user|service):[^@\s]+@[^@\s]+$/, "an actor"), team: words, department: words, cost_center: words,
+    actor, team: words, department: words, cost_center: words,
     justification: orNull(text), project: name, classification: name, purpose: name, policies_applied: list(name),
     policy_decisions: list(one("allow", "deny"), 1), decision_id: uuid, policy_revision: name, policy_engine: name,
     reasons: list(object({ code: name, message: text })),
@@ -41,6 +42,11 @@ const predicate = {
   artefacts: list(object({ name, media_type: name, sha256: hash, size: count, carried: bool, source: vouched }), 0, 256),
   provenance: map(vouched),
   gaps: list(object({ field: name, reason: name })),
+  "approval?": object({
+    state: one("preparing", "requested", "granted", "used", "rejected", "expired", "refused"), reasons: list(name, 1),
+    wait_until: time, requested_at: orNull(time), sources: list(hash), compiled: orNull(hash), target: orNull(hash), backend: words,
+    answer: orNull(object({ by: actor, reason: name, at: time, decision_id: uuid, expires_at: orNull(time) })), used_at: orNull(time),
+  }),
 };
 
 const beside = {
@@ -57,7 +63,7 @@ const beside = {
 };
 
 /** The predicate's own members: what `provenance` may speak of. */
-export const FIELDS = new Set(Object.keys(predicate));
+export const FIELDS = new Set(Object.keys(predicate).map((key) => key.replace(/\?$/, "")));
 
 export const closed = object({ ...predicate, ...beside });
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What follows from other members or from what is carried, computed again (section 10, step 2). */
-import { hashText, sha256, Wrong } from "./bytes.ts";
+import { hashText, readBase64, sha256, Wrong } from "./bytes.ts";
 import { add, decimal, type Decimal, equal, multiply, round, type Rounding, written } from "./decimal.ts";
-import { isObject, type Json, read } from "./json.ts";
+import { isObject, type Json, type Members, read } from "./json.ts";
 import { carried, FIELDS } from "./predicate.ts";
 import { amount, get, having, int, items, list, members, one, str, text } from "./shape.ts";
 
@@ -104,9 +104,49 @@ export function checkGovernance(file: Json): string {
   if (items(record, "policies_applied").length === 0) throw new Wrong("no policy was applied");
   const denied = items(record, "policy_decisions").includes("deny");
   const state = str(file, "state");
-  if (denied && state !== "DENIED") throw new Wrong("a denied job in another state than DENIED");
+  const given = (file as Members).get("approval");
+  if (given !== undefined) checkApproval(file, given, denied);
+  else if (denied && state !== "DENIED") throw new Wrong("a denied job in another state than DENIED");
   if (state === "DENIED" && items(record, "reasons").length === 0 && get(file, "error") === null) throw new Wrong("a denial without a reason");
   return state === "DENIED" ? "denied" : "allowed";
+}
+
+/** Which artefact ran, of whatever kind. */
+const RAN = new Set(["compiled.json", "compiled.qasm3", "compiled.qpy", "plan"]);
+
+/** What policy let pass only with an approval: what ran is what a second person approved, in time. */
+function checkApproval(file: Json, given: Json, denied: boolean): void {
+  const record = get(file, "governance_record");
+  const codes = new Set(items(record, "reasons").map((reason) => str(reason, "code")));
+  if (denied && items(given, "reasons").some((code) => !codes.has(String(code)))) throw new Wrong("an approval of reasons that the decision doesn't have");
+  if (str(file, "evidence_level") === "sealed") return;
+  const answer = get(given, "answer");
+  if (str(given, "state") !== "used" || answer === null || get(answer, "expires_at") === null || get(given, "used_at") === null) throw new Wrong("it ran without an approval");
+  if (str(answer, "by") === str(record, "actor")) throw new Wrong("approved by who asked for it");
+  const [asked, at, used, until] = [get(given, "requested_at"), str(answer, "at"), str(given, "used_at"), str(answer, "expires_at")];
+  if (typeof asked !== "string" || asked > at || at > used || used >= until) throw new Wrong("request, approval, use and expiry are out of order");
+  const backend = get(file, "execution_metadata", "backend");
+  if (get(given, "backend") !== backend) throw new Wrong(`${String(get(given, "backend"))} was approved, it ran on ${String(backend)}`);
+  const ran = items(file, "artefacts").filter((one) => RAN.has(str(one, "name"))).map((one) => str(one, "sha256"));
+  const compiled = get(given, "compiled");
+  if (str(file, "state") === "COMPLETED" && !(typeof compiled === "string" && ran.includes(compiled))) throw new Wrong(`${String(compiled)} was approved, and is not what ran`);
+}
+
+/** The sources that were approved are those of the spec, in its order. */
+function checkSources(file: Json, spec: Members): void {
+  const given = (file as Members).get("approval");
+  if (given === undefined || items(given, "sources").length === 0) return;
+  const program = spec.get("program");
+  const several = isObject(program) ? program.get("circuits") : undefined;
+  const circuits = Array.isArray(several) ? several : [spec.get("circuit")];
+  const found = circuits.map((circuit) => {
+    const source = isObject(circuit) ? circuit.get("source") : undefined;
+    const decoded = readBase64(typeof source === "string" ? source : "");
+    if (decoded === null) throw new Wrong("a circuit's source is not base64");
+    return hashText(sha256(decoded.bytes));
+  });
+  const approved = items(given, "sources");
+  if (approved.length !== found.length || approved.some((hash, i) => hash !== found[i])) throw new Wrong("approval.sources are not those of the spec");
 }
 
 export function checkOutcome(file: Json): string {
@@ -148,6 +188,7 @@ export function checkSpec(file: Json): string {
     const said = isObject(inside) ? inside.get(member!) : undefined;
     if (said !== undefined && said !== get(file, ...where)) throw new Wrong(`${part}.${member}: ${String(said)} is not ${String(get(file, ...where))}`);
   }
+  checkSources(file, spec);
   return "agrees with the record";
 }
 

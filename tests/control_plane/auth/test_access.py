@@ -41,6 +41,7 @@ budget:read            x       x           x               x               x    
 budget:set             .       .           x               .               .          .
 cost:read              x       x           x               x               .          .
 evidence:read          x       .           x               x               x          .
+job:approve            .       .           x               .               .          .
 job:cancel             .       .           x               x               x          .
 job:hold               .       .           x               x               x          .
 job:read               x       .           x               x               x          .

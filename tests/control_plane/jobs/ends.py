@@ -10,6 +10,10 @@ from typing import Any
 
 import pytest
 
+from control_plane.jobs import evidence
+from ledger.bundle import Bundle, Proof, Signatures
+from ledger.predicate import Predicate, parse_statement
+from ledger.recompute import contents_closed, cost, governance, outcome, shots, spec
 from tests.control_plane.jobs.desk import Desk
 from tests.fakes import Dead, FakeDriver
 
@@ -27,6 +31,25 @@ async def finish(desk: Desk, job_id: str) -> str:
     await desk.seal()
     assert (await desk.replayed()).differences == []
     return await desk.state(job_id)
+
+
+async def evidence_of(desk: Desk, job_id: str) -> Bundle:
+    """The job's record with its contents, its sums counted again; what proves it isn't looked at here."""
+    row = await desk.row(job_id)
+    async with desk.plane.transaction("demo") as conn:
+        record = parse_statement((await desk.plane.vault.read(conn, "demo", row["statement_blob"])).content)
+        contents = {
+            part.name: await evidence._content(desk.plane, conn, "demo", row, part.name) for part in record.artefacts
+        }
+    bundle = Bundle(
+        **{name: getattr(record, name) for name in Predicate.__struct_fields__},
+        signatures=Signatures(qcos_signature=None, ecdsa_p256_signature=None, timestamp_authority=()),
+        proof=Proof(leaf=b"", path=(), checkpoint="", statement_salt=b""),
+        contents=contents,
+    )
+    for check in (contents_closed, shots, outcome, spec, cost, governance):
+        check(bundle)
+    return bundle
 
 
 async def lost_after_intent(desk: Desk, driver: FakeDriver, call: str) -> str:

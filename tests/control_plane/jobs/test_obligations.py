@@ -18,7 +18,7 @@ from control_plane.policy.held import Held
 from control_plane.policy.pdp import Pdp
 from control_plane.policy.revision import load
 from tests.control_plane.jobs.desk import Desk, bell
-from tests.control_plane.jobs.test_programs import evidence_of
+from tests.control_plane.jobs.ends import evidence_of
 from tests.fakes import FakeDriver
 
 POLICIES = load()

@@ -12,16 +12,14 @@ import msgspec
 import pytest
 
 from control_plane.errors import Refused
-from control_plane.jobs import evidence, meaning, several
+from control_plane.jobs import meaning, several
 from control_plane.jobs.giveback import give_back
 from hal_drivers.base import Failed
-from ledger.bundle import Bundle, Proof, Signatures
 from ledger.canonical import dumps
 from ledger.errors import EvidenceInvalid
-from ledger.predicate import Predicate, parse_statement
-from ledger.recompute import contents_closed, cost, outcome, shots, spec
+from ledger.recompute import shots
 from tests.control_plane.jobs.desk import Desk, bell, person, report
-from tests.control_plane.jobs.ends import NOTHING, finish, soon
+from tests.control_plane.jobs.ends import NOTHING, evidence_of, finish, soon
 from tests.fakes import Broken, FakeDriver
 
 SIX: dict[str, Any] = {"kind": "sampler", "parameters": [{"theta": 0.1}, {"theta": 0.2}, {"theta": 0.3}]}
@@ -43,25 +41,6 @@ async def admitted(desk: Desk, document: dict[str, Any]) -> str:
     assert admission.state == "QUEUED", admission.problem
     await desk.seal()
     return admission.job_id
-
-
-async def evidence_of(desk: Desk, job_id: str) -> Bundle:
-    """The job's record with its contents, its sums counted again; what proves it isn't looked at here."""
-    row = await desk.row(job_id)
-    async with desk.plane.transaction("demo") as conn:
-        record = parse_statement((await desk.plane.vault.read(conn, "demo", row["statement_blob"])).content)
-        contents = {
-            part.name: await evidence._content(desk.plane, conn, "demo", row, part.name) for part in record.artefacts
-        }
-    bundle = Bundle(
-        **{name: getattr(record, name) for name in Predicate.__struct_fields__},
-        signatures=Signatures(qcos_signature=None, ecdsa_p256_signature=None, timestamp_authority=()),
-        proof=Proof(leaf=b"", path=(), checkpoint="", statement_salt=b""),
-        contents=contents,
-    )
-    for check in (contents_closed, shots, outcome, spec, cost):
-        check(bundle)
-    return bundle
 
 
 async def result_of(desk: Desk, job_id: str) -> dict[str, Any]:

@@ -107,11 +107,14 @@ async def test_advice_is_shown_and_denies_nothing() -> None:
         await Pdp(Says(alone), Held(POLICIES)).decide(document(), "d-1", NOW)
 
 
-async def test_a_soft_reason_denies() -> None:
+async def test_a_soft_reason_denies_and_may_be_overridden_where_a_backend_is_left() -> None:
     soft = changed(lambda a: (a["checks"][4].update({"pass": False}), a["reasons"].append({**REASON, "level": "soft"})))
     decision = await Pdp(Says(soft), Held(POLICIES)).decide(document(), "d-1", NOW)
     assert not decision.allow
-    assert decision.backends == ()
+    assert (decision.overridable, decision.backends) == (True, ("aer",))
+    for hard in (soft | {"backends": []}, soft | {"reasons": [*soft["reasons"], {**REASON, "message": "another"}]}):
+        decision = await Pdp(Says(hard), Held(POLICIES)).decide(document(), "d-1", NOW)
+        assert (decision.allow, decision.overridable, decision.backends) == (False, False, ())
 
 
 async def test_an_approval_has_checks_of_its_own_and_needs_no_backend() -> None:
