@@ -72,6 +72,8 @@ PURE = (
     "control_plane/policy/tokens.py",
     "control_plane/policy/module.py",
     "control_plane/policy/dialect.py",
+    "control_plane/policy/builtins.py",
+    "control_plane/policy/transcribed.py",
     "control_plane/policy/decision.py",
     "control_plane/policy/impact.py",
     "control_plane/policy/impact_html.py",

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Rego that both engines read alike, and a check that policies are written in it, by file, line and rule (G2, I5).
 
-Pure. A built-in is in the dialect only where the parity suite shows that OPA and the embedded engine agree about it for
-all arguments that its line allows; a built-in that reaches out of the decision (network, clock, randomness, the
-engine's own settings) never is. The whole of OPA's Rego stays open to tests, but for what reaches out.
+Pure. What may be called stands in `builtins`; what is referred to must be there; forms that the engines read
+differently are refused, whatever OPA thinks of them. Tests may use all of OPA's Rego but what reaches out of it.
 """
 
 from __future__ import annotations
@@ -11,72 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from control_plane.policy.builtins import BUILTINS, NONE, OUTSIDE, SPACES
 from control_plane.policy.fault import Fault
 from control_plane.policy.module import Module, Use, fault_of, read
-
-BUILTINS: dict[str, str] = {
-    "array.concat": "two lists in one",
-    "concat": "texts of a list or set, joined",
-    "count": "elements; characters of a text",
-    "floor": "the whole number below",
-    "format_int": "a whole number as text, to base 10",
-    "is_array": "is it a list",
-    "is_boolean": "is it true or false",
-    "is_number": "is it a number",
-    "is_object": "is it an object",
-    "is_string": "is it a text",
-    "lower": "lower case, of plain ASCII",
-    "object.get": "a key's value, or another one",
-    "object.keys": "the set of its keys",
-    "object.union": "two objects in one, the second first",
-    "regex.match": "whether a pattern (RE2) is found in a text",
-    "set": "`set()`, the empty set",
-    "sort": "a list in order; of texts alone",
-    "startswith": "whether a text begins so",
-}
-"""What may be called, and what it is. Written with brackets; `set()` counts as one though it is none."""
-
-OUTSIDE: dict[str, str] = {
-    "http.send": "asks the network",
-    "net.lookup_ip_addr": "asks the network",
-    "opa.runtime": "reads the engine's settings and environment",
-    "rand.intn": "is chance",
-    "uuid.rfc4122": "is chance",
-    "time.now_ns": "reads a clock: the time is in the input",
-    "providers.aws.sign_req": "signs for the network",
-    "io.jwt.decode_verify": "reads a clock",
-    "io.jwt.encode_sign": "is chance",
-    "io.jwt.encode_sign_raw": "is chance",
-}
-"""Called by nobody, tests included: what a decision rests on must all stand in its input."""
-
-_QUIET = {
-    "print": "writes outside of the answer",
-    "trace": "writes outside of the answer",
-    "walk": "has an order that engines choose",
-    "sprintf": "writes texts otherwise in the embedded engine; join them with concat",
-    "max": "takes 999 before 1000 in the embedded engine",
-}
-_SPACES = frozenset(
-    [
-        *(
-            "array",
-            "base64",
-            "base64url",
-            "bits",
-            "crypto",
-            "glob",
-            "graph",
-            "graphql",
-            "hex",
-            "http",
-            "internal",
-            "io",
-        ),
-        *("json", "net", "numbers", "object", "opa", "providers", "rand", "regex", "rego", "semver", "strings", "time"),
-        *("units", "uri", "urlquery", "uuid", "yaml"),
-    ]
-)
 
 
 def check(modules: Mapping[str, str], data: Mapping[str, Any]) -> tuple[Fault, ...]:
@@ -169,7 +105,7 @@ def _names(module: Module) -> Iterator[Fault]:
     named = {**module.variables, **module.rules, **{name: use.line for name, use in module.imports.items()}}
     for name, line in named.items():
         taken = name in {"input", "data"} and module.imports.get(name, None) is None
-        if taken or name in _SPACES or (name in module.functions and (name in BUILTINS or name in _QUIET)):
+        if taken or name in SPACES or (name in module.functions and (name in BUILTINS or name in NONE)):
             yield fault_of(module.path, line, None, f"{name} is the name of what Rego has already")
 
 
@@ -186,15 +122,19 @@ def _use(module: Module, use: Use, held: _Held) -> str | None:
         return None if not use.called or held.calls(words) else f"{use.name} is no function"
     if use.called:
         return _call(module, use, held)
-    if use.name in OUTSIDE or (len(words) > 1 and (use.name in BUILTINS or first in _SPACES)):
+    if use.name in OUTSIDE or (len(words) > 1 and (use.name in BUILTINS or first in SPACES)):
         return f"{use.name} is a built-in and no value"
     return None
 
 
 def _call(module: Module, use: Use, held: _Held) -> str | None:
-    if use.name in BUILTINS or (len(use.words) == 1 and use.words[0] in held.functions.get(module.package, ())):
+    if len(use.words) == 1 and use.words[0] in held.functions.get(module.package, ()):
         return None
-    why = OUTSIDE.get(use.name) or _QUIET.get(use.name)
+    builtin = BUILTINS.get(use.name)
+    if builtin is not None:
+        wrong = builtin.demand(use.arguments) if builtin.demand else None
+        return f"{use.name} {wrong}" if wrong else None
+    why = OUTSIDE.get(use.name) or NONE.get(use.name)
     return f"{use.name} {why}" if why else f"{use.name} is no built-in of the dialect and no function of these files"
 
 

@@ -15,7 +15,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from control_plane.policy import dialect
+from control_plane.policy import dialect, transcribed
 from control_plane.policy.decision import PolicyUnavailable
 from control_plane.policy.revision import ENTRYPOINT, PolicySet
 
@@ -87,9 +87,9 @@ class _Compiled:
         self._interpreter.log_level = LogLevel.NONE
         self._interpreter.strict_built_in_errors = True
         try:
-            self._interpreter.add_data_json(json.dumps({"data": policies.data}, ensure_ascii=False, allow_nan=False))
+            self._interpreter.add_data_json(transcribed.document({"data": policies.data}))
             for path, source in policies.modules.items():
-                self._interpreter.add_module(path, source)
+                self._interpreter.add_module(path, transcribed.source(source))
             self._bundle: Any = self._interpreter.build(f"answer = data.{ENTRYPOINT.replace('/', '.')}")
         except (RegoError, ValueError) as fault:
             raise PolicyUnavailable(f"the policies don't compile: {str(fault)[:500]}") from fault
@@ -100,7 +100,7 @@ class _Compiled:
         try:
             # The C interface ends a text at NUL: JSON writes that as \\u0000, so a raw one is no JSON.
             value = json.loads(input_json, parse_constant=_refuse, parse_float=_refuse)
-            self._interpreter.set_input_term(json.dumps(value, ensure_ascii=False, allow_nan=False))
+            self._interpreter.set_input_term(transcribed.document(value))
             output = self._interpreter.query_bundle(self._bundle)
         except (self._fault, ValueError, RecursionError) as fault:
             raise PolicyUnavailable(f"the embedded engine failed: {type(fault).__name__}") from fault
@@ -109,7 +109,7 @@ class _Compiled:
         result = output[0]
         if result.expressions != [True] or set(result.bindings) != {"answer"}:
             raise PolicyUnavailable("the policy's decision is undefined")
-        answer: object = result.bindings["answer"]
+        answer: object = transcribed.answer(result.bindings["answer"])
         return answer
 
 

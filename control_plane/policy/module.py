@@ -42,7 +42,7 @@ _ENDLESS = {
 
 class Use(Struct, frozen=True):
     """One reference: its words as far as they are written out; `called`: a bracket follows; `open`: it goes on with
-    something computed.
+    something computed; `arguments` are those of a call.
     """
 
     words: tuple[str, ...]
@@ -50,6 +50,7 @@ class Use(Struct, frozen=True):
     rule: str | None
     called: bool
     open: bool
+    arguments: tuple[tuple[Token, ...], ...] = ()
 
     @property
     def name(self) -> str:
@@ -96,6 +97,8 @@ class _Reader:
         self.tokens = found
         self.rule: str | None = None
         self.depth = 0
+        self.made: list[str] = []
+        self.every = False
 
     def read(self) -> Module:
         at = 0
@@ -191,16 +194,47 @@ class _Reader:
         called = self._is(after, "(") and self.tokens[after].glued
         if called and self.tokens[after - 1].kind == "mark":
             self._fault(token, f"{'.'.join(words)} is called by a text; a call is written with dots")
-        self.module.uses.append(
-            Use(words, token.line, self.rule, called, self._is(after, "[") and self.tokens[after].glued)
-        )
+        goes_on = self._is(after, "[") and self.tokens[after].glued
+        given = self._arguments(after) if called else ()
+        self.module.uses.append(Use(words, token.line, self.rule, called, goes_on, given))
         if self._is(after, ":="):
             self._declare(range(at, after))
         return after
 
+    def _collect(self, token: Token, before: Token | None) -> None:
+        """Keep in mind which brackets are lists and sets that are made: a comma among their conditions is a fault."""
+        if token.text in {"(", "[", "{"}:
+            ends = before is not None and (
+                before.kind in {"name", "text"} or before.text in {")", "]", "}", "if", "else"}
+            )
+            self.made.append("other" if token.text == "(" or ends else "list")
+        elif token.text in {")", "]", "}"} and self.made:
+            self.made.pop()
+        elif token.text == ":" and self.made and self.made[-1] == "list":
+            self.made[-1] = "other"
+        elif token.text == "|" and self.made and self.made[-1] == "list":
+            self.made[-1] = "conditions"
+        elif token.text == "," and self.made and self.made[-1] == "conditions" and not self.every:
+            self._fault(
+                token, "the embedded engine reads no comma in what a list or set is made by; name the keys first"
+            )
+
+    def _arguments(self, at: int) -> tuple[tuple[Token, ...], ...]:
+        """Of the call whose bracket is opened here."""
+        given: list[list[Token]] = [[]]
+        depth = 0
+        for place in range(at + 1, self._closing(at)):
+            depth += self._turn(place)
+            if depth == 0 and self._is(place, ","):
+                given.append([])
+            else:
+                given[-1].append(self.tokens[place])
+        return tuple(tuple(words) for words in given if words)
+
     def _mark(self, at: int) -> None:
         token = self.tokens[at]
         before = self.tokens[at - 1] if at else None
+        self._collect(token, before)
         if token.text in {"(", "[", "{"}:
             self.depth += 1
             if self.depth == DEEPEST + 1:
@@ -218,6 +252,10 @@ class _Reader:
             self._fault(token, "an engine could take this bracket for a part of what stands before it")
         elif token.text == "." and not token.glued:
             self._fault(token, "a dot stands right after a name")
+        elif token.text in {"/", "%"}:
+            self._fault(token, f"{token.text} rounds otherwise in the embedded engine; multiply the other side")
+        elif token.text in {"<", "<=", ">", ">="} and "text" in {self._kind(at - 1), self._kind(at + 1)}:
+            self._fault(token, f"{token.text} is for numbers; engines put texts in another order")
         elif token.text == ":=" and before is not None and before.text in {"]", "}"}:
             self._declare(range(self._opening(at - 1), at))
 
@@ -225,6 +263,7 @@ class _Reader:
         token = self.tokens[at]
         after = self.tokens[at + 1].text if at + 1 < len(self.tokens) else ""
         self.module.keywords.append((token.text, after, self._use((token.text,), token)))
+        self.every = token.text == "every"
         if token.text in {"some", "every"}:
             end = at + 1
             while end < len(self.tokens) and self.tokens[end].text not in {"in", ";"} and not self._new(end, token):
@@ -261,6 +300,9 @@ class _Reader:
         if token.kind != "mark":
             return 0
         return (token.text in {"(", "[", "{"}) - (token.text in {")", "]", "}"})
+
+    def _kind(self, at: int) -> str:
+        return self.tokens[at].kind if 0 <= at < len(self.tokens) else ""
 
     def _is(self, at: int, text: str) -> bool:
         return at < len(self.tokens) and self.tokens[at].kind == "mark" and self.tokens[at].text == text

@@ -30,8 +30,8 @@ _WORD = re.compile(
 
 
 class Token(Struct, frozen=True):
-    """`text` is as written, without the quotes of a raw or plain text; `first`: nothing stands before it in its line;
-    `glued`: nothing stands between it and the token before.
+    """`text` is as written, or what a text says; `begin` to `end` is its place in the source; `first`: nothing stands
+    before it in its line; `glued`: nothing stands between it and the token before.
     """
 
     kind: Kind
@@ -39,6 +39,8 @@ class Token(Struct, frozen=True):
     line: int
     first: bool
     glued: bool
+    begin: int
+    end: int
 
 
 def tokens(source: str) -> tuple[list[Token], list[tuple[int, str]]]:
@@ -57,31 +59,24 @@ def tokens(source: str) -> tuple[list[Token], list[tuple[int, str]]]:
         if kind in {"space", "comment", "line"}:
             first, glued = first or kind == "line", False
         else:
-            token, fault = _token(str(kind), text, line, first, glued)
-            found.append(token)
+            read, fault = _read(text) if kind == "text" else (text[1:-1] if kind == "raw" else text, None)
+            found.append(Token(_kind(str(kind), text), read, line, first, glued, word.start(), at))
             faults += [(line, fault)] if fault else []
             first, glued = False, True
         line += text.count("\n")
     return found, faults
 
 
-def _token(kind: str, text: str, line: int, first: bool, glued: bool) -> tuple[Token, str | None]:
-    match kind:
-        case "raw":
-            return Token("text", text[1:-1], line, first, glued), None
-        case "text":
-            read, fault = _read(text)
-            return Token("text", read, line, first, glued), fault
-        case "number":
-            return Token("number", text, line, first, glued), None
-        case "template":
-            return Token("template", text, line, first, glued), None
+def _kind(group: str, text: str) -> Kind:
+    match group:
+        case "raw" | "text":
+            return "text"
         case "name" if text in KEYWORDS:
-            return Token("keyword", text, line, first, glued), None
-        case "name":
-            return Token("name", text, line, first, glued), None
+            return "keyword"
+        case "number" | "template" | "name":
+            return group
         case _:
-            return Token("mark", text, line, first, glued), None
+            return "mark"
 
 
 def _read(text: str) -> tuple[str, str | None]:

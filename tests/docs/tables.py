@@ -22,7 +22,7 @@ from control_plane.jobs import schema as job_schema
 from control_plane.jobs import weights
 from control_plane.network.config import MEANS as NETWORK
 from control_plane.network.config import Network
-from control_plane.policy import document
+from control_plane.policy import builtins, document
 from control_plane.settings import Settings
 from control_plane.telemetry import config, names
 from hal_drivers.p2p.aliases import TABLE, Alias
@@ -219,6 +219,21 @@ def _code(word: str | None) -> str:
     return f"`{word}`" if word else ""
 
 
+def dialect() -> str:
+    """Each built-in, and for which arguments."""
+    rows = [f"| `{name}` | {one.does} | {one.within} |" for name, one in sorted(builtins.BUILTINS.items())]
+    return _table("| built-in | gives | for |", rows)
+
+
+def refused() -> str:
+    """What is called by no rule, and by no test either."""
+    outside = [f"| `{name}` | {why} | no |" for name, why in sorted(builtins.OUTSIDE.items())]
+    return _table(
+        "| built-in | because it | in tests |",
+        [*outside, *(f"| `{name}` | {why} | yes |" for name, why in sorted(builtins.NONE.items()))],
+    )
+
+
 def schema(made: dict[str, object]) -> bytes:
     """A JSON Schema as it is committed."""
     return (json.dumps(made, indent=2, sort_keys=True) + "\n").encode()
@@ -243,6 +258,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "faults.md": {"kills": kills},
     "guide-engineer.md": {"aliases": aliases},
     "api.md": {"codes": codes, "routes": routes},
+    "policy-dialect.md": {"built-ins": dialect, "refused": refused},
     "cli.md": {"commands": commands},
     "telemetry.md": {"telemetry": telemetry_settings, "spans": spans, "metrics": metrics},
 }
