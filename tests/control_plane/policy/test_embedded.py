@@ -100,7 +100,7 @@ async def test_an_undefined_or_failing_rule_is_unavailable(rule: str) -> None:
 async def test_policies_that_do_not_parse_are_never_ready() -> None:
     engine = EmbeddedEngine()
     with pytest.raises(PolicyUnavailable, match="compile"):
-        await engine.ready(with_module("decision := [k | some k, }"))
+        await engine.ready(with_module("decision := [k | some k in]"))
     await engine.close()
 
 
