@@ -67,7 +67,7 @@ def _walk(folder: Path, root: Path) -> Iterator[str | Fault]:
     waiting = [folder]
     while waiting:
         for entry in sorted(os.scandir(waiting.pop()), key=lambda entry: entry.name):
-            path = Path(entry.path).relative_to(folder).as_posix()
+            path = os.fsencode(Path(entry.path).relative_to(folder)).decode(errors="backslashreplace")
             if entry.name.startswith("."):
                 continue
             if entry.is_symlink() and not _inside(entry, root):

@@ -31,6 +31,7 @@ LIMIT_S = 20.0
 
 _MEMORY = 2 * 1024**3
 _LARGEST_OUTPUT = 64 * 1024 * 1024
+_SHOWN = 500
 
 
 class Run(Struct, frozen=True):
@@ -94,7 +95,7 @@ async def run(
         out.seek(0)
         err.seek(0)
         code = process.returncode or 0
-        return Run(code, out.read(), err.read(65536), timed_out or (cpu_s is not None and code < 0))
+        return Run(code, out.read(), err.read(_LARGEST_OUTPUT), timed_out or (cpu_s is not None and code < 0))
 
 
 async def formatted(opa: Path, folder: Path) -> list[Fault]:
@@ -127,13 +128,8 @@ async def linted(regal: Path, folder: Path, config: Path) -> list[Fault]:
         told = msgspec.json.decode(done.out, type=_Lint)
     except ValueError:
         return [_broken("regal lint", done)]
-    return [
-        Fault(
-            _below(one.location.file, folder), max(1, one.location.row), f"{one.category}/{one.title}", one.description
-        )
-        for one in told.violations
-        if one.level == "error"
-    ]
+    found = [_violation(one, folder) for one in told.violations if one.level == "error"]
+    return sorted(found, key=lambda fault: (fault.path, fault.line, fault.rule))
 
 
 def complaints(done: Run, folder: Path, what: str) -> list[Fault]:
@@ -146,16 +142,24 @@ def complaints(done: Run, folder: Path, what: str) -> list[Fault]:
     return [_broken(what, done)]
 
 
+def _violation(one: _Violation, folder: Path) -> Fault:
+    """With the line that it is about: regal's own words name nothing of it."""
+    text = one.location.text.strip()
+    told = f"{one.description}: {text}" if text else one.description
+    path = _below(one.location.file, folder)
+    return Fault(path, max(1, one.location.row), f"{one.category}/{one.title}", told[:_SHOWN])
+
+
 def _complaint(one: _Error, folder: Path) -> Fault:
     place = one.location or _Location(file="qcos", row=1)
     code = one.code if isinstance(one.code, str) and one.code else "opa"
-    return Fault(_below(place.file, folder) or "qcos", max(1, place.row), code, one.message)
+    return Fault(_below(place.file, folder) or "qcos", max(1, place.row), code, one.message[:_SHOWN])
 
 
 def _broken(what: str, done: Run) -> Fault:
     if done.timed_out:
         return Fault("qcos", 1, "time", f"{what} took longer than {LIMIT_S:g} s and was ended")
-    said = (done.err or done.out).decode(errors="replace").strip()[:500]
+    said = (done.err or done.out).decode(errors="replace").strip()[:_SHOWN]
     return Fault("qcos", 1, what.replace(" ", "-"), f"{what} failed with {done.code}: {said or 'no word'}")
 
 
@@ -181,6 +185,7 @@ def _lay(folder: Path, files: Mapping[str, bytes]) -> None:
 class _Location(Struct, frozen=True):
     file: str = ""
     row: int = 1
+    text: str = ""
 
 
 class _Error(Struct, frozen=True):

@@ -20,7 +20,7 @@ from msgspec import Struct
 from control_plane.policy import data, dialect, private, selftest, shape, specimen, tools
 from control_plane.policy.decision import PolicyUnavailable
 from control_plane.policy.fault import Fault
-from control_plane.policy.revision import PolicySet
+from control_plane.policy.revision import PolicySet, default_folder, read
 
 DECISION_LIMIT_S = 5.0
 """For one decision of the self-test; a live one takes a thousandth of this."""
@@ -29,6 +29,7 @@ _CPU_S = 2
 """For one package, where a decision took too long: of the processor's time, which a busy machine doesn't use up."""
 
 _EMBEDDED_LIMIT_S = 5.0
+_INPUT = "schemas/input.json"
 _WITHOUT_OPA = "opa fmt, opa check --strict: no opa here (make tools gets it); the self-test ran on the embedded engine"
 
 
@@ -74,7 +75,9 @@ async def _linted(
 ) -> list[Fault]:
     if not (opa or regal):
         return []
-    async with tools.laid(files) as folder:
+    # The document that the plane gives to rules is what it is, whatever schema of it a set brings.
+    shipped = {path: content for path, content in read(default_folder()).items() if path.startswith("schemas/")}
+    async with tools.laid({**shipped, **files, _INPUT: shipped[_INPUT]}) as folder:
         found = []
         if opa:
             found = await tools.strict(opa, folder) or await tools.formatted(opa, folder)
