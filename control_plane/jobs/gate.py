@@ -23,19 +23,19 @@ from control_plane.jobs.admit import decision_entry
 from control_plane.jobs.asking import METER
 from control_plane.jobs.evidence import Submitted
 from control_plane.jobs.gathered import Program
-from control_plane.jobs.quote import NETWORK, asked_by_nodes, nodes, priced, wants
+from control_plane.jobs.quote import NETWORK, asked_by_nodes, micros, nodes, priced, wants
 from control_plane.jobs.routing import Candidate, Route, route
 from control_plane.jobs.spec import JobSpec
 from control_plane.notices import store as notices
 from control_plane.notices import targets
 from control_plane.policy import duties
-from control_plane.policy.document import Plan
+from control_plane.policy.document import Plan, time_judged
 from finops import money
 from finops.rates import upper_bound
 from hal_drivers.base import Compiled
 from hal_drivers.errors import BackendUnavailable
 from hal_drivers.p2p import planned
-from ledger.canonical import sha256, timestamp
+from ledger.canonical import sha256
 
 # What the administrator says of a backend and policy judges; a job that waited may find it changed.
 FACTS = ("region", "compliance_zone", "sovereign")
@@ -166,8 +166,11 @@ def _approved(plane: Plane, job: Mapping[str, Any], spec: JobSpec, compiled: Com
 
 
 def _recorded(submitted: Submitted) -> dict[str, Any]:
-    """The recorded input; one from before there was a network lacks what no backend of it needs."""
+    """The recorded input, with what one of an earlier version lacks: it had no network and counted no team's jobs."""
     document: dict[str, Any] = {"nodes": [], "plan": None} | msgspec.json.decode(submitted.decision_input)
+    document["usage"].setdefault("team_running_jobs", 0)
+    for budget in document["budgets"]:
+        budget.setdefault("limit_micros", -micros(-Decimal(budget["limit"])))
     return document
 
 
@@ -217,7 +220,7 @@ def _refresh(document: dict[str, Any], backend: Candidate) -> bool:
 
 async def _decide_again(plane: Plane, job: Mapping[str, Any], compiled: Compiled, document: dict[str, Any]) -> None:
     now = plane.now()
-    document["time"] = {"now": timestamp(now), "date": f"{now:%Y-%m-%d}"}
+    document["time"] = time_judged(now)
     document["job"]["qubits"] = max(document["job"]["qubits"], compiled.facts.qubits)
     # The job's own hold is part of what its budgets have held since: judged as if it weren't there yet, it is the
     # figure of admission, which the recorded input has.

@@ -26,11 +26,11 @@ from control_plane.jobs import store
 from control_plane.jobs.past import NO_PAST, Past
 from control_plane.jobs.routing import Candidate, Wanted, eligible, plain
 from control_plane.jobs.spec import BackendConstraints, JobSpec, ProgramUnsupported
+from control_plane.policy.document import time_judged
 from control_plane.sealing import skew_s
 from finops.budget import BudgetView
 from finops.errors import FinopsError
 from finops.rates import RateCard, upper_bound
-from ledger.canonical import timestamp
 
 NO_CONSTRAINTS = BackendConstraints()
 NETWORK = "p2p"  # the provider whose work goes to nodes
@@ -328,6 +328,7 @@ def budget_judged(view: BudgetView) -> dict[str, Any]:
         "available": format(view.available, "f"),
         "currency": view.currency,
         "available_micros": -micros(-view.available),
+        "limit_micros": -micros(-view.limit),
     }
 
 

@@ -101,6 +101,7 @@ class Usage(Struct, frozen=True):
     team_shots_today: int
     project_shots_today: int
     running_jobs: int
+    team_running_jobs: int
 
 
 Items: TypeAlias = tuple[tuple[Pending, Evidence | None], ...]
@@ -332,6 +333,9 @@ _USAGE = """
                AS project,
            (SELECT count(*) FROM jobs.job WHERE project = %(project)s
             AND state IN ('QUEUED', 'HELD', 'COMPILING', 'RESERVING', 'EXECUTING', 'AWAITING_APPROVAL')) AS running,
+           (SELECT count(*) FROM jobs.job WHERE team = %(team_name)s
+            AND state IN ('QUEUED', 'HELD', 'COMPILING', 'RESERVING', 'EXECUTING', 'AWAITING_APPROVAL'))
+               AS team_running,
            clock_timestamp() AS now
 """
 
@@ -363,6 +367,7 @@ def usage(*, team: str | None, project: str, at: dt.datetime) -> Query:
     """
     return _USAGE, {
         "team": f"team:{team}" if team is not None else None,
+        "team_name": team,
         "scope": f"project:{project}",
         "project": project,
         "day": at.astimezone(dt.UTC).date(),
@@ -371,7 +376,7 @@ def usage(*, team: str | None, project: str, at: dt.datetime) -> Query:
 
 def used(row: Mapping[str, Any]) -> Usage:
     """The figures of `usage`'s row."""
-    return Usage(row["team"], row["project"], row["running"])
+    return Usage(row["team"], row["project"], row["running"], row["team_running"])
 
 
 async def counted(conn: AsyncConnection) -> dict[tuple[str, str, str], int]:

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from control_plane.errors import QcosError
 
-CHECKS: tuple[str, ...] = ("access", "attributes", "constraints", "classification", "quota", "budget")
+CHECKS: tuple[str, ...] = ("access", "attributes", "constraints", "classification", "residency", "quota", "budget")
 """The checks of a `job:submit`, in the order in which they are shown. Each is one Rego package."""
 
 REQUIRED: Mapping[str, tuple[str, ...]] = {
@@ -38,6 +38,7 @@ POLICY_NAMES = {
     "attributes": "attribute-check",
     "constraints": "constraint-check",
     "classification": "classification-enforcement",
+    "residency": "residency-check",
     "quota": "quota-check",
     "budget": "budget-check",
     "separation": "separation-of-duties",

@@ -13,10 +13,13 @@ micro-units; the decimal strings are for people.
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
+
+from ledger.canonical import timestamp
 
 Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 Signed = Annotated[int, Meta(ge=-(2**53 - 1), le=2**53 - 1)]
@@ -77,6 +80,8 @@ class Budget(Struct, frozen=True, forbid_unknown_fields=True):
     available: str
     currency: str
     available_micros: Signed
+    limit_micros: Signed | None = None
+    """Absent from what was recorded before thresholds were judged by it."""
 
 
 class Usage(Struct, frozen=True, forbid_unknown_fields=True):
@@ -87,6 +92,8 @@ class Usage(Struct, frozen=True, forbid_unknown_fields=True):
     running_jobs: Count
     windows: Count = 0
     """Windows of nodes that the project has without a job; absent where none is asked for."""
+    team_running_jobs: Count = 0
+    """Unfinished jobs of the principal's team; absent from older records."""
 
 
 class TeamLimit(Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,15 +103,37 @@ class TeamLimit(Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str | None
     shots_per_day: Count
+    running_jobs: Count = 0
+    max_qubits: Count = 0
+    max_depth: Count = 0
+
+
+class Span(Struct, frozen=True, forbid_unknown_fields=True):
+    """A piece of a day (UTC), in minutes from its midnight; `ends` is no part of it."""
+
+    begins: Count
+    ends: Count
+
+
+class Hours(Struct, frozen=True, forbid_unknown_fields=True):
+    """When jobs whose purpose begins so may be submitted: `always`, or in these spans by weekday; `said` is the text
+    of the data.
+    """
+
+    purpose: str
+    always: bool
+    days: dict[str, tuple[Span, ...]]
+    said: str
 
 
 class DepartmentLimit(Struct, frozen=True, forbid_unknown_fields=True):
-    """Beginnings of the purposes that the principal's department may state ("*" is any); `name` as for a
-    team.
+    """Beginnings of the purposes that the principal's department may state ("*" is any), and when, the longest
+    beginning first; `name` as for a team.
     """
 
     name: str | None
     purposes: tuple[str, ...]
+    hours: tuple[Hours, ...] = ()
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
@@ -119,6 +148,10 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     department: DepartmentLimit
     max_windows: Count = 0
     """What was recorded before there were windows has none."""
+    regions: tuple[str, ...] = ()
+    zones: tuple[str, ...] = ()
+    budget_warning_percent: Count = 0
+    budget_approval_percent: Count = 0
 
 
 class Backend(Struct, frozen=True, forbid_unknown_fields=True):
@@ -162,10 +195,14 @@ class Window(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Time(Struct, frozen=True, forbid_unknown_fields=True):
-    """When the decision is asked for: `now` to the millisecond, `date` its UTC day."""
+    """When the decision is asked for: `now` to the millisecond, `date` its UTC day, `weekday` ("mon" to "sun") and
+    `minute` of that day; the last two are absent from older records. Made by `time_judged`.
+    """
 
     now: str
     date: str
+    weekday: str | None = None
+    minute: Count | None = None
 
 
 class Requester(Struct, frozen=True, forbid_unknown_fields=True):
@@ -207,6 +244,20 @@ class Document(Struct, frozen=True, forbid_unknown_fields=True):
     """What a `job:approve` is about: the rest of its document is the job's, but the principal who approves and the
     time. Absent elsewhere.
     """
+
+
+WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+def time_judged(at: dt.datetime) -> dict[str, Any]:
+    """A moment as policy sees it."""
+    utc = at.astimezone(dt.UTC)
+    return {
+        "now": timestamp(utc),
+        "date": f"{utc:%Y-%m-%d}",
+        "weekday": WEEKDAYS[utc.weekday()],
+        "minute": utc.hour * 60 + utc.minute,
+    }
 
 
 def schema() -> dict[str, Any]:

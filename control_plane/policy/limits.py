@@ -9,13 +9,28 @@ own line before `*`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from itertools import zip_longest
 from typing import Any
 
-BY_TEAM = {"team_shots_per_day": "shots_per_day"}
-BY_DEPARTMENT = {"purposes_by_department": "purposes"}
+from control_plane.policy.document import WEEKDAYS
+
+BY_TEAM = {
+    "team_shots_per_day": "shots_per_day",
+    "team_running_jobs": "running_jobs",
+    "team_max_qubits": "max_qubits",
+    "team_max_depth": "max_depth",
+}
+BY_DEPARTMENT = {"purposes_by_department": "purposes", "hours_by_department": "hours"}
 """Tables of the limits by team or department, and what their values are called in a document."""
+
+ALWAYS = "always"
+DAY = 24 * 60
+
+_DAY = "|".join(WEEKDAYS)
+_HOURS = re.compile(rf"(?:({_DAY})(?:-({_DAY}))? )?([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)", re.ASCII)
 
 
 class LimitsInvalid(ValueError):
@@ -37,8 +52,13 @@ def resolve(limits: Any, project: str, team: str | None, department: str | None)
         of_department: dict[str, Any] = {"name": department}
         for tables, name, into in ((BY_TEAM, team, of_team), (BY_DEPARTMENT, department, of_department)):
             for table, called in tables.items():
-                lines = held.pop(table)
-                into[called] = lines.get(name, lines["*"])
+                if table in held:  # a revision from before the table has rules that don't ask for it
+                    lines = held.pop(table)
+                    into[called] = lines.get(name, lines["*"])
+        if "hours" in of_department:
+            of_department["hours"] = hours(of_department["hours"])
+    except LimitsInvalid:
+        raise
     except (LookupError, TypeError, ValueError, AttributeError) as fault:
         raise LimitsInvalid((), f"{type(fault).__name__} {fault}") from fault
     return {**held, "team": of_team, "department": of_department}
@@ -53,3 +73,39 @@ def combinations(limits: Mapping[str, Any]) -> Iterator[tuple[str, str | None, s
         yield project, None, None
         for team, department in zip_longest(sorted(teams), sorted(departments)):
             yield project, team, department
+
+
+def hours(lines: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Spans by weekday for each beginning of a purpose, the longest first, and `*` last; raises LimitsInvalid."""
+    order = sorted(lines, key=lambda purpose: (purpose == "*", -len(purpose), purpose))
+    return [_hours(purpose, tuple(lines[purpose])) for purpose in order]
+
+
+@lru_cache(maxsize=4096)
+def _hours(purpose: str, texts: tuple[str, ...]) -> dict[str, Any]:
+    days: dict[str, list[dict[str, int]]] = {}
+    for text in texts:
+        if text != ALWAYS:
+            for day, begins, ends in _spans(text):
+                days.setdefault(day, []).append({"begins": begins, "ends": ends})
+    return {"purpose": purpose, "always": ALWAYS in texts, "days": days, "said": ", ".join(texts)}
+
+
+def _spans(text: str) -> Iterator[tuple[str, int, int]]:
+    """Of `mon-fri 08:00-18:00`; one that ends before it begins goes on into the next day."""
+    read = _HOURS.fullmatch(text)
+    if read is None:
+        raise LimitsInvalid((), f"{text!r} is no hours: {ALWAYS}, 08:00-18:00 or mon-fri 22:00-06:00 (UTC)")
+    first, last, *clock = read.groups()
+    begins, ends = int(clock[0]) * 60 + int(clock[1]), int(clock[2]) * 60 + int(clock[3])
+    if begins == ends or ends > DAY:
+        raise LimitsInvalid((), f"{text!r} is no span of a day: it ends when it begins, or after 24:00")
+    start = WEEKDAYS.index(first) if first else 0
+    stop = WEEKDAYS.index(last or first) if first else 6
+    for number in range(start, start + (stop - start) % 7 + 1):
+        if begins < ends:
+            yield WEEKDAYS[number % 7], begins, ends
+        else:
+            yield WEEKDAYS[number % 7], begins, DAY
+            if ends:
+                yield WEEKDAYS[(number + 1) % 7], 0, ends

@@ -24,10 +24,10 @@ from control_plane.jobs import store as jobs
 from control_plane.jobs.admit import decided
 from control_plane.jobs.vault import Sealed
 from control_plane.policy.decision import Decision, Reason, problem_code
+from control_plane.policy.document import time_judged
 from control_plane.reservations import store
 from control_plane.reservations.asked import Window, WindowAsked
 from hal_drivers.p2p.plan import NodeFacts
-from ledger.canonical import timestamp
 from ledger.chain import Pending
 
 ACTION = "reservation:create"
@@ -116,7 +116,7 @@ async def _document(
             "starts_in_ms": max(0, (window.starts_at - at) // dt.timedelta(milliseconds=1)),
             "duration_ms": (window.ends_at - window.starts_at) // dt.timedelta(milliseconds=1),
         },
-        "time": {"now": timestamp(at), "date": f"{at:%Y-%m-%d}"},
+        "time": time_judged(at),
     }
 
 

@@ -1,6 +1,8 @@
 # METADATA
 # title: Attributes
-# description: What attributes of the principal allow (ABAC), such as that research submits only benchmark jobs (G2).
+# description: >-
+#   What attributes of the principal allow (ABAC): a department submits only for its purposes, such as research for
+#   benchmarks alone, and only at its hours (G2).
 # scope: package
 # schemas:
 #   - input: schema.input
@@ -16,6 +18,7 @@ default allow := false
 # entrypoint: true
 allow if {
 	_purpose_borne
+	_hours_borne
 	every reason in deny {
 		reason.level == "advisory"
 	}
@@ -39,16 +42,40 @@ deny contains reason if {
 	}
 }
 
+# METADATA
+# title: A department submits only at its hours
+# description: In UTC, by the line of the longest beginning that the purpose has. Without any line it never does.
+# custom:
+#   code: outside_hours
+deny contains reason if {
+	_purpose_borne
+	not hours_open
+	reason := {
+		"code": "outside_hours",
+		"level": levels.of("outside_hours"),
+		"message": concat("", ["attributes: ", who, " may submit for ", purpose, " ", open, " (UTC), it is ", moment]),
+		"rule": "attributes.outside_hours",
+		"want": concat("", [open, " (UTC)"]),
+		"have": moment,
+		"fix": "submit it then, or ask an administrator for other hours",
+	}
+}
+
 _purpose_borne if purpose_allowed
 
 _purpose_borne if levels.of("purpose_not_allowed") == "advisory"
 
+_hours_borne if hours_open
+
+_hours_borne if levels.of("outside_hours") == "advisory"
+
 purpose_allowed if {
-	values.label(input.job.purpose)
 	some prefix in purposes
 	_serves(prefix)
 }
 
+# METADATA
+# title: Beginnings of the purposes that the department may state
 purposes contains prefix if {
 	same_department
 	is_array(input.limits.department.purposes)
@@ -56,9 +83,33 @@ purposes contains prefix if {
 	values.name(prefix)
 }
 
-_serves("*")
+hours_open if _line.always == true
 
-_serves(prefix) if values.begins(input.job.purpose, prefix)
+hours_open if {
+	_line.always == false
+	some span in _line.days[input.time.weekday]
+	values.fits(span.begins, input.time.minute)
+	values.natural(span.ends)
+	input.time.minute < span.ends
+}
+
+# The first that fits: they come the longest beginning first.
+_line := [line |
+	same_department
+	is_array(input.limits.department.hours)
+	some line in input.limits.department.hours
+	_serves(line.purpose)
+][0]
+
+_serves("*") if _label != ""
+
+_serves(prefix) if {
+	values.name(prefix)
+	startswith(_label, prefix)
+}
+
+# The purpose in lower case, if it is a plain word.
+_label := lower(input.job.purpose) if values.label(input.job.purpose)
 
 # The limits are those of this very department: null is one too, a lost key is none.
 same_department if input.limits.department.name == input.principal.department
@@ -70,6 +121,12 @@ who := concat("", ["department ", input.principal.department]) if values.name(in
 wanted := values.listed(purposes)
 
 purpose := values.shown(object.get(input, ["job", "purpose"], ""))
+
+default open := "never"
+
+open := _line.said if values.name(_line.said)
+
+moment := values.shown(object.get(input, ["time", "now"], ""))
 
 default because := "denied"
 

@@ -1,13 +1,15 @@
 # METADATA
 # title: Budget
 # description: >-
-#   A job's upper price fits every budget that it touches, such as that a project spends at most 5,000 USD a month (G2).
-#   Judges a snapshot: the hold in the database is the authority.
+#   A job's upper price fits every budget that it touches, such as that a project spends at most 5,000 USD a month (G2);
+#   and what is said, or needs an approval, before a budget is spent. Judges a snapshot: the hold in the database is the
+#   authority.
 # scope: package
 # schemas:
 #   - input: schema.input
 package qcos.budget
 
+import data.qcos.levels
 import data.qcos.values
 
 default allow := false
@@ -16,11 +18,15 @@ default allow := false
 # title: The price fits every budget
 # entrypoint: true
 allow if {
-	deny == set()
 	priced
 	covered
+	_threshold_borne("budget_nearly_spent", "budget_warning_percent")
+	_threshold_borne("budget_reserved", "budget_approval_percent")
 	every budget in input.budgets {
 		_holds(budget)
+	}
+	every reason in deny {
+		reason.level == "advisory"
 	}
 }
 
@@ -81,6 +87,70 @@ deny contains reason if {
 	}
 }
 
+# METADATA
+# title: Most of a budget is spent
+# description: With this job, more than `budget_warning_percent` of it.
+# custom:
+#   code: budget_nearly_spent
+deny contains reason if {
+	some reason in _passing("budget_nearly_spent", "budget_warning_percent")
+}
+
+# METADATA
+# title: The rest of a budget is kept back
+# description: With this job, more than `budget_approval_percent` of it would be spent.
+# custom:
+#   code: budget_reserved
+deny contains reason if {
+	some reason in _passing("budget_reserved", "budget_approval_percent")
+}
+
+# No budget would be spent beyond the threshold, or passing it is only said.
+_threshold_borne(_, percent) if input.limits[percent] == 100
+
+_threshold_borne(_, percent) if {
+	every budget in input.budgets {
+		_under(percent, budget)
+	}
+}
+
+_threshold_borne(code, _) if levels.of(code) == "advisory"
+
+_under(percent, budget) if {
+	values.fits(input.limits[percent], 100)
+	values.natural(budget.limit_micros)
+	values.whole(budget.available_micros)
+	values.natural(input.price.micros)
+	((budget.limit_micros - budget.available_micros) + input.price.micros) * 100 <= input.limits[percent] * budget.limit_micros
+}
+
+# Reasons against each budget beyond the threshold; of a threshold of 100 nothing is said that `budget_exceeded` doesn't.
+_passing(_, percent) := set() if input.limits[percent] == 100
+
+_passing(code, percent) := reasons if {
+	most := concat("", [values.shown(object.get(input, ["limits", percent], "")), " %"])
+	most != "100 %"
+	reasons := {reason |
+		some budget in input.budgets
+		not _under(percent, budget)
+		scope := values.shown(object.get(budget, "scope", ""))
+		period := values.shown(object.get(budget, "period", ""))
+		left := _money(budget, "available")
+		reason := {
+			"code": code,
+			"level": levels.of(code),
+			"message": concat("", [
+				"budget: with this job more than ", most, " of ", scope, " (", period, ") would be spent; it has ", left,
+				" left, the job may cost ", cost,
+			]),
+			"rule": concat(".", ["budget", code]),
+			"want": concat("", ["at most ", most, " of ", _money(budget, "limit")]),
+			"have": cost,
+			"fix": "ask for fewer shots or a cheaper backend, or have the budget raised",
+		}
+	}
+}
+
 priced if {
 	values.natural(input.price.micros)
 	values.name(input.price.currency)
@@ -116,7 +186,15 @@ default because := "denied"
 # METADATA
 # title: Why the check passed
 # scope: document
-because := concat("", [cost, " fits ", values.listed({budget.scope | some budget in input.budgets})]) if allow
+because := concat("", [cost, " fits ", values.listed({budget.scope | some budget in input.budgets})]) if {
+	allow
+	deny == set()
+}
+
+because := levels.advice(deny) if {
+	allow
+	deny != set()
+}
 
 # METADATA
 # title: This package's line in the decision

@@ -90,3 +90,68 @@ test_missing_key_denies if {
 		count(budget.deny) > 0 with input as document
 	}
 }
+
+# 4,000 of 5,000 are spent; the job may cost 0.52.
+spent(percents) := json.patch(sample.document, [
+	{"op": "replace", "path": "/budgets/0/available", "value": "1000"},
+	{"op": "replace", "path": "/budgets/0/available_micros", "value": 1000000000},
+	{"op": "replace", "path": "/limits/budget_warning_percent", "value": percents[0]},
+	{"op": "replace", "path": "/limits/budget_approval_percent", "value": percents[1]},
+])
+
+test_most_of_a_budget_spent_is_said_and_denies_nothing if {
+	said := budget.check with input as spent([80, 100])
+	said.pass == true
+	said.because == concat("", [
+		"budget: with this job more than 80 % of project:demo (monthly) would be spent; ",
+		"it has 1000 USD left, the job may cost 0.52 USD",
+	])
+	some reason in budget.deny with input as spent([80, 100])
+	reason.code == "budget_nearly_spent"
+	reason.level == "advisory"
+	reason.want == "at most 80 % of 5000 USD"
+}
+
+test_the_rest_of_a_budget_needs_an_approval if {
+	not budget.allow with input as spent([80, 80])
+	levels := {[reason.code, reason.level] |
+		some reason in budget.deny with input as spent([80, 80])
+	}
+	levels == {["budget_nearly_spent", "advisory"], ["budget_reserved", "soft"]}
+}
+
+test_up_to_the_threshold_nothing_is_said if {
+	document := json.patch(spent([80, 80]), [{"op": "replace", "path": "/budgets/0/available_micros", "value": 1000520000}])
+	budget.allow with input as document
+	budget.deny == set() with input as document
+	beyond := json.patch(document, [{"op": "replace", "path": "/price/micros", "value": 520001}])
+	not budget.allow with input as beyond
+}
+
+test_a_threshold_may_be_hard_or_only_said if {
+	budget.allow with input as spent([100, 80]) with data.data.reasons as {"budget_reserved": "advisory"}
+	every level in ["soft", "hard"] {
+		not budget.allow with input as spent([100, 80]) with data.data.reasons as {"budget_reserved": level}
+	}
+}
+
+test_a_threshold_that_can_not_be_judged_denies if {
+	hard := {"budget_nearly_spent": "hard", "budget_reserved": "hard"}
+	every path in [
+		"/limits/budget_warning_percent",
+		"/limits/budget_approval_percent",
+		"/budgets/0/limit_micros",
+		"/budgets/0/available_micros",
+		"/price/micros",
+		"/limits",
+	] {
+		document := json.patch(spent([99, 99]), [{"op": "remove", "path": path}])
+		not budget.allow with input as document with data.data.reasons as hard
+		denied := budget.deny with input as document with data.data.reasons as hard
+		count(denied) > 0
+	}
+	every odd in [null, "80", [], {}, true, -1, 1.5, 101] {
+		not budget.allow with input as spent([odd, 100]) with data.data.reasons as hard
+		not budget.allow with input as spent([100, odd])
+	}
+}

@@ -27,19 +27,35 @@ allow if {
 # title: One job uses at most so many qubits
 # custom:
 #   code: qubits_exceeded
-deny contains _over("qubits_exceeded", "max_qubits", qubits, "qubits") if not qubits_within
+deny contains _over("qubits_exceeded", ["limits", "max_qubits"], qubits, "qubits", "") if not qubits_within
+
+# METADATA
+# title: A team's job uses at most so many qubits
+# custom:
+#   code: team_qubits_exceeded
+deny contains _over("team_qubits_exceeded", ["limits", "team", "max_qubits"], qubits, "qubits", of_team) if {
+	not team_qubits_within
+}
 
 # METADATA
 # title: One job asks for at most so many shots
 # custom:
 #   code: shots_exceeded
-deny contains _over("shots_exceeded", "max_shots", shots, "shots") if not shots_within
+deny contains _over("shots_exceeded", ["limits", "max_shots"], shots, "shots", "") if not shots_within
 
 # METADATA
 # title: A stated depth is within the limit
 # custom:
 #   code: depth_exceeded
-deny contains _over("depth_exceeded", "max_depth", depth, "layers of depth") if not depth_within
+deny contains _over("depth_exceeded", ["limits", "max_depth"], depth, "layers of depth", "") if not depth_within
+
+# METADATA
+# title: A team's stated depth is within its limit
+# custom:
+#   code: team_depth_exceeded
+deny contains _over("team_depth_exceeded", ["limits", "team", "max_depth"], depth, "layers of depth", of_team) if {
+	not team_depth_within
+}
 
 # METADATA
 # title: Some backend meets the job's constraints
@@ -60,8 +76,10 @@ deny contains reason if {
 
 _limits_borne if {
 	qubits_within
+	team_qubits_within
 	shots_within
 	depth_within
+	team_depth_within
 }
 
 _limits_borne if levels.of("limit_exceeded") == "advisory"
@@ -71,19 +89,30 @@ backend_left if {
 	matching != set()
 }
 
-_within(limit, asked) if {
-	values.natural(asked)
-	values.natural(input.limits[limit])
-	asked <= input.limits[limit]
+qubits_within if values.fits(input.job.qubits, input.limits.max_qubits)
+
+team_qubits_within if {
+	same_team
+	values.fits(input.job.qubits, input.limits.team.max_qubits)
 }
 
-qubits_within if _within("max_qubits", input.job.qubits)
-
-shots_within if _within("max_shots", shots)
+shots_within if values.fits(shots, input.limits.max_shots)
 
 depth_within if input.job.max_depth == null
 
-depth_within if _within("max_depth", input.job.max_depth)
+depth_within if values.fits(input.job.max_depth, input.limits.max_depth)
+
+team_depth_within if input.job.max_depth == null
+
+team_depth_within if {
+	same_team
+	values.fits(input.job.max_depth, input.limits.team.max_depth)
+}
+
+# METADATA
+# title: The team's limits are those of this very team
+# description: Null is one too, a lost key is none.
+same_team if input.limits.team.name == input.principal.team
 
 # Two backends of one id would lend each other their properties.
 distinct if {
@@ -120,11 +149,7 @@ pin_allowed(backend) if {
 	backend.id == input.job.backend
 }
 
-large_enough(backend) if {
-	values.natural(backend.qubits)
-	values.natural(qubits)
-	backend.qubits >= qubits
-}
+large_enough(backend) if values.fits(qubits, backend.qubits)
 
 # METADATA
 # title: Shots asked for
@@ -132,18 +157,10 @@ large_enough(backend) if {
 # scope: document
 default shots := "nothing usable"
 
-shots := input.job.shots if {
-	values.natural(input.job.shots)
-	values.natural(input.job.executions)
-	input.job.shots >= input.job.executions
-}
-
 # Not by max(): the embedded engine takes it of the numbers' texts.
-shots := input.job.executions if {
-	values.natural(input.job.shots)
-	values.natural(input.job.executions)
-	input.job.shots < input.job.executions
-}
+shots := input.job.shots if values.fits(input.job.executions, input.job.shots)
+
+shots := input.job.executions if values.fits(input.job.shots, input.job.executions)
 
 default depth := "nothing usable"
 
@@ -153,16 +170,20 @@ default qubits := "nothing usable"
 
 qubits := input.job.qubits if values.natural(input.job.qubits)
 
-_over(rule, limit, asked, unit) := {
+default of_team := " without a team"
+
+of_team := concat("", [" of team ", input.principal.team]) if values.name(input.principal.team)
+
+_over(rule, limit, asked, unit, whose) := {
 	"code": "limit_exceeded",
 	"level": levels.of("limit_exceeded"),
-	"message": concat("", ["constraints: at most ", most, " ", unit, " a job, asked for ", values.shown(asked)]),
+	"message": concat("", ["constraints: at most ", most, " ", unit, " a job", whose, ", asked for ", values.shown(asked)]),
 	"rule": concat(".", ["constraints", rule]),
 	"want": concat("", ["at most ", most, " ", unit]),
 	"have": concat("", [values.shown(asked), " ", unit]),
 	"fix": concat("", ["ask for at most ", most, " ", unit]),
 } if {
-	most := values.shown(object.get(input, ["limits", limit], ""))
+	most := values.shown(object.get(input, limit, ""))
 }
 
 wanted := concat(", ", array.concat([concat("", [values.shown(qubits), " qubits"])], array.concat(_providers, _pin)))

@@ -111,3 +111,43 @@ test_an_advisory_limit_is_said_and_denies_nothing if {
 	said.pass == true
 	said.because == "constraints: at most 10000 layers of depth a job, asked for 10001"
 }
+
+test_a_team_has_limits_of_its_own if {
+	document := json.patch(sample.document, [
+		{"op": "replace", "path": "/limits/team/max_qubits", "value": 1},
+		{"op": "replace", "path": "/limits/team/max_depth", "value": 99},
+	])
+	not constraints.allow with input as document
+	messages := {reason.message |
+		some reason in constraints.deny with input as document
+	}
+	messages == {
+		"constraints: at most 1 qubits a job of team blue, asked for 2",
+		"constraints: at most 99 layers of depth a job of team blue, asked for 100",
+	}
+}
+
+test_team_limits_of_another_team_are_none if {
+	every path in ["/principal/team", "/limits/team/name"] {
+		not constraints.allow with input as sample.replaced(path, "green")
+		some reason in constraints.deny with input as sample.replaced(path, "green")
+		reason.rule == "constraints.team_qubits_exceeded"
+	}
+}
+
+test_no_team_has_the_limits_of_no_team if {
+	document := json.patch(sample.document, [
+		{"op": "replace", "path": "/principal/team", "value": null},
+		{"op": "replace", "path": "/limits/team/name", "value": null},
+		{"op": "replace", "path": "/limits/team/max_qubits", "value": 1},
+	])
+	some reason in constraints.deny with input as document
+	reason.message == "constraints: at most 1 qubits a job without a team, asked for 2"
+}
+
+test_missing_team_limits_deny if {
+	every path in ["/limits/team/max_qubits", "/limits/team/max_depth", "/limits/team/name", "/limits/team", "/principal/team"] {
+		not constraints.allow with input as sample.without(path)
+		count(constraints.deny) > 0 with input as sample.without(path)
+	}
+}

@@ -15,6 +15,7 @@ import data.qcos.classification
 import data.qcos.constraints
 import data.qcos.obligations
 import data.qcos.quota
+import data.qcos.residency
 import data.qcos.separation
 
 # METADATA
@@ -23,9 +24,12 @@ import data.qcos.separation
 # entrypoint: true
 decision := {
 	"checks": checks,
-	"reasons": [reason | some reason in denials],
-	"backends": [backend | some backend in classification.usable],
-	"nodes": [node | some node in classification.usable_nodes],
+	"reasons": [reason |
+		some denials in denied
+		some reason in denials
+	],
+	"backends": [backend | some backend in residency.usable],
+	"nodes": [node | some node in residency.usable_nodes],
 	"obligations": obligations.listed,
 }
 
@@ -34,6 +38,7 @@ checks := [
 	attributes.check,
 	constraints.check,
 	classification.check,
+	residency.check,
 	quota.check,
 	budget.check,
 ] if {
@@ -43,10 +48,18 @@ checks := [
 # The job's own checks were made when it was denied, and are made again when it is dispatched.
 checks := [access.check, separation.check] if _approving
 
-denials := ((((access.deny | attributes.deny) | constraints.deny) | classification.deny) | quota.deny) | budget.deny if {
+denied := [
+	access.deny,
+	attributes.deny,
+	constraints.deny,
+	classification.deny,
+	residency.deny,
+	quota.deny,
+	budget.deny,
+] if {
 	not _approving
 }
 
-denials := access.deny | separation.deny if _approving
+denied := [access.deny, separation.deny] if _approving
 
 _approving if input.action == "job:approve"

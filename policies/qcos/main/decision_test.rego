@@ -13,6 +13,7 @@ test_all_checks_are_there_once if {
 		"attributes",
 		"constraints",
 		"classification",
+		"residency",
 		"quota",
 		"budget",
 	]

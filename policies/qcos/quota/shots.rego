@@ -1,7 +1,7 @@
 # METADATA
 # title: Quota
 # description: >-
-#   Shots a day by team and project, and unfinished jobs, such as that a team has at most 50,000 shots a day (G2). For a
+#   Shots a day and unfinished jobs, by team and project, such as that a team has at most 50,000 shots a day (G2). For a
 #   window without a job: how many of these the project has. Judges a snapshot: two decided at once may both pass.
 # scope: package
 # schemas:
@@ -29,8 +29,7 @@ allow if {
 # custom:
 #   code: quota_exceeded
 deny contains reason if {
-	some name in _quotas
-	not name in kept
+	some name in (_quotas - kept)
 	quota := allowances[name]
 	limit := values.shown(quota.limit)
 	used := values.shown(quota.used)
@@ -50,14 +49,22 @@ _borne if _quotas - kept == set()
 
 _borne if levels.of("quota_exceeded") == "advisory"
 
-default _quotas := {"jobs", "project", "team"}
+default _quotas := {"jobs", "project", "team", "team_jobs"}
 
 _quotas := {"windows"} if input.action == "reservation:create"
 
 # METADATA
 # title: The quotas that leave room for this job
 # scope: document
-kept contains "team" if _fits(team_limit, input.usage.team_shots_today, constraints.shots)
+kept contains "team" if {
+	constraints.same_team
+	_fits(input.limits.team.shots_per_day, input.usage.team_shots_today, constraints.shots)
+}
+
+kept contains "team_jobs" if {
+	constraints.same_team
+	_fits(input.limits.team.running_jobs, input.usage.team_running_jobs, 1)
+}
 
 kept contains "project" if _fits(input.limits.project_shots_per_day, input.usage.project_shots_today, constraints.shots)
 
@@ -65,10 +72,10 @@ kept contains "jobs" if _fits(input.limits.max_running_jobs, input.usage.running
 
 kept contains "windows" if _fits(input.limits.max_windows, input.usage.windows, 1)
 
+# What is asked for is a natural number, or a text that says that it is none.
 _fits(limit, used, asked) if {
-	values.natural(limit)
-	values.natural(used)
-	values.natural(asked)
+	values.fits(used, limit)
+	is_number(asked)
 	used + asked <= limit
 }
 
@@ -78,9 +85,16 @@ allowances := {
 	"team": {
 		"of": who,
 		"unit": "shots today",
-		"limit": team_limit,
+		"limit": _of_team("shots_per_day"),
 		"used": object.get(input, ["usage", "team_shots_today"], ""),
 		"asked": constraints.shots,
+	},
+	"team_jobs": {
+		"of": who,
+		"unit": "unfinished jobs",
+		"limit": _of_team("running_jobs"),
+		"used": object.get(input, ["usage", "team_running_jobs"], ""),
+		"asked": 1,
 	},
 	"project": {
 		"of": concat("", ["project ", project]),
@@ -115,10 +129,9 @@ _fix(quota) := concat("", ["ask for at most ", left, " shots, or try again tomor
 	left := values.shown(quota.limit - quota.used)
 }
 
-# The limit is that of this very team: null is one too, a lost key is none.
-default team_limit := "nothing usable"
+default _of_team(_) := "nothing usable"
 
-team_limit := input.limits.team.shots_per_day if input.limits.team.name == input.principal.team
+_of_team(limit) := input.limits.team[limit] if constraints.same_team
 
 default who := "a principal without team"
 

@@ -46,6 +46,13 @@ test_too_many_unfinished_jobs if {
 	messages(document) == {"quota: project demo has 100 of 100 unfinished jobs, asked for 1"}
 }
 
+test_too_many_unfinished_jobs_of_the_team if {
+	quota.allow with input as sample.replaced("/usage/team_running_jobs", 49)
+	document := sample.replaced("/usage/team_running_jobs", 50)
+	not quota.allow with input as document
+	messages(document) == {"quota: team blue has 50 of 50 unfinished jobs, asked for 1"}
+}
+
 test_no_team if {
 	document := json.patch(sample.document, [
 		{"op": "replace", "path": "/principal/team", "value": null},
@@ -76,7 +83,9 @@ test_missing_key_denies if {
 		"/usage/project_shots_today",
 		"/usage/running_jobs",
 		"/usage",
+		"/usage/team_running_jobs",
 		"/limits/team/shots_per_day",
+		"/limits/team/running_jobs",
 		"/limits/team/name",
 		"/limits/team",
 		"/limits/project_shots_per_day",

@@ -46,11 +46,13 @@ document := {
 		"available": "5000",
 		"currency": "USD",
 		"available_micros": 5000000000,
+		"limit_micros": 5000000000,
 	}],
 	"usage": {
 		"team_shots_today": 0,
 		"project_shots_today": 0,
 		"running_jobs": 0,
+		"team_running_jobs": 0,
 	},
 	"limits": {
 		"max_qubits": 64,
@@ -61,11 +63,19 @@ document := {
 		"team": {
 			"name": "blue",
 			"shots_per_day": 50000,
+			"running_jobs": 50,
+			"max_qubits": 1024,
+			"max_depth": 1000000,
 		},
 		"department": {
 			"name": null,
 			"purposes": ["*"],
+			"hours": [{"purpose": "*", "always": true, "days": {}, "said": "always"}],
 		},
+		"regions": ["*"],
+		"zones": ["*"],
+		"budget_warning_percent": 100,
+		"budget_approval_percent": 100,
 	},
 	"backends": [{
 		"id": "aer",
@@ -81,6 +91,8 @@ document := {
 	"time": {
 		"now": "2026-11-21T02:00:00.000Z",
 		"date": "2026-11-21",
+		"weekday": "sat",
+		"minute": 120,
 	},
 }
 

@@ -20,6 +20,19 @@ natural(x) if {
 }
 
 # METADATA
+# title: Fits
+# description: A natural number that is at most another one. In one body, because most of a decision is this.
+fits(x, limit) if {
+	is_number(x)
+	is_number(limit)
+	x >= 0
+	x <= limit
+	limit <= 9007199254740991
+	x == floor(x)
+	limit == floor(limit)
+}
+
+# METADATA
 # title: Whole
 # description: A whole number, which may be negative.
 whole(x) if {
@@ -72,6 +85,6 @@ shown(x) := format_int(x, 10) if whole(x)
 # title: Listed
 # description: A set of texts as one text, in order.
 # scope: document
-listed(texts) := concat(", ", sort(texts)) if count(texts) > 0
+listed(texts) := concat(", ", sort(texts)) if texts != set()
 
-listed(texts) := "none" if count(texts) == 0
+listed(texts) := "none" if texts == set()

@@ -50,3 +50,13 @@ test_listed_is_in_order if {
 	values.listed({"b", "a"}) == "a, b"
 	values.listed(set()) == "none"
 }
+
+test_fits_is_at_most_a_natural_number if {
+	values.fits(0, 0)
+	values.fits(1, 9007199254740991)
+	not values.fits(2, 1)
+	every odd in [null, true, "", "1", -1, 1.5, 9007199254740992, [], {}] {
+		not values.fits(odd, 5)
+		not values.fits(0, odd)
+	}
+}

@@ -25,6 +25,15 @@ BRAKET = {
 NETWORK = BRAKET | {"id": "p2p", "provider": "p2p", "region": "network", "compliance_zone": ""}
 
 
+ALWAYS = {"purpose": "*", "always": True, "days": {}, "said": "always"}
+BY_DAY = {
+    "purpose": "*",
+    "always": False,
+    "days": {"mon": [{"begins": 480, "ends": 1080}]},
+    "said": "mon 08:00-18:00",
+}
+
+
 def node(name: str, zone: str = "onprem", *, sovereign: bool = True) -> dict[str, object]:
     """An enrolled node as the policies see it."""
     return {"id": name, "organisation": "lab", "region": "eu", "compliance_zone": zone, "sovereign": sovereign}
@@ -76,17 +85,28 @@ def document(**changes: Json) -> dict[str, Json]:
                 "available": "5000",
                 "currency": "USD",
                 "available_micros": 5_000_000_000,
+                "limit_micros": 5_000_000_000,
             }
         ],
-        "usage": {"team_shots_today": 0, "project_shots_today": 0, "running_jobs": 0},
+        "usage": {"team_shots_today": 0, "project_shots_today": 0, "running_jobs": 0, "team_running_jobs": 0},
         "limits": {
             "max_qubits": 64,
             "max_shots": 100_000,
             "max_depth": 10_000,
             "max_running_jobs": 100,
             "project_shots_per_day": 1_000_000,
-            "team": {"name": "blue", "shots_per_day": 50_000},
-            "department": {"name": None, "purposes": ["*"]},
+            "team": {
+                "name": "blue",
+                "shots_per_day": 50_000,
+                "running_jobs": 50,
+                "max_qubits": 1024,
+                "max_depth": 1_000_000,
+            },
+            "department": {"name": None, "purposes": ["*"], "hours": [ALWAYS]},
+            "regions": ["*"],
+            "zones": ["*"],
+            "budget_warning_percent": 100,
+            "budget_approval_percent": 100,
         },
         "backends": [
             {
@@ -101,7 +121,7 @@ def document(**changes: Json) -> dict[str, Json]:
         ],
         "nodes": [],
         "plan": None,
-        "time": {"now": "2026-11-21T02:00:00.000Z", "date": "2026-11-21"},
+        "time": {"now": "2026-11-21T02:00:00.000Z", "date": "2026-11-21", "weekday": "sat", "minute": 120},
     }
     for key, value in changes.items():
         sample = replaced(sample, tuple(int(p) if p.isdigit() else p for p in key.split("__")), value)
@@ -168,8 +188,12 @@ def ordered(answer: Json) -> Json:
 
 RESEARCH = {
     "principal__department": "research",
-    "limits__department": {"name": "research", "purposes": ["benchmark"]},
+    "limits__department": {"name": "research", "purposes": ["benchmark"], "hours": [ALWAYS]},
 }
+
+
+SPENT = {"budgets__0__available": "1000", "budgets__0__available_micros": 1_000_000_000}
+"""Four fifths of the sample's budget."""
 
 
 def reservation(**changes: Json) -> dict[str, Json]:
@@ -211,6 +235,15 @@ DENIED: dict[str, dict[str, Json]] = {
     "team-quota": document(usage__team_shots_today=49_001),
     "project-quota": document(usage__project_shots_today=999_001),
     "running-jobs": document(usage__running_jobs=100),
+    "running-jobs-of-the-team": document(usage__team_running_jobs=50),
+    "too-many-qubits-for-the-team": document(limits__team__max_qubits=1),
+    "too-deep-for-the-team": document(limits__team__max_depth=99),
+    "outside-of-its-hours": document(limits__department__hours=[BY_DAY], time__weekday="mon", time__minute=1080),
+    "without-hours": document(limits__department__hours=[]),
+    "outside-of-its-regions": document(limits__regions=["eu"]),
+    "outside-of-its-zones": document(limits__zones=["sovereign"]),
+    "network-outside-of-its-regions": document(backends=[NETWORK], nodes=[node("a")], limits__regions=["local"]),
+    "beyond-the-threshold": document(**SPENT, limits__budget_approval_percent=80),
     "budget-exceeded": document(budgets__0__available="0.10", budgets__0__available_micros=100_000),
     "budget-overrun": document(budgets__0__available="-1", budgets__0__available_micros=-1_000_000),
     "budget-missing": document(budgets=[]),
@@ -248,7 +281,12 @@ ALLOWED: dict[str, dict[str, Json]] = {
     "last-shots-of-the-day": document(usage__team_shots_today=49_000),
     "more-runs-than-shots": document(job__shots=999, job__executions=1_000),
     "last-cent-of-the-month": document(budgets__0__available_micros=520_000),
-    "no-team": document(principal__team=None, limits__team={"name": None, "shots_per_day": 1000}),
+    "no-team": document(principal__team=None, limits__team__name=None, limits__team__shots_per_day=1000),
+    "at-its-hours": document(limits__department__hours=[BY_DAY], time__weekday="mon", time__minute=480),
+    "in-its-regions": document(limits__regions=["local"], limits__zones=["onprem"]),
+    "under-the-threshold": document(limits__budget_warning_percent=1, limits__budget_approval_percent=1),
+    "beyond-the-warning": document(**SPENT, limits__budget_warning_percent=80),
+    "last-qubits-of-the-team": document(limits__team__max_qubits=2, limits__team__max_depth=100),
     "network-inside": document(backends=[NETWORK], nodes=[node("a"), node("b", "us-east")], plan=plan("a")),
     "network-and-no-plan-yet": document(backends=[NETWORK], nodes=[node("a"), node("b", "us-east")]),
     "network-beside-another": document(backends=[NETWORK, document()["backends"][0]], nodes=[node("b", "us-east")]),
