@@ -32,6 +32,7 @@ from control_plane.jobs.store import Change
 from control_plane.jobs.transition import MovedOn
 from control_plane.jobs.vault import Sealed
 from control_plane.policy.decision import Decision, problem_code
+from control_plane.policy.document import time_judged
 from control_plane.strict import Reason
 from ledger.canonical import timestamp
 from ledger.chain import Pending
@@ -129,7 +130,7 @@ def _document(
         | {
             "action": ACTION,
             "principal": quote.principal_judged(who, row["project"]),
-            "time": quote.time_judged(at),
+            "time": time_judged(at),
             "approval": {
                 "requested_by": {name: requester[name] for name in ("subject", "name", "domain")},
                 "reasons": list(waiting.reasons) if waiting is not None else [],

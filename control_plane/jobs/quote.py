@@ -290,11 +290,6 @@ def _document(asked: Asked) -> dict[str, Any]:
     }
 
 
-def time_judged(at: dt.datetime) -> dict[str, Any]:
-    """When a decision is asked for, as policy sees it."""
-    return {"now": timestamp(at), "date": f"{at:%Y-%m-%d}"}
-
-
 def principal_judged(principal: Principal, project: str) -> dict[str, Any]:
     """Who asks, as policy sees them: with the roles that they have in the project."""
     return {

@@ -102,15 +102,19 @@ def _resolved(limits: Mapping[str, Any]) -> Iterator[tuple[Place, str]]:
         try:
             msgspec.convert(resolve(limits, project, team, department), Limits)
         except LimitsInvalid as fault:
-            yield fault.place, fault.reason
+            yield _whose(limits, project), fault.reason
         except msgspec.ValidationError as fault:
-            yield ("projects", project) if project in limits["projects"] else ("default",), str(fault)
+            yield _whose(limits, project), str(fault)
 
 
 _FURTHER: Mapping[str, Callable[[Mapping[str, Any]], Iterator[tuple[Place, str]]]] = {
     "limits": _resolved,
     "obligations": duties.faults,
 }
+
+
+def _whose(limits: Mapping[str, Any], project: str) -> Place:
+    return ("projects", project) if project in limits["projects"] else ("default",)
 
 
 @cache

@@ -34,12 +34,11 @@ _HOURS = re.compile(rf"(?:({_DAY})(?:-({_DAY}))? )?([01]\d|2[0-3]):([0-5]\d)-([0
 
 
 class LimitsInvalid(ValueError):
-    """The limits have another shape; `place` is where, below `limits`."""
+    """The limits have another shape."""
 
-    def __init__(self, place: tuple[str | int, ...], reason: str) -> None:
-        """Say where and why."""
+    def __init__(self, reason: str) -> None:
+        """Say what is wrong."""
         super().__init__(reason)
-        self.place = place
         self.reason = reason
 
 
@@ -60,7 +59,7 @@ def resolve(limits: Any, project: str, team: str | None, department: str | None)
     except LimitsInvalid:
         raise
     except (LookupError, TypeError, ValueError, AttributeError) as fault:
-        raise LimitsInvalid((), f"{type(fault).__name__} {fault}") from fault
+        raise LimitsInvalid(f"{type(fault).__name__} {fault}") from fault
     return {**held, "team": of_team, "department": of_department}
 
 
@@ -95,11 +94,11 @@ def _spans(text: str) -> Iterator[tuple[str, int, int]]:
     """Of `mon-fri 08:00-18:00`; one that ends before it begins goes on into the next day."""
     read = _HOURS.fullmatch(text)
     if read is None:
-        raise LimitsInvalid((), f"{text!r} is no hours: {ALWAYS}, 08:00-18:00 or mon-fri 22:00-06:00 (UTC)")
+        raise LimitsInvalid(f"{text!r} is no hours: {ALWAYS}, 08:00-18:00 or mon-fri 22:00-06:00 (UTC)")
     first, last, *clock = read.groups()
     begins, ends = int(clock[0]) * 60 + int(clock[1]), int(clock[2]) * 60 + int(clock[3])
     if begins == ends or ends > DAY:
-        raise LimitsInvalid((), f"{text!r} is no span of a day: it ends when it begins, or after 24:00")
+        raise LimitsInvalid(f"{text!r} is no span of a day: it ends when it begins, or after 24:00")
     start = WEEKDAYS.index(first) if first else 0
     stop = WEEKDAYS.index(last or first) if first else 6
     for number in range(start, start + (stop - start) % 7 + 1):

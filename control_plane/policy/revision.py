@@ -68,7 +68,7 @@ class PolicySet(Struct, frozen=True):
             files=dict(files),
         )
 
-    def limits(self, project: str, team: str | None, department: str | None) -> dict[str, object]:
+    def limits(self, project: str, team: str | None, department: str | None) -> dict[str, Any]:
         """The slice of `data/limits.json` that goes into an input document as `limits`."""
         try:
             return resolve(self.data.get("limits"), project, team, department)

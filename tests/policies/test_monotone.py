@@ -36,9 +36,8 @@ async def allowed(engine: EmbeddedEngine, doc: dict[str, Any]) -> bool:
         answer: Any = await engine.evaluate(POLICIES, encoded(doc))
     except PolicyUnavailable:
         return False
-    return (
-        all(check["pass"] is True for check in answer["checks"]) and not answer["reasons"] and bool(answer["backends"])
-    )
+    against = [reason for reason in answer["reasons"] if reason["level"] != "advisory"]
+    return all(check["pass"] is True for check in answer["checks"]) and not against and bool(answer["backends"])
 
 
 def is_valid(doc: dict[str, Any]) -> bool:

@@ -93,13 +93,15 @@ hours_open if {
 	input.time.minute < span.ends
 }
 
-# The first that fits: they come the longest beginning first.
-_line := [line |
+# They come the longest beginning first, so the first that fits is the purpose's own.
+_line := _lines[0]
+
+_lines := [line |
 	same_department
 	is_array(input.limits.department.hours)
 	some line in input.limits.department.hours
 	_serves(line.purpose)
-][0]
+]
 
 _serves("*") if _label != ""
 

@@ -121,7 +121,9 @@ _under(percent, budget) if {
 	values.natural(budget.limit_micros)
 	values.whole(budget.available_micros)
 	values.natural(input.price.micros)
-	((budget.limit_micros - budget.available_micros) + input.price.micros) * 100 <= input.limits[percent] * budget.limit_micros
+	before := budget.limit_micros - budget.available_micros
+	spent := before + input.price.micros
+	spent * 100 <= input.limits[percent] * budget.limit_micros
 }
 
 # Reasons against each budget beyond the threshold; of a threshold of 100 nothing is said that `budget_exceeded` doesn't.

@@ -154,8 +154,8 @@ _homes contains node.id if {
 
 # Of a backend or a node.
 _at_home(place) if {
-	_covers(input.limits.regions, place.region)
-	_covers(input.limits.zones, place.compliance_zone)
+	_within(_regions, place.region)
+	_within(_zones, place.compliance_zone)
 }
 
 # Of a provider, what it may be given.
@@ -172,15 +172,22 @@ _covers(words, word) if {
 	word in words
 }
 
-home := concat("", ["regions ", _words("regions"), ", zones ", _words("zones")])
+_within(words, _) if "*" in words
 
-default _words(_) := "none"
+_within(words, word) if word in words
 
-_words(key) := values.listed({word |
-	some word in input.limits[key]
-	values.name(word)
-}) if {
-	is_array(input.limits[key])
+home := concat("", ["regions ", values.listed(_regions), ", zones ", values.listed(_zones)])
+
+_regions contains region if {
+	is_array(input.limits.regions)
+	some region in input.limits.regions
+	values.name(region)
+}
+
+_zones contains zone if {
+	is_array(input.limits.zones)
+	some zone in input.limits.zones
+	values.name(zone)
 }
 
 lying := values.listed({place |

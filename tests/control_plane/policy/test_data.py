@@ -71,6 +71,15 @@ def test_a_fault_has_its_file_line_and_place() -> None:
             {"limits": held("limits", projects={"a": {"team_shots_per_day": {"t": 1}}})},
             "team_shots_per_day: * is missing",
         ),
+        (
+            {"limits": held("limits", projects={"a": {"hours_by_department": {"*": {"*": ["mon 8-18"]}}}})},
+            "limits.projects.a: 'mon 8-18' is no hours",
+        ),
+        (
+            {"limits": held("limits", projects={"a": {"budget_approval_percent": 101}})},
+            "limits.projects.a.budget_approval_percent: 101 is above 100",
+        ),
+        ({"exports": {"aws-braket": {}}}, "exports: * is missing"),
         ({"limits": []}, "limits: an array is no object"),
         ({"reasons": held("reasons", budget_exceeded="soft")}, 'reasons.budget_exceeded: "hard" alone may stand here'),
         ({"reasons": held("reasons", quota_exceeded="mild")}, '"mild" is none of "advisory", "soft", "hard"'),

@@ -25,6 +25,7 @@ from tests.control_plane.policy.sample import approval, document
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 POLICIES = load()
+QUOTA = CHECKS.index("quota")
 PASSING: dict[str, Any] = {
     "checks": [{"name": name, "pass": True, "because": "it fits", "rule": f"{name}.allow"} for name in CHECKS],
     "reasons": [],
@@ -68,7 +69,7 @@ def changed(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
 
 
 def failing() -> dict[str, Any]:
-    return changed(lambda a: (a["checks"][4].update({"pass": False}), a["reasons"].append(dict(REASON))))
+    return changed(lambda a: (a["checks"][QUOTA].update({"pass": False}), a["reasons"].append(dict(REASON))))
 
 
 async def test_all_checks_passed_is_an_allow_that_names_all_it_rests_on() -> None:
@@ -102,13 +103,15 @@ async def test_advice_is_shown_and_denies_nothing() -> None:
     decision = await Pdp(Says(advised), Held(POLICIES)).decide(document(), "d-1", NOW)
     assert decision.allow
     assert [(reason.level, reason.denies) for reason in decision.reasons] == [("advisory", False)]
-    alone = changed(lambda a: (a["checks"][4].update({"pass": False}), a["reasons"].append(dict(ADVICE))))
+    alone = changed(lambda a: (a["checks"][QUOTA].update({"pass": False}), a["reasons"].append(dict(ADVICE))))
     with pytest.raises(PolicyUnavailable, match="checks failed"):
         await Pdp(Says(alone), Held(POLICIES)).decide(document(), "d-1", NOW)
 
 
 async def test_a_soft_reason_denies_and_may_be_overridden_where_a_backend_is_left() -> None:
-    soft = changed(lambda a: (a["checks"][4].update({"pass": False}), a["reasons"].append({**REASON, "level": "soft"})))
+    soft = changed(
+        lambda a: (a["checks"][QUOTA].update({"pass": False}), a["reasons"].append({**REASON, "level": "soft"}))
+    )
     decision = await Pdp(Says(soft), Held(POLICIES)).decide(document(), "d-1", NOW)
     assert not decision.allow
     assert (decision.overridable, decision.backends) == (True, ("aer",))
@@ -146,19 +149,19 @@ ODD: dict[str, object] = {
     "reason against a passed check": changed(lambda a: a["reasons"].append(dict(REASON))),
     "reason of an unknown rule": changed(
         lambda a: (
-            a["checks"][4].update({"pass": False}),
+            a["checks"][QUOTA].update({"pass": False}),
             a["reasons"].append({**REASON, "rule": "quota.mood"}),
         )
     ),
     "reason of an unknown level": changed(
         lambda a: (
-            a["checks"][4].update({"pass": False}),
+            a["checks"][QUOTA].update({"pass": False}),
             a["reasons"].append({**REASON, "level": "none"}),
         )
     ),
     "reason without code": changed(
         lambda a: (
-            a["checks"][4].update({"pass": False}),
+            a["checks"][QUOTA].update({"pass": False}),
             a["reasons"].append({k: v for k, v in REASON.items() if k != "code"}),
         )
     ),
