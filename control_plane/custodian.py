@@ -21,7 +21,7 @@ from control_plane.errors import Refused
 from control_plane.home import running_record
 from control_plane.seed import PLANE_ACTOR
 from control_plane.settings import Settings
-from ledger import rotating
+from ledger import document_keys, policy_key, rotating
 from ledger.canonical import parse_time, timestamp
 from ledger.chain import PLANE, Pending
 from ledger.errors import NotCanonical
@@ -34,7 +34,7 @@ SEALED_S = 30.0
 ROTATED_S = 60.0
 LOOK_S = 0.05
 AHEAD = timedelta(minutes=10)
-FOLDERS = {"sealer": tuple(NAMES), "tsa": ("tsa",)}
+FOLDERS = {"sealer": (*NAMES, document_keys.NAME, policy_key.NAME), "tsa": ("tsa",)}
 
 
 def rings(settings: Settings) -> dict[str, Keyring]:

@@ -25,10 +25,11 @@ def create_policy_key(private: Path, public: Path, custody: Custody = PLAIN) -> 
     """Make the key in the folder `private` and its public half in `public`, unless they are there."""
     ring = Keyring(private, custody)
     public.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if ring.has(NAME) and (public / PUBLIC).exists():
+        return
+    (public / PUBLIC).unlink(missing_ok=True)  # of a key that is gone
     signer = ring.load(NAME, ECDSA_P256) if ring.has(NAME) else ring.create(NAME, ECDSA_P256)
-    if not (public / PUBLIC).exists():
-        pem = signer.public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        write_secret(public / PUBLIC, pem)
+    write_secret(public / PUBLIC, signer.public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
 
 
 def load_policy_key(private: Path, custody: Custody = PLAIN) -> Signer | None:

@@ -89,8 +89,7 @@ _decoder = msgspec.json.Decoder(PushRequest)
 async def standing(plane: NamedDependency[Plane]) -> Response[Any]:
     """Which revision is in force, and whether the engine decides by it already."""
     async with plane.transaction(None) as conn:
-        told = await store.history(conn, HISTORY)
-    current = next((one for one in told if one.signed), None)
+        current = await store.current(conn)
     if current is None:
         raise PolicyUnavailable("no policies are in force yet")
     alarms: list[dict[str, str]] = []
@@ -121,9 +120,8 @@ async def revisions(request: Request[Principal, Any, Any], plane: NamedDependenc
     """The last hundred pushes and what became of each."""
     policies.require_tenant(plane.settings, request.user)
     async with plane.transaction(None) as conn:
-        told = await store.history(conn, HISTORY)
-    current = next((one.number for one in told if one.signed), None)
-    return Response([_shown(one, current) for one in told])
+        told, newest = await store.history(conn, HISTORY), await store.newest(conn)
+    return Response([_shown(one, newest[0] if newest else None) for one in told])
 
 
 @get(

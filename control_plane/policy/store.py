@@ -36,6 +36,15 @@ _HISTORY = text(f"""
     FROM policy.push p LEFT JOIN ledger.policy_signature s ON s.entry_id = p.entry_id
     LEFT JOIN ledger.entry e ON e.entry_id = p.entry_id
     WHERE p.number < :before ORDER BY p.number DESC LIMIT :many""")
+_CURRENT = text(f"""
+    SELECT {_COLUMNS} FROM policy.push p JOIN ledger.policy_signature s ON s.entry_id = p.entry_id
+    ORDER BY p.number DESC LIMIT 1""")
+_HEAD = text("""
+    SELECT coalesce((SELECT max(number) FROM policy.push), 0), (
+        SELECT p.revision FROM policy.push p
+        WHERE EXISTS (SELECT FROM ledger.policy_signature s WHERE s.entry_id = p.entry_id)
+           OR NOT EXISTS (SELECT FROM ledger.entry e WHERE e.entry_id = p.entry_id)
+        ORDER BY p.number DESC LIMIT 1)""")
 _INSERT = text("""
     INSERT INTO policy.push (number, entry_id, revision, base, whose, actor, message, files, pushed_at)
     VALUES (:number, CAST(:entry_id AS uuid), :revision, :base, :tenant, :actor, :message, :files, :pushed_at)
@@ -76,6 +85,12 @@ async def newest(conn: AsyncConnection) -> tuple[int, str] | None:
     return None if row is None else (row[0], row[1])
 
 
+async def current(conn: AsyncConnection) -> Push | None:
+    """The push in force without its files; None before the first."""
+    row = (await conn.execute(_CURRENT)).mappings().one_or_none()
+    return None if row is None else Push(**row)
+
+
 async def in_force(conn: AsyncConnection) -> Stored | None:
     """The push in force; None before the first."""
     return _stored((await conn.execute(_IN_FORCE)).mappings().one_or_none())
@@ -100,9 +115,8 @@ async def history(conn: AsyncConnection, many: int, before: int = _EVERYTHING) -
 
 async def head(conn: AsyncConnection) -> tuple[int, str | None]:
     """What a push has to follow: the last number given, and the revision of the last push that wasn't refused."""
-    told = await history(conn, _MANY)
-    standing = next((one.revision for one in told if not one.refused), None)
-    return (told[0].number if told else 0), standing
+    number, standing = (await conn.execute(_HEAD)).one()
+    return number, standing
 
 
 async def put(conn: AsyncConnection, push: Push, files: Mapping[str, bytes]) -> bool:
@@ -111,7 +125,6 @@ async def put(conn: AsyncConnection, push: Push, files: Mapping[str, bytes]) -> 
     return (await conn.execute(_INSERT, values)).one_or_none() is not None
 
 
-_MANY = 100
 _files = msgspec.json.Decoder(dict[str, str])
 
 
