@@ -33,6 +33,7 @@ from control_plane.api import plane as plane_routes
 from control_plane.api import policies as policy_routes
 from control_plane.api import reservations as reservation_routes
 from control_plane.api import retention as retention_routes
+from control_plane.api import shadow as shadow_routes
 from control_plane.auth.access import check_routes, guard
 from control_plane.auth.issuer import LocalIssuer
 from control_plane.auth.keys import pseudonym_key
@@ -102,6 +103,7 @@ def assemble(settings: Settings, door: Any, parts: dict[str, Any], lifespan: lis
         *retention_routes.HANDLERS,
         *plane_routes.HANDLERS,
         *policy_routes.HANDLERS,
+        *shadow_routes.HANDLERS,
         openapi_document,
     ]
     api = Router(PREFIX, route_handlers=handlers)

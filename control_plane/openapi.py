@@ -69,6 +69,10 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "files": {"data/limits.json": '{"limits": {}}\n', "qcos/quota/shots.rego": "package qcos.quota\n"},
         "message": "fewer shots a day",
     },
+    "ShadowRequest": {
+        "files": {"data/limits.json": '{"limits": {}}\n', "qcos/quota/shots.rego": "package qcos.quota\n"},
+        "message": "would fewer shots a day deny anything?",
+    },
     "BudgetRequest": {"scope": "project:demo", "amount": "1000.00", "currency": "USD", "period": "monthly"},
     "Proposal": {
         "peer_id": "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp",

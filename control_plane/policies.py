@@ -45,14 +45,19 @@ def require_tenant(settings: Settings, who: Principal) -> None:
 
 async def pushed(plane: Plane, who: Principal, files: Mapping[str, bytes], base: str | None, message: str) -> Push:
     """Judge and keep a push; the one in force where nothing would change. Raises Refused with each fault, or moved."""
-    async with _room:
-        policies, faults = await trial.judge(files, find_opa(plane.settings.opa_bin))
-    faults = (*faults, *_rights(files, who)) if policies is not None else faults
+    policies, faults = await judged(plane, who, files)
     asked = Asked(tenant=who.tenant, actor=who.pseudonym, message=message, base=base, at=plane.now())
     if policies is None or faults:
         await _tell_refused(plane, asked, files, faults)
         raise refused(faults)
     return await _put(plane, policies, asked)
+
+
+async def judged(plane: Plane, who: Principal, files: Mapping[str, bytes]) -> tuple[PolicySet | None, Sequence[Fault]]:
+    """The policies of these files, or what speaks against putting them in force."""
+    async with _room:
+        policies, faults = await trial.judge(files, find_opa(plane.settings.opa_bin))
+    return policies, (*faults, *_rights(files, who)) if policies is not None else faults
 
 
 async def _put(plane: Plane, policies: PolicySet, asked: Asked) -> Push:

@@ -34,9 +34,11 @@ from control_plane.jobs.transition import MovedOn
 from control_plane.network.keeper import Keeper
 from control_plane.network.prober import Prober
 from control_plane.notices.courier import Courier
+from control_plane.policy.choice import find_opa
 from control_plane.registry.report import Reporter
 from control_plane.retention.acts import sweep
 from control_plane.settings import Settings
+from control_plane.shadow.follower import Follower
 from hal_drivers.base import Driver
 from hal_drivers.config import BackendConfig, DriversConfig
 from hal_drivers.errors import DriverError
@@ -157,6 +159,8 @@ class Worker:
         ]
         beside.append(asyncio.create_task(self.plane.sealing.serve(self.plane)))
         beside.append(asyncio.create_task(Courier(self.plane).serve()))
+        shadow = Follower(self.plane, find_opa(self.plane.settings.opa_bin), self.name)
+        beside.append(asyncio.create_task(shadow.serve()))
         if self.plane.watch is not None:
             beside.append(asyncio.create_task(self.plane.watch.serve()))
         if self.plane.settings.network.enabled:

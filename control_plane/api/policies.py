@@ -19,6 +19,7 @@ from control_plane.context import Plane
 from control_plane.policy import store
 from control_plane.policy.decision import PolicyUnavailable
 from control_plane.policy.store import Push
+from control_plane.shadow import store as shadows
 from control_plane.strict import decode, want_json
 from ledger.canonical import timestamp
 
@@ -68,6 +69,14 @@ class Engine(Struct, frozen=True):
     revision: Hash | None
 
 
+class Shadowed(Struct, frozen=True):
+    """Whether a candidate decides beside them, and which (`GET /policy/shadow` tells more)."""
+
+    state: Literal["off", "following", "stopped"]
+    revision: Hash | None = None
+    reason: str | None = None
+
+
 class Standing(Struct, frozen=True):
     """The policies in force, and how the engine of the process that answers stands to them."""
 
@@ -76,6 +85,7 @@ class Standing(Struct, frozen=True):
     pushed_at: Instant
     engine: Engine
     alarms: tuple[Alarm, ...]
+    shadow: Shadowed
 
 
 _decoder = msgspec.json.Decoder(PushRequest)
@@ -90,6 +100,7 @@ async def standing(plane: NamedDependency[Plane]) -> Response[Any]:
     """Which revision is in force, and whether the engine decides by it already."""
     async with plane.transaction(None) as conn:
         current = await store.current(conn)
+        shadow = await shadows.show(conn)
     if current is None:
         raise PolicyUnavailable("no policies are in force yet")
     alarms: list[dict[str, str]] = []
@@ -107,6 +118,7 @@ async def standing(plane: NamedDependency[Plane]) -> Response[Any]:
             "pushed_at": timestamp(current.pushed_at),
             "engine": {"name": plane.pdp.engine.name, "revision": revision},
             "alarms": alarms,
+            "shadow": _shadowed(shadow),
         }
     )
 
@@ -170,6 +182,13 @@ async def push(request: Request[Principal, Any, Any], plane: NamedDependency[Pla
     async with plane.transaction(None) as conn:
         newest = await store.newest(conn)
     return Response(_shown(kept, newest[0] if newest else None), status_code=201)
+
+
+def _shadowed(shadow: shadows.Shadow | None) -> dict[str, Any]:
+    if shadow is None:
+        return {"state": "off"}
+    state = "following" if shadow.stopped_at is None else "stopped"
+    return {"state": state, "revision": shadow.revision, "reason": shadow.reason}
 
 
 def _shown(push: Push, current: int | None) -> dict[str, Any]:
