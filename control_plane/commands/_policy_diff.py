@@ -62,7 +62,7 @@ def _sides(arguments: argparse.Namespace) -> tuple[Side, Side]:
     current = client.ask("GET", "/api/v1/policy")["revision"]
     if arguments.to is None:
         base = client.ask("GET", f"/api/v1/policy/revisions/{current}")["base"]
-        return (_side(client, base) if base else ("nothing", {})), _side(client, current)
+        return _side(client, base or current), _side(client, current)
     since = _side(client, arguments.since or current)
     if Path(arguments.to).is_dir():
         return since, (arguments.to, of_folder(Path(arguments.to)))
