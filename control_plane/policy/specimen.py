@@ -30,7 +30,7 @@ from control_plane.policy.document import (
 )
 from control_plane.policy.revision import PolicySet
 
-_MOST = 80
+_MOST = 40
 _PURPOSES = ("research", "benchmark", "production", "development", "test", "education", "maintenance")
 _CLASSIFICATIONS = ("internal", "public", "internal-restricted")
 _ROLES = ("quantum-engineer", "quantum-user", "quantum-admin")
@@ -39,7 +39,7 @@ _WEDNESDAY, _SATURDAY = _MONDAY + dt.timedelta(days=2, hours=10), _MONDAY + dt.t
 
 
 def ordinary(policies: PolicySet) -> Iterator[dict[str, Any]]:
-    """Input documents, limits included; at most 80."""
+    """Input documents, limits included; at most 40."""
     roles = _submitting(policies) or list(_ROLES)
     roles = sorted(roles, key=lambda role: _ROLES.index(role) if role in _ROLES else len(_ROLES))
     classifications = _words(policies, "classifications") or list(_CLASSIFICATIONS)

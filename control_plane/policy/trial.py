@@ -104,7 +104,7 @@ async def _tried_embedded(policies: PolicySet, folder: Path) -> list[Fault]:
     try:
         return msgspec.json.decode(done.out, type=list[Fault])
     except ValueError:
-        how = f"took longer than {tools.LIMIT_S:g} s" if done.timed_out else f"ended the engine with {done.code}"
+        how = f"took longer than {tools.CPU_S} s of work" if done.timed_out else f"ended the engine with {done.code}"
         return [selftest.fault_at(policies, "main", f"the self-test {how}")]
 
 
