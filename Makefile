@@ -147,7 +147,8 @@ check: $(VENV)/dev.stamp ## format, lint, types, policies, imports, generated fi
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
 	@if command -v opa >/dev/null; then \
-	  opa fmt --fail --list policies && opa check --strict policies && opa test policies; \
+	  opa fmt --fail --list policies && opa test --ignore schemas policies && $(PY) -m tests.policies.coverage && \
+	  opa check --strict --schema policies/schemas --ignore schemas policies; \
 	else echo "skipped: opa fmt, check, test (no opa; make tools gets it)"; fi
 	@if command -v regal >/dev/null; then regal lint policies; \
 	else echo "skipped: regal lint (no regal; make tools gets it)"; fi

@@ -160,10 +160,15 @@ roles_wanted contains role if {
 	some role in rule.roles
 }
 
-plain if values.label(_purpose)
+plain if is_string(stated)
 
-# Never `not f(input.x)`: with a lost key OPA drops the whole rule, and the embedded engine takes it for true.
-_satisfied(rule) if not values.begins(_purpose, rule.prefix)
+# METADATA
+# title: The purpose in lower case, if it is a plain word
+stated := lower(_purpose) if values.label(_purpose)
+
+# Asked only of a plain purpose. Never `not f(input.x)`: with a lost key OPA drops the whole rule, and the embedded
+# engine takes it for true.
+_satisfied(rule) if not startswith(stated, rule.prefix)
 
 _satisfied(rule) if {
 	some role in roles

@@ -8,6 +8,7 @@
 #   - input: schema.input
 package qcos.attributes
 
+import data.qcos.access
 import data.qcos.levels
 import data.qcos.values
 
@@ -34,10 +35,10 @@ deny contains reason if {
 	reason := {
 		"code": "purpose_not_allowed",
 		"level": levels.of("purpose_not_allowed"),
-		"message": concat("", ["attributes: ", who, " may submit for ", wanted, ", the purpose is ", purpose]),
+		"message": concat("", ["attributes: ", who, " may submit for ", wanted, ", the purpose is ", access.purpose]),
 		"rule": "attributes.purpose_not_allowed",
 		"want": wanted,
-		"have": purpose,
+		"have": access.purpose,
 		"fix": concat("", ["state a purpose that begins with one of: ", wanted]),
 	}
 }
@@ -53,7 +54,7 @@ deny contains reason if {
 	reason := {
 		"code": "outside_hours",
 		"level": levels.of("outside_hours"),
-		"message": concat("", ["attributes: ", who, " may submit for ", purpose, " ", open, " (UTC), it is ", moment]),
+		"message": concat("", ["attributes: ", who, " may submit for ", access.purpose, " ", open, " (UTC), it is ", moment]),
 		"rule": "attributes.outside_hours",
 		"want": concat("", [open, " (UTC)"]),
 		"have": moment,
@@ -103,15 +104,12 @@ _lines := [line |
 	_serves(line.purpose)
 ]
 
-_serves("*") if _label != ""
+_serves("*") if access.plain
 
 _serves(prefix) if {
 	values.name(prefix)
-	startswith(_label, prefix)
+	startswith(access.stated, prefix)
 }
-
-# The purpose in lower case, if it is a plain word.
-_label := lower(input.job.purpose) if values.label(input.job.purpose)
 
 # The limits are those of this very department: null is one too, a lost key is none.
 same_department if input.limits.department.name == input.principal.department
@@ -121,8 +119,6 @@ default who := "a principal without department"
 who := concat("", ["department ", input.principal.department]) if values.name(input.principal.department)
 
 wanted := values.listed(purposes)
-
-purpose := values.shown(object.get(input, ["job", "purpose"], ""))
 
 default open := "never"
 
@@ -135,7 +131,7 @@ default because := "denied"
 # METADATA
 # title: Why the check passed
 # scope: document
-because := concat("", [who, " may submit for ", purpose]) if {
+because := concat("", [who, " may submit for ", access.purpose]) if {
 	allow
 	deny == set()
 }

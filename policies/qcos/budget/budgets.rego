@@ -20,8 +20,7 @@ default allow := false
 allow if {
 	priced
 	covered
-	_threshold_borne("budget_nearly_spent", "budget_warning_percent")
-	_threshold_borne("budget_reserved", "budget_approval_percent")
+	thresholds_borne
 	every budget in input.budgets {
 		_holds(budget)
 	}
@@ -93,6 +92,7 @@ deny contains reason if {
 # custom:
 #   code: budget_nearly_spent
 deny contains reason if {
+	not _without_thresholds
 	some reason in _passing("budget_nearly_spent", "budget_warning_percent")
 }
 
@@ -102,7 +102,20 @@ deny contains reason if {
 # custom:
 #   code: budget_reserved
 deny contains reason if {
+	not _without_thresholds
 	some reason in _passing("budget_reserved", "budget_approval_percent")
+}
+
+_without_thresholds if {
+	input.limits.budget_warning_percent == 100
+	input.limits.budget_approval_percent == 100
+}
+
+thresholds_borne if _without_thresholds
+
+thresholds_borne if {
+	_threshold_borne("budget_nearly_spent", "budget_warning_percent")
+	_threshold_borne("budget_reserved", "budget_approval_percent")
 }
 
 # No budget would be spent beyond the threshold, or passing it is only said.

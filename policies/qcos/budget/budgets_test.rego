@@ -155,3 +155,10 @@ test_a_threshold_that_can_not_be_judged_denies if {
 		not budget.allow with input as spent([100, odd])
 	}
 }
+
+test_a_threshold_of_all_asks_for_no_limit if {
+	document := json.patch(spent([80, 100]), [{"op": "remove", "path": "/budgets/0/limit_micros"}])
+	budget.allow with input as document
+	some reason in budget.deny with input as document
+	reason.level == "advisory"
+}

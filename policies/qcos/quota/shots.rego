@@ -8,6 +8,7 @@
 #   - input: schema.input
 package qcos.quota
 
+import data.qcos.access
 import data.qcos.constraints
 import data.qcos.levels
 import data.qcos.values
@@ -58,26 +59,19 @@ _quotas := {"windows"} if input.action == "reservation:create"
 # scope: document
 kept contains "team" if {
 	constraints.same_team
-	_fits(input.limits.team.shots_per_day, input.usage.team_shots_today, constraints.shots)
+	values.room(input.usage.team_shots_today, constraints.shots, input.limits.team.shots_per_day)
 }
 
 kept contains "team_jobs" if {
 	constraints.same_team
-	_fits(input.limits.team.running_jobs, input.usage.team_running_jobs, 1)
+	values.room(input.usage.team_running_jobs, 1, input.limits.team.running_jobs)
 }
 
-kept contains "project" if _fits(input.limits.project_shots_per_day, input.usage.project_shots_today, constraints.shots)
+kept contains "project" if values.room(input.usage.project_shots_today, constraints.shots, input.limits.project_shots_per_day)
 
-kept contains "jobs" if _fits(input.limits.max_running_jobs, input.usage.running_jobs, 1)
+kept contains "jobs" if values.room(input.usage.running_jobs, 1, input.limits.max_running_jobs)
 
-kept contains "windows" if _fits(input.limits.max_windows, input.usage.windows, 1)
-
-# What is asked for is a natural number, or a text that says that it is none.
-_fits(limit, used, asked) if {
-	values.fits(used, limit)
-	is_number(asked)
-	used + asked <= limit
-}
+kept contains "windows" if values.room(input.usage.windows, 1, input.limits.max_windows)
 
 # METADATA
 # title: The quotas in words, asked for only where one is not kept
@@ -97,21 +91,21 @@ allowances := {
 		"asked": 1,
 	},
 	"project": {
-		"of": concat("", ["project ", project]),
+		"of": concat("", ["project ", access.project]),
 		"unit": "shots today",
 		"limit": object.get(input, ["limits", "project_shots_per_day"], ""),
 		"used": object.get(input, ["usage", "project_shots_today"], ""),
 		"asked": constraints.shots,
 	},
 	"jobs": {
-		"of": concat("", ["project ", project]),
+		"of": concat("", ["project ", access.project]),
 		"unit": "unfinished jobs",
 		"limit": object.get(input, ["limits", "max_running_jobs"], ""),
 		"used": object.get(input, ["usage", "running_jobs"], ""),
 		"asked": 1,
 	},
 	"windows": {
-		"of": concat("", ["project ", project]),
+		"of": concat("", ["project ", access.project]),
 		"unit": "reserved windows",
 		"limit": object.get(input, ["limits", "max_windows"], ""),
 		"used": object.get(input, ["usage", "windows"], ""),
@@ -137,21 +131,19 @@ default who := "a principal without team"
 
 who := concat("", ["team ", input.principal.team]) if values.name(input.principal.team)
 
-project := values.shown(object.get(input, ["job", "project"], ""))
-
 default because := "denied"
 
 # METADATA
 # title: Why the check passed
 # scope: document
-because := concat("", [asked, " shots fit the quotas of ", who, " and project ", project]) if {
+because := concat("", [asked, " shots fit the quotas of ", who, " and project ", access.project]) if {
 	allow
 	deny == set()
 	"team" in _quotas
 	asked := values.shown(constraints.shots)
 }
 
-because := concat("", ["one more window fits the quota of project ", project]) if {
+because := concat("", ["one more window fits the quota of project ", access.project]) if {
 	allow
 	deny == set()
 	"windows" in _quotas

@@ -11,6 +11,8 @@
 package qcos.residency
 
 import data.data.exports
+import data.qcos.access
+import data.qcos.attributes
 import data.qcos.classification
 import data.qcos.network
 import data.qcos.values
@@ -36,7 +38,7 @@ deny contains reason if {
 	reason := {
 		"code": "residency_required",
 		"level": "hard",
-		"message": concat("", ["residency: work of ", project, " stays in ", home, ", ", lying]),
+		"message": concat("", ["residency: work of ", access.project, " stays in ", home, ", ", lying]),
 		"rule": "residency.residency_required",
 		"want": home,
 		"have": lying,
@@ -52,7 +54,7 @@ deny contains reason if {
 deny contains reason if {
 	some_resident
 	not some_usable
-	work := concat("", [label, " of ", who])
+	work := concat("", [classification.label, " of ", attributes.who])
 	reason := {
 		"code": "export_denied",
 		"level": "hard",
@@ -73,7 +75,7 @@ deny contains reason if {
 	reason := {
 		"code": "node_outside",
 		"level": "hard",
-		"message": concat("", ["residency: work of ", project, " stays in ", home, ", planned over ", strangers]),
+		"message": concat("", ["residency: work of ", access.project, " stays in ", home, ", planned over ", strangers]),
 		"rule": "residency.node_away",
 		"want": home,
 		"have": strangers,
@@ -154,27 +156,17 @@ _homes contains node.id if {
 
 # Of a backend or a node.
 _at_home(place) if {
-	_within(_regions, place.region)
-	_within(_zones, place.compliance_zone)
+	_covers(_regions, place.region)
+	_covers(_zones, place.compliance_zone)
 }
 
 # Of a provider, what it may be given.
 _line(provider) := object.get(exports, provider, exports["*"]) if values.name(provider)
 
 # Called with a key that was lost it is undefined: who has no department has null.
-_covers(words, _) if {
-	is_array(words)
-	"*" in words
-}
+_covers(words, _) if "*" in words
 
-_covers(words, word) if {
-	is_array(words)
-	word in words
-}
-
-_within(words, _) if "*" in words
-
-_within(words, word) if word in words
+_covers(words, word) if word in words
 
 home := concat("", ["regions ", values.listed(_regions), ", zones ", values.listed(_zones)])
 
@@ -207,20 +199,12 @@ _stated(backend, key) := values.shown(object.get(backend, key, ""))
 
 givers := values.listed({values.shown(object.get(backend, "provider", "")) | some backend in resident})
 
-label := values.shown(object.get(input, ["job", "classification"], ""))
-
-project := values.shown(object.get(input, ["job", "project"], ""))
-
-default who := "a principal without department"
-
-who := concat("", ["department ", input.principal.department]) if values.name(input.principal.department)
-
 default because := "denied"
 
 # METADATA
 # title: Why the check passed
 # scope: document
-because := concat("", ["work of ", project, " may go to ", values.listed(usable)]) if {
+because := concat("", ["work of ", access.project, " may go to ", values.listed(usable)]) if {
 	allow
 	some_usable
 }

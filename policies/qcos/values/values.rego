@@ -21,7 +21,7 @@ natural(x) if {
 
 # METADATA
 # title: Fits
-# description: A natural number that is at most another one. In one body, because most of a decision is this.
+# description: A natural number that is at most a limit. In one body, because most of a decision is this.
 fits(x, limit) if {
 	is_number(x)
 	is_number(limit)
@@ -29,7 +29,20 @@ fits(x, limit) if {
 	x <= limit
 	limit <= 9007199254740991
 	x == floor(x)
-	limit == floor(limit)
+}
+
+# METADATA
+# title: Room
+# description: A natural number and what is asked for on top of it are at most a limit.
+room(used, asked, limit) if {
+	is_number(used)
+	is_number(asked)
+	is_number(limit)
+	used >= 0
+	asked >= 0
+	used + asked <= limit
+	limit <= 9007199254740991
+	used == floor(used)
 }
 
 # METADATA

@@ -57,6 +57,19 @@ test_fits_is_at_most_a_natural_number if {
 	not values.fits(2, 1)
 	every odd in [null, true, "", "1", -1, 1.5, 9007199254740992, [], {}] {
 		not values.fits(odd, 5)
+	}
+	every odd in [null, true, "", "1", -1, 9007199254740992, [], {}] {
 		not values.fits(0, odd)
+		not values.room(0, 0, odd)
+	}
+}
+
+test_room_is_for_a_natural_number_and_more if {
+	values.room(2, 3, 5)
+	not values.room(3, 3, 5)
+	not values.room(1.5, 0, 5)
+	every odd in [null, true, "", "1", -1, 9007199254740992, [], {}] {
+		not values.room(odd, 0, 5)
+		not values.room(0, odd, 5)
 	}
 }
