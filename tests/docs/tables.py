@@ -27,6 +27,7 @@ from control_plane.settings import Settings
 from control_plane.telemetry import config, names
 from hal_drivers.p2p.aliases import TABLE, Alias
 from ledger.custody import Custody
+from tests.docs import policy_codes
 from tests.faults import kills as random_kills
 
 ROOT = Path(__file__).parents[2]
@@ -258,6 +259,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "faults.md": {"kills": kills},
     "guide-engineer.md": {"aliases": aliases},
     "api.md": {"codes": codes, "routes": routes},
+    "policies.md": {"codes": policy_codes.codes},
     "policy-dialect.md": {"built-ins": dialect, "refused": refused},
     "cli.md": {"commands": commands},
     "telemetry.md": {"telemetry": telemetry_settings, "spans": spans, "metrics": metrics},
