@@ -34,6 +34,7 @@ from control_plane.api import policies as policy_routes
 from control_plane.api import reservations as reservation_routes
 from control_plane.api import retention as retention_routes
 from control_plane.api import shadow as shadow_routes
+from control_plane.api import sidecar as sidecar_routes
 from control_plane.auth.access import check_routes, guard
 from control_plane.auth.issuer import LocalIssuer
 from control_plane.auth.keys import pseudonym_key
@@ -45,6 +46,7 @@ from control_plane.environment import qcos_version
 from control_plane.jobs.live import Live
 from control_plane.network.fabric import Fabric
 from control_plane.openapi import document_of
+from control_plane.policy.offer import Offer
 from control_plane.settings import Settings
 from hal_drivers.p2p.reader import Reader
 
@@ -68,16 +70,18 @@ def build(settings: Settings, database: Database) -> Litestar:
             leeway_s=settings.clock_skew_s,
         ),
     )
+    offer = Offer(plane.engine, plane.pdp.held)
     app = assemble(
         settings,
         door,
-        {"plane": plane, "live": live, "fabric": fabric, "reader": reader, "local": local},
+        {"plane": plane, "live": live, "fabric": fabric, "reader": reader, "offer": offer, "local": local},
         [running(plane, live, fabric, reader, door)],
     )
 
     def leave() -> None:
         live.leave()
         fabric.leave()
+        offer.leave()
 
     app.state.leave = leave
     check_routes(app)
@@ -104,6 +108,7 @@ def assemble(settings: Settings, door: Any, parts: dict[str, Any], lifespan: lis
         *plane_routes.HANDLERS,
         *policy_routes.HANDLERS,
         *shadow_routes.HANDLERS,
+        *sidecar_routes.HANDLERS,
         openapi_document,
     ]
     api = Router(PREFIX, route_handlers=handlers)
@@ -183,7 +188,7 @@ async def openapi_document(request: Request[Any, Any, Any]) -> Response[bytes]:
 
 def openapi() -> bytes:
     """The document without a plane: what `docs/openapi.json` holds."""
-    return document_of(assemble(Settings(), None, {"plane": None, "live": None, "fabric": None, "reader": None}, []))
+    return document_of(assemble(Settings(), None, dict.fromkeys(("plane", "live", "fabric", "reader", "offer")), []))
 
 
 def create_app(settings: Settings, name: str) -> Litestar:

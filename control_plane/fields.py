@@ -147,6 +147,7 @@ def _entries() -> dict[str, Field]:
         "opa_url": ("an http, https or unix URL", _url("http", "https", "unix")),
         "policy_limit_s": number(0.05, 10),
         "policy_max_age_s": number(1, 604_800),
+        "policy_log_per_s": number(0, 100_000),
         "policy_tenants": ("names of tenants, with commas between them", _names),
         "http_host": ("an address to listen on", _text),
         "http_port": whole(0, 65535),

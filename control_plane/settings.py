@@ -100,6 +100,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     opa_url: str | None = None
     policy_limit_s: float = 1.0
     policy_max_age_s: float = 3600.0
+    policy_log_per_s: float = 100.0
     policy_tenants: tuple[str, ...] = ()
     http_host: str = "127.0.0.1"
     http_port: int = 8470

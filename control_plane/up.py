@@ -16,19 +16,22 @@ import signal
 import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from sqlalchemy import make_url
 
 from control_plane import authorities, crash, home, logs, parts, store, witnesses
+from control_plane.auth.keys import SIDECAR
 from control_plane.db import Database, conninfo, engine, transaction
 from control_plane.documents import chains
 from control_plane.errors import SealingStopped, SettingInvalid, StartFailed
 from control_plane.listening import Listening, answers, failing
 from control_plane.network import own
-from control_plane.policy import choice, revision, served, shipped
+from control_plane.policy import beside, choice, shipped
 from control_plane.policy.opa import OPA_ENVIRONMENT, opa_command
+from control_plane.policy.store import Stored
 from control_plane.postgres import DATABASE, SUPERUSER, Cluster, cluster
 from control_plane.process import GIVING_BACK_S
 from control_plane.provision import migrate, provision
@@ -36,7 +39,6 @@ from control_plane.settings import Settings, to_json
 from control_plane.supervisor import Child
 from control_plane.telemetry import config as telemetry
 from control_plane.telling import Teller
-from ledger.policy_key import PUBLIC
 
 _BOUND_S = 30.0
 
@@ -53,7 +55,6 @@ class Plane:
         self._is_ready = False
         self._bounding: asyncio.Task[None] | None = None
         self._snapshots: asyncio.Task[None] | None = None
-        self._serving: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Start everything; raises an Unusable error, and what was started is then stopped by `stop`."""
@@ -90,7 +91,7 @@ class Plane:
         API and workers finish what they hold within `stop_limit_s`, or give it back; then the sealer seals what waits.
         """
         self._is_ready = False
-        for task in (self._bounding, self._snapshots, self._serving):
+        for task in (self._bounding, self._snapshots):
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
@@ -184,16 +185,7 @@ class Plane:
             folder = self.settings.runtime / "opa"
             home.make_folder(folder)
             url = f"unix://{folder / 'opa.sock'}"
-            archive = folder / "bundle.tar.gz"
-            await asyncio.to_thread(served.put, push, key, archive)
-            command = opa_command(
-                chosen.opa_bin,
-                url,
-                archive,
-                traces_to=self.settings.telemetry.opa_address,
-                service=self._opa(),
-                key=key / PUBLIC,
-            )
+            command = opa_command(chosen.opa_bin, url, configuration=await asyncio.to_thread(self._told_opa, push))
             probing = choice.open_engine("opa", url)
             try:
                 await self._run(
@@ -203,13 +195,12 @@ class Plane:
                         log=self._log("opa"),
                         environment=OPA_ENVIRONMENT
                         | {"PATH": os.environ.get("PATH", ""), "HOME": str(self.settings.home)},
-                        probe=lambda: _is_ready(probing, policies),
+                        probe=lambda: _decides(probing),
                         before=lambda: (folder / "opa.sock").unlink(missing_ok=True),
                     )
                 )
             finally:
                 await probing.close()
-            self._serving = asyncio.create_task(served.keep(database, key, archive, push.number), name="policies")
         else:
             deciding = choice.open_engine(chosen.engine, url)
             await deciding.ready(policies)
@@ -220,6 +211,18 @@ class Plane:
         packages = len({path.split("/")[-2] for path in policies.modules})
         text = f"{chosen.engine}, revision {policies.revision[:15]}, {packages} packages"
         self._teller.true("policy", text if chosen.engine == "opa" else f"{text} ({chosen.why})")
+
+    def _told_opa(self, push: Stored) -> Path:
+        """OPA's configuration, and the bundle with which it starts."""
+        s, key, folder = self.settings, self.settings.home / "keys" / "policy", self.settings.home / "opa"
+        home.make_folder(folder)
+        assert s.url is not None
+        beside.keep(push, key, folder)
+        traces = s.telemetry.opa_address
+        told = beside.told(
+            s.url, key, s.home / SIDECAR, folder, log_per_s=s.policy_log_per_s, traces_to=traces, service=self._opa()
+        )
+        return beside.lay(folder, told)
 
     async def _start_sealer(self, database: Database) -> None:
         home.make_folder(self.settings.tsa_socket.parent)
@@ -360,11 +363,12 @@ async def _all(starting: list[asyncio.Future[None]]) -> None:
         await asyncio.gather(*starting, return_exceptions=True)
 
 
-async def _is_ready(deciding: Any, policies: revision.PolicySet) -> bool:
+async def _decides(deciding: Any) -> bool:
+    """Whether it has policies; by which revision a decision is had, who asks for it compares."""
     from control_plane.policy.decision import PolicyUnavailable
 
     try:
-        await deciding.ready(policies)
+        await deciding.holds()
     except PolicyUnavailable:
         return False
     return True

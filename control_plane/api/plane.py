@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import cache
 from typing import Any
 
@@ -120,11 +121,18 @@ def _check(*, ok: bool, detail: str, code: str | None = None) -> dict[str, Any]:
 
 
 async def _policy(plane: Plane) -> dict[str, Any]:
+    """An alarm about a newer bundle is told as long as the last good one may decide, and a fault after that."""
+    alarm = None
     try:
+        with contextlib.suppress(PolicyUnavailable):  # an OPA of others, without a status
+            standing = await plane.pdp.standing()
+            alarm = standing if standing.alarm else None
         await plane.pdp.ready()
     except PolicyUnavailable as error:
-        return _check(ok=False, detail=error.detail)
-    return _check(ok=True, detail=f"{plane.pdp.engine.name} {plane.pdp.revision}")
+        detail = f"{error.detail}; {alarm.detail}" if alarm else error.detail
+        return _check(ok=False, code=alarm.alarm if alarm else error.code, detail=detail)
+    decides = f"{plane.pdp.engine.name} {plane.pdp.revision}"
+    return _check(ok=True, code=alarm.alarm if alarm else None, detail=alarm.detail if alarm else decides)
 
 
 async def _network(plane: Plane, fabric: Fabric) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath
+from litestar.params import FromPath, QueryParameter
 from msgspec import Meta, Struct
 
 from control_plane import policies
@@ -18,6 +19,7 @@ from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.policy import store
 from control_plane.policy.decision import PolicyUnavailable
+from control_plane.policy.engine_log import store as engine_log
 from control_plane.policy.store import Push
 from control_plane.shadow import store as shadows
 from control_plane.strict import decode, want_json
@@ -88,6 +90,29 @@ class Standing(Struct, frozen=True):
     shadow: Shadowed
 
 
+class Logged(Struct, frozen=True):
+    """One decision as OPA has logged it: which checks failed, by which reasons; `decision_id` is OPA's own."""
+
+    decision_id: str
+    decided_at: Instant
+    revision: Hash
+    failed: tuple[str, ...]
+    codes: tuple[str, ...]
+
+
+class EngineLog(Struct, frozen=True):
+    """`taken` and `refused` came in so far, `kept` are still there of at most `bound`; `dropped_by_opa` since it
+    started, null where it doesn't say.
+    """
+
+    taken: int
+    refused: int
+    kept: int
+    bound: int
+    dropped_by_opa: int | None
+    decisions: tuple[Logged, ...]
+
+
 _decoder = msgspec.json.Decoder(PushRequest)
 
 
@@ -105,6 +130,9 @@ async def standing(plane: NamedDependency[Plane]) -> Response[Any]:
         raise PolicyUnavailable("no policies are in force yet")
     alarms: list[dict[str, str]] = []
     revision = None
+    with contextlib.suppress(PolicyUnavailable):  # an OPA of others, without a status
+        engine = await plane.pdp.standing()
+        alarms += [{"code": engine.alarm, "detail": engine.detail}] if engine.alarm else []
     try:
         revision = await plane.pdp.deciding()
     except PolicyUnavailable as error:
@@ -121,6 +149,28 @@ async def standing(plane: NamedDependency[Plane]) -> Response[Any]:
             "shadow": _shadowed(shadow),
         }
     )
+
+
+@get(
+    "/policy/log",
+    opt={"action": "policy:read", "query": ("limit",), "answers": Answers({200: EngineLog}, refusals=("forbidden",))},
+    summary="What OPA has logged",
+)
+async def logged(
+    request: Request[Principal, Any, Any],
+    plane: NamedDependency[Plane],
+    limit: Annotated[int, QueryParameter(ge=1, le=1000, description="How many decisions, newest first.")] = 100,
+) -> Response[Any]:
+    """A bounded, masked copy of OPA's decision log, and what it lost: the record of a decision is its entry."""
+    policies.require_tenant(plane.settings, request.user)
+    async with plane.transaction(None) as conn:
+        counted = await engine_log.counted(conn)
+        newest = await engine_log.newest(conn, limit)
+    dropped = None
+    with contextlib.suppress(PolicyUnavailable):
+        dropped = (await plane.pdp.standing()).dropped
+    shown = [row | {"decided_at": timestamp(row["decided_at"])} for row in newest]
+    return Response(counted | {"bound": engine_log.BOUND, "dropped_by_opa": dropped, "decisions": shown})
 
 
 @get(
@@ -210,4 +260,4 @@ def _shown(push: Push, current: int | None) -> dict[str, Any]:
     }
 
 
-HANDLERS = (standing, revisions, revision, push)
+HANDLERS = (standing, logged, revisions, revision, push)

@@ -25,7 +25,7 @@ from control_plane.policy import breaker, standing
 from control_plane.policy.decision import OtherRevision, PolicyUnavailable
 from control_plane.policy.revision import ENTRYPOINT, PolicySet
 from control_plane.policy.standing import Standing
-from ledger.policies import KEY_ID, MASK
+from ledger.policies import MASK
 
 LIMIT_S = 1.0
 """A decision that takes longer is none. Its goal is p99 <= 5 ms; a busy machine must not refuse work, and a stopped OPA
@@ -167,14 +167,10 @@ def opa_command(
     bundle: str | Path | None = None,
     *,
     configuration: str | Path | None = None,
-    traces_to: str | None = None,
-    service: str = "qcos-opa",
-    key: str | Path | None = None,
 ) -> list[str]:
     """The command line that serves a bundle at `unix:///path` or `http://127.0.0.1:PORT`.
 
-    The bundle is a folder (`bundle.write`), or with `key`, a public key's file, a signed archive (`bundle.pack`) that
-    OPA watches; or the plane's as a configuration file says (`sidecar.configuration`).
+    The bundle is a folder (`bundle.write`), or the plane's, as a configuration file says (`sidecar.configuration`).
     Loopback or a socket of mode 0700 only; no version check, which is OPA's telemetry. Raises
     PolicyUnavailable for other addresses.
     """
@@ -187,11 +183,6 @@ def opa_command(
         raise PolicyUnavailable(f"OPA is served at unix:///path or http://127.0.0.1:PORT, not at {address!r}")
     server = ["run", "--server", "--addr", bound, "--unix-socket-perm", "700", "--skip-version-check"]
     quiet = ["--log-level", "error", "--shutdown-grace-period", "1"]
-    if traces_to is not None:  # it goes on with the traceparent of each request, and records what that says
-        tracing = {"type": "grpc", "address": traces_to, "service_name": service, "sample_percentage": "100"}
-        quiet += [word for key, value in tracing.items() for word in ("--set", f"distributed_tracing.{key}={value}")]
-    if key is not None:
-        quiet += ["--watch", "--verification-key", str(key), "--verification-key-id", KEY_ID, "--signing-alg", "ES256"]
     served = ["--bundle", str(bundle)] if bundle is not None else []
     told = ["--config-file", str(configuration)] if configuration is not None else []
     return [str(opa_bin), *server, *quiet, *told, *served]

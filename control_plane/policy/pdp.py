@@ -37,6 +37,7 @@ from control_plane.policy.decision import (
 from control_plane.policy.document import Backend, Document, Node
 from control_plane.policy.held import Held
 from control_plane.policy.revision import PolicySet
+from control_plane.policy.standing import Standing
 from ledger import canonical
 from ledger.errors import LedgerError
 
@@ -68,6 +69,9 @@ class Serving(Protocol):
 
     async def holds(self) -> str:
         """The revision by which it would answer now; raises PolicyUnavailable."""
+
+    async def standing(self, in_force: str) -> Standing:
+        """Which revision it has, beside the one in force, and what keeps it from that one."""
 
 
 def _told_of(decision: Decision) -> dict[str, telemetry.Value]:
@@ -152,6 +156,12 @@ class Pdp:
             await self.engine.ready(self.held.current)
         except OtherRevision as other:
             await self.engine.ready(await self.held.by(other.found))
+
+    async def standing(self) -> Standing:
+        """How it stands with the engine's policies, and why it has no newer ones; raises PolicyUnavailable."""
+        if isinstance(self.engine, Serving):
+            return await self.engine.standing(self.revision)
+        return Standing(self.revision, None, f"{self.engine.name} decides by what it is given")
 
     async def close(self) -> None:
         """Close the engine."""

@@ -38,24 +38,29 @@ BUFFER_EVENTS = 10_000
 
 
 class Sidecar(Struct, frozen=True, kw_only=True):
-    """`api` is the plane as OPA reaches it, `folder` where OPA keeps its files; `key` is PEM, `key_id` its name."""
+    """`api` is the plane as OPA reaches it, `token` the file with OPA's token, `kept` the folder where it keeps
+    the last good bundle; `key` is PEM, `key_id` its name; `log_per_s` 0 sends no decision log.
+    """
 
     api: str
-    folder: Path
+    token: Path
+    kept: Path
     key: str
     key_id: str
     log_per_s: float
+    traces_to: str | None = None
+    service: str = "qcos-opa"
 
 
 def configuration(sidecar: Sidecar) -> bytes:
     """The text of OPA's configuration file. No secret is in it: the token is a file that OPA reads at each request."""
     told: dict[str, object] = {
-        "persistence_directory": str(sidecar.folder / "kept"),
+        "persistence_directory": str(sidecar.kept),
         "services": {
             NAME: {
                 "url": f"{sidecar.api.rstrip('/')}/api/v1",
                 "response_header_timeout_seconds": 10,
-                "credentials": {"bearer": {"token_path": str(sidecar.folder / TOKEN)}},
+                "credentials": {"bearer": {"token_path": str(sidecar.token)}},
             }
         },
         "keys": {sidecar.key_id: {"algorithm": "ES256", "key": sidecar.key}},
@@ -78,6 +83,13 @@ def configuration(sidecar: Sidecar) -> bytes:
     }
     if sidecar.log_per_s > 0:
         told["decision_logs"] = _decision_log(sidecar.log_per_s)
+    if sidecar.traces_to is not None:  # it goes on with the traceparent of each request, and records what that says
+        told["distributed_tracing"] = {
+            "type": "grpc",
+            "address": sidecar.traces_to,
+            "service_name": sidecar.service,
+            "sample_percentage": 100,
+        }
     return msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n"
 
 
@@ -96,6 +108,11 @@ def _decision_log(per_s: float) -> dict[str, object]:
             "max_decisions_per_second": per_s,
         },
     }
+
+
+def kept_bundle(kept: Path) -> Path:
+    """Where OPA looks for the last good bundle when it starts; it verifies what it finds there."""
+    return kept / "bundles" / NAME / "bundle.tar.gz"
 
 
 def reached(url: str) -> str:

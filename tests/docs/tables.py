@@ -43,6 +43,7 @@ MEANS = {
     "opa_url": "an OPA sidecar instead",
     "policy_limit_s": "how long one decision of OPA may take; after that 503 `policy_unavailable`",
     "policy_max_age_s": "how long the last good policies decide on where newer ones can't be used",
+    "policy_log_per_s": "how many decisions a second OPA's masked log tells of at most; 0 logs none",
     "policy_tenants": "who pushes policies and reads them; without it the only tenant, in `dev` `demo`",
     "http_host": "where the API listens",
     "http_port": "0 takes a free one",

@@ -84,7 +84,14 @@ class Served:
         assert OPA is not None
         (self.folder / "s").unlink(missing_ok=True)
         pem = KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-        told = sidecar.Sidecar(api=self.api, folder=self.folder, key=pem, key_id=rules.KEY_ID, log_per_s=self.log_per_s)
+        told = sidecar.Sidecar(
+            api=self.api,
+            token=self.folder / sidecar.TOKEN,
+            kept=self.folder / "kept",
+            key=pem,
+            key_id=rules.KEY_ID,
+            log_per_s=self.log_per_s,
+        )
         (self.folder / sidecar.TOKEN).write_text(self.token)
         (self.folder / sidecar.CONFIGURATION).write_bytes(sidecar.configuration(told))
         command = opa_command(OPA, f"unix://{self.folder}/s", configuration=self.folder / sidecar.CONFIGURATION)

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from control_plane.policy import bundle, push, sidecar
 from control_plane.policy.decision import PolicyUnavailable
 from control_plane.policy.held import Held
+from control_plane.policy.opa import OpaEngine
 from control_plane.policy.pdp import Pdp
 from ledger import policies as rules
 from ledger.canonical import dumps
@@ -31,6 +32,11 @@ from tests.control_plane.policy.sidecar_plane import KEY, LIMIT_S, POLICIES, cha
 pytestmark = needs_opa
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 NEXT = changed("qcos/access/note.rego", "package qcos.access\n\n# METADATA\n# description: x\nnoted := 1\n")
+LOOPING = changed(
+    "qcos/main/decision.rego",
+    "package qcos.main\n\ndecision := {} if count([1 | some i in numbers.range(1, 99999999); i < 0]) == 1\n",
+)
+PAGE = Path(__file__).parents[3] / "docs" / "policy-faults.md"
 CYCLIC = changed("qcos/access/note.rego", "package qcos.access\n\none := two if two := one\n")
 BROKEN = changed("qcos/access/note.rego", "package qcos.access\n\none := \n")
 LARGE = changed("qcos/access/note.rego", f"package qcos.access\n\n# {'x' * sidecar.LARGEST_FILE}\n")
@@ -77,6 +83,7 @@ async def test_a_bad_bundle_leaves_the_last_good_one_in_force_and_raises_its_ala
     async with plane(signed(POLICIES)) as served:
         await served.deciding_by(POLICIES)
         pdp = Pdp(served.engine, Held(POLICIES))
+        rows = []
         for name, (archive, alarm) in BAD.items():
             served.serve(archive)
             found = await served.until(POLICIES.revision, alarm)
@@ -86,7 +93,58 @@ async def test_a_bad_bundle_leaves_the_last_good_one_in_force_and_raises_its_ala
             assert (await pdp.decide(document(), name, NOW)).allow
             served.serve(signed(POLICIES))
             await served.deciding_by(POLICIES)
+            rows.append(f"| {name} | `{alarm}` | go on by the last good one | is taken at once |")
         await pdp.close()
+    page = PAGE.read_text("utf-8").partition("<!-- bundle-faults -->\n")[2].partition("<!-- /bundle-faults -->")[0]
+    assert page.splitlines()[2:] == rows, "\n".join(rows)
+
+
+async def test_the_last_good_one_decides_until_it_is_too_old() -> None:
+    """I5: another was pushed, and OPA can't take it; after `policy_max_age_s` nothing is decided by the old one."""
+    now = [0.0]
+    held = Held(POLICIES, max_age_s=60.0, clock=lambda: now[0])
+    async with plane(signed(POLICIES)) as served:
+        await served.deciding_by(POLICIES)
+        served.serve(BAD["unsigned"][0])
+        held.take(NEXT)
+        await served.until(POLICIES.revision, "policy_bundle_signature")
+        pdp = Pdp(served.engine, held)
+        assert (await pdp.decide(document(), "d", NOW)).policy_revision == POLICIES.revision
+        now[0] = 61.0
+        with pytest.raises(PolicyUnavailable, match="other policies"):
+            await pdp.decide(document(), "d", NOW)
+        served.serve(signed(NEXT))
+        await served.deciding_by(NEXT)
+        assert (await pdp.decide(document(), "d", NOW)).policy_revision == NEXT.revision
+
+
+async def test_an_opa_that_was_down_in_a_push_takes_it_up_when_it_is_back() -> None:
+    """It begins with the last good one, which may still decide, and has the new one as soon as it asks."""
+    held = Held(POLICIES)
+    async with plane(signed(POLICIES)) as served:
+        await served.deciding_by(POLICIES)
+        served.end()
+        held.take(NEXT)
+        served.serve(signed(NEXT))
+        pdp = Pdp(served.engine, held)
+        with pytest.raises(PolicyUnavailable):
+            await pdp.decide(document(), "d", NOW)
+        served.start()
+        await served.deciding_by(NEXT)
+        assert (await pdp.decide(document(), "d", NOW)).policy_revision == NEXT.revision
+
+
+async def test_rules_that_never_end_decide_nothing_and_hold_nobody_longer_than_the_limit() -> None:
+    """I5: such a set is refused as it is pushed; this is what stands behind that."""
+    async with plane(signed(LOOPING)) as served:
+        await served.deciding_by(LOOPING)
+        engine = OpaEngine(f"unix://{served.folder}/s", limit_s=0.2)
+        with pytest.raises(PolicyUnavailable, match="longer than"):
+            await Pdp(engine, Held(LOOPING)).decide(document(), "d", NOW)
+        await engine.close()
+        served.serve(signed(NEXT))
+        await served.deciding_by(NEXT)
+        assert (await Pdp(served.engine, Held(NEXT)).decide(document(), "d", NOW)).allow
 
 
 async def test_a_new_revision_is_taken_at_once_by_a_poll_that_waited() -> None:
@@ -111,7 +169,7 @@ async def test_opa_starts_with_the_last_good_bundle_and_verifies_it_again() -> N
         assert found.revision == POLICIES.revision
         await served.engine.ready(POLICIES)
         served.end()
-        (kept,) = (served.folder / "kept").rglob("bundle.tar.gz")
+        kept = sidecar.kept_bundle(served.folder / "kept")
         kept.write_bytes(bundle.packed(bundle.contents(NEXT)))
         served.start()
         await served.until(None, "policy_bundle_unreachable")
@@ -167,7 +225,9 @@ async def test_a_token_that_the_plane_refuses_is_an_alarm() -> None:
 
 
 def test_the_configuration_holds_no_secret_and_asks_for_a_signature() -> None:
-    told = sidecar.Sidecar(api="http://h:1/", folder=Path("/f"), key="-----PEM", key_id="policy", log_per_s=0.0)
+    told = sidecar.Sidecar(
+        api="http://h:1/", token=Path("/t"), kept=Path("/k"), key="-----PEM", key_id="policy", log_per_s=0.0
+    )
     found = json.loads(sidecar.configuration(told))
     assert found["bundles"]["qcos"]["signing"] == {"keyid": "policy"}
     assert found["services"]["qcos"]["url"] == "http://h:1/api/v1"
