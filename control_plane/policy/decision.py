@@ -118,12 +118,20 @@ class Notify(Struct, frozen=True, tag_field="kind", tag="notify"):
     rule: str
 
 
-Obligation: TypeAlias = EvidenceLevel | BackendClass | Notify
+class SecondPerson(Struct, frozen=True, tag_field="kind", tag="approval"):
+    """Somebody else approves before the job runs: it is a soft reason of the decision, and overridden as any."""
+
+    value: Literal["second-person"]
+    because: str
+    rule: str
+
+
+Obligation: TypeAlias = EvidenceLevel | BackendClass | Notify | SecondPerson
 """What an allowed job is bound to. A kind that isn't here is no decision: the plane goes on with nothing that it can't
 fulfil.
 """
 
-_KINDS = {EvidenceLevel: "evidence_level", BackendClass: "backend_class", Notify: "notify"}
+_KINDS = {EvidenceLevel: "evidence_level", BackendClass: "backend_class", Notify: "notify", SecondPerson: "approval"}
 
 
 class Decision(Struct, frozen=True):

@@ -20,12 +20,14 @@ from control_plane.policy.decision import (
     Obligation,
     PolicyUnavailable,
     Reason,
+    SecondPerson,
 )
 from control_plane.policy.document import Backend
 
 LEVELS = ("standard", "full")
 """From the weaker to the stronger."""
 
+SECOND = "second-person"
 NETWORK = "p2p"  # the provider whose backends go to nodes
 
 
@@ -54,6 +56,8 @@ def _known(said: Said, rule: str) -> Obligation:
             )
         case "notify":
             return Notify(value=said.value, because=said.because, rule=rule)
+        case "approval" if said.value == SECOND:
+            return SecondPerson(value="second-person", because=said.because, rule=rule)
         case _:
             raise unknown(said.kind, said.value, said.because)
 
@@ -92,6 +96,25 @@ def _unmet(one: BackendClass, left: Sequence[str]) -> Reason:
     )
 
 
+def approvals(obligations: Sequence[Obligation], reasons: Sequence[Reason]) -> tuple[Reason, ...]:
+    """What somebody must approve because it is obliged; nothing where a hard reason denies anyway."""
+    if any(reason.level == "hard" for reason in reasons):
+        return ()
+    return tuple(
+        Reason(
+            code="approval_required",
+            level="soft",
+            message=f"obligations: {one.because}",
+            rule=one.rule,
+            want="the approval of a second person",
+            have="none",
+            fix="have it approved: qcos approvals list",
+        )
+        for one in obligations
+        if isinstance(one, SecondPerson)
+    )
+
+
 def level(asked: str, obligations: Sequence[Obligation]) -> str:
     """The stronger of the asked evidence level and what is obliged."""
     obliged = [one.value for one in obligations if isinstance(one, EvidenceLevel)]
@@ -104,6 +127,8 @@ def faults(held: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str
         place, value = ("rules", name, "value"), rule["value"]
         if rule["kind"] == "evidence_level" and value not in LEVELS:
             yield place, f"{value} is no level: {' or '.join(LEVELS)}"
+        elif rule["kind"] == "approval" and value != SECOND:
+            yield place, f"{value} is nobody who approves: {SECOND}"
         elif rule["kind"] == "backend_class" and value not in held["backend_classes"]:
             yield place, f"{value} is none of backend_classes"
     for name, demands in held["backend_classes"].items():

@@ -122,6 +122,7 @@ class Pdp:
         obligations = duties.read(answer.obligations, partial(_location, policies))
         backends, nodes, unmet = duties.narrow(obligations, document.backends, backends, nodes)
         reasons += unmet
+        reasons += duties.approvals(obligations, reasons)
         denied = any(reason.denies for reason in reasons)
         placed = bool(backends) or document.action not in PLACED
         allow = all(check.passed for check in answer.checks) and not denied and placed

@@ -98,6 +98,24 @@ async def test_a_class_without_a_backend_here_denies(desk: Desk, oblige: Obligin
     assert [reason.code for reason in admission.decision.reasons] == ["backend_class_unmet"]
 
 
+async def test_an_obliged_approval_lets_the_job_wait_for_a_second_person(desk: Desk, oblige: Obliging) -> None:
+    """G2: as a soft denial does, and whoever is to be told is told of a job that waits."""
+    oblige(dear=rule("approval", "second-person"), signed=rule("evidence_level", "full"))
+    admission = await desk.submit()
+    assert (admission.state, admission.problem) == ("AWAITING_APPROVAL", None)
+    assert admission.decision is not None
+    assert not admission.decision.allow
+    assert [(one.code, one.level) for one in admission.decision.reasons] == [("approval_required", "soft")]
+    row = await desk.row(admission.job_id)
+    assert (row["level"], row["approval"]["reasons"]) == ("full", ["approval_required"])
+
+
+async def test_a_hard_denial_asks_nobody_to_approve(desk: Desk, oblige: Obliging) -> None:
+    oblige(dear=rule("approval", "second-person"), away=rule("backend_class", "nowhere"))
+    admission = await desk.submit()
+    assert (admission.state, admission.decision and len(admission.decision.reasons)) == ("DENIED", 1)
+
+
 @pytest.mark.parametrize("dry_run", [False, True])
 async def test_an_unknown_obligation_stores_nothing(desk: Desk, oblige: Obliging, *, dry_run: bool) -> None:
     """I5: the pipeline refuses to go on, names it, and keeps nothing."""
