@@ -100,6 +100,10 @@ CASES ?= 5000
 test-agreement: $(VENV)/dev.stamp ## both verifiers over CASES=5000 changed bundles and trust files; SEED=… for others; wants Node
 	@$(PY) -m tests.verifier.agreement --cases $(CASES) --seed $(SEED)
 
+.PHONY: test-guides
+test-guides: $(VENV)/dev.stamp ## docs/guide-policy.md typed as it stands, on a plane of its own with 10,000 decisions
+	@$(PY) -m tests.guides
+
 soak: $(VENV)/dev.stamp ## a thousand jobs from ten users under a budget for half of them
 	@$(PY) -m tests.soak
 

@@ -31,10 +31,10 @@ from control_plane.db import Database
 from control_plane.jobs import control, reading
 from control_plane.jobs.admit import admit
 from control_plane.jobs.envelope import Envelope, Submit
-from control_plane.policy import choice, private
+from control_plane.policy import choice, private, store
 from control_plane.policy.held import Held
 from control_plane.policy.pdp import Pdp
-from control_plane.policy.revision import load
+from control_plane.policy.revision import PolicySet, load
 from control_plane.seed import funded
 from control_plane.settings import Settings
 
@@ -74,7 +74,7 @@ class Crowd(Struct, frozen=True):
 
 
 CROWDS = (
-    Crowd("engineer", "quantum-engineer", "blue", None, 8, 45),
+    Crowd("engineer", "quantum-engineer", "materials", None, 8, 45),
     Crowd("student", "quantum-user", "students", None, 20, 20),
     Crowd("scientist", "quantum-user", "labs", "research", 8, 25),
     Crowd("guest", "quantum-user", None, None, 4, 7),
@@ -188,7 +188,9 @@ async def _opened(settings: Settings) -> AsyncIterator[Plane]:
     await plane.pdp.close()
     opa = choice.find_opa(settings.opa_bin)
     try:
-        policies = load()
+        async with plane.transaction(None) as conn:
+            stored = await store.in_force(conn)
+        policies = load() if stored is None else PolicySet.of(stored.files)
         async with private.opened(policies, opa) as engine:
             yield dataclasses.replace(plane, pdp=Pdp(engine, Held(policies)))
     finally:

@@ -79,11 +79,11 @@ async def _reckoned(arguments: argparse.Namespace) -> Impact:
     opa = find_opa(settings.opa_bin)
     client = Client(settings.home)
     candidate = await _candidate(arguments.folder, opa)
-    tally = Tally()
-    await replay.replay(tally, _pages(client, since, until), candidate, opa, _find)
+    tally, revisions = Tally(), _Revisions(client)
+    await replay.replay(tally, _pages(client, since, until), candidate, opa, revisions.find)
     return tally.told(
         candidate=candidate.revision,
-        in_force=None,
+        in_force=await revisions.in_force(),
         since=_text(since),
         until=_text(until),
         seconds=time.monotonic() - begun,
@@ -122,11 +122,43 @@ async def _pages(client: Any, since: dt.datetime, until: dt.datetime) -> AsyncIt
             raise Refused("unusable_input", f"the plane's decisions have another form: {fault}") from fault
 
 
-async def _find(revision: str) -> PolicySet | None:
-    from control_plane.policy.revision import load
+class _Revisions:
+    """The revisions that decided, by the plane that keeps them; the shipped set is here anyway."""
 
-    shipped = load()
-    return shipped if shipped.revision == revision else None
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    async def in_force(self) -> str | None:
+        """The revision in force; None where the caller may not know."""
+        found: str | None = await self._asked("/api/v1/policy", "revision")
+        return found
+
+    async def find(self, revision: str) -> PolicySet | None:
+        """The set of a revision; None where it isn't kept, or isn't shown to this caller."""
+        from control_plane.policy.decision import PolicyUnavailable
+        from control_plane.policy.revision import PolicySet, load
+
+        shipped = load()
+        if shipped.revision == revision:
+            return shipped
+        files = await self._asked(f"/api/v1/policy/revisions/{revision}", "files")
+        try:
+            found = PolicySet.of({path: text.encode() for path, text in files.items()}) if files else None
+        except PolicyUnavailable:
+            return None  # of a dialect that this version doesn't read any more
+        return found if found is not None and found.revision == revision else None
+
+    async def _asked(self, path: str, member: str) -> Any:
+        import asyncio
+
+        from control_plane.client import Answered
+
+        try:
+            return (await asyncio.to_thread(self._client.ask, "GET", path))[member]
+        except Answered as answered:
+            if answered.code in {"forbidden", "not_found", "policy_unavailable"}:
+                return None
+            raise
 
 
 def _moment(text: str, now: dt.datetime) -> dt.datetime:
