@@ -67,8 +67,9 @@ class _Said(Struct):
         """1 where its job would be let in, -1 where it would be kept out."""
         if self.decision is None or self.decision.allow == self.one.allow or self.reproduced is False:
             return 0
-        # An admission that its budget's hold refused counted no shots.
-        return 1 if self.decision.allow else 0 if self.one.state == "DENIED" else -1
+        # Shots were counted for what was admitted: not for what the hold refused, but for what somebody approved.
+        counted = self.one.state != "DENIED"
+        return 0 if counted == self.decision.allow else 1 if self.decision.allow else -1
 
 
 async def replay(

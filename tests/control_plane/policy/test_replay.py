@@ -64,7 +64,7 @@ def _row(number: int, allow: bool, reasons: Sequence[object], by: PolicySet, jud
         reasons=tuple(msgspec.convert(reason, Spoke, from_attributes=True) for reason in reasons),
         backends=("aer",) if allow else (),
         policy_revision=by.revision,
-        state="COMPLETED",
+        state="COMPLETED" if allow else "DENIED",
         backend="aer",
         held=None,
         charged=None,
