@@ -172,6 +172,15 @@ def _read_by(body: bytes, model: str) -> bytes:
     return json.dumps(spec).encode()
 
 
+def _approval(job: dict[str, Any]) -> str:
+    """Where the job's approval stands, and what somebody else may do about it."""
+    given, answer = job["approval"], job["approval"].get("answer")
+    said = f"{given['state']}: {answer['by']}: {answer['reason']}" if answer else given["state"]
+    if job["state"] == "AWAITING_APPROVAL":
+        said += f"; somebody else until {given['wait_until']}: qcos approve {job['job_id']} --reason TEXT"
+    return said
+
+
 def _tell(job: dict[str, Any]) -> None:
     from control_plane import tables
 
@@ -184,6 +193,8 @@ def _tell(job: dict[str, Any]) -> None:
         word = "allowed" if decision["allow"] else "denied"
         pairs.append(("decision", f"{word} by {passed} of {len(decision['checks'])} checks ({decision['id']})"))
         pairs += [("reason", f"{reason['code']}: {reason['message']}") for reason in decision["reasons"]]
+    if job.get("approval"):
+        pairs.append(("approval", _approval(job)))
     basis = {"upper_bound": "at most", "held": "held", "charged": "charged"}.get(cost["basis"], "")
     pairs.append(("cost", f"{cost['amount']} {cost['currency']} {basis}".rstrip()))
     if job.get("backend"):

@@ -22,6 +22,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 import ledger.store
+from control_plane import crash
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.errors import Refused
@@ -70,8 +71,10 @@ async def answer(plane: Plane, who: Principal, job_id: str, asked: Approving | R
         asking = approval.of(row)
         if asking is not None and asking.state == "requested":
             change = await _change(plane, who, row, asked, judged)
+            crash.point("approval.answering")
             with contextlib.suppress(MovedOn):
                 await transition.write(plane, row, change)
+                crash.point("approval.answered")
                 return
         elif clock() > until:
             raise Refused("approval_pending", "what is to be approved is still being compiled")
@@ -164,4 +167,4 @@ async def _change(
         end = Refusal("approval_rejected", f"rejected by {who.actor}: {asked.reason}", word)
         change = await settle.settle(plane, row | {"approver": who.actor}, spec, submitted, end)
         change = msgspec.structs.replace(change, columns=change.columns | {"approver": who.actor})
-    return msgspec.structs.replace(change, items=(*change.items, told), blobs=(*change.blobs, judged.input.blob))
+    return msgspec.structs.replace(change, items=(told, *change.items), blobs=(*change.blobs, judged.input.blob))

@@ -189,7 +189,9 @@ class Run:
         """Keep what was compiled and tell what is to be approved; the next claim comes when nobody has answered."""
         plane, job = self.plane, self.job
         change = keeping.requesting(plane, job, self.spec, route, compiled)
+        crash.point("run.asking")
         await self._write(change)
+        crash.point("run.asked")
 
     def _submitter(self, driver: Driver) -> Submit:
         """How a task is handed over: in the workflow's session where the job asks for one."""

@@ -192,7 +192,8 @@ async def settle(
     telemetry.measure("qcos.job.duration", (now - job["submitted_at"]).total_seconds(), state=final)
     proof = Evidence(bundle_id=record.bundle_id, level=level, statement=kept.bytes, salt=kept.statement.salt)
     written = {"parked": True} if isinstance(money, Parked) else finops.store.settling(money)
-    items = ((pending, proof), *(((approval.entry(job, closed, now), None),) if closed is not None else ()))
+    # Nothing of a job is told after its outcome.
+    items = (*(((approval.entry(job, closed, now), None),) if closed is not None else ()), (pending, proof))
     return Change(job["job_id"], job["seq"], events, columns, items, kept.blobs, written)
 
 

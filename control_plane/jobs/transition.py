@@ -60,18 +60,21 @@ def follow(job: dict[str, Any], change: Change) -> None:
 
 
 def _joined(first: Change | None, then: Change) -> Change:
-    """Two moves as one change, told by the entry of the second."""
+    """Two moves as one change, told by the entry that tells of the second."""
     if first is None:
         return then
     events = (*first.events, *then.events)
-    (told, proof), *others = then.items
-    told = msgspec.structs.replace(told, body=told.body | {"events": msgspec.to_builtins(list(events))})
+    both = {"events": msgspec.to_builtins(list(events))}
+    items = tuple(
+        (msgspec.structs.replace(told, body=told.body | both) if "events" in told.body else told, proof)
+        for told, proof in then.items
+    )
     return msgspec.structs.replace(
         then,
         seq=first.seq,
         events=events,
         columns=first.columns | then.columns,
-        items=((told, proof), *others),
+        items=items,
     )
 
 

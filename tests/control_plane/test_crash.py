@@ -22,6 +22,7 @@ HOMES = {
     "claim": "control_plane/jobs/claim.py",
     "run": "control_plane/jobs/run.py",
     "items": "control_plane/jobs/several.py",
+    "approval": "control_plane/jobs/approving.py",
     "gate": "control_plane/jobs/gate.py",
     "settle": "control_plane/jobs/settle.py",
     "control": "control_plane/jobs/control.py",

@@ -37,6 +37,7 @@ TWO = "".join(
     f'[[backend]]\nid = "{name}"\nprovider = "aer"\nregion = "local"\ncompliance_zone = "onprem"\nsovereign = true\n'
     for name in ("aer", "aer-2")
 )
+SOFT = "soft"
 # What must have happened before a point can be reached: an earlier crash.
 BEFORE = dict.fromkeys(("run.found", "run.requeuing", "run.requeued"), "run.intended")
 
@@ -234,6 +235,49 @@ def a_waiting_job_is_held(walk: Walk, point: str) -> None:
     walk.ended(job_id, "COMPLETED")
 
 
+def an_approval(walk: Walk, point: str) -> None:
+    """A soft denial, its request and its answer: one approval and one run, whoever dies."""
+    soften(walk)
+    job_id = walk.submit(project=SOFT)
+    until(lambda: _asked(walk, job_id) == "requested", "it is asked for")
+    walk.arm(point)
+    yes = {"reason": "agreed", "expires_s": 3600}
+    walk.ask("POST", f"/jobs/{job_id}/approve", 202, 409, body=yes, user="admin")  # 409: it was before the answer
+    walk.fired(point)
+    walk.ended(job_id, "COMPLETED")
+    assert _asked(walk, job_id) == "used"
+
+
+def a_request(walk: Walk, point: str) -> None:
+    """Its worker dies: another makes it, or finds it made."""
+    soften(walk)
+    walk.arm(point)
+    job_id = walk.submit(project=SOFT)
+    walk.fired(point)
+    until(lambda: _asked(walk, job_id) == "requested", "it is asked for")
+    walk.ask("POST", f"/jobs/{job_id}/reject", 202, 409, body={"reason": "not now"}, user="admin")
+    walk.ended(job_id, "DENIED")
+
+
+def _asked(walk: Walk, job_id: str) -> str:
+    return str(walk.plane.query(f"SELECT approval ->> 'state' FROM jobs.job WHERE job_id = '{job_id}'")[0][0])
+
+
+def soften(walk: Walk) -> None:
+    """Have one project's limit be overridable, and nobody else's policies changed."""
+    folder = walk.plane.home / SOFT
+    if folder.exists():
+        return
+    budget = {"scope": f"project:{SOFT}", "amount": "1000", "currency": "USD"}
+    walk.ask("PUT", "/budgets", 200, body=budget, user="admin")
+    walk.plane.ask("login", "--as", "admin")
+    walk.plane.ask("policy", "init", str(folder))
+    reasons, limits = folder / "data" / "reasons.json", folder / "data" / "limits.json"
+    reasons.write_text(reasons.read_text().replace('"limit_exceeded": "hard"', '"limit_exceeded": "soft"'))
+    limits.write_text(limits.read_text().replace('"projects": {', f'"projects": {{"{SOFT}": {{"max_shots": 1}}', 1))
+    walk.plane.ask("policy", "push", str(folder))
+
+
 def a_job_is_erased(walk: Walk, point: str) -> None:
     """Contents are gone and told of, or neither."""
     job_id = walk.submit()
@@ -264,6 +308,9 @@ SCENES: dict[str, Callable[[Walk, str], None]] = {
     "control.canceling": a_waiting_job_is_canceled,
     "control.shifting": a_waiting_job_is_held,
     "control.done": a_waiting_job_is_held,
+    "approval": an_approval,
+    "run.asking": a_request,
+    "run.asked": a_request,
     "budget": a_budget_is_set,
     "erase": a_job_is_erased,
     "run.rerouting": a_job_whose_backend_fails,
