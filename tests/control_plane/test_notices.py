@@ -132,6 +132,7 @@ async def test_what_fails_is_tried_again_and_given_up_in_the_end_with_an_entry(
     assert SECRET not in bytes(leaf)
 
 
+@pytest.mark.faults
 async def test_a_receiver_that_is_away_stops_no_job(
     desk: Desk, driver: FakeDriver, receiver: Receiver, oblige: Obliging, tmp_path: Path
 ) -> None:
@@ -160,6 +161,7 @@ async def test_a_notice_to_nobody_is_no_decision(desk: Desk, oblige: Obliging) -
     assert desk.counts() == before
 
 
+@pytest.mark.faults
 async def test_a_table_that_was_taken_away_gives_its_notices_up(
     desk: Desk, receiver: Receiver, oblige: Obliging, tmp_path: Path
 ) -> None:

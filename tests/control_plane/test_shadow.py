@@ -120,6 +120,7 @@ async def test_differences_on_live_traffic_are_entries_and_none_acts(desk: Desk,
     assert (await desk.replayed()).differences == []
 
 
+@pytest.mark.faults
 async def test_a_candidate_that_decides_alike_tells_nothing(desk: Desk, shadow: Shadowing) -> None:
     await shadow.begin(POLICIES)
     await desk.submit()
@@ -143,6 +144,7 @@ async def test_another_worker_goes_on_where_one_was_lost_and_none_compares_twice
     assert len(shadow.told(follower.DIFFERENCE)) == 2
 
 
+@pytest.mark.faults
 async def test_a_push_in_between_is_what_the_candidate_is_compared_with_from_then_on(
     desk: Desk, shadow: Shadowing
 ) -> None:
@@ -182,6 +184,7 @@ async def test_a_candidate_that_gives_no_decision_is_stopped_with_its_reason_and
     assert (await desk.submit()).state == "QUEUED"
 
 
+@pytest.mark.faults
 async def test_stored_files_that_were_changed_are_not_followed(
     desk: Desk, shadow: Shadowing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +220,7 @@ async def test_a_new_shadow_begins_anew_and_off_ends_it(desk: Desk, shadow: Shad
     assert set(first["files"]) == set(turned().files)
 
 
+@pytest.mark.faults
 async def test_an_input_that_was_erased_is_counted_and_never_guessed(desk: Desk, shadow: Shadowing) -> None:
     await shadow.begin(turned())
     await desk.submit()
@@ -226,6 +230,7 @@ async def test_an_input_that_was_erased_is_counted_and_never_guessed(desk: Desk,
     assert (counts["undecided"], counts["decided"]) == (1, 0)
 
 
+@pytest.mark.faults
 async def test_a_tenant_sees_what_its_own_decisions_gave_and_nothing_else(desk: Desk, shadow: Shadowing) -> None:
     """I7."""
     await shadow.begin(turned())

@@ -72,6 +72,7 @@ async def test_an_obliged_level_is_the_jobs_from_admission_to_bundle(
     assert (await desk.replayed()).differences == []
 
 
+@pytest.mark.faults
 async def test_a_job_that_nothing_is_demanded_of_has_no_word_of_it(
     desk: Desk, driver: FakeDriver, oblige: Obliging
 ) -> None:
@@ -84,6 +85,7 @@ async def test_a_job_that_nothing_is_demanded_of_has_no_word_of_it(
     assert "obligations" not in (await evidence_of(desk, job_id)).contents
 
 
+@pytest.mark.faults
 async def test_what_the_spec_asks_is_never_lowered(desk: Desk, oblige: Obliging) -> None:
     oblige(signed=rule("evidence_level", "standard"))
     admission = await desk.submit(bell(evidence_requirements__level="full"))
@@ -110,6 +112,7 @@ async def test_an_obliged_approval_lets_the_job_wait_for_a_second_person(desk: D
     assert (row["level"], row["approval"]["reasons"]) == ("full", ["approval_required"])
 
 
+@pytest.mark.faults
 async def test_a_hard_denial_asks_nobody_to_approve(desk: Desk, oblige: Obliging) -> None:
     oblige(dear=rule("approval", "second-person"), away=rule("backend_class", "nowhere"))
     admission = await desk.submit()
