@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bench import replayed
 from bench.machine import ROOT
 from bench.processes import TICKS
 from bench.record import Figures, Run, main, table
@@ -57,6 +58,9 @@ def measure(run: Run) -> None:
         rows += asyncio.run(_rows(Pdp(EmbeddedEngine(LIMIT_S), Held(policies)), None, decisions // 5, projects))
         run.keep(rows=rows)
         run.say(f"{projects} projects")
+    run.keep(replayed=replayed.rows(found, 2_000 if run.quick else 100_000))
+    run.say("replayed")
+    run.keep(pushes=replayed.pushes())
 
 
 def _with_projects(number: int) -> PolicySet:
@@ -162,7 +166,7 @@ def tables(figures: Figures) -> dict[str, str]:
         for row in sorted(taken, key=lambda row: str(row["engine"]) != "opa")
     ]
     head = "| engine | projects | in flight | p50 | p99 | decisions/s | CPU in OPA | CPU in the caller |"
-    return {"policy": table(head, rows)} if rows else {}
+    return ({"policy": table(head, rows)} if rows else {}) | replayed.tables(figures)
 
 
 def _told(milliseconds: float) -> str:

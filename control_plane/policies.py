@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from control_plane.auth import access
@@ -19,6 +19,7 @@ from control_plane.context import Plane
 from control_plane.errors import Refused
 from control_plane.policy import push, store, trial
 from control_plane.policy.choice import find_opa
+from control_plane.policy.data import places
 from control_plane.policy.fault import Fault
 from control_plane.policy.push import Asked
 from control_plane.policy.revision import PolicySet
@@ -57,7 +58,9 @@ async def judged(plane: Plane, who: Principal, files: Mapping[str, bytes]) -> tu
     """The policies of these files, or what speaks against putting them in force."""
     async with _room:
         policies, faults = await trial.judge(files, find_opa(plane.settings.opa_bin))
-    return policies, (*faults, *_rights(files, who)) if policies is not None else faults
+    if policies is None:
+        return policies, faults
+    return policies, (*faults, *_rights(files, who), *_strangers(policies, {one.name for one in plane.settings.notify}))
 
 
 async def _put(plane: Plane, policies: PolicySet, asked: Asked) -> Push:
@@ -94,6 +97,16 @@ def _rights(files: Mapping[str, bytes], who: Principal) -> tuple[Fault, ...]:
             Fault(access.PATH, 1, "permissions", "you could not push any more: none of your roles has policy:push"),
         )
     return ()
+
+
+def _strangers(policies: PolicySet, known: Collection[str]) -> Iterator[Fault]:
+    """Notices to tables that this plane doesn't have: each job that they bind would be refused."""
+    files = {path: content.decode() for path, content in policies.files.items() if path.startswith("data/")}
+    for name, rule in policies.data.get("obligations", {}).get("rules", {}).items():
+        if rule["kind"] == "notify" and rule["value"] not in known:
+            place = ("obligations", "rules", name, "value")
+            path, line = next((path, lines[place]) for path, text in files.items() if place in (lines := places(text)))
+            yield Fault(path, line, "obligations", f"this plane has no [[notify]] table {rule['value']}")
 
 
 async def _tell_refused(plane: Plane, asked: Asked, files: Mapping[str, bytes], faults: Sequence[Fault]) -> None:

@@ -27,6 +27,8 @@ from control_plane.policy.pdp import Engine
 from control_plane.policy.revision import PolicySet
 
 _START_LIMIT_S = 20.0
+_ENVIRONMENT = OPA_ENVIRONMENT | {"GOGC": "1600", "GOMEMLIMIT": "1GiB"}
+"""It lives for one run of many decisions: its collector may let more pile up than the plane's own."""
 _POLL_S = 0.01
 _SHOWN = 500
 
@@ -62,7 +64,7 @@ async def _served(opa_bin: str, folder: Path, served: Path) -> AsyncIterator[asy
     ending = [sys.executable, "-I", "-S", enter.__file__, "plain", "0", "0", str(int(signal.SIGKILL)), str(os.getpid())]
     with (folder / "log").open("wb") as log:
         opa = await asyncio.create_subprocess_exec(
-            *ending, *command, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=OPA_ENVIRONMENT
+            *ending, *command, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=_ENVIRONMENT
         )
     try:
         yield opa

@@ -30,7 +30,7 @@ from control_plane.policy.many import Answer, Many
 from control_plane.policy.pdp import Pdp
 from control_plane.policy.recorded import Recorded
 from control_plane.policy.revision import PolicySet
-from control_plane.policy.windows import Shots, carried
+from control_plane.policy.windows import Flip, Shots, carried, likely
 
 Find = Callable[[str], Awaitable[PolicySet | None]]
 """The set of a revision, where it is at hand."""
@@ -50,7 +50,7 @@ class _Said(Struct):
     """A recorded decision, the document as the candidate gets it, and what came of it.
 
     `more` are the shots of team and project that were put into the document beyond the recorded ones; `identical` says
-    that without any there is nothing to decide.
+    that without any there is nothing to decide. `likely` is the flip that the day's shots let expect.
     """
 
     one: Recorded
@@ -61,15 +61,19 @@ class _Said(Struct):
     decision: Decision | None = None
     reproduced: bool | None = None
     more: tuple[int, int] = NOTHING
+    likely: Flip = 0
 
     @property
-    def flips(self) -> Literal[-1, 0, 1]:
+    def counted(self) -> bool:
+        """Whether its shots count: not for what the hold refused, but for what somebody approved."""
+        return self.one.state != "DENIED"
+
+    @property
+    def flips(self) -> Flip:
         """1 where its job would be let in, -1 where it would be kept out."""
         if self.decision is None or self.decision.allow == self.one.allow or self.reproduced is False:
             return 0
-        # Shots were counted for what was admitted: not for what the hold refused, but for what somebody approved.
-        counted = self.one.state != "DENIED"
-        return 0 if counted == self.decision.allow else 1 if self.decision.allow else -1
+        return 0 if self.counted == self.decision.allow else 1 if self.decision.allow else -1
 
 
 async def replay(
@@ -80,14 +84,19 @@ async def replay(
         engine = await engines.enter_async_context(many.opened(candidate, opa_bin))
         asking = _Asking(engine, _Past(engines, opa_bin, find))
         fold = _Fold(tally, asking)
-        ahead: asyncio.Task[list[_Said]] | None = None
+        said: list[_Said] = []
+        ahead: asyncio.Task[None] | None = None
         try:
             async for page in pages:
-                before, ahead = ahead, asyncio.create_task(asking.first(page, fold.shots.copy()))
-                if before is not None:
-                    await fold.take(await before)
+                before, answered = said, ahead
+                said = await asking.prepared(page, fold.shots, before)
+                ahead = asyncio.create_task(asking.first(said))
+                if answered is not None:
+                    await answered
+                    await fold.take(before)
             if ahead is not None:
-                await fold.take(await ahead)
+                await ahead
+                await fold.take(said)
         finally:
             if ahead is not None and not ahead.done():
                 ahead.cancel()
@@ -101,14 +110,21 @@ class _Asking:
         self.past = past
         self._engine, self._lists = engine, asyncio.Semaphore(AT_ONCE)
 
-    async def first(self, page: Sequence[Recorded], shots: Shots) -> list[_Said]:
-        """What the candidate says of a page, in its order, with the day's shots as far as they are known."""
+    async def prepared(self, page: Sequence[Recorded], shots: Shots, before: Sequence[_Said]) -> list[_Said]:
+        """What to ask of a page, with the day's shots as far as they are known, and beyond as they are likely."""
+        shots = shots.copy()
+        for told in before:
+            _expect(shots, told)
         said = []
         for one in page:
             own = await self.past.policies(one.policy_revision)
             said.append(_asked(one, self._engine.policies, own, shots))
-        await self.answer([one for one in said if one.document is not None and not one.identical])
+            _expect(shots, said[-1])
         return said
+
+    async def first(self, said: Sequence[_Said]) -> None:
+        """Ask what there is to decide."""
+        await self.answer([one for one in said if one.document is not None and not one.identical])
 
     async def answer(self, said: Sequence[_Said]) -> None:
         """Put into each what the candidate says of its document."""
@@ -142,7 +158,16 @@ def _asked(one: Recorded, candidate: PolicySet, own: PolicySet | None, shots: Sh
     more = shots.before(one.input)
     same = own is not None and own.revision != candidate.revision and one.input["limits"] == limits
     identical = same and own is not None and _same_rules(own, candidate) and more == NOTHING
-    return _Said(one, {**one.input, "limits": limits}, identical=identical, more=more)
+    said = _Said(one, {**one.input, "limits": limits}, identical=identical, more=more)
+    if not identical:
+        codes = {reason.code for reason in one.reasons}
+        said.likely = likely(said.document or {}, more, counted=said.counted, codes=codes)
+    return said
+
+
+def _expect(shots: Shots, said: _Said) -> None:
+    if said.likely and said.document is not None:
+        shots.flip(said.document, said.likely)
 
 
 def _same_rules(one: PolicySet, other: PolicySet) -> bool:

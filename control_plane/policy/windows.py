@@ -11,8 +11,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Literal, TypeAlias
+
+Flip: TypeAlias = Literal[-1, 0, 1]
+"""1 where a job would be let in, -1 where it would be kept out."""
+
+QUOTA = "quota_exceeded"
 
 
 class Shots:
@@ -49,6 +54,23 @@ def carried(document: Mapping[str, Any], more: tuple[int, int]) -> dict[str, Any
             "project_shots_today": max(0, usage["project_shots_today"] + more[1]),
         },
     }
+
+
+def likely(document: Mapping[str, Any], more: tuple[int, int], *, counted: bool, codes: Collection[str]) -> Flip:
+    """What the day's shots alone say of a document with a candidate's limits: whether its job would be let in or out.
+
+    `counted` is whether its shots count in what was recorded, `codes` are the recorded reasons. A guess of what to ask
+    the candidate, which spares asking again; never an answer.
+    """
+    usage, limits, job = document["usage"], document["limits"], document["job"]
+    asked = max(job["shots"], job["executions"])
+    fits = (
+        usage["team_shots_today"] + more[0] + asked <= limits["team"]["shots_per_day"]
+        and usage["project_shots_today"] + more[1] + asked <= limits["project_shots_per_day"]
+    )
+    if counted:
+        return 0 if fits else -1
+    return 1 if fits and set(codes) == {QUOTA} else 0
 
 
 class Changed:

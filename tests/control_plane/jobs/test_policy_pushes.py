@@ -98,3 +98,12 @@ def test_policies_are_kept_by_the_tenants_that_are_named() -> None:
     assert [allowed(several, tenant) for tenant in ("a", "b")] == [False, False]
     named = replace(several, policy_tenants=("b",))
     assert [allowed(named, tenant) for tenant in ("a", "b")] == [False, True]
+
+
+async def test_a_push_that_obliges_to_tell_a_table_that_is_not_there_is_refused(desk: Desk) -> None:
+    """Each job that it binds would be refused: better the push than they."""
+    document = json.loads(SHIPPED.files["data/obligations.json"])
+    document["obligations"]["rules"]["told"] = {"kind": "notify", "value": "finanze", "because": "a slip"}
+    files = {**SHIPPED.files, "data/obligations.json": json.dumps(document, indent=2).encode()}
+    with pytest.raises(Refused, match=r"data/obligations\.json:\d+: obligations: .* no \[\[notify\]\] table finanze"):
+        await policies.pushed(desk.plane, ADMIN, files, None, "")

@@ -91,7 +91,8 @@ async def served(desk: Desk, settings: Settings) -> AsyncIterator[Call]:
     found = Fabric(settings)
     plane = dataclasses.replace(desk.plane, settings=settings)
     reader = Reader(Limits(), require_walls=False)
-    app = assemble(settings, FakeDoor(), {"plane": plane, "live": None, "fabric": found, "reader": reader}, [])
+    parts = {"plane": plane, "live": None, "fabric": found, "reader": reader, "offer": None}
+    app = assemble(settings, FakeDoor(), parts, [])
 
     async def ask(
         method: str, path: str, body: Any = None, who: str = "engineer", key: str | None = None
