@@ -189,9 +189,9 @@ def _tell(job: dict[str, Any]) -> None:
     if job.get("advisory"):
         pairs.append(("advisory", "nothing was stored; the decision at submission counts"))
     if decision is not None:
-        passed = sum(check["result"] == "pass" for check in decision["checks"])
-        word = "allowed" if decision["allow"] else "denied"
-        pairs.append(("decision", f"{word} by {passed} of {len(decision['checks'])} checks ({decision['id']})"))
+        word, result = ("allowed", "pass") if decision["allow"] else ("denied", "fail")
+        counted = sum(check["result"] == result for check in decision["checks"])
+        pairs.append(("decision", f"{word} by {counted} of {len(decision['checks'])} checks ({decision['id']})"))
         pairs += [("reason", f"{reason['code']}: {reason['message']}") for reason in decision["reasons"]]
     if job.get("approval"):
         pairs.append(("approval", _approval(job)))
