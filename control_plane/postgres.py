@@ -207,7 +207,7 @@ def write_secret(path: Path, text: str) -> None:
     """Write a file that only its owner may read, whole or not at all, durable before it returns."""
     partial = path.with_name(path.name + ".partial")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         os.fchmod(descriptor, 0o600)
         file.write(text + "\n")
         file.flush()

@@ -151,10 +151,16 @@ def read_body(client: Any, path: Path, model: str | None = None) -> bytes:
     spec = {
         "circuit": {"format": circuit_format, "source": base64.b64encode(data).decode()},
         "execution": {"shots": 1000},
-        "governance": {"project": who["projects"][0], "classification": "internal", "purpose": "benchmark"},
+        "governance": {"project": _own(who), "classification": "internal", "purpose": "benchmark"},
     }
     made = json.dumps(spec).encode()
     return _read_by(made, model) if model is not None else made
+
+
+def _own(who: dict[str, Any]) -> str:
+    """The caller's project: the one named like the tenant where there is one among several."""
+    projects: list[str] = who["projects"]
+    return who["tenant"] if who["tenant"] in projects else projects[0]
 
 
 def _read_by(body: bytes, model: str) -> bytes:

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
+from control_plane.policy.shape import LARGEST_SET
+
 NAME = "qcos"
 """What OPA calls the plane's bundle, and the plane as a service."""
 
@@ -30,8 +32,8 @@ LONG_POLL_S = 20
 
 _RETRY_S = 1  # after a failed poll: OPA backs off from 0.1 s up to this
 _UPLOAD_S = 1
-LARGEST_FILE = 1 << 20
-"""The largest file of a bundle that OPA takes, all of a revision's data being one; pushes are held to less."""
+LARGEST_FILE = LARGEST_SET
+"""The largest file of a bundle that OPA takes, all of a revision's data being one: what a push may hold in all."""
 
 UPLOAD_BYTES = 1 << 18
 BUFFER_EVENTS = 10_000

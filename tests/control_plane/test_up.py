@@ -30,8 +30,8 @@ from tests.own_plane import OwnPlane, until
 LINES = [
     r"qcos \d+\.\d+\.\d+ · profile dev · \S+",
     r"ok postgres    socket, ledger 0 entries, durable writes on +\d+\.\d s",
-    r"ok policy      (opa|embedded), revision sha256:[0-9a-f]{8}, \d+ packages.*",
     r"ok sealer      log qcos/dev/dev, checkpoint signed over [\d,]+ entries",
+    r"ok policy      (opa|embedded), revision sha256:[0-9a-f]{8}, \d+ packages.*",
     r"ok api ×1 · worker ×1 · tsa \(self-issued time\) +\d+\.\d s",
     r"Ready in \d+\.\d s\.",
     r"  API       http://127\.0\.0\.1:\d+        Socket    \S+/api\.sock",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -81,7 +82,8 @@ def told(plane: OwnPlane, simulator: Simulator, folder: Path) -> None:
         assert not [row for row in rows if simulator.token in row[0]], table
     for pid in family(plane):
         for name in ("environ", "cmdline"):
-            assert token not in Path(f"/proc/{pid}/{name}").read_bytes(), (pid, name)
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a child that has ended since
+                assert token not in Path(f"/proc/{pid}/{name}").read_bytes(), (pid, name)
 
 
 def tables(plane: OwnPlane) -> list[str]:

@@ -114,7 +114,7 @@ def test_no_other_profile_has_a_local_issuer(home: Path, tmp_path: Path, profile
         LocalIssuer.opened(home, url=URL, profile=profile)
     fresh = tmp_path / "fresh"
     prepare(fresh, profile)
-    assert [path.name for path in fresh.rglob("*") if path.is_file()] == ["pseudonym"]
+    assert sorted(path.name for path in fresh.rglob("*") if path.is_file()) == ["pseudonym", "sidecar"]
 
 
 def test_a_stranger_gets_no_token(home: Path) -> None:

@@ -99,7 +99,7 @@ async def test_an_answer_of_another_shape_is_refused_where_it_is_made(opa: Path 
     [
         (changed(QUOTA, "allow if {", "allow if {{"), "rego_parse_error: "),
         (
-            changed(QUOTA, "_fits(limit, used, asked) if {", "_fits(limit, used, asked) if {\n\tnothing"),
+            changed(QUOTA, 'kept contains "team" if {', 'kept contains "team" if {\n\tnothing'),
             "rego_unsafe_var_error: ",
         ),
         (changed(QUOTA, "input.limits.max_windows", "input.limits.max_window"), "rego_type_error: "),
