@@ -16,7 +16,7 @@ class _Signed:
     """Who asks, of one project."""
 
     def ask(self, *_: object) -> dict[str, Any]:
-        return {"projects": ["demo"]}
+        return {"tenant": "demo", "projects": ["demo"]}
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ class Answering:
     def ask(self, method: str, path: str, body: bytes = b"", *, limit_s: float = 0) -> Any:
         del limit_s
         if path == "/api/v1/whoami":
-            return {"projects": ["demo"]}
+            return {"tenant": "demo", "projects": ["demo"]}
         self.asked.append((method, path, json.loads(body)))
         known, config = network(), PlanConfig()
         return json.loads(json.dumps(shown(plan(PROGRAM, known, config, 1, None), PROGRAM, known, config)))
