@@ -69,11 +69,7 @@ async def approvals(
             waiting=wanted == "waiting",
             before=cursors.read(cursor),
         )
-    headers = {}
-    if len(rows) > limit:
-        last = rows[limit - 1]
-        headers[cursors.HEADER] = cursors.written(last["submitted_at"], last["job_id"])
-    return Response([view.awaiting(row) for row in rows[:limit]], headers=headers)
+    return Response([view.awaiting(row) for row in rows[:limit]], headers=cursors.following(rows, limit))
 
 
 @get(

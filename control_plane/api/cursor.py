@@ -7,9 +7,11 @@ Pure.
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from typing import Annotated
 
 from litestar.params import QueryParameter
+from sqlalchemy import RowMapping
 
 PAGE = 100
 HEADER = "X-Next-Cursor"
@@ -28,6 +30,14 @@ Cursor = Annotated[
 def written(at: dt.datetime, last_id: str) -> str:
     """The cursor of the page that ends with this one."""
     return f"{(at - _EPOCH) // _TICK:016}.{last_id}"
+
+
+def following(rows: Sequence[RowMapping], limit: int) -> dict[str, str]:
+    """The header of a page of jobs: its cursor where one row more than the page was found."""
+    if len(rows) <= limit:
+        return {}
+    last = rows[limit - 1]
+    return {HEADER: written(last["submitted_at"], last["job_id"])}
 
 
 def read(cursor: str | None) -> tuple[dt.datetime, str] | None:

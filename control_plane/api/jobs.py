@@ -70,11 +70,7 @@ async def list_jobs(
             workflow=workflow,
             before=cursors.read(cursor),
         )
-    headers = {}
-    if len(rows) > limit:
-        last = rows[limit - 1]
-        headers[cursors.HEADER] = cursors.written(last["submitted_at"], last["job_id"])
-    return Response([view.listed(row) for row in rows[:limit]], headers=headers)
+    return Response([view.listed(row) for row in rows[:limit]], headers=cursors.following(rows, limit))
 
 
 @get(

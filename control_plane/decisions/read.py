@@ -11,7 +11,6 @@ import asyncio
 import datetime as dt
 import uuid
 from collections.abc import Collection, Sequence
-from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -21,7 +20,7 @@ import ledger.store
 from control_plane.context import Plane
 from control_plane.decisions import store
 from control_plane.jobs import store as jobs
-from finops import money
+from control_plane.jobs.view import plain
 from ledger.blob import SealedBlob
 from ledger.canonical import timestamp
 
@@ -92,13 +91,9 @@ def _one(plane: Plane, row: Any, blob: SealedBlob | None) -> dict[str, Any]:
         "engine": decision["engine"],
         "state": row["final"] or row["state"],
         "backend": row["backend"],
-        "held": _plain(row["hold_amount"]),
-        "charged": _plain(row["cost_amount"]),
+        "held": plain(row["hold_amount"]),
+        "charged": plain(row["cost_amount"]),
         "currency": row["currency"],
         "gone": "erased" if blob is None else None,
         "input": None if blob is None else msgspec.Raw(plane.vault.open(blob).content),
     }
-
-
-def _plain(amount: Decimal | None) -> str | None:
-    return None if amount is None else money.text(amount)

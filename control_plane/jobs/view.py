@@ -24,7 +24,7 @@ def submitted(admission: Admission) -> dict[str, Any]:
         "state": admission.state,
         "decision": admission.decision.document() if admission.decision is not None else None,
         "cost": {
-            "amount": _plain(admission.amount),
+            "amount": plain(admission.amount),
             "currency": admission.currency,
             "rate_card": admission.rate_card,
             "basis": "upper_bound",
@@ -74,7 +74,7 @@ def awaiting(row: Row) -> dict[str, Any]:
         "requested_by": row["actor"],
         "submitted_at": timestamp(row["submitted_at"]),
         "reasons": row["decision"]["reasons"],
-        "held": _plain(row["hold_amount"]),
+        "held": plain(row["hold_amount"]),
         "currency": row["currency"],
         "approval": _approval(row),
     }
@@ -95,7 +95,7 @@ def _line(line: Mapping[str, Any]) -> dict[str, Any]:
         "reason": f"{line['reason']}; it failed there: {failed['code']}: {failed['detail']}"
         if failed
         else line["reason"],
-        "price": _plain(line["price"]),
+        "price": plain(line["price"]),
         "queue_s": line["queue_s"],
         "attempt": line.get("attempt", 1),
     }
@@ -117,11 +117,11 @@ def _cost(row: Row) -> dict[str, Any]:
     charged = row["cost_amount"] is not None
     amount = row["cost_amount"] if charged else row["hold_amount"]
     return {
-        "amount": _plain(amount) or "0",
+        "amount": plain(amount) or "0",
         "currency": row["currency"],
         "rate_card": row["rate_card"],
         "basis": "charged" if charged else "held" if row["hold_amount"] is not None else "refused",
-        "held": _plain(row["hold_amount"]),
+        "held": plain(row["hold_amount"]),
     }
 
 
@@ -134,6 +134,6 @@ def _evidence(row: Row, state: str) -> dict[str, Any]:
     }
 
 
-def _plain(amount: Decimal | str | None) -> str | None:
+def plain(amount: Decimal | str | None) -> str | None:
     """The one text form of an amount, as budgets and evidence have it."""
     return None if amount is None else money.text(Decimal(amount))

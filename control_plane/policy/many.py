@@ -9,7 +9,7 @@ one document's error fails a list, its documents are asked one by one, so that e
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -45,11 +45,9 @@ class Many:
         """The decision rule's value for each document, or why there is none."""
         if isinstance(self._engine, OpaEngine) and len(documents) > 1:
             listed = b'{"documents":[' + b",".join(documents) + b"]}"
-            try:
+            with suppress(PolicyUnavailable):  # of one document or all: asked one by one, each says its own
                 told = await self._engine.value(self.policies, _RULE, listed)
                 return _placed(told, len(documents))
-            except PolicyUnavailable:
-                pass  # of one document or all: asked one by one, each says its own
         return [await self._one(document) for document in documents]
 
     async def _one(self, document: bytes) -> Answer:
