@@ -49,6 +49,8 @@ AUDITOR = (
     "errors",
 )
 PURE = (
+    "control_plane/auth/source.py",
+    "control_plane/auth/workload.py",
     "control_plane/documents/describe.py",
     "control_plane/documents/glyphs.py",
     "control_plane/documents/page.py",
