@@ -22,6 +22,8 @@ import msgspec
 from msgspec import Struct
 
 from control_plane import crash, custody
+from control_plane.auth import providers
+from control_plane.auth.providers import OidcIssuer, Provider
 from control_plane.errors import SettingInvalid
 from control_plane.fields import FIELDS, LOOPBACK
 from control_plane.jobs import weights
@@ -34,16 +36,6 @@ from ledger.custody import PLAIN, Custody
 PROFILES = ("dev", "saas", "dedicated", "onprem", "airgapped")
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/._-]+")  # libpq splits at a comma, URLs change blanks and %
 _SOCKET_ROOM = 70  # of the 107 bytes of sun_path; the rest is for the names inside the runtime folder
-
-
-class OidcIssuer(Struct, frozen=True, forbid_unknown_fields=True):
-    """An `[[oidc]]` table: whose tokens are believed, for which audience, and which tenant its people belong to."""
-
-    issuer: str
-    audience: str
-    tenant: str
-    roles_claim: str = "roles"
-    jwks_uri: str | None = None
 
 
 class BackendFacts(Struct, frozen=True, forbid_unknown_fields=True):
@@ -152,6 +144,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     routing: weights.Weights = weights.Weights()
     network: network.Network = network.Network()
     keys: Custody = PLAIN
+
+    @property
+    def providers(self) -> tuple[Provider, ...]:
+        """Everybody who may sign people in, of all kinds."""
+        return providers.of_oidc(self.oidc)
 
     @property
     def qpy_enabled(self) -> bool:
@@ -331,6 +328,8 @@ def _refuse_what_the_profile_forbids(s: Settings) -> None:
 
         anchors.check(s.anchor)
     targets.check(s.notify)
+    providers.check(s.oidc)
+    providers.check_names(s.providers)
     _check_crash_point(s)
     if s.profile == "dev":
         if s.http_host not in LOOPBACK:

@@ -16,15 +16,15 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
-from urllib.parse import urlsplit
 
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey, RSAKey, import_key
 from msgspec import Struct
 
+from control_plane.auth import discovery
 from control_plane.auth.errors import IdentityUnavailable
 
-__all__ = ["Keys", "KnownKeys", "PublicKey", "RemoteKeys", "parse_jwks", "reachable", "select"]
+__all__ = ["Keys", "KnownKeys", "PublicKey", "RemoteKeys", "parse_jwks", "select"]
 
 MAX_AGE_S: Final = 600
 STALE_S: Final = 3_600
@@ -113,18 +113,6 @@ def select(keys: tuple[PublicKey, ...], kid: str | None, alg: str) -> tuple[Publ
     return tuple(one for one in keys if (kid is None or one.kid == kid) and alg in one.algorithms)
 
 
-def reachable(address: str) -> bool:
-    """Whether keys may be fetched from `address`: TLS, or the own machine. Anyone on the wire could swap keys else."""
-    try:
-        url = urlsplit(address)
-        host = url.hostname
-    except ValueError:
-        return False
-    if not host or url.username or url.password:
-        return False
-    return url.scheme == "https" or (url.scheme == "http" and host in ("127.0.0.1", "::1", "localhost"))
-
-
 class KnownKeys:
     """Keys at hand, without a network: the local issuer's, inside the process that verifies."""
 
@@ -204,14 +192,8 @@ class RemoteKeys:
         self._attempts += 1
 
     async def _discovered(self) -> str:
-        """The key set's address from the issuer's metadata, whose `issuer` must be this one (OIDC Discovery 4.3)."""
-        document = json.loads(await self._fetch(self._issuer.rstrip("/") + "/.well-known/openid-configuration"))
-        if not isinstance(document, dict) or document.get("issuer") != self._issuer:
-            raise ValueError("the metadata is another issuer's")
-        address = document.get("jwks_uri")
-        if not isinstance(address, str) or not reachable(address):
-            raise ValueError("the metadata names no usable jwks_uri")
-        return address
+        """The key set's address from the issuer's metadata."""
+        return discovery.parse(await self._fetch(discovery.place(self._issuer)), self._issuer).jwks_uri
 
     async def close(self) -> None:
         """Ends a fetch in the background."""

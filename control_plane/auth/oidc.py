@@ -35,9 +35,9 @@ from control_plane.auth.claims import (
     read,
 )
 from control_plane.auth.http import Http
-from control_plane.auth.jwks import Fetch, Keys, KnownKeys, PublicKey, RemoteKeys, reachable
-from control_plane.auth.principal import Principal, is_tenant
-from control_plane.settings import OidcIssuer
+from control_plane.auth.jwks import Fetch, Keys, KnownKeys, PublicKey, RemoteKeys
+from control_plane.auth.principal import Principal
+from control_plane.auth.providers import OidcIssuer, check
 
 __all__ = ["CACHE_SIZE", "REMEMBER_S", "Authenticator"]
 
@@ -49,7 +49,6 @@ REMEMBER_S: Final = 300
 class _Trust(Struct, frozen=True):
     rules: tuple[Rule, ...]
     keys: Keys
-    jwks_uri: str | None = None
 
 
 class _Remembered(Struct, frozen=True):
@@ -84,7 +83,7 @@ class Authenticator:
         clock: Callable[[], float] = time.time,
         leeway_s: float = LEEWAY_S,
     ) -> None:
-        """`local` is the development issuer's rule and key set, trusted without HTTP. ValueError names a bad issuer."""
+        """`local` is the development issuer's rule and keys, trusted without HTTP. SettingInvalid names a bad one."""
         self._http = Http()
         self._clock = clock
         self._leeway_s = leeway_s
@@ -149,28 +148,11 @@ def _signed(token: str, unverified: Unverified, keys: tuple[PublicKey, ...]) -> 
 
 def _trusted(issuers: tuple[OidcIssuer, ...], fetch: Fetch, clock: Callable[[], float]) -> dict[str, _Trust]:
     """Issuers by name. One issuer may serve several tenants, each with an audience of its own."""
+    check(issuers)
     trusted: dict[str, _Trust] = {}
     for one in issuers:
-        _check(one)
         before = trusted.get(one.issuer)
-        rules = before.rules if before else ()
-        if any(rule.audience == one.audience for rule in rules):
-            raise ValueError(f"oidc.audience = {one.audience!r}: given twice for one issuer, so no tenant is certain")
-        # One issuer has one key set; two addresses for it would make the answer depend on the order of the file.
-        if before and before.jwks_uri != one.jwks_uri:
-            raise ValueError(f"oidc.jwks_uri = {one.jwks_uri!r}: another one is given for the same issuer")
         keys = before.keys if before else RemoteKeys(one.issuer, one.jwks_uri, fetch, clock)
         rule = Rule(issuer=one.issuer, audience=one.audience, tenant=one.tenant, roles_claim=one.roles_claim)
-        trusted[one.issuer] = _Trust(rules=(*rules, rule), keys=keys, jwks_uri=one.jwks_uri)
+        trusted[one.issuer] = _Trust(rules=(*(before.rules if before else ()), rule), keys=keys)
     return trusted
-
-
-def _check(issuer: OidcIssuer) -> None:
-    if not reachable(issuer.issuer):
-        raise ValueError(f"oidc.issuer = {issuer.issuer!r}: wanted an https address, or http on this machine")
-    if issuer.jwks_uri is not None and not reachable(issuer.jwks_uri):
-        raise ValueError(f"oidc.jwks_uri = {issuer.jwks_uri!r}: wanted an https address, or http on this machine")
-    if not issuer.audience:
-        raise ValueError("oidc.audience = '': wanted the audience that tokens for this plane name")
-    if not is_tenant(issuer.tenant):
-        raise ValueError(f"oidc.tenant = {issuer.tenant!r}: wanted lower-case letters, digits, - and _")

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from control_plane.auth.providers import OidcIssuer
 from control_plane.errors import SettingInvalid, problem
 from control_plane.fields import FIELDS
-from control_plane.settings import BackendFacts, OidcIssuer, Settings, from_json, load, located, to_json
+from control_plane.settings import BackendFacts, Settings, from_json, load, located, to_json
 
 _SAAS = {"QCOS_PROFILE": "saas", "QCOS_DATABASE_URL": "postgresql://a:b@db/qcos", "QCOS_PLANE": "eu-1"}
 _OIDC = "[[oidc]]\nissuer = 'https://id.example'\naudience = 'qcos'\ntenant = 'acme'\n"

@@ -10,11 +10,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 from joserfc import jwt
 from joserfc.errors import SecurityWarning
 from joserfc.jwk import ECKey, Key, OctKey, OKPKey, RSAKey
 
+from control_plane.auth.addresses import reachable
 from control_plane.auth.errors import IdentityUnavailable, Unauthenticated
 from control_plane.auth.http import MAX_BYTES, Http
 from control_plane.auth.jwks import (
@@ -24,10 +26,10 @@ from control_plane.auth.jwks import (
     UNKNOWN_BURST,
     UNKNOWN_EVERY_S,
     parse_jwks,
-    reachable,
 )
 from control_plane.auth.oidc import Authenticator
-from control_plane.settings import OidcIssuer
+from control_plane.auth.providers import OidcIssuer
+from control_plane.errors import SettingInvalid
 
 
 class Provider:
@@ -326,15 +328,17 @@ async def test_one_issuers_key_signs_nothing_for_another() -> None:
 )
 def test_an_unsafe_issuer_does_not_start(changed: dict[str, str]) -> None:
     """N11: the message names the setting."""
-    config = OidcIssuer(**{"issuer": "https://idp.example", "audience": "plane", "tenant": "acme", **changed})
-    with pytest.raises(ValueError, match=f"oidc.{next(iter(changed))}"):
+    config = msgspec.convert(
+        {"issuer": "https://idp.example", "audience": "plane", "tenant": "acme", **changed}, OidcIssuer
+    )
+    with pytest.raises(SettingInvalid, match=rf"oidc\[0\]\.{next(iter(changed))}"):
         Authenticator([config], pseudonym_key=bytes(32))
 
 
 def test_an_audience_given_twice_does_not_start() -> None:
     """I7: two tenants for one audience would be a guess."""
     config = OidcIssuer(issuer="https://idp.example", audience="plane", tenant="acme")
-    with pytest.raises(ValueError, match=r"oidc\.audience"):
+    with pytest.raises(SettingInvalid, match=r"oidc\[1\]\.audience"):
         Authenticator([config, config], pseudonym_key=bytes(32))
 
 

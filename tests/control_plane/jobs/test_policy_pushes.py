@@ -9,12 +9,13 @@ import pytest
 from msgspec.structs import replace
 
 from control_plane import policies
+from control_plane.auth.providers import OidcIssuer
 from control_plane.errors import Refused
 from control_plane.policy import store, trial
 from control_plane.policy.fault import Fault
 from control_plane.policy.revision import PolicySet, load
 from control_plane.policy.trial import Judgement
-from control_plane.settings import OidcIssuer, Settings
+from control_plane.settings import Settings
 from tests.control_plane.jobs.desk import Desk, person
 
 SHIPPED = load()
