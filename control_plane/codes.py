@@ -144,6 +144,18 @@ CODES: dict[str, Meaning] = {
         "Policy denies this, and this principal's denials of today are as many as are recorded one by one.",
         "Submit what policy allows; denials are recorded again after Retry-After.",
     ),
+    "tenant_quota_exceeded": Meaning(
+        403,
+        "The tenant's quota is used up",
+        "The tenant's shots of today (UTC) don't suffice for this job; it was recorded as denied.",
+        "Ask for fewer shots, wait for midnight UTC, or ask the plane's operator for more (qcos tenant show).",
+    ),
+    "tenant_queue_full": Meaning(
+        429,
+        "The tenant's queue is full",
+        "As many jobs of this tenant wait as may wait at once; nothing of this one was kept.",
+        "Submit it again when some of them have run.",
+    ),
     "spec_invalid": Meaning(
         400,
         "The request isn't valid",

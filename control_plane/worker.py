@@ -13,6 +13,7 @@ import contextlib
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -55,7 +56,7 @@ ERASE_S = 300.0  # retention counts days; a look costs one read of an index
 # while; the next look finds it.)
 CLAIMABLE = frozenset({"job:control:resumed", "job:attempt:rerouted", "job:approval:granted"})
 LETTING_GO_S = 2.0  # what an attempt may take to end once it was told that it can't finish
-ELSEWHERE = 32  # jobs that wait for backends of other machines, beside those that run here
+ELSEWHERE = 64  # jobs that wait for backends of other machines, beside those that run here
 AHEAD = 1  # jobs held beyond the simulators that can run: one compiles while another runs
 # The network lies where its nodes lie, and policy judges each of them: a place of its own would only be a word for it.
 P2P: dict[str, Any] = {"id": "p2p", "provider": "p2p", "region": "", "compliance_zone": "", "sovereign": False}
@@ -148,6 +149,7 @@ class Worker:
         )
         self.reporter = Reporter(plane, drivers)
         self._runs: dict[tuple[str, str], Run] = {}
+        self._rounds = leases.Rounds()
         self._attempts: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
 
@@ -199,12 +201,19 @@ class Worker:
         here = sum(not run.elsewhere for run in self._runs.values())
         return min(self.slots - here, self.slots + ELSEWHERE - len(self._runs))
 
+    def _shut(self) -> list[str]:
+        """Tenants with as many jobs elsewhere as there is room left for: so one has half of it, and none has all."""
+        waiting = Counter(tenant for (tenant, _), run in self._runs.items() if run.elsewhere)
+        left = ELSEWHERE - waiting.total()
+        return [tenant for tenant, count in waiting.items() if count >= left]
+
     async def _claim(self) -> list[Claimed]:
         free = self._free
         if free <= 0 or self.plane.sealing.stopped:
             return []
+        busy = [tenant for (tenant, _), run in self._runs.items() if not run.elsewhere]
         try:
-            return await claim(self.plane, self.name, free)
+            return await claim(self.plane, self.name, free, rounds=self._rounds, busy=busy, shut=self._shut())
         except (*FAULTS, MovedOn, QcosError) as error:
             log.warning("claim failed: %s", type(error).__name__)
         except Exception:  # as in _advance: the loop outlives any fault

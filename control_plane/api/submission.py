@@ -45,6 +45,8 @@ _ADMISSION = (
     "duplicate_job_id",
     "idempotency_conflict",
     "denial_quota",
+    "tenant_quota_exceeded",
+    "tenant_queue_full",
     "policy_unavailable",
     "sealing_stalled",
     "clock_stepped_back",
@@ -125,7 +127,7 @@ async def _denial(plane: Plane, principal: Principal, admission: Admission, wait
             "code": admission.problem,
             "level": "hard",
             "message": row["error"]["detail"],
-            "rule": "plane:hold",
+            "rule": "plane:tenant" if admission.problem == "tenant_quota_exceeded" else "plane:hold",
         }
     ]
     extras = {

@@ -126,6 +126,10 @@ async def admit(plane: Plane, envelope: Envelope, submit: Submit, *, put_off_s: 
                 problem = "budget_exceeded"
             case "missing":
                 problem = "budget_missing"
+            case "quota":
+                problem = "tenant_quota_exceeded"
+            case "crowded":
+                raise Crowded
         crash.point("admit.refused")
 
 
@@ -135,6 +139,19 @@ _ADMISSIONS = {"QUEUED": "allowed", "AWAITING_APPROVAL": "awaiting", "DENIED": "
 def _problem(decision: Decision) -> str | None:
     """The code of a denial; None where the job may run, or may once somebody approves it."""
     return None if decision.allow or decision.overridable else problem_code(decision)
+
+
+class Crowded(Refused):
+    """The tenant has as many waiting jobs as it may have; nothing of this one is kept."""
+
+    def __init__(self) -> None:
+        said = "as many jobs of this tenant wait as may wait at once"
+        super().__init__("tenant_queue_full", said, extras={"retry_after_s": 1})
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """RFC 9110 section 10.2.3: a place is free as soon as one of them runs or is cancelled."""
+        return {"Retry-After": "1"}
 
 
 def duplicate(job_id: str) -> Refused:
@@ -360,6 +377,8 @@ def decided(
 
 def denial_text(decision: Decision, problem: str) -> str:
     """One line that says what failed; the hold's refusal has no reason of policy to quote."""
+    if problem == "tenant_quota_exceeded":
+        return "the tenant's shots of today (UTC) are used up, or wouldn't suffice for this job"
     if decision.allow:
         return "the budget was spent between the decision and the hold"
     return "; ".join(reason.message for reason in decision.reasons) or problem

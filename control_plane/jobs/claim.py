@@ -12,7 +12,7 @@ import contextlib
 import datetime as dt
 import logging
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -50,10 +50,20 @@ class Claimed(msgspec.Struct, frozen=True):
     begun: Change | None = None
 
 
-async def claim(plane: Plane, worker: str, at_most: int) -> list[Claimed]:
-    """Step 1: lease jobs; lost workers' jobs are recovered or put back on the way."""
+async def claim(
+    plane: Plane,
+    worker: str,
+    at_most: int,
+    *,
+    rounds: leases.Rounds | None = None,
+    busy: Sequence[str] = (),
+    shut: Sequence[str] = (),
+) -> list[Claimed]:
+    """Step 1: lease jobs, tenants in turn; lost workers' jobs are recovered or put back on the way."""
     by_tenant: dict[str, list[str]] = defaultdict(list)
-    for tenant, job_id in await leases.claim(plane.engine, worker, plane.settings.lease_s, at_most):
+    lease_s = plane.settings.lease_s
+    leased = await leases.claim(plane.engine, worker, lease_s, at_most, rounds=rounds, busy=busy, shut=shut)
+    for tenant, job_id in leased:
         by_tenant[tenant].append(job_id)
         crash.point("claim.leased")
     claimed = []

@@ -19,16 +19,36 @@ from control_plane.jobs.store import job
 from ledger.blob import SealedBlob
 
 
-async def claim(engine: AsyncEngine, worker: str, lease_s: float, at_most: int) -> list[tuple[str, str]]:
+class Rounds:
+    """How far one worker has come in going round the tenants: the next claim begins with the one after the last."""
+
+    def __init__(self) -> None:
+        self.after = ""
+
+
+async def claim(
+    engine: AsyncEngine,
+    worker: str,
+    lease_s: float,
+    at_most: int,
+    *,
+    rounds: Rounds | None = None,
+    busy: Sequence[str] = (),
+    shut: Sequence[str] = (),
+) -> list[tuple[str, str]]:
     """Lease up to `at_most` jobs that wait, or whose worker was lost; (tenant, job id) of each.
 
-    A lease is all that this is: no entry tells of it, and the job's admission need not be sealed yet.
+    Tenants take turns, so that none starves another: first whoever has least here (`busy`: one name a job), then by
+    `rounds`. From the tenants in `shut` nothing is taken but what was lost. A lease is all that this is: no entry tells
+    of it, and the job's admission need not be sealed yet.
     """
-    found = await call(engine, _CLAIM, worker, lease_s, at_most)
-    return [(tenant, job_id) for tenant, job_id in found or ()]
+    rounds = rounds or Rounds()
+    found = await call(engine, _CLAIM, worker, lease_s, at_most, list(busy), list(shut), rounds.after)
+    rounds.after = found["after"]
+    return [(tenant, job_id) for tenant, job_id in found["jobs"] or ()]
 
 
-_CLAIM = "SELECT jsonb_agg(jsonb_build_array(tenant, job_id)) FROM jobs.claim(%s, %s, %s)"
+_CLAIM = "SELECT jobs.claim(%s, %s, %s, %s::text[], %s::text[], %s)"
 _TAKEN = """
     SELECT j.*, jobs.evidence_ready(coalesce(j.outcome_entry, j.admission_entry)) AS ready,
            CASE WHEN h.job_id IS NOT NULL THEN jsonb_build_object('amount', h.amount::text, 'currency', h.currency,

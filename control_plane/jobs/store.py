@@ -138,7 +138,7 @@ class Change(Struct, frozen=True):
     unless_canceled: bool = False
 
 
-Admitted: TypeAlias = Literal["admitted", "repeated", "duplicate", "exceeded", "missing"]
+Admitted: TypeAlias = Literal["admitted", "repeated", "duplicate", "exceeded", "missing", "crowded", "quota"]
 Moved: TypeAlias = Literal["moved", "moved_on", "canceled", "unsealed"]
 
 _ADMIT = "SELECT jobs.admit(%s, %s::jsonb, %b::bytea[], %b::bytea[])"
