@@ -62,7 +62,8 @@ def test_only_workers_may_look_across_tenants(database: TestDatabase, role: str)
 async def test_a_claim_tells_only_whose_job_it_is(desk: Desk) -> None:
     """I7: what crosses the wall is (tenant, job id) and nothing of the job."""
     await desk.admitted()
-    (((tenant, job_id),),) = as_app(desk, "", "SELECT jobs.claim('w', 10, 5) -> 'jobs' -> 0")
+    claim = "SELECT j ->> 0, j ->> 1 FROM jsonb_array_elements(jobs.claim('w', 10, 5) -> 'jobs') AS j"
+    ((tenant, job_id),) = as_app(desk, "", claim)
     assert tenant == "demo"
     assert as_app(desk, "", "SELECT count(*) FROM jobs.job") == [(0,)]
     assert as_app(desk, "demo", f"SELECT worker FROM jobs.job WHERE job_id = '{job_id}'") == [("w",)]
