@@ -111,6 +111,12 @@ CODES: dict[str, Meaning] = {
         401, "The token is refused", "The bearer token isn't one that this plane accepts.", "Sign in again."
     ),
     "token_expired": Meaning(401, "The token has expired", "The bearer token's time is over.", "Sign in again."),
+    "saml_refused": Meaning(
+        401,
+        "The login is refused",
+        "The identity provider's message isn't one that this plane accepts; the reason is named.",
+        "Begin the login anew; if it is refused again, show the reason to your administrator.",
+    ),
     "identity_unavailable": Meaning(
         503,
         "The identity provider is unreachable",
