@@ -13,7 +13,6 @@ import base64
 import binascii
 import re
 from typing import Final
-from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec import Struct
 
+from control_plane.auth.addresses import reachable
 from control_plane.auth.saml.document import Element, find, parsed
 from control_plane.auth.saml.refusals import SamlRefused
 from control_plane.auth.saml.schema import moment
@@ -30,7 +30,6 @@ __all__ = ["Idp", "MetadataUnusable", "read"]
 
 REDIRECT: Final = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect"
 _PROTOCOL = "urn:oasis:names:tc:SAML:2.0:protocol"
-_LOOPBACK = frozenset(("127.0.0.1", "::1", "localhost"))
 _COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)  # people's files have them, and nothing here is signed
 _SHORTEST_RSA = 2_048
 _SHORTEST_EC = 256
@@ -104,14 +103,7 @@ def _service(descriptor: Element, name: str) -> Element | None:
 
 
 def _address(text: str | None) -> str:
-    try:
-        parts = urlsplit(text or "")
-        sound = parts.hostname and parts.port != 0 and parts.username is None and not parts.fragment
-    except ValueError:
-        sound = False
-        parts = urlsplit("")
-    local = parts.scheme == "http" and parts.hostname in _LOOPBACK
-    if not text or not sound or not (parts.scheme == "https" or local) or not text.isascii() or not text.isprintable():
+    if not text or not reachable(text) or not text.isascii() or not text.isprintable():
         raise MetadataUnusable("metadata whose addresses are https, or http on this machine")
     return text
 
