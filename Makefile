@@ -60,7 +60,7 @@ demo: $(VENV)/runtime.stamp ## a plane of its own, one job, its evidence verifie
 	@$(PY) -m control_plane.demo
 
 test: $(VENV)/dev.stamp ## what a bare machine can run; the last lines say what was skipped
-	@rm -f $(SKIPPED); code=0; $(PY) -m pytest -q -n auto -m "not faults" || code=$$?; cat $(SKIPPED) 2>/dev/null; exit $$code
+	@rm -f $(SKIPPED); code=0; $(PY) -m pytest -q -n auto -m "not faults and not tenants" || code=$$?; cat $(SKIPPED) 2>/dev/null; exit $$code
 
 test-all: $(VENV)/dev.stamp ## all tests, every tool required: what would be skipped fails
 	@QCOS_TEST_ALL=1 $(PY) -m pytest -q -n auto
@@ -99,6 +99,10 @@ verifier: ## build clients/verifier/verify.html again: the second verifier, one 
 CASES ?= 5000
 test-agreement: $(VENV)/dev.stamp ## both verifiers over CASES=5000 changed bundles and trust files; SEED=… for others; wants Node
 	@$(PY) -m tests.verifier.agreement --cases $(CASES) --seed $(SEED)
+
+.PHONY: test-tenants
+test-tenants: $(VENV)/dev.stamp ## each cell of `qcos access matrix` over HTTP, and what a stranger who knows every id finds
+	@$(PY) -m pytest -q -n 2 --dist loadfile tests/tenants
 
 .PHONY: test-guides
 test-guides: $(VENV)/dev.stamp ## docs/guide-policy.md typed as it stands, on a plane of its own with 10,000 decisions

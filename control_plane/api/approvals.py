@@ -92,6 +92,7 @@ async def show(
     status_code=202,
     opt={
         "action": approving.ACTION,
+        "sees": "job:read",
         "answers": Answers({202: JobShown}, refusals=_ANSWERED, body=approving.Approving),
     },
     summary="Approve a job that policy denied softly",
@@ -113,6 +114,7 @@ async def approve(
     status_code=202,
     opt={
         "action": approving.ACTION,
+        "sees": "job:read",
         "answers": Answers({202: JobShown}, refusals=_ANSWERED, body=approving.Rejecting),
     },
     summary="Reject a job that waits for an approval",

@@ -61,6 +61,7 @@ async def show_budgets(request: Request[Principal, Any, Any], plane: NamedDepend
     "/budgets",
     opt={
         "action": "budget:set",
+        "where": "project",
         "answers": Answers(
             {200: tuple[Budget, ...]},
             refusals=("amount_invalid", "budget_invalid", "currency_mismatch"),

@@ -12,6 +12,7 @@ from litestar.params import FromPath, QueryParameter
 
 from control_plane.api.network_shapes import Enrollment
 from control_plane.api.shapes import Answers
+from control_plane.auth.access import require
 from control_plane.auth.errors import Forbidden
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
@@ -91,6 +92,7 @@ async def enrollment(
     status_code=200,
     opt={
         "action": "network:enroll",
+        "where": "tenant",
         "answers": Answers({200: Enrollment}, refusals=(*OFF, "transition_refused", "conflict"), body=Asked),
     },
     summary="Approve, suspend or revoke a peer",
@@ -105,6 +107,7 @@ async def action(
     fabric.on()
     want_json(request.headers.get("content-type", ""))
     asked = decode(await request.body(), _asked, code="request_invalid")
+    require(request.user, "network:enroll", None)
     _operates(plane, request.user)
     if "\x00" in peer_id:
         raise Refused("not_found", "no such peer")

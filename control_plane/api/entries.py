@@ -54,6 +54,7 @@ class EntryShown(Struct, frozen=True):
     "/ledger/entries",
     opt={
         "action": "ledger:read",
+        "where": "tenant",
         "query": ("from", "limit"),
         "answers": Answers(
             {200: tuple[EntryShown, ...]}, headers={NEXT: "Where the next page begins (`from`), where there is one."}

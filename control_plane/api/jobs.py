@@ -96,6 +96,7 @@ def _control(sent: Signal, action: str, summary: str) -> HTTPRouteHandler:
         status_code=202,
         opt={
             "action": "job:read",
+            "then": action,
             "answers": Answers({202: JobShown}, refusals=("too_late", "transition_refused", "content_erased")),
         },
         summary=summary,
@@ -124,6 +125,7 @@ def _control(sent: Signal, action: str, summary: str) -> HTTPRouteHandler:
     status_code=200,
     opt={
         "action": "job:settle",
+        "sees": "job:read",
         "answers": Answers(
             {200: JobShown},
             refusals=("transition_refused", "hold_closed", "amount_invalid"),

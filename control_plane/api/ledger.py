@@ -76,6 +76,7 @@ async def checkpoint(
     status_code=200,
     opt={
         "action": "ledger:checkpoint",
+        "absent": "not_in_log",
         "answers": Answers({200: Bytes(BINARY, {}), 304: None}, refusals=("not_in_log",), headers=TOLD),
     },
     media_type=BINARY,

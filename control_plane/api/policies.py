@@ -210,6 +210,7 @@ async def revision(
     "/policy/revisions",
     opt={
         "action": "policy:push",
+        "where": "tenant",
         "answers": Answers(
             {201: Revision},
             refusals=("forbidden", "policy_refused", "policy_moved"),

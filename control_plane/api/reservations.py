@@ -45,6 +45,8 @@ Text = Annotated[str | None, QueryParameter(max_length=128, pattern=r"^[^\x00]*$
     status_code=201,
     opt={
         "action": "reservation:create",
+        "where": "project",
+        "absent": "budget_missing",
         "answers": Answers({200: Reservation, 201: Reservation}, refusals=_REFUSALS, body=WindowAsked),
     },
     summary="Reserve a window of a node, without a job",
@@ -128,6 +130,7 @@ async def reservation(
     status_code=200,
     opt={
         "action": "reservation:cancel",
+        "sees": "reservation:read",
         "answers": Answers({200: Reservation}, refusals=(*OFF, "transition_refused")),
     },
     summary="Cancel a reservation",

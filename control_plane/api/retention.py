@@ -78,7 +78,12 @@ class Actor(Struct, frozen=True):
 
 @get(
     "/retention/due",
-    opt={"action": "retention:read", "query": ("within_days",), "answers": Answers({200: tuple[Due, ...]})},
+    opt={
+        "action": "retention:read",
+        "where": "tenant",
+        "query": ("within_days",),
+        "answers": Answers({200: tuple[Due, ...]}),
+    },
     summary="What retention lets go",
 )
 async def due(
@@ -105,7 +110,12 @@ async def due(
 
 @get(
     "/retention/holds",
-    opt={"action": "retention:read", "query": ("released",), "answers": Answers({200: tuple[Hold, ...]})},
+    opt={
+        "action": "retention:read",
+        "where": "tenant",
+        "query": ("released",),
+        "answers": Answers({200: tuple[Hold, ...]}),
+    },
     summary="Legal holds",
 )
 async def holds(
@@ -123,7 +133,7 @@ async def holds(
 @post(
     "/retention/holds",
     status_code=201,
-    opt={"action": "retention:hold", "answers": Answers({201: Hold}, body=acts.Placing)},
+    opt={"action": "retention:hold", "where": "tenant", "answers": Answers({201: Hold}, body=acts.Placing)},
     summary="Place a legal hold",
 )
 async def place(request: Request[Principal, Any, Any], plane: NamedDependency[Plane]) -> Response[Any]:
@@ -137,7 +147,7 @@ async def place(request: Request[Principal, Any, Any], plane: NamedDependency[Pl
 @post(
     "/retention/holds/{hold_id:str}/release",
     status_code=200,
-    opt={"action": "retention:hold", "answers": Answers({200: Hold}, body=acts.Releasing)},
+    opt={"action": "retention:hold", "where": "tenant", "answers": Answers({200: Hold}, body=acts.Releasing)},
     summary="Release a legal hold",
 )
 async def release(
@@ -155,6 +165,7 @@ async def release(
     status_code=200,
     opt={
         "action": "retention:erase",
+        "sees": "job:read",
         "answers": Answers(
             {200: Erased},
             refusals=("legal_hold", "retention_running", "transition_refused"),
@@ -176,7 +187,7 @@ async def erase(
 
 @get(
     "/actors",
-    opt={"action": "retention:read", "answers": Answers({200: tuple[Actor, ...]})},
+    opt={"action": "retention:read", "where": "tenant", "answers": Answers({200: tuple[Actor, ...]})},
     summary="Whom pseudonyms stand for",
 )
 async def actors(request: Request[Principal, Any, Any], plane: NamedDependency[Plane]) -> Response[Any]:
@@ -192,6 +203,7 @@ async def actors(request: Request[Principal, Any, Any], plane: NamedDependency[P
     status_code=200,
     opt={
         "action": "retention:erase",
+        "where": "tenant",
         "answers": Answers(
             {200: tuple[Forgotten, ...]}, refusals=("not_found", "legal_hold", "conflict"), body=acts.Forgetting
         ),

@@ -70,6 +70,7 @@ async def show(request: Request[Principal, Any, Any], plane: NamedDependency[Pla
     "/policy/shadow",
     opt={
         "action": "policy:push",
+        "where": "tenant",
         "answers": Answers({201: Shadow}, refusals=("forbidden", "policy_refused"), body=ShadowRequest),
     },
     summary="Let a candidate decide beside the policies in force",
@@ -90,7 +91,7 @@ async def begin(request: Request[Principal, Any, Any], plane: NamedDependency[Pl
 
 @delete(
     "/policy/shadow",
-    opt={"action": "policy:push", "answers": Answers({200: Shadow}, refusals=("forbidden",))},
+    opt={"action": "policy:push", "where": "tenant", "answers": Answers({200: Shadow}, refusals=("forbidden",))},
     status_code=200,
     summary="End shadow mode",
 )

@@ -28,7 +28,12 @@ _LONG_POLLING = "application/vnd.openpolicyagent.bundles"
 _WAIT = re.compile(r"(?:^|[;,])\s*wait=(\d{1,4})\s*(?:$|[;,])")
 
 
-@get(f"/{sidecar.BUNDLE_PATH}", opt={"action": "public"}, include_in_schema=False, summary="The bundle in force")
+@get(
+    f"/{sidecar.BUNDLE_PATH}",
+    opt={"action": "public", "credential": "sidecar"},
+    include_in_schema=False,
+    summary="The bundle in force",
+)
 async def bundle(
     request: Request[Any, Any, Any], plane: NamedDependency[Plane], offer: NamedDependency[Offer]
 ) -> Response[bytes]:
@@ -46,7 +51,7 @@ async def bundle(
 @post(
     sidecar.LOG_PATH,
     status_code=204,
-    opt={"action": "public", "packed": True},
+    opt={"action": "public", "credential": "sidecar", "packed": True},
     include_in_schema=False,
     summary="OPA's decision log",
 )

@@ -66,6 +66,8 @@ IdempotencyKey = Annotated[
     status_code=202,
     opt={
         "action": "job:submit",
+        "where": "project",
+        "absent": "budget_missing",
         "query": ("dry_run", "wait"),
         "answers": Answers(
             {200: [JobShown, Submitted], 202: [Submitted, JobShown]},

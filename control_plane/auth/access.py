@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from control_plane.auth.errors import Forbidden, RouteWithoutRule, Unauthenticated
 from control_plane.auth.principal import ROLES, Principal
+from control_plane.errors import QcosError
 from control_plane.policy.decision import PolicyUnavailable
 
 if TYPE_CHECKING:
@@ -152,9 +153,9 @@ def may(principal: Principal, action: str, project: str | None, table: Permissio
     return action in table.signed_in or any(action in table.roles.get(role, ()) for role in held)
 
 
-def may_anywhere(principal: Principal, action: str) -> bool:
+def may_anywhere(principal: Principal, action: str, table: Permissions | None = None) -> bool:
     """Whether `action` is allowed in the tenant as a whole or in at least one project."""
-    return may(principal, action, None) or any(may(principal, action, project) for project in principal.project_roles)
+    return any(may(principal, action, project, table) for project in (None, *principal.project_roles))
 
 
 def visible(principal: Principal, action: str) -> frozenset[str] | None:
@@ -175,6 +176,15 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
 
     Async though it waits for nothing: Litestar would wrap a plain function, and `check_routes` looks for this one.
     """
+    try:
+        _let_in(connection, handler)
+    except QcosError as refused:
+        # Litestar closes a WebSocket without a word; the door answers with what it finds here.
+        connection.scope.setdefault("state", {})["refused"] = refused
+        raise
+
+
+def _let_in(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     action = handler.opt.get("action")
     if action == PUBLIC or _is_automatic_options(handler):
         return

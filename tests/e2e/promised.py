@@ -55,6 +55,11 @@ def hold(method: str, target: str, status: int, headers: dict[str, str], body: b
         raise BrokenPromise(f"{method} {path}: {status}: {fault.json_path}: {fault.message[:300]}")
 
 
+def has(method: str, target: str) -> bool:
+    """Whether the document describes this request; WebSockets and what OPA asks aren't in it."""
+    return _operation(method.lower(), target.partition("?")[0]) is not None
+
+
 @cache
 def _templates() -> list[tuple[re.Pattern[str], dict[str, Any]]]:
     return [

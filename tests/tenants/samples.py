@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How each route is asked, so that a test can try every cell of the access matrix.
+
+A GET, HEAD or WebSocket route whose path names only what the `World` has needs no line here. Any other route needs one:
+a body that is right in itself, so that nothing but the caller's rights decides the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from msgspec import Struct
+
+from control_plane.auth.matrix import Relation
+from tests.e2e.plane import bell
+from tests.tenants.world import PEER, PLACES, World
+
+Body = Callable[[World, Relation], Any]
+Fresh = Callable[[World], str]
+
+
+class Sample(Struct, frozen=True):
+    """How a route is asked, and what it answers to somebody whom nothing keeps out.
+
+    `good` is (status, code or None) where that isn't the route's good answer: the thing at hand may be in a state that
+    refuses, which is said only to those who may see it. `denied` is the same where that is said before the policy
+    engine is asked. `fresh` makes the thing that a path parameter names for each question that would use it up.
+    """
+
+    body: Body | None = None
+    query: str = ""
+    good: tuple[int, str | None] | None = None
+    denied: tuple[int, str | None] | None = None
+    fresh: Mapping[str, Fresh] = {}
+    headers: Mapping[str, str] = {}
+
+
+def plain(document: Any) -> Body:
+    """The same body for everybody."""
+    return lambda _world, _relation: document
+
+
+def project_of(relation: Relation) -> str:
+    """The name of a relation's project."""
+    return PLACES[relation][1] if relation in PLACES else "matrix-nowhere"
+
+
+REASON: Final = {"reason": "a test"}
+_ENDED: Final = (409, "transition_refused")
+
+SAMPLES: Final[dict[str, Sample]] = {
+    "POST /api/v1/actors/forget": Sample(plain({"actor": "user:nobody@nowhere"} | REASON), good=(404, "not_found")),
+    # The world's jobs need no approval, and say so to whoever may see them.
+    "GET /api/v1/approvals/{job_id}": Sample(good=(404, "not_found")),
+    "POST /api/v1/jobs/{job_id}/approve": Sample(plain(REASON | {"expires_s": 60}), good=_ENDED, denied=_ENDED),
+    "POST /api/v1/jobs/{job_id}/reject": Sample(plain(REASON), good=_ENDED, denied=_ENDED),
+    "PUT /api/v1/budgets": Sample(
+        lambda _, relation: {
+            "scope": f"project:{project_of(relation) if relation.startswith('own') else 'matrix-budgeted'}",
+            "amount": "1000",
+            "currency": "USD",
+            "period": "monthly",
+        }
+    ),
+    "POST /api/v1/circuits/submit": Sample(lambda world, relation: world.spec(project_of(relation))),
+    "POST /api/v1/jobs": Sample(lambda world, relation: world.spec(project_of(relation))),
+    "POST /api/v1/enrollment/peers": Sample(
+        plain(PEER),
+        good=(200, None),  # the world has proposed it before
+    ),
+    "POST /api/v1/enrollment/peers/{peer_id}/action": Sample(plain(REASON | {"action": "approve"}), good=_ENDED),
+    "POST /api/v1/jobs/{job_id}/cancel": Sample(good=(409, "too_late")),
+    "POST /api/v1/jobs/{job_id}/hold": Sample(good=_ENDED),
+    "POST /api/v1/jobs/{job_id}/resume": Sample(good=_ENDED),
+    "POST /api/v1/jobs/{job_id}/settle": Sample(plain(REASON | {"outcome": "released"}), good=_ENDED),
+    "POST /api/v1/jobs/{job_id}/erase": Sample(plain(REASON), good=(409, "retention_running")),
+    "GET /api/v1/jobs/{job_id}/result/files/{name}": Sample(good=(404, "not_found")),
+    "GET /api/v1/ledger/consistency": Sample(query="?from=1"),
+    "POST /api/v1/plans": Sample(plain(bell())),
+    "POST /api/v1/policy/revisions": Sample(
+        plain({"files": {"a.rego": "package a"}, "message": "a test"}), good=(422, "policy_refused")
+    ),
+    "POST /api/v1/policy/shadow": Sample(plain({"files": {"a.rego": "package a"}}), good=(422, "policy_refused")),
+    "DELETE /api/v1/policy/shadow": Sample(),
+    "POST /api/v1/policy/log/opa": Sample(plain([])),
+    "POST /api/v1/reservations": Sample(lambda world, relation: world.window(project_of(relation))),
+    "POST /api/v1/reservations/{reservation_id}/cancel": Sample(),
+    "POST /api/v1/retention/holds": Sample(plain({"scope": "job:nothing"} | REASON)),
+    "POST /api/v1/retention/holds/{hold_id}/release": Sample(
+        plain(REASON), fresh={"hold_id": lambda world: world.hold("demo")}
+    ),
+    "GET /openapi/{path}": Sample(good=(404, "not_found")),
+}
+
+
+def sample_of(method: str, path: str) -> Sample | None:
+    """How a route is asked; None where nobody has written it down."""
+    found = SAMPLES.get(f"{method} {path}")
+    if found is None and method in ("GET", "HEAD", "WEBSOCKET"):
+        return Sample()
+    return found

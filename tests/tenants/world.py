@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A plane with two tenants and three projects, in each of which there is one of everything that a route can name.
+
+The tests are the issuer here: they sign access tokens for whomever they want to be, with the development issuer's key.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+from joserfc import jwt
+
+from control_plane.auth.issuer import AUDIENCE
+from control_plane.auth.keys import issuer_key
+from control_plane.auth.matrix import Caller, Relation
+from tests.e2e import promised
+from tests.e2e.plane import Answer, Plane, bell
+from tests.own_plane import until
+
+OWN, OTHER, FOREIGN = "matrix-own", "matrix-other", "matrix-foreign"
+PLACES: Final[dict[str, tuple[str, str]]] = {
+    "own_project": ("demo", OWN),
+    "other_project": ("demo", OTHER),
+    "other_tenant": ("other", FOREIGN),
+}
+PEER: Final = {
+    "peer_id": "12D3KooWQYV9dGMFoRzNStwpXztXaBUjtPqi6aU76ZgUriHhKust",
+    "organisation": "lab",
+    "region": "eu",
+    "compliance_zone": "eu-1",
+    "sovereign": False,
+    "price_per_fragment": "0",
+    "price_per_shot": "0",
+    "currency": "USD",
+}
+NOBODY: Final = {
+    "decision": str(uuid.UUID(int=7)),
+    "entry": str(uuid.UUID(int=7)),
+    "hold_id": str(uuid.UUID(int=7)),
+    "job_id": "qcos-job-2026-01-01-000000000000",
+    "node_id": "12D3KooWNobodyNobodyNobodyNobodyNobodyNobodyNobodyNo",
+    "peer_id": "12D3KooWNobodyNobodyNobodyNobodyNobodyNobodyNobodyNo",
+    "backend_id": "nobody",
+    "path": "9/000",
+    "plan_id": "sha256:" + "0" * 64,
+    "reservation_id": "r-nobody",
+    "revision": "sha256:" + "0" * 64,
+}
+"""An id of the right shape that names nothing."""
+
+
+class World:
+    """The plane, and the ids of what is in it, by relation to somebody of `demo` with a role in `OWN`."""
+
+    def __init__(self, plane: Plane) -> None:
+        self.plane = plane
+        self._connection = plane.connection()
+        self._number = itertools.count(1)
+        self._key = issuer_key(plane.home)
+        self._tokens: dict[tuple[str, ...], str] = {}
+        self.ids: dict[str, dict[str, str]] = {place: {} for place in PLACES}
+        self.ids |= {"nobody": NOBODY, "own_tenant": {}, "plane": {}, "own": {}}
+
+    def fill(self) -> None:
+        """One of everything in each project."""
+        (node,) = until(self._nodes, "the node is known, and verified")
+        policy = self.ask("GET", "/policy", "demo", "quantum-admin").json
+        self.ids["plane"] = {
+            "backend_id": "aer",
+            "node_id": node,
+            "peer_id": node,
+            "path": "0/000.p/1",
+            "revision": policy["revision"],
+        }
+        assert self.ask("POST", "/enrollment/peers", "demo", "quantum-admin", PEER).status == 201
+        for number, (place, (tenant, project)) in enumerate(PLACES.items()):
+            budget = {"scope": f"project:{project}", "amount": "1000", "currency": "USD", "period": "monthly"}
+            assert self.ask("PUT", "/budgets", tenant, "quantum-admin", budget).status == 200
+            asked = self.network(project, number)
+            ran = self.ask("POST", "/jobs?wait=60", tenant, "quantum-engineer", asked)
+            assert ran.json["state"] == "COMPLETED", ran
+            job = ran.json
+            window = self.ask("POST", "/reservations", tenant, "quantum-engineer", self.window(project))
+            assert window.status == 201, window
+            (plan,) = self.plane_rows(f"SELECT plan_id FROM network.plan WHERE job_id = '{job['job_id']}'")
+            self.ids[place] = {
+                "job_id": job["job_id"],
+                "decision": job["decision"]["id"],
+                "entry": job["job_id"],
+                "reservation_id": window.json["reservation_id"],
+                "plan_id": plan[0],
+                "name": "none.npy",
+            }
+        self.ids["other_tenant"]["hold_id"] = self.hold("other")
+
+    def _nodes(self) -> list[str]:
+        found = self.ask("GET", "/discovery/peers", "demo", "quantum-admin").json
+        return [one["peer_id"] for one in found if all(service["verified"] for service in one["services"])]
+
+    def plane_rows(self, statement: str) -> list[tuple[Any, ...]]:
+        """Rows of the plane's database, read as `audit`."""
+        import psycopg
+
+        from control_plane.db import Database, conninfo
+
+        with psycopg.connect(conninfo(Database.of_home(self.plane.home / "db").audit)) as conn:
+            return conn.execute(statement.encode()).fetchall()
+
+    def network(self, project: str, number: int) -> dict[str, Any]:
+        """A job for the network; each number is another circuit, and so another plan."""
+        source = (
+            "OPENQASM 3; qubit[2] q; bit[1] c; " + "bell_pair q[0], q[1]; " * (number + 1) + "measure q[0] -> c[0];"
+        )
+        return self.spec(project, circuit__source=base64.b64encode(source.encode()).decode(), backend="p2p")
+
+    def spec(self, project: str, backend: str = "aer", **changes: Any) -> dict[str, Any]:
+        """A job of a project."""
+        return bell(governance__project=project, execution__backend_constraints={"backend": backend}, **changes)
+
+    def window(self, project: str) -> dict[str, Any]:
+        """A window of the node that nobody else asks for."""
+        start = time.gmtime(time.time() + 120 + 30 * next(self._number))
+        return {
+            "node_id": self.ids["plane"]["node_id"],
+            "services": ["cnot"],
+            "duration_s": 10,
+            "starts_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", start),
+            "governance": bell()["governance"] | {"project": project},
+        }
+
+    def hold(self, tenant: str) -> str:
+        """A fresh legal hold on a job that isn't there."""
+        asked = {"scope": f"job:nothing-{next(self._number)}", "reason": "a test"}
+        answer = self.ask("POST", "/retention/holds", tenant, "quantum-admin", asked)
+        assert answer.status == 201, answer
+        return str(answer.json["hold_id"])
+
+    def token(self, subject: str, tenant: str, *roles: str, service: bool = False) -> str:
+        """An access token of this person, as the plane's own issuer would sign it."""
+        key = (subject, tenant, *roles, str(service))
+        if key not in self._tokens:
+            now = int(time.time())
+            claims = {
+                "iss": f"{self.plane.status['url']}/issuer",
+                "aud": AUDIENCE,
+                "sub": subject,
+                "client_id": subject if service else "qcos-cli",
+                "jti": str(uuid.uuid4()),
+                "iat": now,
+                "exp": now + 3600,
+                "preferred_username": subject,
+                "tenant": tenant,
+                "roles": list(roles),
+            }
+            header = {"alg": "ES256", "typ": "at+jwt", "kid": self._key.thumbprint()}
+            self._tokens[key] = jwt.encode(header, claims, self._key, algorithms=["ES256"])
+        return self._tokens[key]
+
+    def caller(self, caller: Caller) -> str | None:
+        """The token of a caller of the matrix: somebody of `demo`; None for nobody."""
+        if caller.role == "anonymous":
+            return None
+        service = caller.role == "service"
+        role = "quantum-user" if service else caller.role
+        held = [] if role == "none" else [role if caller.held == "tenant" else f"{role}@{OWN}"]
+        return self.token(f"m-{caller.role}-{caller.held}", "demo", *held, service=service)
+
+    def send(self, method: str, path: str, body: bytes | None, token: str | None, headers: Mapping[str, str]) -> Answer:
+        """One request as it is given, a handshake too; what the OpenAPI document has is held against it."""
+        sent = dict(headers) | ({"Content-Type": "application/json"} if body is not None else {})
+        if token is not None:
+            sent["Authorization"] = f"Bearer {token}"
+        shaking = "Upgrade" in sent  # what follows on that connection is no HTTP
+        connection = self.plane.connection() if shaking else self._connection
+        connection.request(method, path, body, sent)
+        response = connection.getresponse()
+        found = {name.lower(): value for name, value in response.getheaders()}
+        answer = Answer(response.status, found, response.read())
+        if shaking or response.will_close:
+            connection.close()
+        if promised.has(method, path):
+            promised.hold(method, path, answer.status, answer.headers, answer.body)
+        return answer
+
+    def ask(self, method: str, path: str, tenant: str, role: str, body: Any = None) -> Answer:
+        """A request below /api/v1 of somebody who holds a role in a whole tenant."""
+        data = None if body is None else json.dumps(body).encode()
+        return self.plane.http(method, f"/api/v1{path}", data, token=self.token(f"w-{role}", tenant, role))
+
+    def id_of(self, parameter: str, relation: Relation) -> str:
+        """What a path parameter is for a relation; KeyError where the world has none."""
+        if relation in ("any", "plane"):
+            return self.ids["plane"][parameter]
+        return self.ids[relation].get(parameter) or NOBODY.get(parameter) or self.ids["own_project"][parameter]
+
+
+@contextmanager
+def world(**settings: str) -> Iterator[World]:
+    """A plane of its own, filled; it is stopped afterwards."""
+    plane = Plane(QCOS_WORKERS="1", QCOS_NODES="1", QCOS_QPY="true", **settings)
+    try:
+        plane.start()
+        made = World(plane)
+        made.fill()
+        yield made
+    finally:
+        plane.stop()
