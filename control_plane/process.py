@@ -59,6 +59,12 @@ def _gauges(settings: Settings, _: str) -> None:
     _run_until_stopped(lambda stop: gauges.run(settings, meter, ready, stop), GIVING_BACK_S)
 
 
+def _siem(settings: Settings, _: str) -> None:
+    from control_plane.siem import exporter
+
+    _run_until_stopped(lambda stop: exporter.run(settings, ready, stop), GIVING_BACK_S)
+
+
 def _telemetry(settings: Settings, name: str) -> Running | None:
     if not settings.telemetry.on:
         return None
@@ -179,6 +185,7 @@ _PARTS: dict[str, Callable[[Settings, str], None]] = {
     "sealer": _sealer,
     "tsa": _tsa,
     "telemetry": _gauges,
+    "siem": _siem,
     "fabric": _fabric,
     "node": _node,
 }

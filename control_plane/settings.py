@@ -29,6 +29,7 @@ from control_plane.fields import FIELDS, LOOPBACK
 from control_plane.jobs import weights
 from control_plane.network import config as network
 from control_plane.notices import targets
+from control_plane.siem import config as siem
 from control_plane.telemetry import config as telemetry
 from hal_drivers.limits import Limits
 from ledger.custody import PLAIN, Custody
@@ -139,6 +140,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     witness: tuple[WitnessFacts, ...] = ()
     anchor: tuple[AnchorFacts, ...] = ()
     notify: tuple[targets.NotifyFacts, ...] = ()
+    siem: tuple[siem.SiemFacts, ...] = ()
     witness_interval_s: float = 1.0
     telemetry: telemetry.Telemetry = telemetry.Telemetry()
     routing: weights.Weights = weights.Weights()
@@ -264,6 +266,8 @@ def _from_file(path: Path | None) -> dict[str, Any]:
             values[key] = _tables(key, value, AnchorFacts)
         elif key == "notify":
             values[key] = _tables(key, value, targets.NotifyFacts)
+        elif key == "siem":
+            values[key] = _tables(key, value, siem.SiemFacts)
         elif key in {"telemetry", "network", "keys"}:
             values[key] = value
         elif key == "routing":
@@ -281,6 +285,7 @@ def _from_file(path: Path | None) -> dict[str, Any]:
                         "witness",
                         "anchor",
                         "notify",
+                        "siem",
                         "telemetry",
                         "routing",
                         "network",
@@ -330,6 +335,7 @@ def _refuse_what_the_profile_forbids(s: Settings) -> None:
     targets.check(s.notify)
     providers.check(s.oidc)
     providers.check_names(s.providers)
+    siem.check(s.siem)
     _check_crash_point(s)
     if s.profile == "dev":
         if s.http_host not in LOOPBACK:

@@ -80,6 +80,7 @@ class Plane:
         await self._start_services()
         await network.start_nodes(self._teller)
         await self._start_telemetry()
+        await self._start_siem()
         self._bounding = asyncio.create_task(self._bound_logs(), name="bound logs")
         self._snapshots = asyncio.create_task(self._keep_snapshots(), name="snapshots")
         self._is_ready = True
@@ -297,6 +298,12 @@ class Plane:
         await self._run(self._python("telemetry"))
         signals = " ".join(signal for signal in telemetry.SIGNALS if getattr(found, signal))
         self._teller.true("telemetry", f"{signals} by {found.protocol} to {found.endpoint}")
+
+    async def _start_siem(self) -> None:
+        if self.settings.siem:
+            await self._run(self._python("siem"))
+            told = ", ".join(f"{facts.name} at {facts.host}:{facts.port}" for facts in self.settings.siem)
+            self._teller.true("siem", f"administrative entries to {told}")
 
     async def _bound_logs(self) -> None:
         # Processes of ours turn their own files over.
