@@ -39,6 +39,7 @@ def test_each_field_has_a_reader_and_each_reader_a_field() -> None:
         "witness",
         "anchor",
         "notify",
+        "siem",
         "telemetry",
         "routing",
         "network",
