@@ -95,7 +95,7 @@ class Rsyslog:
     def start(self) -> None:
         """Until it takes connections."""
         assert RSYSLOGD is not None
-        command = [RSYSLOGD, "-n", "-f", self.folder / "rsyslog.conf", "-i", self.folder / "pid"]
+        command = [RSYSLOGD, "-n", "-f", str(self.folder / "rsyslog.conf"), "-i", str(self.folder / "pid")]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         until = time.monotonic() + LIMIT_S
