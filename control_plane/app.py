@@ -39,6 +39,7 @@ from control_plane.auth.access import check_routes, guard
 from control_plane.auth.issuer import LocalIssuer
 from control_plane.auth.keys import pseudonym_key
 from control_plane.auth.oidc import Authenticator
+from control_plane.auth.recognise import Recogniser
 from control_plane.context import Plane, open_plane
 from control_plane.db import FAULTS, Database
 from control_plane.door import Door
@@ -61,15 +62,13 @@ def build(settings: Settings, database: Database) -> Litestar:
     live = Live(plane, database.app)
     fabric = Fabric(settings)
     reader = Reader(settings.circuit_limits, require_walls=settings.profile != "dev")
-    door = Door(
-        plane,
-        Authenticator(
-            settings.oidc,
-            pseudonym_key=pseudonym_key(settings.home),
-            local=local.trusted() if local is not None else None,
-            leeway_s=settings.clock_skew_s,
-        ),
+    authenticator = Authenticator(
+        settings.oidc,
+        pseudonym_key=pseudonym_key(settings.home),
+        local=local.trusted() if local is not None else None,
+        leeway_s=settings.clock_skew_s,
     )
+    door = Door(plane, Recogniser(plane.engine, authenticator, plane.now))
     offer = Offer(plane.engine, plane.pdp.held)
     app = assemble(
         settings,
@@ -165,7 +164,7 @@ def running(plane: Plane, live: Live, fabric: Fabric, reader: Reader, door: Door
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
-            await door.authenticator.close()
+            await door.recogniser.close()
             await plane.pdp.close()
             await plane.engine.dispose()
 

@@ -135,6 +135,12 @@ CODES: dict[str, Meaning] = {
         "The plane doesn't know the tenant of these credentials.",
         "Ask the plane's administrator.",
     ),
+    "person_removed": Meaning(
+        403,
+        "Access removed",
+        "An administrator removed this person's or service's access to the tenant.",
+        "Ask an administrator of the tenant: they can restore it.",
+    ),
     "tenant_closed": Meaning(
         403, "The tenant is closed", "This tenant takes no requests.", "Ask the plane's administrator."
     ),

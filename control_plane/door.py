@@ -19,10 +19,9 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from control_plane import telemetry
 from control_plane.answers import PROBLEM, document_of_error
 from control_plane.auth import limits
-from control_plane.auth.claims import bearer
 from control_plane.auth.errors import Unauthenticated
-from control_plane.auth.oidc import Authenticator
-from control_plane.auth.store import enrich
+from control_plane.auth.principal import Principal
+from control_plane.auth.recognise import Recogniser
 from control_plane.context import Plane
 from control_plane.errors import Refused
 
@@ -30,9 +29,9 @@ from control_plane.errors import Refused
 class Door:
     """Authentication and limits, before any handler sees a byte of the body (S1, N13)."""
 
-    def __init__(self, plane: Plane, authenticator: Authenticator) -> None:
+    def __init__(self, plane: Plane, recogniser: Recogniser) -> None:
         """Hold what each request is checked against."""
-        self.plane, self.authenticator = plane, authenticator
+        self.plane, self.recogniser = plane, recogniser
         settings = plane.settings
         rates = limits.Limits(
             requests_per_s=settings.rate_requests_per_s,
@@ -76,11 +75,18 @@ class Door:
         headers = {name.lower(): value for name, value in scope["headers"]}
         if sum(name.lower() == b"authorization" for name, _ in scope["headers"]) > 1:
             raise Unauthenticated("token_invalid", "two_headers", "one Authorization header, not several")
-        principal = await self.authenticator.authenticate(bearer(headers.get(b"authorization", b"").decode("latin-1")))
-        refused = await self.limits.let_in(principal, octets=_octets(headers, self.plane.settings.max_body_bytes))
-        if refused is not None:
-            raise refused
-        scope["user"] = await enrich(self.plane.engine, principal)
+        octets = _octets(headers, self.plane.settings.max_body_bytes)
+
+        async def let_in(principal: Principal) -> Refused | None:
+            return await self.limits.let_in(principal, octets=octets)
+
+        scope["user"] = await self.recogniser.recognise(headers, _address(scope), let_in)
+
+
+def _address(scope: Scope) -> str | None:
+    """Where the request came from; None on the Unix socket."""
+    client = scope.get("client")
+    return client[0] if client else None
 
 
 async def shaken(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:

@@ -40,6 +40,7 @@ SIGNED_IN = (
     "token_expired",
     "forbidden",
     "tenant_unknown",
+    "person_removed",
     "tenant_closed",
     "rate_limited",
     "identity_unavailable",

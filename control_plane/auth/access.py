@@ -43,13 +43,16 @@ __all__ = [
     "put_in_force",
     "require",
     "visible",
+    "within",
 ]
 
 Action = Literal[
+    "account:own",
     "backend:read",
     "budget:read",
     "budget:set",
     "cost:read",
+    "delegation:own",
     "evidence:read",
     "job:approve",
     "job:cancel",
@@ -64,6 +67,7 @@ Action = Literal[
     "network:read",
     "policy:push",
     "policy:read",
+    "project:manage",
     "project:read",
     "rates:push",
     "rates:read",
@@ -74,7 +78,14 @@ Action = Literal[
     "retention:erase",
     "retention:hold",
     "retention:read",
+    "service:manage",
+    "service:read",
+    "tenant:export",
+    "tenant:manage",
+    "tenant:read",
     "trust:read",
+    "user:manage",
+    "user:read",
     "whoami",
 ]
 ACTIONS: Final[frozenset[str]] = frozenset(get_args(Action))
@@ -82,6 +93,12 @@ PUBLIC: Final = "public"
 PATH: Final = "data/permissions.json"
 DECIDED: Final[frozenset[str]] = frozenset({"job:approve", "job:submit", "reservation:create"})
 """The actions that the policy engine decides: no other may pass the door without a role."""
+
+
+OWN: Final = "account:own"
+"""Sessions, keys and delegations of one's own: a delegate has none, whatever was handed to them."""
+ALWAYS: Final = "whoami"
+"""What no scope takes away."""
 
 
 class Permissions(Struct, frozen=True, forbid_unknown_fields=True):
@@ -146,23 +163,40 @@ def permissions() -> Permissions:
 def may(principal: Principal, action: str, project: str | None, table: Permissions | None = None) -> bool:
     """Whether `action` is allowed in `project`; None asks for the whole tenant, which only tenant-wide roles give.
 
-    By the table in force, or by another one.
+    By the table in force, or by another one. A scope narrows it; for what anybody signed in may do no project counts.
     """
     table = table or permissions()
+    if not within(principal, action):
+        return False
+    if principal.scope is not None and action not in table.signed_in and not principal.scope.reaches(project):
+        return False
     held = principal.roles if project is None else principal.roles_in(project)
     return action in table.signed_in or any(action in table.roles.get(role, ()) for role in held)
 
 
+def within(principal: Principal, action: str) -> bool:
+    """Whether what the principal came with lets them do this at all, whatever their roles."""
+    if action == OWN and principal.chain:
+        return False
+    return principal.scope is None or action == ALWAYS or principal.scope.allows(action)
+
+
+def _places(principal: Principal) -> frozenset[str]:
+    """The projects that a role or a scope names."""
+    named = () if principal.scope is None else principal.scope.projects or ()
+    return frozenset((*principal.project_roles, *named))
+
+
 def may_anywhere(principal: Principal, action: str, table: Permissions | None = None) -> bool:
     """Whether `action` is allowed in the tenant as a whole or in at least one project."""
-    return any(may(principal, action, project, table) for project in (None, *principal.project_roles))
+    return any(may(principal, action, project, table) for project in (None, *_places(principal)))
 
 
 def visible(principal: Principal, action: str) -> frozenset[str] | None:
     """The projects in which `action` is allowed: None = every project of the tenant, empty = none."""
     if may(principal, action, None):
         return None
-    return frozenset(project for project in principal.project_roles if may(principal, action, project))
+    return frozenset(project for project in _places(principal) if may(principal, action, project))
 
 
 def require(principal: Principal, action: str, project: str | None) -> None:
@@ -194,7 +228,8 @@ def _let_in(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHa
     # `check_routes` has seen every route at start; a route added later has no rule and stays shut.
     if action not in ACTIONS:
         raise Forbidden("this route, which has no rule")
-    if action in permissions().decided_by_policy or may_anywhere(principal, action):
+    decided = action in permissions().decided_by_policy and within(principal, action)
+    if decided or may_anywhere(principal, action):
         return
     raise Forbidden(action)
 

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NewType
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from control_plane.auth.errors import Unauthenticated
 from control_plane.auth.principal import Assignment, Principal, is_tenant, named, parse_role, pseudonym_of
@@ -46,6 +47,9 @@ MAX_TOKEN_CHARS: Final = 16_384
 """Room for an issuer that lists a few hundred groups; a request line of this size still fits uvicorn's limits."""
 _MAX_HEADER_CHARS = 2_048
 _MAX_ROLES = 512
+_MAX_GROUPS = 1_024
+_MAX_GROUP_CHARS = 1_024  # a distinguished name is a group's name, too
+_LAST_MOMENT = 253_402_300_800  # the end of the year 9999
 _TYPES = frozenset(("at+jwt", "application/at+jwt"))
 # A key that comes with the token proves only that its writer has a key (RFC 8725 section 3.10). `crit` names
 # extensions, of which this plane knows none, so RFC 7515 section 4.1.11 refuses it; `b64` and `zip` change the payload.
@@ -67,6 +71,7 @@ class Rule(Struct, frozen=True, forbid_unknown_fields=True):
     tenant: str | None
     roles_claim: str = "roles"
     identity: str | None = None
+    groups_claim: str = "groups"
 
 
 class Unverified(Struct, frozen=True):
@@ -208,6 +213,14 @@ def principal(claims: SignedClaims, rule: Rule, pseudonym_key: bytes) -> Princip
         # RFC 9068 section 2.2: with no resource owner involved, the subject is the client itself.
         kind="service" if claims.get("client_id") == subject else "user",
     )
+    found = structs.replace(
+        found,
+        groups=_groups(claims, rule.groups_claim),
+        acr=_plain(claims.get("acr")),
+        amr=_methods(claims.get("amr")),
+        authenticated_at=_moment(claims, "auth_time") or _moment(claims, "iat"),
+        asserted_at=_moment(claims, "iat"),
+    )
     return found.holding(_roles(claims, rule.roles_claim))
 
 
@@ -221,13 +234,48 @@ def _text(claims: Mapping[str, Any], name: str, longest: int) -> str | None:
     return value
 
 
+def _plain(value: Any) -> str | None:
+    """A short word of the issuer's; what is no such word proves nothing, and a rule that asks for one denies."""
+    return value if isinstance(value, str) and 0 < len(value) <= 128 and value.isprintable() else None
+
+
+def _methods(value: Any) -> tuple[str, ...]:
+    """How they proved who they are (RFC 8176)."""
+    listed = value[:16] if isinstance(value, list) else ()
+    return tuple(sorted({word for word in map(_plain, listed) if word is not None}))
+
+
+def _moment(claims: Mapping[str, Any], name: str) -> dt.datetime | None:
+    seconds = _seconds(claims, name)
+    if seconds is None or not 0 <= seconds < _LAST_MOMENT:
+        return None
+    return dt.datetime.fromtimestamp(seconds, dt.UTC)
+
+
+def _groups(claims: Mapping[str, Any], path: str) -> tuple[str, ...]:
+    """The provider's groups of the person, whole or not at all: half of a list would give rights by chance."""
+    listed = _listed(claims, path)
+    if listed is None:
+        return ()
+    if not isinstance(listed, list) or len(listed) > _MAX_GROUPS:
+        raise invalid("groups", f"the token's groups are no list of at most {_MAX_GROUPS} names")
+    if not all(isinstance(one, str) and 0 < len(one) <= _MAX_GROUP_CHARS and one.isprintable() for one in listed):
+        raise invalid("groups", f"the token's groups are no plain names of at most {_MAX_GROUP_CHARS} characters")
+    return tuple(sorted(set(listed)))
+
+
+def _listed(claims: Mapping[str, Any], path: str) -> Any:
+    """The claim of this name, or at this path: Keycloak nests `realm_access.roles`."""
+    if path in claims:
+        return claims[path]
+    value: Any = claims
+    for step in path.split("."):
+        value = value.get(step) if isinstance(value, Mapping) else None
+    return value
+
+
 def _roles(claims: Mapping[str, Any], path: str) -> tuple[Assignment, ...]:
-    value: Any = claims.get(path)
-    if path not in claims:
-        # Keycloak nests: `realm_access.roles`.
-        value = claims
-        for step in path.split("."):
-            value = value.get(step) if isinstance(value, Mapping) else None
+    value = _listed(claims, path)
     if value is None:
         return ()
     listed = value.split() if isinstance(value, str) else value

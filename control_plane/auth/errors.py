@@ -7,6 +7,7 @@
     ├── Unauthenticated      401  token_missing | token_invalid | token_expired
     ├── Forbidden            403  forbidden
     ├── TenantRefused        403  tenant_unknown | tenant_closed
+    ├── PersonRemoved        403  person_removed
     ├── RateLimited          429  rate_limited
     └── IdentityUnavailable  503  identity_unavailable
     RouteWithoutRule              a fault of the programme: the plane does not start
@@ -23,6 +24,7 @@ from control_plane.errors import QcosError, Refused
 __all__ = [
     "Forbidden",
     "IdentityUnavailable",
+    "PersonRemoved",
     "RateLimited",
     "RouteWithoutRule",
     "TenantRefused",
@@ -64,6 +66,13 @@ class TenantRefused(Refused):
     def __init__(self, code: Literal["tenant_unknown", "tenant_closed"]) -> None:
         state = "is not known here" if code == "tenant_unknown" else "is closed"
         super().__init__(code, f"the tenant of these credentials {state}")
+
+
+class PersonRemoved(Refused):
+    """Somebody known to the plane, whom an administrator removed; what their provider says of them changes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__("person_removed", "an administrator removed your access to this tenant")
 
 
 class RateLimited(Refused):

@@ -6,7 +6,7 @@ IdentityUnavailable (503). Nothing else is ever raised for a token, whatever its
 
 A token that was verified is remembered by its SHA-256, for `REMEMBER_S` at most, until it expires, its issuer's keys
 change, or `CACHE_SIZE` others came; so a warm request costs a hash and a look-up. Rights given by this
-plane are *not* remembered here: `store.enrich` adds them on every request, so that taking one away works at once.
+plane are *not* remembered here: `rights.enrich` adds them on every request, so that taking one away works at once.
 """
 
 from __future__ import annotations
@@ -153,6 +153,12 @@ def _trusted(issuers: tuple[OidcIssuer, ...], fetch: Fetch, clock: Callable[[], 
     for one in issuers:
         before = trusted.get(one.issuer)
         keys = before.keys if before else RemoteKeys(one.issuer, one.jwks_uri, fetch, clock)
-        rule = Rule(issuer=one.issuer, audience=one.audience, tenant=one.tenant, roles_claim=one.roles_claim)
+        rule = Rule(
+            issuer=one.issuer,
+            audience=one.audience,
+            tenant=one.tenant,
+            roles_claim=one.roles_claim,
+            groups_claim=one.groups_claim,
+        )
         trusted[one.issuer] = _Trust(rules=(*(before.rules if before else ()), rule), keys=keys)
     return trusted

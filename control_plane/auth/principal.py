@@ -3,7 +3,8 @@
 
 Enters: verified claims (`oidc`) and the plane's own assignments (`store`). Leaves: `Principal`. A role without a
 project holds in every project of the tenant; `project_roles` hold in one. `pseudonym` is what the ledger names:
-a keyed hash, so that the log, which is never rewritten, names nobody to those who lack the key.
+a keyed hash, so that the log, which is never rewritten, names nobody to those who lack the key. What narrows their
+rights comes with them: a `Scope`, and, where they are somebody's delegate, the `chain` of who acts for whom.
 
 The actor's domain is the tenant, unless the issuer's name for the person has a dotted mail domain of its own. A tenant
 name holds no dot, so nobody can pose as a member of another tenant. That one name means one person inside a tenant is
@@ -12,11 +13,12 @@ the issuers' promise; `pseudonym` and (issuer, subject) rest on no such promise.
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import hmac
 import json
 import re
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -24,8 +26,11 @@ from msgspec import Struct
 __all__ = [
     "ROLES",
     "Assignment",
+    "Link",
     "Principal",
     "Role",
+    "Scope",
+    "Via",
     "is_project",
     "is_tenant",
     "named",
@@ -49,8 +54,43 @@ class Assignment(Struct, frozen=True, forbid_unknown_fields=True):
     project: str | None = None
 
 
+Via: TypeAlias = Literal["oidc", "saml", "ldap", "key", "exchange", "session", "delegation"]
+"""The way in which somebody came."""
+
+
+class Scope(Struct, frozen=True, forbid_unknown_fields=True):
+    """What narrows a right, and never gives one: only these actions, only in these projects; None leaves all."""
+
+    actions: tuple[str, ...] | None = None
+    projects: tuple[str, ...] | None = None
+
+    def allows(self, action: str) -> bool:
+        """Whether the action is inside, in whatever project."""
+        return self.actions is None or action in self.actions
+
+    def reaches(self, project: str | None) -> bool:
+        """Whether the project is inside; None is the whole tenant."""
+        return self.projects is None or project in self.projects
+
+    def within(self, other: Scope) -> Scope:
+        """What both allow."""
+        return Scope(_both(self.actions, other.actions), _both(self.projects, other.projects))
+
+
+class Link(Struct, frozen=True, forbid_unknown_fields=True):
+    """One step of a delegation: `by` handed a right to `to`, both as people read them."""
+
+    delegation: str
+    by: str
+    to: str
+
+
 class Principal(Struct, frozen=True, forbid_unknown_fields=True):
-    """Who asks. `subject` is the issuer's id of them; `name` and `domain` are for people to read."""
+    """Who asks. `subject` is the issuer's id of them; `name` and `domain` are for people to read.
+
+    Somebody's delegate is that somebody with a `chain`, the outermost link first: the rights and the responsibility are
+    the delegator's. `credential` is the id of the plane token that they came with.
+    """
 
     subject: str
     name: str
@@ -63,6 +103,16 @@ class Principal(Struct, frozen=True, forbid_unknown_fields=True):
     team: str | None = None
     department: str | None = None
     kind: Literal["user", "service"] = "user"
+    groups: tuple[str, ...] = ()
+    via: Via = "oidc"
+    credential: str | None = None
+    scope: Scope | None = None
+    chain: tuple[Link, ...] = ()
+    acr: str | None = None
+    amr: tuple[str, ...] = ()
+    authenticated_at: dt.datetime | None = None
+    asserted_at: dt.datetime | None = None
+    """When their provider said all this."""
 
     @property
     def actor(self) -> str:
@@ -70,7 +120,9 @@ class Principal(Struct, frozen=True, forbid_unknown_fields=True):
         return f"{self.kind}:{self.name}@{self.domain}"
 
     def roles_in(self, project: str) -> tuple[str, ...]:
-        """The roles that hold in `project`, sorted, the tenant-wide ones among them."""
+        """The roles that hold in `project`, sorted, the tenant-wide ones among them; none outside their scope."""
+        if self.scope is not None and not self.scope.reaches(project):
+            return ()
         return tuple(sorted({*self.roles, *self.project_roles.get(project, ())}))
 
     def holding(self, more: tuple[Assignment, ...]) -> Principal:
@@ -86,6 +138,12 @@ class Principal(Struct, frozen=True, forbid_unknown_fields=True):
             roles=tuple(sorted(wide)),
             project_roles={project: tuple(sorted(held)) for project, held in sorted(local.items())},
         )
+
+
+def _both(one: tuple[str, ...] | None, other: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return tuple(name for name in one if name in other)
 
 
 def is_tenant(name: str) -> bool:

@@ -15,11 +15,9 @@ from typing import Any
 
 from msgspec import Struct
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from control_plane.auth.errors import TenantRefused
-from control_plane.auth.principal import ROLES, Assignment, Principal, is_project, is_tenant
-from control_plane.db import read
+from control_plane.auth.principal import ROLES, Assignment, is_project, is_tenant
 
 __all__ = [
     "Project",
@@ -27,7 +25,6 @@ __all__ = [
     "add_project",
     "add_tenant",
     "assign",
-    "enrich",
     "project",
     "projects",
     "revoke",
@@ -149,22 +146,6 @@ async def roles_of(conn: AsyncConnection, tenant: str, issuer: str, subject: str
     return tuple(Assignment(*row) for row in rows)
 
 
-async def enrich(engine: AsyncEngine, principal: Principal) -> Principal:
-    """The principal with the roles that this plane gave them. TenantRefused if their tenant isn't open here.
-
-    One round trip; to be made on every request, so that a revoked role or a closed tenant counts at once.
-    """
-    values = {"tenant": principal.tenant, "issuer": principal.issuer, "subject": principal.subject}
-    (rows,) = await read(engine, principal.tenant, (_ENRICH, values))
-    if not rows:
-        raise TenantRefused("tenant_unknown")
-    if rows[0]["state"] != "open":
-        raise TenantRefused("tenant_closed")
-    if not rows[0]["roles"]:
-        return principal
-    return principal.holding(tuple(Assignment(role, project or None) for role, project in rows[0]["roles"]))
-
-
 async def take(conn: AsyncConnection, tenant: str, subject: str, want: dict[str, float]) -> tuple[bool, float]:
     """(granted, seconds until it would be) of one draw on a bucket; `limits.take` says what `want` holds.
 
@@ -186,14 +167,6 @@ def _assignment(tenant: str, issuer: str, subject: str, one: Assignment) -> dict
 
 
 _PROJECTS = "SELECT tenant, project, cost_center, limits, created_at FROM auth.project"
-
-_ENRICH = """
-SELECT t.state, (
-    SELECT array_agg(ARRAY[a.role, a.project] ORDER BY a.project, a.role) FROM auth.assignment a
-    WHERE a.tenant = t.tenant AND a.issuer = %(issuer)s AND a.subject = %(subject)s
-) AS roles
-FROM auth.tenant t WHERE t.tenant = %(tenant)s
-"""
 
 # `level` is the bucket after filling, `granted` whether it holds the draw. A draw of bytes beyond the whole bucket is
 # let in when the bucket is full and leaves a debt: it would never be let in otherwise.

@@ -36,10 +36,12 @@ from control_plane.policy.revision import load
 # role: actions, in the order backend:read … whoami of ACTIONS sorted; x = allowed in a project where the role is held.
 GOLDEN = """
                     auditor  finops  quantum-admin  quantum-engineer  quantum-user  (none)
+account:own            x       x           x               x               x          x
 backend:read           x       x           x               x               x          x
 budget:read            x       x           x               x               x          .
 budget:set             .       .           x               .               .          .
 cost:read              x       x           x               x               .          .
+delegation:own         x       x           x               x               x          x
 evidence:read          x       .           x               x               x          .
 job:approve            .       .           x               .               .          .
 job:cancel             .       .           x               x               x          .
@@ -54,6 +56,7 @@ network:propose        .       .           x               x               .    
 network:read           x       x           x               x               x          x
 policy:push            .       .           x               .               .          .
 policy:read            x       .           x               x               .          .
+project:manage         .       .           x               .               .          .
 project:read           x       x           x               x               x          .
 rates:push             .       x           x               .               .          .
 rates:read             x       x           x               x               .          .
@@ -64,7 +67,14 @@ result:read            x       .           .               x               x    
 retention:erase        .       .           x               .               .          .
 retention:hold         x       .           x               .               .          .
 retention:read         x       .           x               .               .          .
+service:manage         .       .           x               .               .          .
+service:read           x       .           x               x               .          .
+tenant:export          .       .           x               .               .          .
+tenant:manage          .       .           x               .               .          .
+tenant:read            x       x           x               .               .          .
 trust:read             x       x           x               x               x          x
+user:manage            .       .           x               .               .          .
+user:read              x       .           x               .               .          .
 whoami                 x       x           x               x               x          x
 """
 

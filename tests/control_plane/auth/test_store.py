@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from control_plane.auth import limits, store
+from control_plane.auth import limits, rights, store
 from control_plane.auth.errors import RateLimited, TenantRefused
 from control_plane.auth.limits import Limits
 from control_plane.auth.principal import Assignment, Principal
@@ -80,42 +80,42 @@ async def test_a_role_given_counts_at_once_and_so_does_its_end(app: AsyncEngine)
     """G13: assignments are read on each request; token roles stay beside them; other people and issuers get nothing."""
     wide, local = Assignment("auditor"), Assignment("quantum-engineer", "p")
     holder = ALICE.holding((Assignment("finops"),))
-    assert await store.enrich(app, holder) == holder
+    assert await rights.enrich(app, holder) == holder
     async with transaction(app, "acme") as conn:
         for one in (wide, local, local):
             await store.assign(conn, "acme", ALICE.issuer, "alice", one)
         assert await store.roles_of(conn, "acme", ALICE.issuer, "alice") == (wide, local)
         with pytest.raises(ValueError, match="role"):
             await store.assign(conn, "acme", ALICE.issuer, "alice", Assignment("root"))
-    found = await store.enrich(app, holder)
+    found = await rights.enrich(app, holder)
     assert found.roles_in("p") == ("auditor", "finops", "quantum-engineer")
     assert found.roles_in("q") == ("auditor", "finops")
     for other in (
         msgspec.structs.replace(ALICE, subject="bob"),
         msgspec.structs.replace(ALICE, issuer="https://another.example"),
     ):
-        assert (await store.enrich(app, other)).roles_in("p") == ()
+        assert (await rights.enrich(app, other)).roles_in("p") == ()
     async with transaction(app, "acme") as conn:
         assert await store.revoke(conn, "acme", ALICE.issuer, "alice", local)
         assert not await store.revoke(conn, "acme", ALICE.issuer, "alice", local)
-    assert (await store.enrich(app, holder)).roles_in("p") == ("auditor", "finops")
+    assert (await rights.enrich(app, holder)).roles_in("p") == ("auditor", "finops")
 
 
 async def test_people_of_a_closed_or_unknown_tenant_are_refused(app: AsyncEngine) -> None:
     """G13, I5: a sound token is not enough."""
     with pytest.raises(TenantRefused) as caught:
-        await store.enrich(app, msgspec.structs.replace(ALICE, tenant="initech"))
+        await rights.enrich(app, msgspec.structs.replace(ALICE, tenant="initech"))
     assert caught.value.code == "tenant_unknown"
     async with transaction(app, "acme") as conn:
         await conn.execute(text("UPDATE auth.tenant SET state = 'closed'"))
     with pytest.raises(TenantRefused) as caught:
-        await store.enrich(app, ALICE)
+        await rights.enrich(app, ALICE)
     assert caught.value.code == "tenant_closed"
     async with transaction(app, "acme") as conn:
         await store.add_tenant(conn, "acme")
     with pytest.raises(TenantRefused):
-        await store.enrich(app, ALICE)
-    await store.enrich(app, msgspec.structs.replace(ALICE, tenant="globex"))
+        await rights.enrich(app, ALICE)
+    await rights.enrich(app, msgspec.structs.replace(ALICE, tenant="globex"))
 
 
 async def test_draws_at_the_same_time_never_exceed_the_bucket(app: AsyncEngine, database: TestDatabase) -> None:
