@@ -12,24 +12,23 @@ that one's rights are its holder's of this moment, of which its scope and those 
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import ipaddress
 from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from control_plane.auth import credentials, tokens
 from control_plane.auth.claims import invalid
 from control_plane.auth.errors import PersonRemoved, TenantRefused, Unauthenticated
+from control_plane.auth.people import store
 from control_plane.auth.principal import Assignment, Link, Principal, Scope, Via, parse_role
 from control_plane.auth.tokens import Given, Kind
 from control_plane.db import read, transaction
 
-__all__ = ["DEEPEST", "SEEN_S", "enrich", "remember", "standing"]
+__all__ = ["DEEPEST", "SEEN_S", "enrich", "standing"]
 
 SEEN_S: Final = 3_600.0
 """How old "last seen" may be."""
@@ -42,19 +41,13 @@ _VIA: Final[dict[Kind, Via]] = {"key": "key", "token": "exchange", "session": "s
 
 async def enrich(engine: AsyncEngine, principal: Principal) -> Principal:
     """The principal with the roles that this plane gave them. TenantRefused, PersonRemoved where they may not enter."""
-    values = {
-        "tenant": principal.tenant,
-        "issuer": principal.issuer,
-        "subject": principal.subject,
-        "groups": list(principal.groups),
-    }
-    (rows,) = await read(engine, principal.tenant, (_ENRICH, values))
+    (rows,) = await read(engine, principal.tenant, store.entering(principal))
     if not rows:
         raise TenantRefused("tenant_unknown")
     _refuse_shut(rows[0])
     if _news(principal, rows[0]):
         async with transaction(engine, principal.tenant) as conn:
-            await remember(conn, principal)
+            await store.remember(conn, principal)
     return principal.holding((*_assignments(rows[0]["roles"]), *_assignments(rows[0]["mapped"])))
 
 
@@ -65,8 +58,7 @@ async def standing(
 
     `address` is where the request came from, for a secret that holds in some networks only; None is inside none.
     """
-    values = {"tenant": given.tenant, "id": given.id, "deepest": DEEPEST}
-    (rows,) = await read(engine, given.tenant, (_STANDING, values))
+    (rows,) = await read(engine, given.tenant, store.hanging(given.tenant, given.id, DEEPEST))
     if not rows or rows[0]["kind"] != given.kind or given.kind not in kinds:
         raise invalid("secret_unknown", "the token is none that this plane gave out")
     if not tokens.matches(given.secret, bytes(rows[0]["digest"])):
@@ -142,106 +134,8 @@ def _assignments(rows: Sequence[Sequence[str]] | None) -> tuple[Assignment, ...]
     return tuple(Assignment(role, project or None) for role, project in rows or ())
 
 
-def _roles(principal: Principal) -> list[str]:
-    """The roles that the provider's own words give."""
-    local = [f"{role}@{project}" for project, held in principal.project_roles.items() for role in held]
-    return sorted((*principal.roles, *local))
-
-
-def _digest(principal: Principal) -> str:
-    """Of all that is kept of what a provider said."""
-    said = (
-        principal.name,
-        principal.domain,
-        principal.kind,
-        principal.team,
-        principal.department,
-        principal.groups,
-        _roles(principal),
-    )
-    return hashlib.sha256(msgspec.json.encode(said)).hexdigest()
-
-
 def _news(principal: Principal, row: dict[str, Any]) -> bool:
-    if row["digest"] != _digest(principal):
+    if row["digest"] != store.digest_of(principal):
         kept, said = row["asserted_at"], principal.asserted_at
         return kept is None or said is None or said >= kept
     return row["seen_s"] is None or row["seen_s"] >= SEEN_S
-
-
-async def remember(conn: AsyncConnection, principal: Principal) -> None:
-    """Keep what a provider just said of somebody; it gives nobody back their access."""
-    await conn.execute(
-        _REMEMBER,
-        {
-            "tenant": principal.tenant,
-            "issuer": principal.issuer,
-            "subject": principal.subject,
-            "pseudonym": principal.pseudonym,
-            "name": principal.name,
-            "domain": principal.domain,
-            "kind": principal.kind,
-            "team": principal.team,
-            "department": principal.department,
-            "groups": list(principal.groups),
-            "roles": _roles(principal),
-            "digest": _digest(principal),
-            "asserted_at": principal.asserted_at,
-        },
-    )
-
-
-_GIVEN = """(
-    SELECT array_agg(ARRAY[a.role, a.project] ORDER BY a.project, a.role) FROM auth.assignment a
-    WHERE a.tenant = t.tenant AND a.issuer = {issuer} AND a.subject = {subject}
-) AS roles, (
-    SELECT array_agg(ARRAY[g.role, g.project] ORDER BY g.project, g.role) FROM auth.group_role g
-    WHERE g.tenant = t.tenant AND g.issuer = {issuer} AND g.name = ANY({groups})
-) AS mapped"""
-
-_ENRICH = f"""
-SELECT t.state, p.state AS person, p.digest, p.asserted_at,
-       extract(epoch FROM clock_timestamp() - p.seen_at)::double precision AS seen_s,
-       {_GIVEN.format(issuer="%(issuer)s", subject="%(subject)s", groups="%(groups)s::text[]")}
-FROM auth.tenant t
-LEFT JOIN auth.person p ON p.tenant = t.tenant AND p.issuer = %(issuer)s AND p.subject = %(subject)s
-WHERE t.tenant = %(tenant)s
-"""
-
-_STANDING = f"""
-WITH RECURSIVE hung AS (
-    SELECT c.*, 0 AS depth FROM auth.credential c WHERE c.tenant = %(tenant)s AND c.id = %(id)s
-    UNION ALL
-    SELECT c.*, hung.depth + 1 FROM hung
-    JOIN auth.credential c ON c.tenant = hung.tenant AND c.id = hung.parent WHERE hung.depth < %(deepest)s
-)
-SELECT c.id, c.kind, c.digest, c.principal, c.scope, c.networks, c.parent, c.about, c.created_at, c.expires_at,
-       c.idle_s, c.used_at, c.revoked_at, t.state, p.state AS person, coalesce(p.digest, '') AS digest_seen,
-       p.groups, p.roles AS said,
-       {
-    _GIVEN.format(
-        issuer="c.issuer",
-        subject="c.subject",
-        groups=(
-            "CASE WHEN coalesce(p.digest, '') <> '' THEN p.groups ELSE"
-            " ARRAY(SELECT jsonb_array_elements_text(coalesce(c.principal -> 'groups', '[]'))) END"
-        ),
-    )
-}
-FROM hung c
-JOIN auth.tenant t ON t.tenant = c.tenant
-LEFT JOIN auth.person p ON p.tenant = c.tenant AND p.issuer = c.issuer AND p.subject = c.subject
-ORDER BY c.depth
-"""
-
-_REMEMBER = text("""
-INSERT INTO auth.person AS p (tenant, issuer, subject, pseudonym, name, domain, kind, team, department, groups, roles,
-                              digest, asserted_at, seen_at)
-VALUES (:tenant, :issuer, :subject, :pseudonym, :name, :domain, :kind, :team, :department, :groups, :roles, :digest,
-        :asserted_at, clock_timestamp())
-ON CONFLICT (tenant, issuer, subject) DO UPDATE SET
-    (pseudonym, name, domain, kind, team, department, groups, roles, digest, asserted_at, seen_at) = (
-    SELECT excluded.pseudonym, excluded.name, excluded.domain, excluded.kind, excluded.team, excluded.department,
-           excluded.groups, excluded.roles, excluded.digest, excluded.asserted_at, excluded.seen_at)
-WHERE p.asserted_at IS NULL OR excluded.asserted_at IS NULL OR excluded.asserted_at >= p.asserted_at
-""")

@@ -15,6 +15,7 @@ from control_plane import administrative
 from control_plane.auth import access, credentials, rights, store, tokens
 from control_plane.auth.errors import PersonRemoved, TenantRefused, Unauthenticated
 from control_plane.auth.oidc import Authenticator
+from control_plane.auth.people import store as people
 from control_plane.auth.principal import Assignment, Principal, Scope
 from control_plane.auth.recognise import Recogniser
 from control_plane.db import engine, transaction
@@ -197,7 +198,7 @@ async def test_a_removed_person_and_a_closed_tenant_shut_their_secrets_out(app: 
     """G13, G11: at the next request, whatever their provider says."""
     secret = await issued(app)
     async with transaction(app, "acme") as conn:
-        await rights.remember(conn, ALICE)
+        await people.remember(conn, ALICE)
         await conn.execute(text("UPDATE auth.person SET state = 'removed'"))
     with pytest.raises(PersonRemoved):
         await bearing(app, secret)
