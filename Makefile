@@ -71,6 +71,17 @@ test-verifiers: $(VENV)/dev.stamp ## evidence of a fresh plane given to verifier
 	else echo "no npm: @sigstore/verify is skipped"; fi
 	@$(PY) -m tests.verifiers
 
+.PHONY: identity-tools
+IDENTITY := slapd ldap-utils simplesamlphp php-cli php-xml rsyslog rsyslog-gnutls
+# Nothing of it is started: RUNLEVEL=1 is what Debian's packages ask before they do.
+identity-tools: ## what tests of sign-in and SIEM want beside this: identity providers and a receiver (Debian, as root), npm's packages
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  dpkg -s $(IDENTITY) >/dev/null 2>&1 || { timeout 300 apt-get -qq update && \
+	    RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive timeout 600 apt-get -qq install --no-install-recommends $(IDENTITY) >/dev/null; }; \
+	else echo "not Debian, or not root: install $(IDENTITY) yourself"; fi
+	@if command -v npm >/dev/null; then cd tests/identity/oidc && timeout 300 npm ci --no-audit --no-fund --loglevel=error; \
+	else echo "no npm: the OpenID Provider of the tests is skipped"; fi
+
 faults: $(VENV)/dev.stamp ## kill each part of a running plane, at each crash point and at random; then verify ledger and budgets
 	@$(PY) -m pytest -q -n 2 -m faults
 
