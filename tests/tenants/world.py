@@ -7,12 +7,12 @@ The tests are the issuer here: they sign access tokens for whomever they want to
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
 import json
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, Final
 
 from joserfc import jwt
@@ -42,6 +42,7 @@ PEER: Final = {
 }
 NOBODY: Final = {
     "decision": str(uuid.UUID(int=7)),
+    "name": "none.npy",
     "entry": str(uuid.UUID(int=7)),
     "hold_id": str(uuid.UUID(int=7)),
     "job_id": "qcos-job-2026-01-01-000000000000",
@@ -67,6 +68,10 @@ class World:
         self._tokens: dict[tuple[str, ...], str] = {}
         self.ids: dict[str, dict[str, str]] = {place: {} for place in PLACES}
         self.ids |= {"nobody": NOBODY, "own_tenant": {}, "plane": {}, "own": {}}
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._connection.close()
 
     def fill(self) -> None:
         """One of everything in each project."""
@@ -96,7 +101,6 @@ class World:
                 "entry": job["job_id"],
                 "reservation_id": window.json["reservation_id"],
                 "plan_id": plan[0],
-                "name": "none.npy",
             }
         self.ids["other_tenant"]["hold_id"] = self.hold("other")
 
@@ -201,14 +205,15 @@ class World:
         return self.ids[relation].get(parameter) or NOBODY.get(parameter) or self.ids["own_project"][parameter]
 
 
-@contextmanager
+@contextlib.contextmanager
 def world(**settings: str) -> Iterator[World]:
     """A plane of its own, filled; it is stopped afterwards."""
     plane = Plane(QCOS_WORKERS="1", QCOS_NODES="1", QCOS_QPY="true", **settings)
     try:
         plane.start()
         made = World(plane)
-        made.fill()
-        yield made
+        with contextlib.closing(made):
+            made.fill()
+            yield made
     finally:
         plane.stop()
