@@ -31,10 +31,13 @@ from control_plane.api import ledger as ledger_routes
 from control_plane.api import network as network_routes
 from control_plane.api import plane as plane_routes
 from control_plane.api import policies as policy_routes
+from control_plane.api import projects as project_routes
 from control_plane.api import reservations as reservation_routes
 from control_plane.api import retention as retention_routes
+from control_plane.api import roles as role_routes
 from control_plane.api import shadow as shadow_routes
 from control_plane.api import sidecar as sidecar_routes
+from control_plane.api import users as user_routes
 from control_plane.auth.access import check_routes, guard
 from control_plane.auth.issuer import LocalIssuer
 from control_plane.auth.keys import pseudonym_key
@@ -106,8 +109,11 @@ def assemble(settings: Settings, door: Any, parts: dict[str, Any], lifespan: lis
         *retention_routes.HANDLERS,
         *plane_routes.HANDLERS,
         *policy_routes.HANDLERS,
+        *project_routes.HANDLERS,
+        *role_routes.HANDLERS,
         *shadow_routes.HANDLERS,
         *sidecar_routes.HANDLERS,
+        *user_routes.HANDLERS,
         openapi_document,
     ]
     api = Router(PREFIX, route_handlers=handlers)

@@ -224,6 +224,18 @@ CODES: dict[str, Meaning] = {
     "not_found": Meaning(404, "Not found", "There is no such thing here.", "Check the id and the project."),
     "method_not_allowed": Meaning(405, "Method not allowed", "This address doesn't take this method.", ""),
     "conflict": Meaning(409, "Conflict", "The request conflicts with what is there.", ""),
+    "last_administrator": Meaning(
+        409,
+        "The last administrator",
+        "After this nobody would be left who administers the tenant; nothing was changed.",
+        "Give quantum-admin to somebody else first: qcos roles grant.",
+    ),
+    "project_closed": Meaning(
+        403,
+        "The project is closed",
+        "A closed project takes no new jobs and no windows.",
+        "Use another project, or ask who administers it: qcos projects reopen.",
+    ),
     "duplicate_job_id": Meaning(
         409,
         "The job id is taken",

@@ -7,27 +7,22 @@ gone; the entry says so. The ledger has the person's pseudonym alone.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-import ledger.store
+from control_plane import administrative
 from control_plane.accounts import issuers, store
 from control_plane.auth import store as rights
 from control_plane.auth.keys import pseudonym_key
-from control_plane.auth.principal import Assignment, pseudonym_of
+from control_plane.auth.principal import Assignment, named, pseudonym_of
 from control_plane.db import FAULTS, Database, engine, transaction
 from control_plane.errors import DatabaseUnusable, Refused
 from control_plane.sealing import utc_now
 from control_plane.settings import Settings
-from ledger.chain import Pending
 
-ADMIN = "quantum-admin"
-KIND = "identity:admin:bootstrapped"
-OPERATOR, PLANE_ACTOR = "operator", "plane"
 MOST_SHOWN = 10
 
 
@@ -35,13 +30,13 @@ async def bootstrap(
     settings: Settings, *, issuer: str, subject: str, tenant: str | None, reason: str, again: bool
 ) -> dict[str, Any]:
     """Give the role; what was given. Durable when it returns."""
-    named = _tenant(settings, issuer, tenant)
-    issuers.check(settings, issuer, named, code="unusable_input")
+    whose = _tenant(settings, issuer, tenant)
+    issuers.check(settings, issuer, whose, code="unusable_input")
     if not 0 < len(subject) <= 255 or not subject.isprintable():
         raise Refused("unusable_input", "--subject: 1 to 255 printable characters, as the token's sub has them")
     pool = engine(Database.of_home(settings.home / "db").app, connections=1, name="qcos-bootstrap")
     try:
-        return await _appoint(pool, settings, named, issuer, subject, reason, again=again)
+        return await _appoint(pool, settings, whose, issuer, subject, reason, again=again)
     except FAULTS as fault:
         raise DatabaseUnusable(f"{type(fault).__name__}: in profile dev it answers while qcos up runs") from fault
     finally:
@@ -52,19 +47,21 @@ async def _appoint(
     pool: AsyncEngine, settings: Settings, tenant: str, issuer: str, subject: str, reason: str, *, again: bool
 ) -> dict[str, Any]:
     user = pseudonym_of(pseudonym_key(settings.home), tenant=tenant, issuer=issuer, subject=subject)
-    body = {"by": OPERATOR, "user": user, "role": ADMIN, "project": None, "again": again, "reason": reason}
+    name, domain = named(subject, tenant=tenant, subject=subject)
+    person = {"issuer": issuer, "subject": subject, "pseudonym": user, "name": name, "domain": domain}
+    body = {"user": user, "role": store.ADMIN, "project": None, "again": again}
     async with transaction(pool, tenant) as conn:
         if await store.alone(conn, tenant) is None:
             raise Refused("unusable_input", f"no tenant {tenant} here; qcos up makes those of the issuers")
         there = await store.appointed(conn, tenant)
         if there and not again:
             raise Refused("conflict", _who_can(tenant, there))
-        await rights.assign(conn, tenant, issuer, subject, Assignment(ADMIN))
-        entry = Pending(
-            entry_id=str(uuid.uuid4()), tenant=tenant, kind=KIND, actor=PLANE_ACTOR, time=utc_now(), body=body
-        )
-        await ledger.store.append(conn, [(entry, None)])
-    return {"tenant": tenant, "issuer": issuer, "subject": subject, "user": user, "role": ADMIN, "again": again}
+        await store.add(conn, person | {"tenant": tenant})
+        await store.put(conn, tenant, user, "active")
+        await rights.assign(conn, tenant, issuer, subject, Assignment(store.ADMIN))
+        told = administrative.entry(None, "identity:admin:bootstrapped", body, reason, utc_now(), tenant=tenant)
+        await administrative.append(conn, told)
+    return {"tenant": tenant, "issuer": issuer, "subject": subject, "user": user, "role": store.ADMIN, "again": again}
 
 
 def _who_can(tenant: str, there: Sequence[RowMapping]) -> str:

@@ -33,7 +33,15 @@ _asked = msgspec.json.Decoder(WindowAsked)
 OFF = ("network_off", "fabric_unreachable", "conflict")
 _REFUSALS = (
     *OFF,
-    *("policy_denied", "budget_exceeded", "budget_missing", "unknown_price", "denial_quota", "policy_unavailable"),
+    *(
+        "policy_denied",
+        "budget_exceeded",
+        "budget_missing",
+        "project_closed",
+        "unknown_price",
+        "denial_quota",
+        "policy_unavailable",
+    ),
     *("node_unknown", "node_unusable", "node_unreachable", "window_taken", "idempotency_conflict"),
     *("sealing_stalled", "clock_stepped_back", "clock_skewed", "head_unwritable", "ledger_rollback"),
 )

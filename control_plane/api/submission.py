@@ -39,6 +39,7 @@ _ADMISSION = (
     "policy_denied",
     "budget_exceeded",
     "budget_missing",
+    "project_closed",
     "unknown_price",
     "max_price_exceeded",
     "backends_unavailable",

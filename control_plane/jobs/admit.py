@@ -94,6 +94,8 @@ async def admit(plane: Plane, envelope: Envelope, submit: Submit, *, put_off_s: 
     crash.point("admit.looked")
     if snapshot.bound is not None and not submit.dry_run:
         return await _repeat(plane, principal, snapshot.bound, submit)
+    if snapshot.closed:
+        raise quote.closed(spec.governance.project)
     decision = await plane.pdp.decide(snapshot.document, str(uuid.uuid4()), at)
     targets.demand(plane.settings.notify, decision.obligations)
     crash.point("admit.decided")

@@ -52,7 +52,7 @@ class Snapshot(Struct, frozen=True):
     """What price and policy are judged on; `bound` is what the idempotency key is bound to already.
 
     `skew_s` is by how much the database's clock was surely ahead of this process's; `candidates` and `wanted` are what
-    routing would see now.
+    routing would see now. `closed`: the project takes no new jobs.
     """
 
     card: RateCard
@@ -63,6 +63,7 @@ class Snapshot(Struct, frozen=True):
     candidates: tuple[Candidate, ...]
     wanted: Wanted
     skew_s: float = 0.0
+    closed: bool = False
 
 
 @telemetry.traced("job.price")
@@ -116,7 +117,14 @@ async def look(plane: Plane, asked: Asked, key: str | None) -> Snapshot:
         "nodes": await nodes(plane, (candidate.provider for candidate in offered)),
         "plan": None,
     }
-    return Snapshot(card, tuple(views), document, price, bound[0] if bound else None, candidates, wanted, skew)
+    known, over = bound[0] if bound else None, usage[0]["closed"]
+    return Snapshot(card, tuple(views), document, price, known, candidates, wanted, skew, over)
+
+
+def closed(project: str) -> Refused:
+    """The project takes nothing new; that is no denial, for it says nothing of who asks for what."""
+    said = f"project {project} is closed"
+    return Refused("project_closed", said, errors=({"field": "governance.project", "message": said},))
 
 
 async def nodes(plane: Plane, providers: Iterable[str]) -> list[dict[str, Any]]:

@@ -336,6 +336,7 @@ _USAGE = """
            (SELECT count(*) FROM jobs.job WHERE team = %(team_name)s
             AND state IN ('QUEUED', 'HELD', 'COMPILING', 'RESERVING', 'EXECUTING', 'AWAITING_APPROVAL'))
                AS team_running,
+           EXISTS (SELECT FROM auth.project WHERE project = %(project)s AND state = 'closed') AS closed,
            clock_timestamp() AS now
 """
 
@@ -363,7 +364,7 @@ def usage_scopes(team: str | None, project: str) -> tuple[str, ...]:
 def usage(*, team: str | None, project: str, at: dt.datetime) -> Query:
     """The query for executions of team and project since midnight UTC, and jobs of the project that haven't ended.
 
-    Its one row is a `Usage` by `used`, and `now` by the database's clock.
+    Its one row is a `Usage` by `used`, whether the project is closed, and `now` by the database's clock.
     """
     return _USAGE, {
         "team": f"team:{team}" if team is not None else None,

@@ -87,6 +87,8 @@ async def _document(
             at=at,
         ),
     )
+    if used[0]["closed"]:
+        raise quote.closed(governance.project)
     zone = {name: getattr(node, name) for name in ("organisation", "region", "compliance_zone", "sovereign")}
     return {
         "action": ACTION,

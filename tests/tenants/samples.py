@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from control_plane.auth.matrix import Relation
 from tests.e2e.plane import bell
-from tests.tenants.world import PEER, PLACES, World
+from tests.tenants.world import DEV, PEER, PLACES, World
 
 Body = Callable[[World, Relation], Any]
 Fresh = Callable[[World], str]
@@ -47,6 +47,20 @@ def project_of(relation: Relation) -> str:
 
 
 REASON: Final = {"reason": "a test"}
+
+
+def _role(_: World, relation: Relation) -> dict[str, Any]:
+    """A role that somebody holds in each project already."""
+    place = {"issuer": DEV, "subject": "matrix-known", "role": "auditor", "project": project_of(relation)}
+    return place | REASON
+
+
+def _group(_: World, relation: Relation) -> dict[str, Any]:
+    """A role that a group gives in each project already."""
+    place = {"issuer": DEV, "group": "matrix-group", "role": "auditor", "project": project_of(relation)}
+    return place | REASON
+
+
 _ENDED: Final = (409, "transition_refused")
 
 SAMPLES: Final[dict[str, Sample]] = {
@@ -90,6 +104,25 @@ SAMPLES: Final[dict[str, Sample]] = {
     "POST /api/v1/retention/holds/{hold_id}/release": Sample(
         plain(REASON), fresh={"hold_id": lambda world: world.hold("demo")}
     ),
+    "POST /api/v1/projects": Sample(plain({"project": "matrix-own"} | REASON), good=(409, "conflict")),
+    "PATCH /api/v1/projects/{project}": Sample(plain({"cost_center": "CC-1"} | REASON)),
+    "POST /api/v1/projects/{project}/close": Sample(
+        plain(REASON), fresh={"project": lambda world: world.put("reopen")}
+    ),
+    "POST /api/v1/projects/{project}/reopen": Sample(
+        plain(REASON), fresh={"project": lambda world: world.put("close")}
+    ),
+    "POST /api/v1/roles/grant": Sample(_role, good=(409, "conflict")),
+    "POST /api/v1/roles/revoke": Sample(
+        lambda world, relation: _role(world, relation) | {"role": "finops"}, good=(404, "not_found")
+    ),
+    "POST /api/v1/groups/map": Sample(_group, good=(409, "conflict")),
+    "POST /api/v1/groups/unmap": Sample(
+        lambda world, relation: _group(world, relation) | {"role": "finops"}, good=(404, "not_found")
+    ),
+    "POST /api/v1/users": Sample(plain({"issuer": DEV, "subject": "matrix-known"} | REASON), good=(409, "conflict")),
+    "POST /api/v1/users/{user}/remove": Sample(plain(REASON), fresh={"user": lambda world: world.person("restore")}),
+    "POST /api/v1/users/{user}/restore": Sample(plain(REASON), fresh={"user": lambda world: world.person("remove")}),
     "GET /openapi/{path}": Sample(good=(404, "not_found")),
 }
 

@@ -40,6 +40,7 @@ PEER: Final = {
     "price_per_shot": "0",
     "currency": "USD",
 }
+DEV: Final = "urn:qcos:issuer:dev"
 NOBODY: Final = {
     "decision": str(uuid.UUID(int=7)),
     "name": "none.npy",
@@ -51,8 +52,10 @@ NOBODY: Final = {
     "backend_id": "nobody",
     "path": "9/000",
     "plan_id": "sha256:" + "0" * 64,
+    "project": "matrix-nowhere",
     "reservation_id": "r-nobody",
     "revision": "sha256:" + "0" * 64,
+    "user": "a-" + "0" * 32,
 }
 """An id of the right shape that names nothing."""
 
@@ -85,7 +88,11 @@ class World:
             "revision": policy["revision"],
         }
         assert self.ask("POST", "/enrollment/peers", "demo", "quantum-admin", PEER).status == 201
+        for place, tenant in (("own_tenant", "demo"), ("other_tenant", "other")):
+            added = {"issuer": DEV, "subject": "matrix-known", "reason": "a test"}
+            self.ids[place]["user"] = self.ask("POST", "/users", tenant, "quantum-admin", added).json["user"]
         for number, (place, (tenant, project)) in enumerate(PLACES.items()):
+            self._manage(tenant, project)
             budget = {"scope": f"project:{project}", "amount": "1000", "currency": "USD", "period": "monthly"}
             assert self.ask("PUT", "/budgets", tenant, "quantum-admin", budget).status == 200
             asked = self.network(project, number)
@@ -95,7 +102,8 @@ class World:
             window = self.ask("POST", "/reservations", tenant, "quantum-engineer", self.window(project))
             assert window.status == 201, window
             (plan,) = self.plane_rows(f"SELECT plan_id FROM network.plan WHERE job_id = '{job['job_id']}'")
-            self.ids[place] = {
+            self.ids[place] |= {
+                "project": project,
                 "job_id": job["job_id"],
                 "decision": job["decision"]["id"],
                 "entry": job["job_id"],
@@ -103,6 +111,27 @@ class World:
                 "plan_id": plan[0],
             }
         self.ids["other_tenant"]["hold_id"] = self.hold("other")
+
+    def _manage(self, tenant: str, project: str) -> None:
+        """A project, and in it somebody and a group with a role."""
+        held = {"issuer": DEV, "role": "auditor", "project": project, "reason": "a test"}
+        for path, body in (
+            ("/projects", {"project": project, "reason": "a test"}),
+            ("/roles/grant", held | {"subject": "matrix-known"}),
+            ("/groups/map", held | {"group": "matrix-group"}),
+        ):
+            assert self.ask("POST", path, tenant, "quantum-admin", body).status in (200, 201)
+
+    def put(self, verb: str) -> str:
+        """The own project, closed or opened first if it isn't yet."""
+        self.ask("POST", f"/projects/{OWN}/{verb}", "demo", "quantum-admin", {"reason": "a test"})
+        return OWN
+
+    def person(self, verb: str) -> str:
+        """Somebody of the own tenant, removed or restored first if they aren't yet."""
+        user = self.ids["own_tenant"]["user"]
+        self.ask("POST", f"/users/{user}/{verb}", "demo", "quantum-admin", {"reason": "a test"})
+        return user
 
     def _nodes(self) -> list[str]:
         found = self.ask("GET", "/discovery/peers", "demo", "quantum-admin").json
