@@ -40,6 +40,7 @@ from control_plane.registry.report import Reporter
 from control_plane.retention.acts import sweep
 from control_plane.settings import Settings
 from control_plane.shadow.follower import Follower
+from control_plane.turns import take_turns
 from hal_drivers.base import Driver
 from hal_drivers.config import BackendConfig, DriversConfig
 from hal_drivers.errors import DriverError
@@ -296,14 +297,7 @@ class Worker:
                 run.cancel()
 
     async def _folds(self) -> None:
-        while True:
-            await asyncio.sleep(FOLD_AFTER_S / 2)
-            try:
-                await fold_ripe(self.plane)
-            except FAULTS:
-                log.warning("folding failed; what waits is durable")
-            except Exception:  # as in _advance: the loop outlives any fault
-                log.exception("folding failed")
+        await take_turns(lambda: fold_ripe(self.plane), FOLD_AFTER_S / 2, log, "folding denials")
 
     async def _erases(self) -> None:
         """Any worker erases what is due: it is found once, whoever looks."""

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 import ledger.store
 from control_plane.context import Plane
-from control_plane.db import FAULTS
 from control_plane.notices import store, targets
 from control_plane.notices.store import Notice
 from control_plane.seed import PLANE_ACTOR
+from control_plane.turns import take_turns
 from ledger.canonical import dumps, timestamp
 from ledger.chain import Pending
 
@@ -50,15 +50,7 @@ class Courier:
     async def serve(self) -> None:
         """Deliver until cancelled, through any fault."""
         try:
-            while True:
-                await asyncio.sleep(STEP_S if self._tables else IDLE_S)
-                try:
-                    while await self.step():
-                        pass
-                except FAULTS:
-                    log.warning("the database is away; notices are delivered once it answers")
-                except Exception:  # as in the worker: the loop outlives any fault, and it is recorded
-                    log.exception("delivering notices failed")
+            await take_turns(self.step, STEP_S if self._tables else IDLE_S, log, "delivering notices")
         finally:
             await self.close()
 

@@ -11,7 +11,6 @@ Denials that were folded have no entry of their own and aren't compared.
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 import logging
 import time
@@ -26,7 +25,6 @@ from msgspec import Struct
 
 import ledger.store
 from control_plane.context import Plane
-from control_plane.db import FAULTS
 from control_plane.policy import private
 from control_plane.policy.decision import PolicyUnavailable
 from control_plane.policy.document import Document
@@ -37,6 +35,7 @@ from control_plane.seed import PLANE_ACTOR
 from control_plane.shadow import compare, store
 from control_plane.shadow.compare import Said
 from control_plane.shadow.store import Seen, Shadow
+from control_plane.turns import take_turns
 from ledger.canonical import timestamp
 from ledger.chain import Leaf, Pending, parse_leaf
 
@@ -80,15 +79,7 @@ class Follower:
     async def serve(self) -> None:
         """Follow whenever the lease is this process's, through any fault."""
         try:
-            while True:
-                await asyncio.sleep(STEP_S)
-                try:
-                    while await self.step():
-                        pass
-                except FAULTS:
-                    log.warning("the database is away; the shadow follows once it answers")
-                except Exception:  # as in the worker: the loop outlives any fault, and it is recorded
-                    log.exception("following the shadow failed")
+            await take_turns(self.step, STEP_S, log, "following the shadow")
         finally:
             await self.close()
 

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 
+from control_plane import administrative
 from control_plane.siem import ocsf, syslog
 from ledger.canonical import dumps
 from ledger.chain import Leaf
@@ -70,6 +71,10 @@ def test_every_kind_of_administration_is_an_event_of_ocsf() -> None:
             schema(made["class_uid"]).validate(made)
             assert len(dumps(made)) <= 7_800
             assert made["metadata"]["sequence"] == made["unmapped"]["entry"]["index"] == 41
+
+
+def test_every_act_that_the_plane_records_has_a_meaning_of_its_own() -> None:
+    assert ocsf.KINDS.keys() >= administrative.KINDS
 
 
 def test_a_wrong_event_is_found_by_the_schema() -> None:
