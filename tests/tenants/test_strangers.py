@@ -134,10 +134,12 @@ def test_an_idempotency_key_and_a_chosen_id_are_a_tenants_own(filled: World) -> 
 
 def test_what_a_stranger_does_to_names_of_ours_is_done_to_their_own(filled: World) -> None:
     """Budgets, holds and names are a tenant's: those of ours stay what they were."""
-    job = filled.ids["own_project"]["job_id"]
+    name = f"named-{uuid.uuid4().hex[:12]}"  # of this test alone: others look for the world's own names
+    theirs = {"scope": f"project:{name}", "amount": "1000", "currency": "USD", "period": "monthly"}
+    assert filled.ask("PUT", "/budgets", "demo", "quantum-admin", theirs).status == 200
+    job = filled.ask("POST", "/jobs?wait=60", "demo", "quantum-engineer", filled.spec(name)).json["job_id"]
     before = filled.ask("GET", "/budgets", "demo", "quantum-admin").body
-    budget = {"scope": f"project:{OWN}", "amount": "1", "currency": "USD", "period": "monthly"}
-    body = json.dumps(budget).encode()
+    body = json.dumps(theirs | {"amount": "1"}).encode()
     assert filled.send("PUT", "/api/v1/budgets", body, stranger(filled), {}).status == 200
     assert post(filled, "/retention/holds", {"scope": f"job:{job}", "reason": "a test"}).status == 201
     forget = {"actor": "user:w-quantum-engineer@demo", "reason": "a test"}
