@@ -10,9 +10,11 @@ import base64
 import contextlib
 import itertools
 import json
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
 from joserfc import jwt
@@ -20,6 +22,7 @@ from joserfc import jwt
 from control_plane.auth.issuer import AUDIENCE
 from control_plane.auth.keys import issuer_key
 from control_plane.auth.matrix import Caller, Relation
+from tests.control_plane.auth.test_tokens import generator
 from tests.e2e import promised
 from tests.e2e.plane import Answer, Plane, bell
 from tests.own_plane import until
@@ -65,6 +68,7 @@ class World:
 
     def __init__(self, plane: Plane) -> None:
         self.plane = plane
+        self.forger: Any = None
         self._connection = plane.connection()
         self._number = itertools.count(1)
         self._key = issuer_key(plane.home)
@@ -236,13 +240,47 @@ class World:
 
 @contextlib.contextmanager
 def world(**settings: str) -> Iterator[World]:
-    """A plane of its own, filled; it is stopped afterwards."""
+    """A plane of its own, filled; it is stopped afterwards. It trusts the issuer of the forged tokens' vectors, too."""
     plane = Plane(QCOS_WORKERS="1", QCOS_NODES="1", QCOS_QPY="true", **settings)
-    try:
-        plane.start()
-        made = World(plane)
-        with contextlib.closing(made):
-            made.fill()
-            yield made
-    finally:
-        plane.stop()
+    with issuing() as forger:
+        config = plane.folder / "qcos.toml"
+        table = f'[[oidc]]\nissuer = "{forger.ISSUER}"\naudience = "{forger.AUDIENCE}"\ntenant = "demo"\n'
+        config.write_text(table)
+        plane.environment["QCOS_CONFIG"] = str(config)
+        try:
+            plane.start()
+            made = World(plane)
+            made.forger = forger
+            with contextlib.closing(made):
+                made.fill()
+                yield made
+        finally:
+            plane.stop()
+
+
+@contextlib.contextmanager
+def issuing() -> Iterator[Any]:
+    """The module that makes the forged tokens, for now and for an issuer that is there: its keys are served."""
+
+    class Served(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = {"issuer": forger.ISSUER, "jwks_uri": f"{forger.ISSUER}/keys"}
+            body = json.dumps(forger.jwks() if self.path.endswith("/keys") else found).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    forger = generator()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Served) as server:
+        forger.anew(int(time.time()), f"http://127.0.0.1:{server.server_port}")
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield forger
+        finally:
+            server.shutdown()
+            thread.join()
