@@ -158,14 +158,14 @@ def _of_class(meant: _Meant, leaf: Leaf) -> dict[str, Any]:
 
 
 def _person(uid: str, name: object, tenant: str) -> dict[str, Any]:
-    kind = _SYSTEM if uid == "plane" or uid.startswith("service:") else _USER
+    kind = _USER if uid.startswith("a-") else _SYSTEM  # the plane's own parts have words for names
     named = name if isinstance(name, str) and name else uid
     return {"domain": tenant, "name": named, "type_id": kind, "uid": uid}
 
 
 _NAMES: Final = (
     "to", "who", "user", "person", "subject", "service", "holder", "key", "credential", "group", "project", "scope",
-    "revision", "rate_card", "hold_id", "job_id", "peer_id", "kid", "name", "tenant", "pseudonym", "by",
+    "revision", "rate_card", "public_sha256", "hold_id", "job_id", "peer_id", "kid", "name", "tenant", "pseudonym", "by",
 )  # fmt: skip
 """Members of bodies that name what was acted on, the most telling first."""
 
