@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import uuid
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 import psycopg
@@ -16,6 +17,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from control_plane.auth import pages
 from control_plane.errors import Refused, code_of, problem
 
 log = logging.getLogger("qcos.api")
@@ -42,7 +44,22 @@ def methods_told(app: ASGIApp) -> ASGIApp:
 def answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """Any error as a problem document; what nobody foresaw is logged with its id and shown as `internal` (I10)."""
     status, headers, body = document_of_error(request.scope, error)
+    page = getattr(request.scope.get("route_handler"), "opt", {}).get("page")
+    if page and "text/html" in request.headers.get("accept", ""):
+        return _page(request, status, headers, msgspec.json.decode(body))
     return Response(body, status_code=status, media_type=PROBLEM, headers=headers)
+
+
+def _page(request: Request[Any, Any, Any], status: int, headers: dict[str, str], said: dict[str, Any]) -> Response[Any]:
+    """A refusal for people: whoever isn't signed in is sent to where they can, and comes back."""
+    if status == 401:
+        here = request.scope["path"] + (f"?{request.url.query}" if request.url.query else "")
+        on = f"/auth/login?{urlencode({'next': here})}" if request.method == "GET" else "/auth/login"
+        return Response("", status_code=303, headers={**pages.HEADERS, "Location": on})
+    text = pages.message(
+        said["title"], said["detail"], said.get("next_step", ""), link=("/auth/login", "Sign in"), id=said["request_id"]
+    )
+    return Response(text, status_code=status, media_type="text/html", headers={**pages.HEADERS, **headers})
 
 
 def document_of_error(scope: Any, error: Exception) -> tuple[int, dict[str, str], bytes]:

@@ -18,16 +18,19 @@ from litestar.di import Provide
 from litestar.openapi.config import OpenAPIConfig
 
 from control_plane.answers import answer, methods_told
+from control_plane.api import account as account_routes
 from control_plane.api import approvals as approval_routes
 from control_plane.api import backends as backend_routes
 from control_plane.api import budgets as budget_routes
 from control_plane.api import decisions as decision_routes
+from control_plane.api import device as device_routes
 from control_plane.api import enrollment as enrollment_routes
 from control_plane.api import entries as entry_routes
 from control_plane.api import events, results, submission
 from control_plane.api import issuer as issuer_routes
 from control_plane.api import jobs as job_routes
 from control_plane.api import ledger as ledger_routes
+from control_plane.api import login as login_routes
 from control_plane.api import network as network_routes
 from control_plane.api import plane as plane_routes
 from control_plane.api import policies as policy_routes
@@ -41,6 +44,7 @@ from control_plane.api import users as user_routes
 from control_plane.auth.access import check_routes, guard
 from control_plane.auth.issuer import LocalIssuer
 from control_plane.auth.keys import pseudonym_key
+from control_plane.auth.logins import Logins
 from control_plane.auth.oidc import Authenticator
 from control_plane.auth.recognise import Recogniser
 from control_plane.context import Plane, open_plane
@@ -73,11 +77,20 @@ def build(settings: Settings, database: Database) -> Litestar:
     )
     door = Door(plane, Recogniser(plane.engine, authenticator, plane.now))
     offer = Offer(plane.engine, plane.pdp.held)
+    logins = Logins(settings, authenticator, pseudonym_key(settings.home))
     app = assemble(
         settings,
         door,
-        {"plane": plane, "live": live, "fabric": fabric, "reader": reader, "offer": offer, "local": local},
-        [running(plane, live, fabric, reader, door)],
+        {
+            "plane": plane,
+            "live": live,
+            "fabric": fabric,
+            "reader": reader,
+            "offer": offer,
+            "local": local,
+            "logins": logins,
+        },
+        [running(plane, live, fabric, reader, door, logins)],
     )
 
     def leave() -> None:
@@ -93,6 +106,8 @@ def build(settings: Settings, database: Database) -> Litestar:
 def assemble(settings: Settings, door: Any, parts: dict[str, Any], lifespan: list[Any]) -> Litestar:
     """Routes, limits, error mapping and OpenAPI around given parts; `openapi` builds it with none."""
     handlers: list[Any] = [
+        *account_routes.HANDLERS,
+        *device_routes.HANDLERS,
         *submission.HANDLERS,
         *job_routes.HANDLERS,
         *approval_routes.HANDLERS,
@@ -120,7 +135,8 @@ def assemble(settings: Settings, door: Any, parts: dict[str, Any], lifespan: lis
     dependencies = {
         name: Provide(_given(part), sync_to_thread=False) for name, part in parts.items() if name != "local"
     }
-    routes: list[Any] = [plane_routes.root, api]
+    pages = Router("/auth", route_handlers=[*login_routes.HANDLERS, *device_routes.PAGES], include_in_schema=False)
+    routes: list[Any] = [plane_routes.root, api, pages]
     if parts.get("local") is not None:
         routes += issuer_routes.handlers(parts["local"], settings.home)
     return Litestar(
@@ -151,7 +167,7 @@ def _given(part: Any) -> Any:
     return provide
 
 
-def running(plane: Plane, live: Live, fabric: Fabric, reader: Reader, door: Door) -> Any:
+def running(plane: Plane, live: Live, fabric: Fabric, reader: Reader, door: Door, logins: Logins) -> Any:
     """What runs beside the requests of a process, and is closed after them."""
 
     @asynccontextmanager
@@ -171,6 +187,7 @@ def running(plane: Plane, live: Live, fabric: Fabric, reader: Reader, door: Door
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
             await door.recogniser.close()
+            await logins.close()
             await plane.pdp.close()
             await plane.engine.dispose()
 
@@ -193,7 +210,7 @@ async def openapi_document(request: Request[Any, Any, Any]) -> Response[bytes]:
 
 def routes() -> Litestar:
     """The app without a plane: its routes, of which each has a rule."""
-    app = assemble(Settings(), None, dict.fromkeys(("plane", "live", "fabric", "reader", "offer")), [])
+    app = assemble(Settings(), None, dict.fromkeys(("plane", "live", "fabric", "reader", "offer", "logins")), [])
     check_routes(app)
     return app
 

@@ -123,6 +123,27 @@ CODES: dict[str, Meaning] = {
         "The issuer's keys can't be read now.",
         "Try again shortly.",
     ),
+    "login_failed": Meaning(
+        400,
+        "The login failed",
+        "What came back from the identity provider is no login that this browser began.",
+        "Begin again; if it happens again, your administrator finds the reason in the detail.",
+    ),
+    "csrf_refused": Meaning(
+        403,
+        "Not from this plane's own page",
+        "The request came with a browser's session, and not from a page of this plane.",
+        "Do it from the plane's own page; programs use a bearer token.",
+    ),
+    "authorization_pending": Meaning(
+        400,
+        "Not confirmed yet",
+        "Nobody has confirmed this sign-in yet.",
+        "Ask again after `interval` seconds.",
+    ),
+    "slow_down": Meaning(400, "Too fast", "The sign-in was asked for too soon.", "Wait five seconds longer each time."),
+    "access_denied": Meaning(400, "Refused by the person", "Somebody was asked, and said no.", "Begin again."),
+    "expired_token": Meaning(400, "Too late", "This sign-in isn't awaited any more.", "Begin again."),
     "forbidden": Meaning(
         403,
         "Not allowed",

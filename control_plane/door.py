@@ -18,7 +18,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from control_plane import telemetry
 from control_plane.answers import PROBLEM, document_of_error
-from control_plane.auth import limits
+from control_plane.auth import browser, limits
 from control_plane.auth.errors import Unauthenticated
 from control_plane.auth.principal import Principal
 from control_plane.auth.recognise import Recogniser
@@ -40,6 +40,8 @@ class Door:
             bytes_burst=float(4 * settings.rate_bytes_per_s),
         )
         self.limits = limits.Door(plane.engine, rates)
+        per_s = settings.login_per_s
+        self.strangers = limits.Door(plane.engine, limits.Limits(requests_per_s=per_s, requests_burst=10 * per_s + 1))
         self.crowd = limits.Crowd()
 
     def middleware(self, app: ASGIApp) -> ASGIApp:
@@ -68,8 +70,11 @@ class Door:
         if _TRICK.search(scope.get("raw_path") or b""):
             raise Refused("not_found", "no such address")
         _refuse_unknown_parameters(scope)
+        scope["state"]["source"] = _address(scope) or "this machine"
         if scope["route_handler"].opt.get("action") != "public":
             await self._identify(scope)
+        elif scope["route_handler"].opt.get("limited"):
+            await self._slow_down(scope["state"]["source"])
 
     async def _identify(self, scope: Scope) -> None:
         headers = {name.lower(): value for name, value in scope["headers"]}
@@ -77,10 +82,33 @@ class Door:
             raise Unauthenticated("token_invalid", "two_headers", "one Authorization header, not several")
         octets = _octets(headers, self.plane.settings.max_body_bytes)
 
+        session = None if b"authorization" in headers else browser.cookie(scope["headers"], browser.SESSION)
+
         async def let_in(principal: Principal) -> Refused | None:
             return await self.limits.let_in(principal, octets=octets)
 
-        scope["user"] = await self.recogniser.recognise(headers, _address(scope), let_in)
+        if session is None:
+            scope["user"] = await self.recogniser.recognise(headers, _address(scope), let_in)
+            return
+        self._demand_own_page(scope, headers, session)
+        scope["state"]["session"] = session
+        scope["user"] = await self.recogniser.by_secret(session, browser.KIND, _address(scope), let_in)
+
+    def _demand_own_page(self, scope: Scope, headers: Mapping[bytes, bytes], session: str) -> None:
+        """What changes something, and every WebSocket, comes from a page of this plane (S1).
+
+        The word of a form is in its body, which its handler reads; everything else has it in a header.
+        """
+        if scope.get("method") in browser.SAFE:
+            return
+        browser.demand_own_origin(headers, browser.origins(self.plane.settings.url, headers.get(b"host")))
+        if "method" in scope and not scope["route_handler"].opt.get("form"):
+            browser.demand_own_form(headers.get(browser.CSRF_HEADER, b"").decode("latin-1"), session)
+
+    async def _slow_down(self, source: str) -> None:
+        """Who isn't signed in yet shares a bucket with everybody from there."""
+        if (refused := await self.strangers.let_in(limits.stranger(source))) is not None:
+            raise refused
 
 
 def _address(scope: Scope) -> str | None:
@@ -142,9 +170,10 @@ def _refuse_unknown_parameters(scope: Scope) -> None:
     if not query:
         return
     taken = scope["route_handler"].opt.get("query", ())
+    foreign = scope["route_handler"].opt.get("foreign_query")  # others write the addresses that they send back to
     given: set[str] = set()
     for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
-        if name not in taken:
+        if name not in taken and not foreign:
             wanted = ", ".join(sorted(taken)) or "no parameters"
             raise _parameter(name, f"unknown; this address takes {wanted}")
         if name in given:  # which of the two was meant? Not for us, nor for a proxy before us, to guess

@@ -57,6 +57,7 @@ DESCRIPTION = (
 )
 # A body that is taken as it stands on a new plane of profile `dev`; of policies an excerpt, which is refused.
 EXAMPLES: dict[str, dict[str, Any]] = {
+    "DeviceCode": {"device_code": "dG9sZC1vbmx5LXRvLXRoZS1jb21tYW5kLXRoYXQtYXNrZWQ"},
     "JobSpec": {
         "circuit": {
             "format": "QASM3",

@@ -125,6 +125,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     rate_burst: int = 2000
     denial_bytes_per_day: int = 64 << 20
     rate_bytes_per_s: int = 64 * 1024 * 1024
+    session_s: float = 43_200.0
+    session_idle_s: float = 3_600.0
+    login_per_s: float = 50.0
     clock_skew_s: float = 30.0
     clock_tolerance_s: float = 5.0
     database_limit_s: float = 10.0

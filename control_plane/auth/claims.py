@@ -24,8 +24,11 @@ from control_plane.auth.errors import Unauthenticated
 from control_plane.auth.principal import Assignment, Principal, is_tenant, named, parse_role, pseudonym_of
 
 __all__ = [
+    "ACCESS",
     "ALGORITHMS",
+    "ID",
     "LEEWAY_S",
+    "LOGOUT",
     "MAX_TOKEN_CHARS",
     "Rule",
     "SignedClaims",
@@ -50,7 +53,12 @@ _MAX_ROLES = 512
 _MAX_GROUPS = 1_024
 _MAX_GROUP_CHARS = 1_024  # a distinguished name is a group's name, too
 _LAST_MOMENT = 253_402_300_800  # the end of the year 9999
-_TYPES = frozenset(("at+jwt", "application/at+jwt"))
+ACCESS: Final = frozenset(("at+jwt", "application/at+jwt"))
+"""The types of an access token."""
+ID: Final = frozenset(("jwt", "application/jwt", ""))
+"""The types of an ID token; most name none. What else tells it from other tokens is its audience and nonce."""
+LOGOUT: Final = frozenset(("logout+jwt", "application/logout+jwt", "jwt"))
+"""The types of a logout token (OpenID Connect Back-Channel Logout 2.4); older issuers call it a JWT."""
 # A key that comes with the token proves only that its writer has a key (RFC 8725 section 3.10). `crit` names
 # extensions, of which this plane knows none, so RFC 7515 section 4.1.11 refuses it; `b64` and `zip` change the payload.
 _FORBIDDEN_HEADERS = frozenset(("jku", "jwk", "x5u", "x5c", "crit", "b64", "zip", "enc"))
@@ -101,8 +109,8 @@ def bearer(header: str | None) -> str:
     return token
 
 
-def read(token: str) -> Unverified:
-    """A compact JWS taken apart. Raises nothing but Unauthenticated, whatever `token` is."""
+def read(token: str, types: frozenset[str] = ACCESS) -> Unverified:
+    """A compact JWS of one of these types taken apart. Raises nothing but Unauthenticated, whatever `token` is."""
     if len(token) > MAX_TOKEN_CHARS:
         raise invalid("too_large", f"the token is longer than {MAX_TOKEN_CHARS} characters")
     parts = token.split(".")
@@ -110,7 +118,7 @@ def read(token: str) -> Unverified:
         raise invalid("not_a_jws", "the token is no signed JWT in compact form")
     if len(parts[0]) > _MAX_HEADER_CHARS:
         raise invalid("too_large", f"the token's header is longer than {_MAX_HEADER_CHARS} characters")
-    alg, kid = _header(_object(parts[0]))
+    alg, kid = _header(_object(parts[0]), types)
     claims = _object(parts[1])
     issuer = claims.get("iss")
     if not isinstance(issuer, str):
@@ -118,12 +126,15 @@ def read(token: str) -> Unverified:
     return Unverified(alg=alg, kid=kid, issuer=issuer, claims=claims)
 
 
-def _header(header: Mapping[str, Any]) -> tuple[str, str | None]:
+def _header(header: Mapping[str, Any], types: frozenset[str]) -> tuple[str, str | None]:
     if not _FORBIDDEN_HEADERS.isdisjoint(header):
         raise invalid("header", "the token's header brings a key or an extension, which this plane never follows")
     kind, alg, kid = header.get("typ"), header.get("alg"), header.get("kid")
-    if not isinstance(kind, str) or kind.lower() not in _TYPES:
-        raise invalid("type", "the token is no access token: its type must be at+jwt (RFC 9068)")
+    if kind is None and "" in types:
+        kind = ""
+    if not isinstance(kind, str) or kind.lower() not in types:
+        wanted = "its type must be at+jwt (RFC 9068)" if types is ACCESS else "it is of another type"
+        raise invalid("type", f"the token is none of the kind that is wanted here: {wanted}")
     if not isinstance(alg, str) or alg not in ALGORITHMS:
         raise invalid("algorithm", "the token's algorithm is none that this plane accepts")
     if kid is not None and (not isinstance(kid, str) or len(kid) > 256):

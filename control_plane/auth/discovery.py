@@ -38,7 +38,6 @@ class Metadata(Struct, frozen=True):
     end_session_endpoint: str | None = None
     names_itself: bool = False
     """`iss` comes with each authorization response (RFC 9207), so an answer without it is another's."""
-    challenges: tuple[str, ...] | None = None
     token_auth: tuple[str, ...] = ("client_secret_basic",)
     scopes: tuple[str, ...] = ()
 
@@ -68,7 +67,6 @@ def parse(data: bytes, issuer: str) -> Metadata:
         revocation_endpoint=_address(said, "revocation_endpoint"),
         end_session_endpoint=_address(said, "end_session_endpoint"),
         names_itself=said.get("authorization_response_iss_parameter_supported") is True,
-        challenges=_words(said, "code_challenge_methods_supported"),
         token_auth=_words(said, "token_endpoint_auth_methods_supported") or ("client_secret_basic",),
         scopes=_words(said, "scopes_supported") or (),
     )

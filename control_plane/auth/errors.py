@@ -6,8 +6,10 @@
     Refused (control_plane.errors)
     ├── Unauthenticated      401  token_missing | token_invalid | token_expired
     ├── Forbidden            403  forbidden
+    ├── CsrfRefused          403  csrf_refused
     ├── TenantRefused        403  tenant_unknown | tenant_closed
     ├── PersonRemoved        403  person_removed
+    ├── LoginFailed          400  login_failed
     ├── RateLimited          429  rate_limited
     └── IdentityUnavailable  503  identity_unavailable
     RouteWithoutRule              a fault of the programme: the plane does not start
@@ -22,8 +24,10 @@ from typing import Literal
 from control_plane.errors import QcosError, Refused
 
 __all__ = [
+    "CsrfRefused",
     "Forbidden",
     "IdentityUnavailable",
+    "LoginFailed",
     "PersonRemoved",
     "RateLimited",
     "RouteWithoutRule",
@@ -60,6 +64,13 @@ class Forbidden(Refused):
         self.project = project
 
 
+class CsrfRefused(Refused):
+    """A browser's session came with a request that no page of this plane sent."""
+
+    def __init__(self) -> None:
+        super().__init__("csrf_refused", "this changes something, and no page of this plane asked for it")
+
+
 class TenantRefused(Refused):
     """The token is sound, but its tenant is not open on this plane."""
 
@@ -73,6 +84,14 @@ class PersonRemoved(Refused):
 
     def __init__(self) -> None:
         super().__init__("person_removed", "an administrator removed your access to this tenant")
+
+
+class LoginFailed(Refused):
+    """A login came back from its provider as something else than it. `reason` is for tests and metrics."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__("login_failed", detail)
+        self.reason = reason
 
 
 class RateLimited(Refused):

@@ -17,6 +17,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -24,14 +25,13 @@ from msgspec import Struct
 
 from control_plane.auth import store
 from control_plane.auth.errors import RateLimited
+from control_plane.auth.principal import Principal
 from control_plane.db import transaction
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-    from control_plane.auth.principal import Principal
-
-__all__ = ["Crowd", "Door", "Limits", "take"]
+__all__ = ["Crowd", "Door", "Limits", "stranger", "take"]
 
 _LONGEST_WAIT_S = 3_600
 _CHUNK = 16
@@ -56,6 +56,16 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
         for name, value in msgspec.structs.asdict(self).items():
             if not math.isfinite(value) or value <= 0:
                 raise ValueError(f"limits.{name} = {value!r}: wanted a number above 0")
+
+
+def stranger(source: str) -> Principal:
+    """Whoever isn't signed in, from this address: an IPv6 network counts as one, since one host has all of it."""
+    try:
+        address = ip_address(source)
+        name = str(ip_network((address, 64), strict=False)) if address.version == 6 else str(address)
+    except ValueError:
+        name = "here"
+    return Principal(subject=name, name=name, domain="", tenant="_plane", issuer="", pseudonym=f"from:{name}")
 
 
 async def take(

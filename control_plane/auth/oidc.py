@@ -39,7 +39,7 @@ from control_plane.auth.jwks import Fetch, Keys, KnownKeys, PublicKey, RemoteKey
 from control_plane.auth.principal import Principal
 from control_plane.auth.providers import OidcIssuer, check
 
-__all__ = ["CACHE_SIZE", "REMEMBER_S", "Authenticator"]
+__all__ = ["CACHE_SIZE", "REMEMBER_S", "Authenticator", "rule_of"]
 
 CACHE_SIZE: Final = 4_096
 REMEMBER_S: Final = 300
@@ -111,6 +111,22 @@ class Authenticator:
             self._remembered.popitem(last=False)
         return found.principal
 
+    async def signed(self, token: str, issuer: str, types: frozenset[str]) -> tuple[SignedClaims, str]:
+        """Claims and algorithm of another kind of token, by exactly this configured issuer, in its time.
+
+        Whom it is for and what it may be used for is the caller's to check: an ID token is no access token.
+        """
+        unverified = read(token, types)
+        if unverified.issuer != issuer or issuer not in self._trusted:
+            raise invalid("issuer", "the token is another issuer's")
+        check_times(unverified.claims, self._clock(), self._leeway_s)
+        keys = await self._trusted[issuer].keys.matching(unverified.kid, unverified.alg)
+        return _signed(token, unverified, keys), unverified.alg
+
+    def person(self, claims: SignedClaims, table: OidcIssuer) -> Principal:
+        """Who signed claims of this table's issuer describe."""
+        return principal(claims, rule_of(table), self._pseudonym_key)
+
     async def _verify(self, token: str, now: float) -> _Remembered:
         unverified = read(token)
         trust = self._trusted.get(unverified.issuer)
@@ -153,12 +169,16 @@ def _trusted(issuers: tuple[OidcIssuer, ...], fetch: Fetch, clock: Callable[[], 
     for one in issuers:
         before = trusted.get(one.issuer)
         keys = before.keys if before else RemoteKeys(one.issuer, one.jwks_uri, fetch, clock)
-        rule = Rule(
-            issuer=one.issuer,
-            audience=one.audience,
-            tenant=one.tenant,
-            roles_claim=one.roles_claim,
-            groups_claim=one.groups_claim,
-        )
-        trusted[one.issuer] = _Trust(rules=(*(before.rules if before else ()), rule), keys=keys)
+        trusted[one.issuer] = _Trust(rules=(*(before.rules if before else ()), rule_of(one)), keys=keys)
     return trusted
+
+
+def rule_of(one: OidcIssuer) -> Rule:
+    """What the tokens of a table's issuer must say."""
+    return Rule(
+        issuer=one.issuer,
+        audience=one.audience,
+        tenant=one.tenant,
+        roles_claim=one.roles_claim,
+        groups_claim=one.groups_claim,
+    )

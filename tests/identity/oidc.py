@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 from urllib.request import urlopen
 
 import pytest
@@ -22,6 +23,7 @@ FOLDER = Path(__file__).with_name("oidc")
 RESOURCE = "https://qcos.test/api"
 """What a client asks a token for (RFC 8707); the provider answers with a JWT whose audience is `AUDIENCE`."""
 AUDIENCE = "qcos"
+SECRET = "a secret of this test: 100% + more"
 DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
 
 
@@ -34,6 +36,10 @@ class Provider:
     def rotate(self) -> None:
         """Another signing key from now on; the old one is forgotten."""
         self._control("rotate")
+
+    def callback(self, url: str) -> None:
+        """Browsers come back to this address from now on."""
+        self._control("callback?" + urlencode({"to": url}))
 
     def slow(self, milliseconds: int) -> None:
         """Every later answer waits so long."""
@@ -70,12 +76,12 @@ def lacking() -> str:
     return ""
 
 
-def web(callback: str, client_id: str = "qcos-web", **more: object) -> dict[str, object]:
-    """A client that a browser comes back to, with a secret."""
+def web(client_id: str = "qcos-web", **more: object) -> dict[str, object]:
+    """A client that browsers come back to, with a secret; `Provider.callback` says where."""
     return {
         "client_id": client_id,
-        "client_secret": "a secret of this test",
-        "redirect_uris": [callback],
+        "client_secret": SECRET,
+        "redirect_uris": ["http://127.0.0.1/not/said/yet"],
         "grant_types": ["authorization_code"],
         **more,
     }

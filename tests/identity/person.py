@@ -85,7 +85,9 @@ class Person:
         self.seen.append(url)
         place = urlsplit(url)
         jar = self.cookies.setdefault((str(place.hostname), place.port or 80), {})
-        sent = headers | ({"Cookie": "; ".join(f"{name}={value}" for name, value in jar.items())} if jar else {})
+        sent = {"Accept": "text/html", **headers} | (
+            {"Cookie": "; ".join(f"{name}={value}" for name, value in jar.items())} if jar else {}
+        )
         connection = HTTPConnection(str(place.hostname), place.port, timeout=30)
         try:
             target = place.path or "/"

@@ -64,6 +64,15 @@ def _group(_: World, relation: Relation) -> dict[str, Any]:
 _ENDED: Final = (409, "transition_refused")
 
 SAMPLES: Final[dict[str, Sample]] = {
+    # The world's people came with tokens of their issuer: there is no provider of browsers, and no session of theirs.
+    "GET /auth/callback/{provider}": Sample(good=(404, "not_found")),
+    "POST /auth/backchannel/{provider}": Sample(good=(404, "not_found")),
+    "POST /auth/logout": Sample(),
+    "POST /auth/device": Sample(good=(403, "forbidden")),
+    "POST /api/v1/auth/device": Sample(),
+    "POST /api/v1/auth/device/token": Sample(plain({"device_code": "nobody's"}), good=(400, "expired_token")),
+    "DELETE /api/v1/account/sessions": Sample(),
+    "DELETE /api/v1/account/sessions/{session_id}": Sample(good=(404, "not_found")),
     "POST /api/v1/actors/forget": Sample(plain({"actor": "user:nobody@nowhere"} | REASON), good=(404, "not_found")),
     # The world's jobs need no approval, and say so to whoever may see them.
     "GET /api/v1/approvals/{job_id}": Sample(good=(404, "not_found")),

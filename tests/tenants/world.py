@@ -59,6 +59,7 @@ NOBODY: Final = {
     "reservation_id": "r-nobody",
     "revision": "sha256:" + "0" * 64,
     "user": "a-" + "0" * 32,
+    "session_id": "0" * 24,
 }
 """An id of the right shape that names nothing."""
 
@@ -90,6 +91,7 @@ class World:
             "peer_id": node,
             "path": "0/000.p/1",
             "revision": policy["revision"],
+            "provider": "nobody",
         }
         assert self.ask("POST", "/enrollment/peers", "demo", "quantum-admin", PEER).status == 201
         for place, tenant in (("own_tenant", "demo"), ("other_tenant", "other")):

@@ -3,6 +3,17 @@
 
 from __future__ import annotations
 
-from control_plane.auth.credentials.store import Credential, Issued, find, held, issue, listed, revoke, revoke_of, used
+from control_plane.auth.credentials.store import (
+    Credential,
+    Issued,
+    find,
+    held,
+    issue,
+    listed,
+    principal_of,
+    revoke,
+    revoke_of,
+    used,
+)
 
-__all__ = ["Credential", "Issued", "find", "held", "issue", "listed", "revoke", "revoke_of", "used"]
+__all__ = ["Credential", "Issued", "find", "held", "issue", "listed", "principal_of", "revoke", "revoke_of", "used"]

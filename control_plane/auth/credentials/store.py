@@ -23,7 +23,7 @@ from control_plane.auth import tokens
 from control_plane.auth.principal import Principal, Scope
 from control_plane.auth.tokens import Kind
 
-__all__ = ["Credential", "Issued", "find", "held", "issue", "listed", "revoke", "revoke_of", "used"]
+__all__ = ["Credential", "Issued", "find", "held", "issue", "listed", "principal_of", "revoke", "revoke_of", "used"]
 
 MOST: Final = 1_000
 """Rows that one answer lists."""
@@ -115,6 +115,14 @@ async def find(conn: AsyncConnection, tenant: str, id: str) -> Credential | None
     rows = await conn.execute(text(f"{_SHOWN} AND id = :id"), {"tenant": tenant, "id": id})
     row = rows.mappings().one_or_none()
     return None if row is None else _credential(row)
+
+
+async def principal_of(conn: AsyncConnection, tenant: str, id: str) -> Principal:  # noqa: A002 - as above
+    """Who a credential that is there was made for, as their provider described them then."""
+    rows = await conn.execute(
+        text("SELECT principal FROM auth.credential WHERE tenant = :tenant AND id = :id"), {"tenant": tenant, "id": id}
+    )
+    return msgspec.convert(rows.scalar_one(), Principal)
 
 
 async def held(conn: AsyncConnection, tenant: str, issuer: str, subject: str, kind: Kind) -> list[Credential]:

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // npm oidc-provider on loopback, for tests: reads one JSON document of clients and people from standard input, prints
 // one line {"issuer": …} when it answers, ends with standard input. /_control/rotate makes a new signing key at once
-// and forgets the old one; /_control/slow?ms=N lets every later answer wait.
+// and forgets the old one; /_control/slow?ms=N lets every later answer wait; /_control/callback?to=URL is where browsers
+// are sent back to from now on.
 import { generateKeyPairSync, randomUUID } from "node:crypto";
 import { createServer } from "node:http";
 import { createInterface } from "node:readline";
@@ -72,13 +73,26 @@ function person(id) {
 let issuer;
 let handle;
 let slow = 0;
+let keys = [key()];
 function renew() {
-  handle = new Provider(issuer, configuration([key()])).callback();
+  handle = new Provider(issuer, configuration(keys)).callback();
+}
+
+function comeBackTo(url) {
+  for (const one of given.clients) {
+    if (one.redirect_uris.length === 0) continue;
+    one.redirect_uris = [url];
+    if (one.backchannel_logout_uri) one.backchannel_logout_uri = url.replace("/callback/", "/backchannel/");
+  }
+  renew();
 }
 
 const server = createServer(async (request, response) => {
   const url = new URL(request.url, issuer);
-  if (url.pathname === "/_control/rotate") renew();
+  if (url.pathname === "/_control/rotate") {
+    keys = [key()];
+    renew();
+  } else if (url.pathname === "/_control/callback") comeBackTo(url.searchParams.get("to"));
   else if (url.pathname === "/_control/slow") slow = Number(url.searchParams.get("ms"));
   else {
     if (slow) await pause(slow);
