@@ -165,7 +165,8 @@ def _person(uid: str, name: object, tenant: str) -> dict[str, Any]:
 
 _NAMES: Final = (
     "to", "who", "user", "person", "subject", "service", "holder", "key", "credential", "group", "project", "scope",
-    "revision", "rate_card", "public_sha256", "hold_id", "job_id", "peer_id", "kid", "name", "tenant", "pseudonym", "by",
+    "revision", "rate_card", "public_sha256", "hold_id", "job_id", "peer_id", "kid", "name", "tenant", "pseudonym",
+    "by",
 )  # fmt: skip
 """Members of bodies that name what was acted on, the most telling first."""
 
