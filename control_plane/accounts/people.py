@@ -116,12 +116,10 @@ async def _put(plane: Plane, who: Principal, user: str, state: str, reason: str)
     async with plane.transaction(who.tenant) as conn:
         await store.alone(conn, who.tenant)
         row = await _person(conn, who.tenant, user)
-        if not await store.put(conn, who.tenant, user, state):
-            raise Refused("conflict", f"{user} is {state} already")
-        removed = state == "removed"
-        if removed:
-            await last.keep_one(conn, who)
-        kind: administrative.Kind = "identity:user:removed" if removed else "identity:user:restored"
+        async with last.kept(conn, who):
+            if not await store.put(conn, who.tenant, user, state):
+                raise Refused("conflict", f"{user} is {state} already")
+        kind: administrative.Kind = "identity:user:removed" if state == "removed" else "identity:user:restored"
         await administrative.append(conn, administrative.entry(who, kind, {"user": user}, reason, plane.now()))
         return await _person(conn, who.tenant, row["pseudonym"])
 

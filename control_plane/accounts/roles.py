@@ -97,10 +97,10 @@ async def revoke(plane: Plane, who: Principal, asked: Giving) -> Held:
         so = Named(asked.user, asked.issuer, asked.subject)
         held = Held(*await people.named_by(plane, conn, who, so, None), asked.role, asked.project)
         one = Assignment(asked.role, asked.project)
-        if not await rights.revoke(conn, who.tenant, held.issuer, held.subject, one):
-            said = f"this plane didn't give {held.user} {_said(asked.role, asked.project)}"
-            raise Refused("not_found", f"{said}; what a provider says or a group gives ends there")
-        await last.keep_one(conn, who)
+        async with last.kept(conn, who):
+            if not await rights.revoke(conn, who.tenant, held.issuer, held.subject, one):
+                said = f"this plane didn't give {held.user} {_said(asked.role, asked.project)}"
+                raise Refused("not_found", f"{said}; what a provider says or a group gives ends there")
         await _tell(plane, conn, who, "identity:role:revoked", held, asked.reason)
     return held
 
@@ -120,9 +120,9 @@ async def unmap_group(plane: Plane, who: Principal, asked: Mapping) -> None:
     """Let it give the role no more. Refused `not_found` where it didn't, `last_administrator`."""
     async with plane.transaction(who.tenant) as conn:
         await store.alone(conn, who.tenant)
-        if not await store.unmap_group(conn, _row(who.tenant, asked)):
-            raise Refused("not_found", f"the group doesn't give {_said(asked.role, asked.project)}")
-        await last.keep_one(conn, who)
+        async with last.kept(conn, who):
+            if not await store.unmap_group(conn, _row(who.tenant, asked)):
+                raise Refused("not_found", f"the group doesn't give {_said(asked.role, asked.project)}")
         await _tell_group(plane, conn, who, "identity:group:unmapped", asked)
 
 
