@@ -507,6 +507,12 @@ CODES: dict[str, Meaning] = {
         "No backend runs the job for at most its max_price; nothing was stored.",
         "Raise execution.max_price, or ask for fewer executions.",
     ),
+    "rights_lost": Meaning(
+        403,
+        "Rights lost",
+        "Who asked for the job was removed, or lost the right or the key to it, before it ran.",
+        "Somebody who may submit it can submit it again.",
+    ),
     "price_changed": Meaning(
         409, "The price changed", "The exact price is above what was held.", "Submit again at the new price."
     ),

@@ -7,6 +7,7 @@ import contextlib
 from functools import cache
 from typing import Any
 
+import msgspec
 from litestar import Request, Response, get
 from litestar.di import NamedDependency
 
@@ -158,9 +159,15 @@ async def whoami(request: Request[Principal, Any, Any], plane: NamedDependency[P
         "tenant": principal.tenant,
         "roles": list(principal.roles),
         "project_roles": {project: list(roles) for project, roles in principal.project_roles.items()},
-        "projects": sorted({*principal.project_roles, *(name for name in known if principal.roles_in(name))}),
+        "projects": sorted(name for name in {*principal.project_roles, *known} if principal.roles_in(name)),
         "team": principal.team,
         "department": principal.department,
+        "kind": principal.kind,
+        "groups": list(principal.groups),
+        "via": principal.via,
+        "credential": principal.credential,
+        "scope": msgspec.to_builtins(principal.scope),
+        "acting": msgspec.to_builtins(principal.chain),
     }
 
 

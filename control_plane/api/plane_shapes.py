@@ -7,9 +7,13 @@ from typing import Literal
 
 from msgspec import Struct
 
+from control_plane.auth.principal import Link, Scope, Via
+
 
 class Caller(Struct, frozen=True):
-    """Who the caller is here, and what they may do where."""
+    """Who the caller is here, how they came, and what they may do where: `scope` narrows what the roles allow, and
+    `acting` says who acts for them, the first delegation first.
+    """
 
     subject: str
     actor: str
@@ -19,6 +23,12 @@ class Caller(Struct, frozen=True):
     projects: tuple[str, ...]
     team: str | None
     department: str | None
+    kind: Literal["user", "service"]
+    groups: tuple[str, ...]
+    via: Via
+    credential: str | None
+    scope: Scope | None
+    acting: tuple[Link, ...]
 
 
 class Dependency(Struct, frozen=True):

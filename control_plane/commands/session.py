@@ -60,5 +60,8 @@ def _whoami(arguments: argparse.Namespace) -> None:
             ("roles", ", ".join(who["roles"])),
             ("projects", ", ".join(who["projects"])),
             ("team", who["team"]),
+            ("groups", ", ".join(who["groups"])),
+            ("came by", who["via"]),
+            *((f"acts for {link['by']}", f"{link['to']} by delegation {link['delegation']}") for link in who["acting"]),
         ]
     )

@@ -277,6 +277,8 @@ class _Draft:
             "subject": principal.subject,
             "actor": principal.actor,
             "pseudonym": principal.pseudonym,
+            "issuer": principal.issuer,
+            "credential": principal.credential,
             "level": duties.level(self.spec.evidence_requirements.level, decision.obligations),
             "executions": self.spec.executions,
             "retention_days": (days := self.spec.evidence_requirements.retention_days),

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The dispatch gate (design path step 5): route among what policy allows, then judge what compiling found.
 
-A job passes only if its compiled facts fit the constraints, and the decision that admitted it still stands: with
-another policy revision it is decided anew, on the recorded input with the compiled facts. Nothing here hands
-anything to a backend. An engine that can't decide raises PolicyUnavailable, and the job waits.
+A job passes only if its compiled facts fit the constraints, and the decision that admitted it still stands: with another
+policy revision, or fewer rights of who asked than they had, it is decided anew, on the recorded input with the compiled
+facts and the rights of now. Nothing here hands anything to a backend. An engine that can't decide raises
+PolicyUnavailable, and the job waits.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import msgspec
 import ledger.store
 from control_plane import crash, telemetry
 from control_plane.context import Plane
+from control_plane.entitled import Entitled, entitled
 from control_plane.jobs import approval, failover, fees, program
 from control_plane.jobs.admit import decision_entry
 from control_plane.jobs.asking import METER
@@ -148,8 +150,11 @@ async def judge(
             raise Stopped("policy_denied", "a job of the network has no plan that policy could judge")
         document |= {"nodes": await nodes(plane, (NETWORK,)), "plan": msgspec.to_builtins(plan)}
         moved = True
+    if (left := await entitled(plane, job, document["principal"])) is not None:
+        document["principal"]["roles"] = list(left.roles)
+        moved = True
     if moved or plane.pdp.revision != job["decision"]["policy_revision"]:
-        await _decide_again(plane, job, compiled, document)
+        await _decide_again(plane, job, compiled, document, left)
 
 
 def _approved(plane: Plane, job: Mapping[str, Any], spec: JobSpec, compiled: Compiled, target: Candidate) -> None:
@@ -218,7 +223,9 @@ def _refresh(document: dict[str, Any], backend: Candidate) -> bool:
     return False
 
 
-async def _decide_again(plane: Plane, job: Mapping[str, Any], compiled: Compiled, document: dict[str, Any]) -> None:
+async def _decide_again(
+    plane: Plane, job: Mapping[str, Any], compiled: Compiled, document: dict[str, Any], left: Entitled | None
+) -> None:
     now = plane.now()
     document["time"] = time_judged(now)
     document["job"]["qubits"] = max(document["job"]["qubits"], compiled.facts.qubits)
@@ -241,9 +248,13 @@ async def _decide_again(plane: Plane, job: Mapping[str, Any], compiled: Compiled
         await notices.further(conn, job, decision, now)
         crash.point("gate.told")
     crash.point("gate.recorded")
+    if left is not None and left.shut is not None:  # whatever policy thinks of somebody without a role
+        raise Stopped("rights_lost", left.shut)
     outside = set((document["plan"] or {}).get("nodes", ())) - set(decision.allowed_nodes)
     if not approval.passes(approval.of(job), decision) or compiled.backend not in decision.backends or outside:
         reasons = "; ".join(reason.message for reason in decision.reasons)
+        if left is not None:
+            raise Stopped("rights_lost", f"who asked for it has lost a role since: {reasons}")
         raise Stopped(
             "policy_denied",
             f"policy or backend changed since admission: {reasons or 'the backend is not allowed'}",

@@ -299,7 +299,14 @@ def _document(asked: Asked) -> dict[str, Any]:
 
 
 def principal_judged(principal: Principal, project: str) -> dict[str, Any]:
-    """Who asks, as policy sees them: with the roles that they have in the project."""
+    """Who asks, as policy sees them: with the roles that they have in the project, and what else is known of them."""
+    also = {
+        "groups": list(principal.groups),
+        "via": None if principal.via == "oidc" else principal.via,
+        "acr": principal.acr,
+        "amr": list(principal.amr),
+        "acting": msgspec.to_builtins(principal.chain),
+    }
     return {
         "subject": principal.subject,
         "name": principal.name,
@@ -309,7 +316,7 @@ def principal_judged(principal: Principal, project: str) -> dict[str, Any]:
         "team": principal.team,
         "department": principal.department,
         "kind": principal.kind,
-    }
+    } | {name: value for name, value in also.items() if value}
 
 
 def _price(amount: Decimal, currency: str) -> dict[str, Any]:

@@ -62,6 +62,8 @@ job = Table(
             "subject",
             "actor",
             "pseudonym",
+            "issuer",
+            "credential",
             "state",
             "final",
             "level",

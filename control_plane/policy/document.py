@@ -25,8 +25,18 @@ Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 Signed = Annotated[int, Meta(ge=-(2**53 - 1), le=2**53 - 1)]
 
 
+class Handed(Struct, frozen=True, forbid_unknown_fields=True):
+    """One step of a delegation: `by` handed a right to `to`, both as people read them."""
+
+    delegation: str
+    by: str
+    to: str
+
+
 class Principal(Struct, frozen=True, forbid_unknown_fields=True):
-    """Who asks; `roles` are those that hold in the job's project."""
+    """Who asks; `roles` are those that hold in the job's project. Of a delegate, it is the one who handed them the
+    right first.
+    """
 
     subject: str
     name: str
@@ -36,6 +46,16 @@ class Principal(Struct, frozen=True, forbid_unknown_fields=True):
     team: str | None
     department: str | None
     kind: Literal["user", "service"]
+    groups: tuple[str, ...] = ()
+    """As their provider names them; absent where it names none."""
+    via: Literal["oidc", "saml", "ldap", "key", "exchange", "session", "delegation"] = "oidc"
+    """How they came; absent where they came with an access token of an OIDC issuer."""
+    acr: str | None = None
+    """How surely they were recognised, in their provider's word; absent where it has none."""
+    amr: tuple[str, ...] = ()
+    """By which methods they were recognised (RFC 8176); absent where their provider names none."""
+    acting: tuple[Handed, ...] = ()
+    """Who acts for them, the first delegation first; absent where they act themselves."""
 
 
 class Job(Struct, frozen=True, forbid_unknown_fields=True):

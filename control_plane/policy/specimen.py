@@ -95,6 +95,8 @@ def document(
         time=msgspec.convert(time_judged(at), Time),
     )
     plain: dict[str, Any] = msgspec.to_builtins(made)
+    absent = {field.name for field in msgspec.structs.fields(Principal) if not field.required}
+    plain["principal"] = {key: value for key, value in plain["principal"].items() if key not in absent}
     return {key: value for key, value in plain.items() if key not in {"window", "approval"}}
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from control_plane.auth.principal import Principal
 from control_plane.db import Query
 
-__all__ = ["digest_of", "entering", "hanging", "remember"]
+__all__ = ["digest_of", "entering", "hanging", "remember", "resting"]
 
 
 def entering(principal: Principal) -> Query:
@@ -32,6 +32,11 @@ def entering(principal: Principal) -> Query:
 def hanging(tenant: str, id: str, deepest: int) -> Query:  # noqa: A002 - it is called that everywhere
     """Of a secret, and those on which it hangs, the nearest first: what it is, and as `entering` of its holder."""
     return _HANGING, {"tenant": tenant, "id": id, "deepest": deepest}
+
+
+def resting(tenant: str, issuer: str, subject: str, credential: str | None) -> Query:
+    """Of whoever asked for something that waited, and of what they came with: a row, whatever is known of them."""
+    return _RESTING, {"tenant": tenant, "issuer": issuer, "subject": subject, "credential": credential}
 
 
 async def remember(conn: AsyncConnection, principal: Principal) -> None:
@@ -117,6 +122,23 @@ FROM hung c
 JOIN auth.tenant t ON t.tenant = c.tenant
 LEFT JOIN auth.person p ON p.tenant = c.tenant AND p.issuer = c.issuer AND p.subject = c.subject
 ORDER BY c.depth
+"""
+
+# A session that was ended, or anything that has expired, was good at the moment that it was used at.
+_RESTING = f"""
+WITH RECURSIVE hung AS (
+    SELECT c.tenant, c.id, c.kind, c.parent, c.revoked_at, 0 AS depth
+    FROM auth.credential c WHERE c.tenant = %(tenant)s AND c.id = %(credential)s::text
+    UNION ALL
+    SELECT c.tenant, c.id, c.kind, c.parent, c.revoked_at, hung.depth + 1 FROM hung
+    JOIN auth.credential c ON c.tenant = hung.tenant AND c.id = hung.parent WHERE hung.depth < 16
+)
+SELECT p.state AS person, p.digest, p.roles AS said, p.kind,
+       (SELECT h.kind FROM hung h WHERE h.revoked_at IS NOT NULL AND h.kind <> 'session' ORDER BY h.depth LIMIT 1)
+           AS revoked,
+       {_GIVEN.format(issuer="%(issuer)s", subject="%(subject)s", groups="p.groups")}
+FROM (SELECT %(tenant)s::text AS tenant) t
+LEFT JOIN auth.person p ON p.tenant = t.tenant AND p.issuer = %(issuer)s AND p.subject = %(subject)s
 """
 
 _REMEMBER = text("""
