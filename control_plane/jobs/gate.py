@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The dispatch gate (design path step 5): route among what policy allows, then judge what compiling found.
 
-A job passes only if its compiled facts fit the constraints, and the decision that admitted it still stands: with another
-policy revision, or fewer rights of who asked than they had, it is decided anew, on the recorded input with the compiled
-facts and the rights of now. Nothing here hands anything to a backend. An engine that can't decide raises
+A job passes only if its compiled facts fit the constraints, and the decision that admitted it still stands: with a
+newer policy revision, or fewer rights of who asked than they had, it is decided anew, on the recorded input with the
+compiled facts and the rights of now. Nothing here hands anything to a backend. An engine that can't decide raises
 PolicyUnavailable, and the job waits.
 """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""G13: the dispatch gate asks anew what the asker of a job may do; a lost right ends it, a token that expires doesn't."""
+"""G13: the dispatch gate asks anew what the asker of a job may do; a lost right ends it, an old token doesn't."""
 
 from __future__ import annotations
 
