@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from alembic import op
 
-revision = "0032_entitled"
-down_revision = "0031_identity"
+revision = "0034_entitled"
+down_revision = "0033_device"
 branch_labels = None
 depends_on = None
 
