@@ -168,7 +168,7 @@ CODES: dict[str, Meaning] = {
     "rate_limited": Meaning(
         429,
         "Too many requests",
-        "The limit on requests or bytes of this principal is reached.",
+        "The limit on requests or bytes of this principal, or of its tenant, is reached.",
         "Wait as long as Retry-After says.",
     ),
     "denial_quota": Meaning(

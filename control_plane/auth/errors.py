@@ -95,12 +95,13 @@ class LoginFailed(Refused):
 
 
 class RateLimited(Refused):
-    """The principal's bucket is empty; `retry_after_s` says when the same request would be let in."""
+    """The principal's bucket, or the `whole` tenant's, is empty; `retry_after_s` says when the same would be let in."""
 
-    def __init__(self, retry_after_s: int) -> None:
+    def __init__(self, retry_after_s: int, *, whole: bool = False) -> None:
+        of = " of your tenant's people together" if whole else ""
         super().__init__(
             "rate_limited",
-            f"too many requests or bytes: try again in {retry_after_s} s",
+            f"too many requests or bytes{of}: try again in {retry_after_s} s",
             extras={"retry_after_s": retry_after_s},
         )
         self.retry_after_s = retry_after_s

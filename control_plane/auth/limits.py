@@ -2,7 +2,7 @@
 """How much one principal may ask for: a bucket of requests and one of bytes, shared by all processes (N13).
 
 Enters: a principal, how many requests and bytes they come with. Leaves: None, or when to come again. Numbers are per
-principal, so no tenant can spend another's.
+principal, so no tenant can spend another's; a tenant that the operator limited has buckets for all of its people, too.
 
 A draw locks the bucket's row until its commit, which serialises a busy principal over all processes (450 draws a second
 where one transaction took 1 ms). So a process draws a few requests at once and gives them out by itself (`Door`). What
@@ -26,6 +26,7 @@ from msgspec import Struct
 from control_plane.auth import store
 from control_plane.auth.errors import RateLimited
 from control_plane.auth.principal import Principal
+from control_plane.auth.rates import TenantRates
 from control_plane.db import transaction
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ _CHUNK_OCTETS = 1_048_576
 _PART = 64
 _PURSES = 4_096
 _PACE_S = 0.02
+_WHOLE = ""  # in a principal's place: the tenant's own bucket
+_BURST_S = 4.0
+_NO_RATE = 1e15
 _AT_ONCE = (512, 64, 64 << 20)  # requests, WebSockets, bytes of bodies: of one principal in one process
 
 
@@ -77,11 +81,19 @@ async def take(
     later must have cost its draw. A value, not an exception: the caller raises it, or counts it. Durable in no sense: a
     crash of the database fills all buckets.
     """
+    return await _take(conn, (principal.tenant, principal.pseudonym), limits, requests, octets)
+
+
+async def _take(
+    conn: AsyncConnection, whose: tuple[str, str], limits: Limits, requests: int, octets: int
+) -> RateLimited | None:
     if not 0 < requests <= limits.requests_burst or octets < 0:
         raise ValueError("requests must fit the bucket, octets can't be negative")
     want = {"requests": float(requests), "bytes": float(octets), **msgspec.structs.asdict(limits)}
-    granted, wait_s = await store.take(conn, principal.tenant, principal.pseudonym, want)
-    return None if granted else RateLimited(max(1, min(_LONGEST_WAIT_S, math.ceil(wait_s))))
+    granted, wait_s = await store.take(conn, *whose, want)
+    if granted:
+        return None
+    return RateLimited(max(1, min(_LONGEST_WAIT_S, math.ceil(wait_s))), whole=whose[1] == _WHOLE)
 
 
 class Door:
@@ -90,18 +102,34 @@ class Door:
     def __init__(self, engine: AsyncEngine, limits: Limits) -> None:
         self._engine = engine
         self._limits = limits
-        self._requests = max(1, min(_CHUNK, int(limits.requests_burst / _PART)))
-        self._octets = int(min(_CHUNK_OCTETS, limits.bytes_burst / _PART))
         self._purses: OrderedDict[tuple[str, str], _Purse] = OrderedDict()
+        self.rates = TenantRates(engine)
 
     async def let_in(self, principal: Principal, *, octets: int = 0) -> RateLimited | None:
-        """Draw one request of `octets` bytes. None = come in. Most calls touch no database."""
-        key = (principal.tenant, principal.pseudonym)
+        """Draw one request of `octets` bytes. None = come in. Most calls touch no database.
+
+        From the principal's bucket, and from the tenant's where the operator gave it one.
+        """
+        own = self._purse((principal.tenant, principal.pseudonym))
+        refused = await self._spend((principal.tenant, principal.pseudonym), own, self._limits, octets)
+        rates = await self.rates.of(principal.tenant)
+        if refused is not None or rates is None:
+            return refused
+        whose = (principal.tenant, _WHOLE)
+        refused = await self._spend(whose, self._purse(whose), of_tenant(rates), octets)
+        if refused is not None:
+            own.requests, own.octets = own.requests + 1, own.octets + octets
+        return refused
+
+    def _purse(self, key: tuple[str, str]) -> _Purse:
         purse = self._purses.setdefault(key, _Purse())
         self._purses.move_to_end(key)
         if len(self._purses) > _PURSES:
             # What the forgotten one held is lost to its owner: a little too strict, never too lax.
             self._purses.popitem(last=False)
+        return purse
+
+    async def _spend(self, whose: tuple[str, str], purse: _Purse, limits: Limits, octets: int) -> RateLimited | None:
         if purse.spend(octets):
             return None
         async with purse.lock:
@@ -109,7 +137,7 @@ class Door:
                 return None
             refused = purse.refused(octets, now := asyncio.get_running_loop().time())
             if refused is None:
-                refused = await self._draw(principal, purse, octets)
+                refused = await self._draw(whose, purse, limits, octets)
                 if refused is None:
                     return None
                 purse.shut = (now + _PACE_S, octets, refused)
@@ -118,15 +146,27 @@ class Door:
             await asyncio.sleep(_PACE_S)
         return refused
 
-    async def _draw(self, principal: Principal, purse: _Purse, octets: int) -> RateLimited | None:
-        more = max(octets, self._octets)
-        async with transaction(self._engine, principal.tenant) as conn:
-            refused = await take(conn, principal, self._limits, requests=self._requests, octets=more)
+    async def _draw(self, whose: tuple[str, str], purse: _Purse, limits: Limits, octets: int) -> RateLimited | None:
+        requests = chunk(limits)
+        more = max(octets, int(min(_CHUNK_OCTETS, limits.bytes_burst / _PART)))
+        async with transaction(self._engine, whose[0]) as conn:
+            refused = await _take(conn, whose, limits, requests, more)
             if refused is not None:
-                return await take(conn, principal, self._limits, requests=1, octets=octets)
-        purse.requests += self._requests - 1
+                return await _take(conn, whose, limits, 1, octets)
+        purse.requests += requests - 1
         purse.octets += more - octets
         return None
+
+
+def chunk(limits: Limits) -> int:
+    """How many requests a process draws at once."""
+    return max(1, min(_CHUNK, int(limits.requests_burst / _PART)))
+
+
+def of_tenant(rates: store.Rates) -> Limits:
+    """The buckets of a whole tenant: each holds what `_BURST_S` seconds fill, and what has no rate is never empty."""
+    requests, octets = rates.requests_per_s or _NO_RATE, rates.bytes_per_s or _NO_RATE
+    return Limits(requests, max(1.0, _BURST_S * requests), octets, max(1.0, _BURST_S * octets))
 
 
 class _Purse:

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tenants may ask for by the second, as one process knows it: a moment old, and never waited for (G11, N13).
+"""What tenants may ask for by the second, as one process knows it: a second old (G11, N13).
 
-Most tenants have no such limit, and no request of theirs may cost a look for one. So a process asks once a second, in
-the background, what changed for anybody. While the database is away what was known last holds.
+Most tenants have no such limit, and no request of theirs may cost a look for one. So once a second one request of a
+process asks what changed for anybody, and the others go on by what was known. While the database is away that holds;
+before anything is known nobody comes in.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -33,32 +33,25 @@ class TenantRates:
         self._rates: dict[str, store.Rates] = {}
         self._since: datetime | None = None
         self._next = float("-inf")
-        self._looking: asyncio.Task[None] | None = None
+        self._first = asyncio.Lock()
 
     async def of(self, tenant: str) -> store.Rates | None:
-        """The tenant's; None where the operator set none."""
-        now = asyncio.get_running_loop().time()
-        if now >= self._next:
+        """The tenant's; None where the operator set none. Raises what the database does, before anything is known."""
+        if self._since is None:
+            async with self._first:
+                if self._since is None:
+                    await self._look()
+        elif (now := asyncio.get_running_loop().time()) >= self._next:
             self._next = now + LOOK_S
-            self._looking = asyncio.create_task(self._look())
-        if self._since is None and self._looking is not None:
-            await asyncio.shield(self._looking)
+            try:
+                await self._look()
+            except FAULTS as error:
+                log.warning("limits of tenants can't be read: %s", type(error).__name__)
         return self._rates.get(tenant)
 
-    async def close(self) -> None:
-        """End a look that is under way."""
-        if self._looking is not None:
-            self._looking.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._looking
-
     async def _look(self) -> None:
-        try:
-            async with transaction(self._engine, None) as conn:
-                changed, self._since = await store.rates_since(conn, self._since)
-        except FAULTS as error:
-            log.warning("limits of tenants can't be read: %s", type(error).__name__)
-            return
+        async with transaction(self._engine, None) as conn:
+            changed, self._since = await store.rates_since(conn, self._since)
         for tenant, rates in changed.items():
             if rates is None:
                 self._rates.pop(tenant, None)

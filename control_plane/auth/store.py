@@ -21,12 +21,14 @@ from control_plane.auth.principal import ROLES, Assignment, is_project, is_tenan
 
 __all__ = [
     "Project",
+    "Rates",
     "Tenant",
     "add_project",
     "add_tenant",
     "assign",
     "project",
     "projects",
+    "rates_since",
     "revoke",
     "roles_of",
     "take",
@@ -50,6 +52,13 @@ class Project(Struct, frozen=True):
     cost_center: str | None
     limits: dict[str, Any]
     created_at: datetime
+
+
+class Rates(Struct, frozen=True):
+    """What a whole tenant may ask for by the second; None is no limit."""
+
+    requests_per_s: float | None
+    bytes_per_s: float | None
 
 
 async def add_tenant(conn: AsyncConnection, tenant: str) -> None:
@@ -154,6 +163,30 @@ async def take(conn: AsyncConnection, tenant: str, subject: str, want: dict[str,
     """
     row = (await conn.execute(_TAKE, {"tenant": tenant, "subject": subject, **want})).one()
     return bool(row.granted), float(row.wait_s)
+
+
+async def rates_since(conn: AsyncConnection, since: datetime | None) -> tuple[dict[str, Rates | None], datetime]:
+    """The rates of every tenant whose limits were changed lately, None where there are none any more; and when it is.
+
+    Of all tenants, and nothing of them but this: for a process that serves them all.
+    """
+    rows = await conn.execute(_RATES, {"since": since})
+    now: datetime | None = None
+    found: dict[str, Rates | None] = {}
+    for row in rows:
+        now = row.now
+        if row.tenant is not None:
+            limited = row.requests_per_s is not None or row.bytes_per_s is not None
+            found[row.tenant] = Rates(row.requests_per_s, row.bytes_per_s) if limited else None
+    if now is None:  # the outer join has a row always
+        raise AssertionError
+    return found, now
+
+
+_RATES = text("""
+SELECT n.now, r.tenant, r.requests_per_s, r.bytes_per_s FROM (SELECT clock_timestamp() AS now) AS n
+LEFT JOIN auth.tenant_rates(CAST(:since AS timestamptz)) AS r ON true
+""")
 
 
 def _assignment(tenant: str, issuer: str, subject: str, one: Assignment) -> dict[str, Sequence[str]]:

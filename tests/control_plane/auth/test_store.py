@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
+import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -16,6 +17,7 @@ from control_plane.auth import limits, rights, store
 from control_plane.auth.errors import RateLimited, TenantRefused
 from control_plane.auth.limits import Limits
 from control_plane.auth.principal import Assignment, Principal
+from control_plane.auth.rates import TenantRates
 from control_plane.db import engine, transaction
 from tests.postgres import TestDatabase
 
@@ -147,7 +149,7 @@ async def test_two_processes_together_let_in_what_the_bucket_holds(
     answers = await asyncio.gather(*(door.let_in(ALICE, octets=3) for _ in range(asked) for door in doors))
     left_over = sum(door._purses[ALICE.tenant, ALICE.pseudonym].requests for door in doors)
     assert answers.count(None) == burst - left_over
-    assert all(door._purses[ALICE.tenant, ALICE.pseudonym].requests < door._requests for door in doors)
+    assert all(door._purses[ALICE.tenant, ALICE.pseudonym].requests < limits.chunk(door._limits) for door in doors)
     assert {type(one) for one in answers if one is not None} == {RateLimited}
     await second.dispose()
 
@@ -206,3 +208,48 @@ def test_limits_that_are_none_do_not_start(field: str, value: float) -> None:
     """N11: the message names the field."""
     with pytest.raises(ValueError, match=field):
         Limits(**{field: value})
+
+
+def _limit(database: TestDatabase, tenant: str, **rates: float | None) -> None:
+    """What the operator sets."""
+    with psycopg.connect(database.conninfo("superuser"), autocommit=True) as conn:
+        conn.execute(
+            "INSERT INTO auth.tenant_limit (tenant, requests_per_s, bytes_per_s) VALUES (%s, %s, %s)"
+            " ON CONFLICT (tenant) DO UPDATE SET requests_per_s = excluded.requests_per_s,"
+            " bytes_per_s = excluded.bytes_per_s, changed_at = clock_timestamp()",
+            (tenant, rates.get("requests_per_s"), rates.get("bytes_per_s")),
+        )
+
+
+async def test_a_tenants_people_share_its_rate_and_no_others_is_touched(
+    app: AsyncEngine, database: TestDatabase
+) -> None:
+    """G11, N13: two processes, forty people of a limited tenant; the other tenant goes on."""
+    _limit(database, "acme", requests_per_s=1e-6)
+    wide = Limits()
+    doors = [limits.Door(app, wide), limits.Door(app, wide)]
+    people = [msgspec.structs.replace(ALICE, pseudonym=f"a-{number}") for number in range(20)]
+    answers = await asyncio.gather(*(door.let_in(one) for door in doors for one in people))
+    assert answers.count(None) == 1  # a bucket holds one request at least
+    refused = next(one for one in answers if one is not None)
+    assert (refused.code, "your tenant's people" in refused.detail) == ("rate_limited", True)
+    bob = msgspec.structs.replace(ALICE, tenant="globex")
+    assert [await door.let_in(bob) for door in doors] == [None, None]
+
+
+async def test_a_changed_rate_is_heard_of_and_so_is_its_end(app: AsyncEngine, database: TestDatabase) -> None:
+    """G11: without a restart, and without a look for each request."""
+    rates = TenantRates(app)
+    assert await rates.of("acme") is None
+    _limit(database, "acme", bytes_per_s=100.0)
+    await _until(rates, "acme", store.Rates(None, 100.0))
+    _limit(database, "acme")
+    await _until(rates, "acme", None)
+
+
+async def _until(rates: TenantRates, tenant: str, wanted: store.Rates | None) -> None:
+    rates._next = float("-inf")
+    async with asyncio.timeout(20):
+        while await rates.of(tenant) != wanted:
+            rates._next = float("-inf")
+            await asyncio.sleep(0.01)
