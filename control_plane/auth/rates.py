@@ -51,9 +51,10 @@ class TenantRates:
 
     async def _look(self) -> None:
         async with transaction(self._engine, None) as conn:
-            changed, self._since = await store.rates_since(conn, self._since)
+            changed, since = await store.rates_since(conn, self._since)
         for tenant, rates in changed.items():
             if rates is None:
                 self._rates.pop(tenant, None)
             else:
                 self._rates[tenant] = rates
+        self._since = since

@@ -7,8 +7,8 @@ from alembic import op
 
 from control_plane.migrations.walls import roles
 
-revision = "0031_tenant_rates"
-down_revision = "0030_tenants"
+revision = "0033_tenant_rates"
+down_revision = "0032_projects"
 branch_labels = None
 depends_on = None
 
