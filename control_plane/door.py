@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -24,6 +25,10 @@ from control_plane.auth.principal import Principal
 from control_plane.auth.recognise import Recogniser
 from control_plane.context import Plane
 from control_plane.errors import Refused
+from control_plane.places import Places
+
+HOLD_S = 0.1
+"""What a request holds its place for at most: one that lasts longer waits, for a job, a seal or a client."""
 
 
 class Door:
@@ -43,23 +48,26 @@ class Door:
         per_s = settings.login_per_s
         self.strangers = limits.Door(plane.engine, limits.Limits(requests_per_s=per_s, requests_burst=10 * per_s + 1))
         self.crowd = limits.Crowd()
+        # As many as there are connections: what waits, waits here in turn and not there in line.
+        self.places = Places(settings.database_connections, hold_s=HOLD_S)
 
     def middleware(self, app: ASGIApp) -> ASGIApp:
         """ASGI middleware: sets `scope["user"]`, or leaves it unset for a public route to be let through."""
 
         async def enter(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] in ("http", "websocket"):
-                await self._admit(scope)
+            if scope["type"] not in ("http", "websocket"):
+                await app(scope, receive, send)
+                return
+            async with AsyncExitStack() as place:
+                await self._admit(scope, place)
                 if (principal := scope.get("user")) is not None:
                     octets = _octets(dict(scope["headers"]), self.plane.settings.max_body_bytes)
-                    with self.crowd.inside(principal, socket="method" not in scope, octets=octets):
-                        await app(scope, receive, send)
-                    return
-            await app(scope, receive, send)
+                    place.enter_context(self.crowd.inside(principal, socket="method" not in scope, octets=octets))
+                await app(scope, receive, send)
 
         return lambda scope, receive, send: shaken(enter, scope, receive, send)
 
-    async def _admit(self, scope: Scope) -> None:
+    async def _admit(self, scope: Scope, place: AsyncExitStack) -> None:
         scope.setdefault("state", {})["request_id"] = request_id = str(uuid.uuid4())
         telemetry.bind(request_id=request_id)
         # One route takes packed bodies, and bounds what it unpacks: OPA can't be told not to pack its log.
@@ -72,11 +80,11 @@ class Door:
         _refuse_unknown_parameters(scope)
         scope["state"]["source"] = _address(scope) or "this machine"
         if scope["route_handler"].opt.get("action") != "public":
-            await self._identify(scope)
+            await self._identify(scope, place)
         elif scope["route_handler"].opt.get("limited"):
             await self._slow_down(scope["state"]["source"])
 
-    async def _identify(self, scope: Scope) -> None:
+    async def _identify(self, scope: Scope, place: AsyncExitStack) -> None:
         headers = {name.lower(): value for name, value in scope["headers"]}
         if sum(name.lower() == b"authorization" for name, _ in scope["headers"]) > 1:
             raise Unauthenticated("token_invalid", "two_headers", "one Authorization header, not several")
@@ -85,6 +93,8 @@ class Door:
         session = None if b"authorization" in headers else browser.cookie(scope["headers"], browser.SESSION)
 
         async def let_in(principal: Principal) -> Refused | None:
+            # What is asked of the database for a request, its rights first, is asked when its tenant has its turn.
+            await place.enter_async_context(self.places.turn(principal.tenant))
             return await self.limits.let_in(principal, octets=octets)
 
         if session is None:

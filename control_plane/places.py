@@ -19,8 +19,8 @@ MOST_WAITING = 2_048
 """Of one tenant: beyond that it is told to come again."""
 
 
-class Turns:
-    """The places of one process."""
+class Places:
+    """Those of one process."""
 
     def __init__(self, at_once: int, *, hold_s: float | None = None) -> None:
         """`at_once` places, each held for at most `hold_s`."""
@@ -84,10 +84,10 @@ class Turns:
 class _Place:
     """One place, given back once."""
 
-    def __init__(self, turns: Turns) -> None:
-        self._turns: Turns | None = turns
+    def __init__(self, places: Places) -> None:
+        self._places: Places | None = places
 
     def give_back(self) -> None:
-        turns, self._turns = self._turns, None
-        if turns is not None:
-            turns.leave()
+        places, self._places = self._places, None
+        if places is not None:
+            places.leave()

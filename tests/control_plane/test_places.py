@@ -7,9 +7,9 @@ import asyncio
 
 import pytest
 
-from control_plane import turns
+from control_plane import places
 from control_plane.auth.errors import RateLimited
-from control_plane.turns import Turns
+from control_plane.places import Places
 
 
 async def _settled() -> None:
@@ -21,12 +21,12 @@ class Room:
     """Who is inside, and in which order they came in."""
 
     def __init__(self, at_once: int, hold_s: float | None = None) -> None:
-        self.turns, self.came = Turns(at_once, hold_s=hold_s), list[str]()
+        self.places, self.came = Places(at_once, hold_s=hold_s), list[str]()
         self.tasks: list[asyncio.Task[None]] = []
         self.go = asyncio.Semaphore(0)
 
     async def _visit(self, tenant: str) -> None:
-        async with self.turns.turn(tenant):
+        async with self.places.turn(tenant):
             self.came.append(tenant)
             await self.go.acquire()
 
@@ -48,7 +48,7 @@ async def test_a_flood_costs_others_one_place_in_a_round() -> None:
     await room.done()
     assert room.came[2:8] == ["flood", "a", "b", "flood", "a", "flood"]
     assert len(room.came) == 53
-    assert room.turns._free == 2
+    assert room.places._free == 2
 
 
 async def test_who_waits_for_something_else_holds_no_place() -> None:
@@ -59,7 +59,7 @@ async def test_who_waits_for_something_else_holds_no_place() -> None:
     await room.arrive("b")
     assert room.came == ["a", "b"]
     await room.done()
-    assert room.turns._free == 1
+    assert room.places._free == 1
 
 
 @pytest.mark.parametrize("when", ["waiting", "called"])
@@ -74,13 +74,13 @@ async def test_who_leaves_takes_no_place_along(when: str) -> None:
     room.tasks[1].cancel()
     await room.done()
     assert room.came[-1] == "c"
-    assert room.turns._free == 1
-    assert not room.turns._waiting
+    assert room.places._free == 1
+    assert not room.places._waiting
 
 
 async def test_beyond_a_bound_a_tenant_is_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """N13: what waits takes memory."""
-    monkeypatch.setattr(turns, "MOST_WAITING", 2)
+    monkeypatch.setattr(places, "MOST_WAITING", 2)
     room = Room(1)
     await room.arrive("a", "a", "a", "a", "b")
     assert isinstance(room.tasks[3].exception(), RateLimited)
