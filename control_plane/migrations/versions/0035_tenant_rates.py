@@ -7,8 +7,8 @@ from alembic import op
 
 from control_plane.migrations.walls import roles
 
-revision = "0034_tenant_rates"
-down_revision = "0033_device"
+revision = "0035_tenant_rates"
+down_revision = "0034_entitled"
 branch_labels = None
 depends_on = None
 
