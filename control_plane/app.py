@@ -26,6 +26,7 @@ from control_plane.api import decisions as decision_routes
 from control_plane.api import device as device_routes
 from control_plane.api import enrollment as enrollment_routes
 from control_plane.api import entries as entry_routes
+from control_plane.api import envelopes as envelope_routes
 from control_plane.api import events, results, submission
 from control_plane.api import issuer as issuer_routes
 from control_plane.api import jobs as job_routes
@@ -40,6 +41,7 @@ from control_plane.api import retention as retention_routes
 from control_plane.api import roles as role_routes
 from control_plane.api import shadow as shadow_routes
 from control_plane.api import sidecar as sidecar_routes
+from control_plane.api import signing_keys as signing_key_routes
 from control_plane.api import users as user_routes
 from control_plane.auth.access import check_routes, guard
 from control_plane.auth.issuer import LocalIssuer
@@ -129,6 +131,8 @@ def assemble(settings: Settings, door: Any, parts: dict[str, Any], lifespan: lis
         *shadow_routes.HANDLERS,
         *sidecar_routes.HANDLERS,
         *user_routes.HANDLERS,
+        *signing_key_routes.HANDLERS,
+        *envelope_routes.HANDLERS,
         openapi_document,
     ]
     api = Router(PREFIX, route_handlers=handlers)

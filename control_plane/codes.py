@@ -311,6 +311,42 @@ CODES: dict[str, Meaning] = {
         "An approval lets one attempt through, and one was let through before.",
         "Submit it again.",
     ),
+    "envelope_invalid": Meaning(
+        400,
+        "Not an envelope",
+        "The body isn't one signed envelope of a known form.",
+        "Sign it anew; docs/guide-signing.md has both forms.",
+    ),
+    "envelope_refused": Meaning(
+        401,
+        "The envelope is refused",
+        "Signature, audience or time of the envelope don't hold.",
+        "Sign it anew, for this plane and tenant, with a clock that is right.",
+    ),
+    "envelope_replayed": Meaning(
+        409,
+        "The envelope was used",
+        "An envelope is taken once, and this one was taken before.",
+        "Sign the request anew; an idempotency key keeps it from being done twice.",
+    ),
+    "signing_key_unknown": Meaning(
+        401,
+        "Not a key of yours",
+        "The envelope names a key that you haven't enrolled here.",
+        "qcos signing-key list; qcos signing-key create.",
+    ),
+    "signing_key_revoked": Meaning(
+        401, "The key was revoked", "What this key signs is no longer taken.", "qcos signing-key create."
+    ),
+    "signing_key_known": Meaning(
+        409,
+        "The key is known",
+        "A key is enrolled once, and never again after it was revoked.",
+        "Make a new one: qcos signing-key create.",
+    ),
+    "signing_keys_full": Meaning(
+        409, "Too many keys", "You have as many signing keys as anybody may.", "qcos signing-key revoke KEY."
+    ),
     "evidence_pending": Meaning(
         409, "Evidence pending", "The result is given out once its evidence is sealed.", "Ask again shortly."
     ),

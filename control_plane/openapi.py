@@ -190,12 +190,14 @@ def _complete(operation: dict[str, Any], opt: dict[str, Any], media: str, path: 
             "required": True,
             "content": {JSON: {"schema": _schema(answers.body), "examples": example}},
         }
+    elif answers.takes:
+        operation["requestBody"] = {"required": True, "content": _files(list(answers.takes))}
     public = opt.get("action") == "public"
     if public:
         operation["security"] = []
     codes = {*ANYWHERE, *answers.refusals}
     codes |= set() if public else set(SIGNED_IN)
-    codes |= set(WITH_BODY) if answers.body is not None else set()
+    codes |= set(WITH_BODY) if answers.body is not None or answers.takes else set()
     codes |= {"not_found"} if "{" in path else set()
     common = _refusals({*ANYWHERE, *SIGNED_IN})
     responses = {

@@ -25,7 +25,7 @@ from msgspec import UNSET, Struct
 
 from ledger import chain, cms, cosignature, fold, merkle, timestamp
 from ledger import checkpoint as notes
-from ledger.bundle import Bundle
+from ledger.bundle import Bundle, Fold
 from ledger.canonical import parse_time
 from ledger.errors import EvidenceInvalid, LedgerError, TokenInvalid
 from ledger.keys import PublicKey
@@ -35,6 +35,7 @@ from ledger.trust import LoadedKey, LoadedWitness, Trust
 
 CLOCK_TOLERANCE = timedelta(seconds=5)  # between the plane's, a provider's and an authority's clock; genTime is cut
 FUTURE_TOLERANCE = timedelta(minutes=10)  # of the reader's clock
+ENROLLED = "identity:signing_key:enrolled"
 MAX_SEEN = 256  # checkpoints that are remembered, 5 KB each
 _Key = TypeVar("_Key", MLDSA65PublicKey, ec.EllipticCurvePublicKey)
 
@@ -98,6 +99,26 @@ class Anchor:
         found = merkle.leaf_hash(proof.leaf)
         merkle.verify_inclusion(index=index, size=head.size, leaf=found, path=proof.path, root=head.root)
         return f"entry {index} of {head.size}"
+
+    def enrolment(self) -> str:
+        """Who asked had enrolled the key before: an entry of theirs, earlier and under the same checkpoint, says so."""
+        said, shown = self._bundle.envelope, self._bundle.proof.enrolment
+        if said is UNSET or shown is UNSET:
+            raise EvidenceInvalid("a record of an envelope and the enrolment of its key go together")
+        leaf, head = chain.parse_leaf(shown.leaf), self._head()
+        if leaf.kind != ENROLLED or leaf.entry_id != said.enrolled:
+            raise EvidenceInvalid("another entry than the enrolment that the record names")
+        if leaf.body.get("key_id") != said.key_id:
+            raise EvidenceInvalid("the enrolment is of another key")
+        if (leaf.tenant, leaf.actor) != (self._bundle.scope.tenant, self._actor()):
+            raise EvidenceInvalid("somebody else enrolled the key")
+        if leaf.index >= self._leaf().index:
+            raise EvidenceInvalid("the key was enrolled after the job")
+        if leaf.time > parse_time(self._bundle.submission.submitted_at) + CLOCK_TOLERANCE:
+            raise EvidenceInvalid("the key was enrolled after the submission")
+        found = merkle.leaf_hash(shown.leaf)
+        merkle.verify_inclusion(index=leaf.index, size=head.size, leaf=found, path=shown.path, root=head.root)
+        return f"entry {leaf.index}, {leaf.time:%Y-%m-%dT%H:%M:%SZ}"
 
     def checkpoint(self) -> str:
         """Both lines of the checkpoint are good signatures by keys of the trusted log."""
@@ -330,12 +351,14 @@ class Anchor:
             self._entry = chain.parse_leaf(self._bundle.proof.leaf)
         return self._entry
 
-    def _record(self) -> tuple[dict[str, str], dict[str, Any], str]:
-        """Commitments, body and kind of what commits to the statement: the entry, or a record that it folds."""
-        leaf, inner = self._leaf(), self._bundle.proof.fold
-        if inner is UNSET:
-            return leaf.commitments, leaf.body, leaf.kind
-        draft = fold.expanded(
+    def _actor(self) -> str:
+        """Who acted, by what commits to the statement."""
+        inner = self._bundle.proof.fold
+        return self._leaf().actor if inner is UNSET else self._folded(inner).actor
+
+    def _folded(self, inner: Fold) -> chain.Draft:
+        leaf = self._leaf()
+        return fold.expanded(
             tenant=leaf.tenant,
             kind=leaf.kind,
             told=leaf.body,
@@ -343,6 +366,13 @@ class Anchor:
             position=inner.index,
             proof=inner.path,
         )
+
+    def _record(self) -> tuple[dict[str, str], dict[str, Any], str]:
+        """Commitments, body and kind of what commits to the statement: the entry, or a record that it folds."""
+        leaf, inner = self._leaf(), self._bundle.proof.fold
+        if inner is UNSET:
+            return leaf.commitments, leaf.body, leaf.kind
+        draft = self._folded(inner)
         return (
             draft.commitments,
             chain.body_of(draft),

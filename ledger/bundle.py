@@ -36,6 +36,7 @@ __all__ = [
     "PAYLOAD_TYPE",
     "PREDICATE_TYPE",
     "Bundle",
+    "Enrolment",
     "Fold",
     "Predicate",
     "Proof",
@@ -77,11 +78,19 @@ class Fold(Closed, frozen=True):
     path: Annotated[tuple[bytes, ...], Meta(max_length=64)]
 
 
+class Enrolment(Closed, frozen=True):
+    """The entry by which the asker's key was enrolled, and its place under the same checkpoint."""
+
+    leaf: bytes
+    path: Annotated[tuple[bytes, ...], Meta(max_length=64)]
+
+
 class Proof(Closed, frozen=True):
     """The entry that commits to the statement, and its place under a signed checkpoint.
 
     `fold` is there where the entry stands for many records, one of which commits to the statement; `cosignatures`
-    where witnesses cosigned the checkpoint: their lines (`ledger.cosignature`), sorted.
+    where witnesses cosigned the checkpoint: their lines (`ledger.cosignature`), sorted; `enrolment` where the record
+    has an `envelope`.
     """
 
     leaf: bytes
@@ -90,6 +99,7 @@ class Proof(Closed, frozen=True):
     statement_salt: bytes
     fold: Fold | UnsetType = UNSET
     cosignatures: Annotated[tuple[str, ...], Meta(min_length=1, max_length=MAX_COSIGNATURES)] | UnsetType = UNSET
+    enrolment: Enrolment | UnsetType = UNSET
 
 
 class Bundle(Predicate, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ LedgerError                      ledger_error
 ├── CheckpointInvalid            checkpoint_invalid    a signed note that is malformed or badly signed
 ├── CosignatureInvalid           cosignature_invalid   a witness's line that is malformed or not over this checkpoint
 ├── KeyInvalid                   key_invalid           a key file that is missing, readable by others, or broken
+├── EnvelopeInvalid              envelope_invalid      a signed envelope that is malformed, or not signed by its key
 ├── BlobInvalid                  blob_invalid          a blob that does not open, or not to its commitment
 ├── NotInLog                     not_in_log            an index, size or tile that the log does not have
 ├── LedgerRollback               ledger_rollback       the database is behind, or beside, the head kept outside it
@@ -117,6 +118,12 @@ class KeyInvalid(LedgerError):
     """A key file that cannot be used as it stands."""
 
     code = "key_invalid"
+
+
+class EnvelopeInvalid(LedgerError):
+    """A signed envelope that is malformed, badly signed, for somebody else, or not for now."""
+
+    code = "envelope_invalid"
 
 
 class BlobInvalid(LedgerError):

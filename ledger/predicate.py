@@ -185,8 +185,20 @@ class Approval(Closed, frozen=True):
     used_at: Time | None
 
 
+class Envelope(Closed, frozen=True):
+    """The key under whose signature the job was asked for, and the entry that tells of its enrolment."""
+
+    form: Literal["jose", "cose"]
+    alg: Literal["Ed25519", "ML-DSA-44", "ML-DSA-65", "ML-DSA-87"]
+    key_id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}\Z")]
+    enrolled: Uuid
+
+
 class Predicate(Closed, frozen=True):
-    """The evidence record, version 1: what the signatures cover. `approval` is there where somebody had to approve."""
+    """The evidence record, version 1: what the signatures cover.
+
+    `approval` is there where somebody had to approve, `envelope` where the asker signed the request.
+    """
 
     version: Literal[1]
     bundle_id: Uuid
@@ -209,6 +221,7 @@ class Predicate(Closed, frozen=True):
     provenance: dict[str, Literal["asserted", "observed", "recomputed"]]
     gaps: tuple[Gap, ...]
     approval: Approval | UnsetType = UNSET
+    envelope: Envelope | UnsetType = UNSET
 
 
 class _Digest(Closed, frozen=True):

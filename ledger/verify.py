@@ -19,7 +19,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from ledger import canonical, nodes, recompute
+from ledger import asked, canonical, nodes, recompute
 from ledger.anchor import FUTURE_TOLERANCE, Anchor, Unreached
 from ledger.bundle import Bundle, parse_bundle
 from ledger.errors import EvidenceInvalid, LedgerError, NotCanonical
@@ -106,6 +106,8 @@ def verify(bundle: bytes, trust: bytes, now: datetime, *, max_age: timedelta | N
     checks.run("statement_commitment", anchor.commitment)
     checks.run("leaf", anchor.leaf)
     checks.run("inclusion", anchor.inclusion)
+    if asked.concerned(parsed):
+        checks.run("enrolment", anchor.enrolment)
     checks.run("checkpoint_signatures", anchor.checkpoint)
     checks.run("cosignatures", anchor.cosignatures)
     checks.run("qcos_signature", anchor.qcos_signature)
@@ -146,6 +148,8 @@ def _recompute(checks: Checks, bundle: Bundle) -> None:
     checks.run("outcome", lambda: recompute.outcome(bundle))
     checks.run("spec", lambda: recompute.spec(bundle))
     checks.run("provenance", lambda: recompute.provenance(bundle))
+    if asked.concerned(bundle):
+        checks.run("envelope", lambda: asked.signed(bundle))
     for name, check in nodes.checks(bundle):
         checks.run(name, check)
 

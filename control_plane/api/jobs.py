@@ -108,16 +108,23 @@ def _control(sent: Signal, action: str, summary: str) -> HTTPRouteHandler:
         job_id: FromPath[str],
     ) -> Response[Any]:
         """Apply the signal; the answer shows the job as it is then."""
-        row = await find(plane, request.user, job_id, "job:read")
-        require(request.user, action, row["project"])
-        await signal(plane, request.user, sent, job_id)
-        live.ring()
-        return Response(
-            await artefacts.job(plane, await find(plane, request.user, job_id, "job:read")),
-            status_code=202,
-        )
+        await steerable(plane, request.user, job_id, action)
+        return await steered(plane, live, request.user, sent, job_id)
 
     return control
+
+
+async def steerable(plane: Plane, principal: Principal, job_id: str, action: str) -> None:
+    """Refused unless the principal may see the job and do this with it."""
+    row = await find(plane, principal, job_id, "job:read")
+    require(principal, action, row["project"])
+
+
+async def steered(plane: Plane, live: Live, principal: Principal, sent: Signal, job_id: str) -> Response[Any]:
+    """Apply a signal to a job that is `steerable`."""
+    await signal(plane, principal, sent, job_id)
+    live.ring()
+    return Response(await artefacts.job(plane, await find(plane, principal, job_id, "job:read")), status_code=202)
 
 
 @post(

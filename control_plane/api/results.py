@@ -61,7 +61,12 @@ async def result(
     request: Request[Principal, Any, Any], plane: NamedDependency[Plane], job_id: FromPath[str]
 ) -> Response[Any]:
     """Counts in Qiskit's order; 409 `evidence_pending` until the evidence is sealed (I1)."""
-    row = await _ended_with_result(plane, request.user, job_id)
+    return await given(plane, request.user, job_id)
+
+
+async def given(plane: Plane, principal: Principal, job_id: str) -> Response[Any]:
+    """The result of a job that the principal may have."""
+    row = await _ended_with_result(plane, principal, job_id)
     names = ("result", "execution", "analysis", "plan", "network")
     raw, execution, analysis, plan, network = await artefacts.read(plane, row, names)
     shown = meaning.payload(job_id, raw, execution, analysis)

@@ -30,7 +30,8 @@ class Bytes(Struct, frozen=True):
 
 class Answers(Struct, frozen=True):
     """What one operation answers: a shape a status (a list where it is one of several), the refusals beyond those of
-    the door, the body it takes, headers of a good answer, and which operations it leads to.
+    the door, the body it takes (or, where that isn't JSON of ours, in which forms), headers of a good answer, and which
+    operations it leads to.
     """
 
     good: dict[int, Any]
@@ -38,6 +39,7 @@ class Answers(Struct, frozen=True):
     body: Any = None
     headers: dict[str, str] = {}
     links: tuple[str, ...] = ()
+    takes: tuple[Bytes, ...] = ()
 
 
 class FieldError(Struct, frozen=True):

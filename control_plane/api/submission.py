@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -24,13 +25,13 @@ from control_plane.errors import Refused
 from control_plane.jobs import reading, store, view
 from control_plane.jobs import spec as specs
 from control_plane.jobs.admit import Admission, admit, shown_state
-from control_plane.jobs.envelope import Envelope, Submit
+from control_plane.jobs.envelope import Envelope, Signature, Submit
 from control_plane.jobs.live import Live
 from control_plane.strict import want_json
 
 MAX_KEY = 200
 SEAL_LOOK_S = 0.02
-_ADMISSION = (
+ADMISSION = (
     "spec_invalid",
     "circuit_invalid",
     "circuit_too_complex",
@@ -55,11 +56,17 @@ _ADMISSION = (
     "head_unwritable",
     "ledger_rollback",
 )
-_LINKS = ("get job", "result", "evidence", "cancel", "hold", "resume")
+LINKS = ("get job", "result", "evidence", "cancel", "hold", "resume")
+_KEY = r"^[!-~]+$"
 IdempotencyKey = Annotated[
     str | None,
-    HeaderParameter(name="Idempotency-Key", min_length=1, max_length=MAX_KEY, pattern=r"^[!-~]+$"),
+    HeaderParameter(name="Idempotency-Key", min_length=1, max_length=MAX_KEY, pattern=_KEY),
 ]
+
+
+def is_key(text: str) -> bool:
+    """Whether this may be an idempotency key."""
+    return len(text) <= MAX_KEY and re.fullmatch(_KEY[1:-1], text) is not None
 
 
 @post(
@@ -72,9 +79,9 @@ IdempotencyKey = Annotated[
         "query": ("dry_run", "wait"),
         "answers": Answers(
             {200: [JobShown, Submitted], 202: [Submitted, JobShown]},
-            refusals=_ADMISSION,
+            refusals=ADMISSION,
             body=specs.JobSpec,
-            links=_LINKS,
+            links=LINKS,
         ),
     },
     summary="Submit a job spec",
@@ -90,12 +97,26 @@ async def submit(
     """Admit a job: 202 with its id; 403 with the reasons of a denial."""
     want_json(request.headers.get("content-type", ""))
     body = await request.body()
-    payload = Submit(
+    return await submitted(request, plane, live, await payload(body, idempotency_key, dry_run=dry_run), wait)
+
+
+async def payload(
+    body: bytes, idempotency_key: str | None, *, dry_run: bool, signature: Signature | None = None
+) -> Submit:
+    """What these bytes of a job spec ask for."""
+    return Submit(
         spec=await aside(len(body), reading.parse, body),
         body_sha256=hashlib.sha256(body).hexdigest(),
         idempotency_key=idempotency_key,
         dry_run=dry_run,
+        signature=signature,
     )
+
+
+async def submitted(
+    request: Request[Principal, Any, Any], plane: Plane, live: Live, payload: Submit, wait: float
+) -> Response[Any]:
+    """Admit a job, and answer as it was asked for."""
     envelope = Envelope(request.user, payload, plane.now(), request.state.request_id)
     async with plane.lanes.turn(request.user) as turn:
         admission = await admit(plane, envelope, payload)

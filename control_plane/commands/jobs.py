@@ -24,6 +24,7 @@ def register(groups: Any) -> None:
     submit.add_argument("--dry-run", action="store_true", help="price and decide; nothing is stored")
     alias_model(submit)
     submit.add_argument("--idempotency-key", metavar="KEY", help="the same key submits once")
+    signing(submit)
     submit.add_argument("--json", action="store_true", help="one document")
     submit.set_defaults(run=_submit)
     jobs = groups.add_parser("jobs", help="list and steer jobs").add_subparsers(
@@ -44,6 +45,7 @@ def register(groups: Any) -> None:
     ):
         one = jobs.add_parser(name, help=words)
         one.add_argument("job", metavar="JOB")
+        signing(one)
         one.add_argument("--json", action="store_true", help="one document")
         one.set_defaults(run=_show if name == "show" else _signal)
     settle = jobs.add_parser("settle", help="end the hold of a job whose outcome nobody knows")
@@ -58,8 +60,42 @@ def register(groups: Any) -> None:
     result.add_argument("job", metavar="JOB")
     result.add_argument("--file", metavar="NAME", help="a part that is too large to stand in it")
     result.add_argument("-o", "--output", metavar="FILE", type=Path, help="where the part goes; - is standard output")
+    signing(result)
     result.add_argument("--json", action="store_true", help="one document")
     result.set_defaults(run=_result)
+
+
+def signing(parser: argparse.ArgumentParser) -> None:
+    """Add what signs a request."""
+    parser.add_argument("--sign", action="store_true", help="under your own key: qcos signing-key create")
+    parser.add_argument("--signing-key", metavar="KEY", help="which one; else the only one here")
+    parser.add_argument("--envelope", choices=("jose", "cose"), default="jose", help="as JWS or COSE_Sign1")
+
+
+def _signed(arguments: argparse.Namespace, kind: Any, body: bytes, query: str = "", limit_s: float = 30.0) -> Any:
+    """The answer to a request that is sent in an envelope."""
+    from control_plane import signer
+    from control_plane.settings import located
+
+    key = arguments.signing_key
+    data, headers = signer.request(located().home, kind, body, key, arguments.envelope)
+    return _client().ask("POST", f"/api/v1/envelopes{query}", data, headers=headers, limit_s=limit_s)
+
+
+def _signed_about(arguments: argparse.Namespace, kind: Any) -> Any:
+    import json
+
+    return _signed(arguments, kind, json.dumps({"job_id": arguments.job}).encode())
+
+
+def _signed_submission(arguments: argparse.Namespace, spec: bytes) -> Any:
+    import json
+
+    key = arguments.idempotency_key
+    rest = ({"idempotency_key": key} if key else {}) | ({"dry_run": True} if arguments.dry_run else {})
+    more = "".join(f", {json.dumps(name)}: {json.dumps(value)}" for name, value in rest.items())
+    query = f"?wait={WAIT_S:g}" if arguments.wait and not arguments.dry_run else ""
+    return _signed(arguments, "submit", b'{"spec": ' + spec + more.encode() + b"}", query, WAIT_S + 30)
 
 
 def alias_model(parser: argparse.ArgumentParser) -> None:
@@ -87,7 +123,10 @@ def _submit(arguments: argparse.Namespace) -> int:
     headers = {"Idempotency-Key": arguments.idempotency_key} if arguments.idempotency_key else {}
     query = "?dry_run=true" if arguments.dry_run else f"?wait={WAIT_S:g}" if arguments.wait else ""
     try:
-        job = client.ask("POST", f"/api/v1/jobs{query}", body, headers=headers, limit_s=WAIT_S + 30)
+        if arguments.sign:
+            job = _signed_submission(arguments, body)
+        else:
+            job = client.ask("POST", f"/api/v1/jobs{query}", body, headers=headers, limit_s=WAIT_S + 30)
     except Answered as refused:
         # A denial is an answer about a job: with --json it goes where the answer goes, beside the problem.
         if arguments.json and "job_id" in refused.document:
@@ -238,7 +277,10 @@ def _list(arguments: argparse.Namespace) -> None:
 def _show(arguments: argparse.Namespace) -> None:
     from control_plane import tables
 
-    job = _client().ask("GET", f"/api/v1/jobs/{_quoted(arguments.job)}")
+    if arguments.sign:
+        job = _signed_about(arguments, "show")
+    else:
+        job = _client().ask("GET", f"/api/v1/jobs/{_quoted(arguments.job)}")
     if arguments.json:
         tables.document(job)
         return
@@ -275,7 +317,10 @@ def _tell_route(route: list[dict[str, Any]]) -> None:
 def _signal(arguments: argparse.Namespace) -> None:
     from control_plane import tables
 
-    job = _client().ask("POST", f"/api/v1/jobs/{_quoted(arguments.job)}/{arguments.action}")
+    if arguments.sign:
+        job = _signed_about(arguments, arguments.action)
+    else:
+        job = _client().ask("POST", f"/api/v1/jobs/{_quoted(arguments.job)}/{arguments.action}")
     if arguments.json:
         tables.document(job)
     else:
@@ -303,7 +348,10 @@ def _result(arguments: argparse.Namespace) -> None:
     if arguments.file is not None or arguments.output is not None:
         _file(arguments)
         return
-    result = _client().ask("GET", f"/api/v1/jobs/{_quoted(arguments.job)}/result")
+    if arguments.sign:
+        result = _signed_about(arguments, "result")
+    else:
+        result = _client().ask("GET", f"/api/v1/jobs/{_quoted(arguments.job)}/result")
     if arguments.json:
         tables.document(result)
         return

@@ -86,7 +86,7 @@ async def admit(plane: Plane, envelope: Envelope, submit: Submit, *, put_off_s: 
     if not submit.dry_run:
         plane.sealing.refuse()
     qubits, services = await _scan(plane, spec)
-    asked = Asked(principal, spec, spec.circuits[0].format, qubits, at, services)
+    asked = Asked(principal, spec, spec.circuits[0].format, qubits, at, services, submit.signature)
     crash.point("admit.scanned")
     snapshot = await quote.look(plane, asked, submit.idempotency_key)
     if not submit.dry_run:
@@ -228,7 +228,10 @@ class _Draft:
         self.snapshot, self.decision = snapshot, decision
         self.spec = msgspec.structs.replace(asked.spec, job_id=job_id)
         self.submitted = Submitted(dumps(accepted.canonical(self.spec)), decision.input)
-        self.sealed = plane.vault.seal(asked.principal.tenant, (self.submitted.spec, self.submitted.decision_input))
+        signed = (submit.signature.data,) if submit.signature is not None else ()
+        self.sealed = plane.vault.seal(
+            asked.principal.tenant, (self.submitted.spec, self.submitted.decision_input, *signed)
+        )
 
     def write(self, problem: str | None) -> store.NewJob:
         """The job's row, blobs, hold and two entries: admitted, or denied for this problem."""
@@ -237,6 +240,10 @@ class _Draft:
         row = self._row() | _told(state, self.asked.at)
         body = self._body(row)
         commitments = {"spec": row["spec_blob"], "decision_input": row["input_blob"]}
+        if self.submit.signature is not None:
+            commitments["envelope"] = self.sealed[2].commitment
+            body["envelope"] = self.submit.signature.document()
+            row["envelope"] = body["envelope"] | {"blob": commitments["envelope"]}
         blobs = [sealed.blob for sealed in self.sealed]
         proof = hold = None
         if problem is None:

@@ -1,20 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
 """The envelope (S1, QCCP): every interaction is one authenticated, schema-checked value.
 
-HTTP and the Unix socket build the same envelope, so that nothing behind this point knows the transport.
+HTTP and the Unix socket build the same envelope, so that nothing behind this point knows the transport. A client may
+sign the request itself (`control_plane.signing`): then the signature goes with it into the job's evidence.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
 from control_plane.auth.principal import Principal
 from control_plane.jobs.spec import JobSpec
+from ledger.asker import Algorithm, Form
+from ledger.canonical import sha256
 
 Signal: TypeAlias = Literal["cancel", "hold", "resume"]
+
+
+class Signature(Struct, frozen=True):
+    """What a request was signed with: the key, the entry that tells of its enrolment, and the signed envelope."""
+
+    form: Form
+    alg: Algorithm
+    key_id: str
+    enrolled: str
+    data: bytes
+
+    def document(self) -> dict[str, Any]:
+        """As rows and entries have it; the bytes lie apart."""
+        return {
+            "form": self.form,
+            "alg": self.alg,
+            "key_id": self.key_id,
+            "enrolled": self.enrolled,
+            "sha256": sha256(self.data),
+            "size": len(self.data),
+        }
 
 
 class Submit(Struct, frozen=True, tag="submit"):
@@ -24,6 +48,7 @@ class Submit(Struct, frozen=True, tag="submit"):
     body_sha256: str
     idempotency_key: str | None = None
     dry_run: bool = False
+    signature: Signature | None = None
 
 
 class Control(Struct, frozen=True, tag="control"):

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, cast
 
 from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -25,7 +26,7 @@ from control_plane.jobs import approval
 from control_plane.jobs.spec import JobSpec
 from ledger import export
 from ledger.blob import SealedBlob
-from ledger.bundle import MAX_COSIGNATURES, Proof, Signatures, Stamp, assemble, choose_carried
+from ledger.bundle import MAX_COSIGNATURES, Enrolment, Proof, Signatures, Stamp, assemble, choose_carried
 from ledger.canonical import sha256, timestamp
 from ledger.chain import Evidence
 from ledger.predicate import (
@@ -33,6 +34,7 @@ from ledger.predicate import (
     Approval,
     Artefact,
     Cost,
+    Envelope,
     ExecutionMetadata,
     Fault,
     Gap,
@@ -51,6 +53,7 @@ from ledger.timestamp import Operator
 
 Row: TypeAlias = Mapping[str, Any] | RowMapping
 
+MEDIA = {"jose": "application/jose", "cose": 'application/cose; cose-type="cose-sign1"'}
 NOT_STARTED = ExecutionMetadata(
     backend=None,
     provider=None,
@@ -116,7 +119,8 @@ def predicate(
     history: Sequence[Mapping[str, Any]],
 ) -> Predicate:
     """The evidence record of one ended job. Its input is the first of `contents`."""
-    carried = choose_carried([(content.name, len(content.data)) for content in contents])
+    parts = _parts(row, contents)
+    carried = choose_carried([(part.name, part.size) for part in parts])
     executed = _EXECUTED if end.execution.start_time is not None else {}
     return Predicate(
         version=1,
@@ -142,11 +146,29 @@ def predicate(
             RouteChoice(backend=r["backend"], verdict=r["verdict"], reason=routed(r)) for r in row.get("route") or ()
         ),
         environment=end.environment,
-        artefacts=tuple(_artefact(content, carried) for content in contents),
+        artefacts=tuple(replace(part, carried=part.name in carried) for part in parts),
         provenance=_PROVENANCE | executed,
         gaps=end.gaps,
         approval=_approval(row),
+        envelope=_envelope(row),
     )
+
+
+def _envelope(row: Row) -> Envelope | UnsetType:
+    """The key under whose signature the job was asked for; its public half stands in the entry of its enrolment."""
+    said = row.get("envelope")
+    if said is None:
+        return UNSET
+    return Envelope(form=said["form"], alg=said["alg"], key_id=said["key_id"], enrolled=said["enrolled"])
+
+
+def _parts(row: Row, contents: Sequence[Content]) -> list[Artefact]:
+    """The artefacts by importance; the signed envelope comes after what nothing could be computed again without."""
+    parts = [_artefact(content) for content in contents]
+    if (said := row.get("envelope")) is not None:
+        first = sum(content.name in ("spec", "decision_input", "result") for content in contents)
+        parts.insert(first, _part("envelope", MEDIA[said["form"]], said["sha256"], said["size"], "asserted"))
+    return parts
 
 
 def _approval(row: Row) -> Approval | UnsetType:
@@ -181,15 +203,14 @@ def routed(line: Mapping[str, Any]) -> str:
     return f"{told}; it failed there: {failed['code']}: {failed['detail']}" if failed else told
 
 
-def _artefact(content: Content, carried: frozenset[str]) -> Artefact:
-    return Artefact(
-        name=content.name,
-        media_type=content.media_type,
-        sha256=sha256(content.data),
-        size=len(content.data),
-        carried=content.name in carried,
-        source=content.source,
-    )
+def _artefact(content: Content) -> Artefact:
+    return _part(content.name, content.media_type, sha256(content.data), len(content.data), content.source)
+
+
+def _part(
+    name: str, media_type: str, digest: str, size: int, source: Literal["asserted", "observed", "recomputed"]
+) -> Artefact:
+    return Artefact(name=name, media_type=media_type, sha256=digest, size=size, carried=False, source=source)
 
 
 def _governance(row: Row, spec: JobSpec) -> GovernanceRecord:
@@ -243,7 +264,7 @@ class Submitted(Struct, frozen=True):
 def denied(plane: Plane, row: dict[str, Any], spec: JobSpec, submitted: Submitted) -> tuple[Evidence, SealedBlob]:
     """Evidence of a denial: unsigned, it rests on checkpoint and proof. Completes `row` with where it lies."""
     row["bundle_id"] = str(uuid.uuid4())
-    row["artefacts"] = {"spec": row["spec_blob"], "decision_input": row["input_blob"]}
+    row["artefacts"] = submitted_blobs(row)
     reason = row["error"]
     end = End(state="DENIED", level="sealed", error=Fault(code=reason["code"], detail=reason["detail"]))
     contents = (spec_content(submitted.spec), input_content(submitted.decision_input))
@@ -252,6 +273,25 @@ def denied(plane: Plane, row: dict[str, Any], spec: JobSpec, submitted: Submitte
     row["statement_blob"] = sealed.commitment
     proof = Evidence(bundle_id=row["bundle_id"], level="sealed", statement=statement, salt=sealed.salt)
     return proof, sealed.blob
+
+
+def submitted_blobs(row: Row) -> dict[str, str]:
+    """The commitment to each content that came in with the job."""
+    signed = row.get("envelope")
+    return {"spec": row["spec_blob"], "decision_input": row["input_blob"]} | (
+        {"envelope": signed["blob"]} if signed is not None else {}
+    )
+
+
+async def _enrolment(conn: AsyncConnection, record: Predicate, size: int) -> Enrolment | UnsetType:
+    """The entry of the asker's key, under the same checkpoint; it was durable before the job was asked for."""
+    if record.envelope is UNSET:
+        return UNSET
+    entry = await ledger.store.entry(conn, record.envelope.enrolled)
+    if entry is None:
+        raise Refused("not_in_log", f"no entry {record.envelope.enrolled} tells of the signing key")
+    index, leaf = entry
+    return Enrolment(leaf=leaf, path=tuple(await export.inclusion(conn, index, size)))
 
 
 async def resting(conn: AsyncConnection, row: Row) -> tuple[tuple[int, bytes], tuple[str, int] | None]:
@@ -303,6 +343,7 @@ async def bundle(plane: Plane, conn: AsyncConnection, row: Row) -> bytes:
             statement_salt=opened.salt,
             fold=inner,
             cosignatures=tuple(lines[:MAX_COSIGNATURES]) if lines else UNSET,
+            enrolment=await _enrolment(conn, record, checkpoint.size),
         ),
         contents=contents,
     )

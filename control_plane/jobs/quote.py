@@ -23,6 +23,7 @@ from control_plane.context import Plane
 from control_plane.errors import Refused
 from control_plane.jobs import asking as asks
 from control_plane.jobs import store
+from control_plane.jobs.envelope import Signature
 from control_plane.jobs.past import NO_PAST, Past
 from control_plane.jobs.routing import Candidate, Wanted, eligible, plain
 from control_plane.jobs.spec import BackendConstraints, JobSpec, ProgramUnsupported
@@ -46,6 +47,7 @@ class Asked(Struct, frozen=True):
     at: dt.datetime
     services: tuple[str, ...] = ()
     """The service aliases that its circuits use."""
+    signature: Signature | None = None
 
 
 class Snapshot(Struct, frozen=True):
@@ -273,6 +275,8 @@ def micros(amount: Decimal) -> int:
 
 def _document(asked: Asked) -> dict[str, Any]:
     principal, spec = asked.principal, asked.spec
+    by = asked.signature
+    signed = {} if by is None else {"envelope": {"signed": True, "form": by.form, "alg": by.alg, "key_id": by.key_id}}
     constraints, governance = spec.execution.backend_constraints, spec.governance
     return {
         "action": "job:submit",
@@ -295,7 +299,7 @@ def _document(asked: Asked) -> dict[str, Any]:
         }
         | ({"services": list(asked.services)} if asked.services else {}),
         "time": time_judged(asked.at),
-    }
+    } | signed
 
 
 def principal_judged(principal: Principal, project: str) -> dict[str, Any]:

@@ -461,6 +461,6 @@ def _keep(plane: Plane, job: Mapping[str, Any], contents: list[Content], record:
     fresh = [content for content in contents if content.name not in ("spec", "decision_input", "rate_card")]
     statement = statement_bytes(record)
     sealed = plane.vault.seal(job["tenant"], [*(content.data for content in fresh), statement])
-    commitments = {"spec": job["spec_blob"], "decision_input": job["input_blob"]}
+    commitments = evidence.submitted_blobs(job)
     commitments |= {content.name: one.commitment for content, one in zip(fresh, sealed, strict=False)}
     return _Kept(tuple(one.blob for one in sealed), commitments, sealed[-1], statement)

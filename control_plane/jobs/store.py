@@ -83,6 +83,7 @@ job = Table(
     Column("workflow", JSONB),
     Column("approval", JSONB(none_as_null=True)),
     Column("approver", Text),
+    Column("envelope", JSONB(none_as_null=True)),
     schema="jobs",
 )
 

@@ -242,6 +242,15 @@ class Approval(Struct, frozen=True, forbid_unknown_fields=True):
     lasts_s: Count
 
 
+class Envelope(Struct, frozen=True, forbid_unknown_fields=True):
+    """Under which enrolled key of the principal's own the request was signed; `signed` is true."""
+
+    signed: bool
+    form: Literal["jose", "cose"]
+    alg: str
+    key_id: str
+
+
 class Document(Struct, frozen=True, forbid_unknown_fields=True):
     """The whole input; `price` is null where no candidate has one, which the budget check refuses, and `plan` until
     there is one.
@@ -264,6 +273,8 @@ class Document(Struct, frozen=True, forbid_unknown_fields=True):
     """What a `job:approve` is about: the rest of its document is the job's, but the principal who approves and the
     time. Absent elsewhere.
     """
+    envelope: Envelope | None = None
+    """Absent where the request has no signature but that of its way here."""
 
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")

@@ -97,7 +97,7 @@ def document(
     plain: dict[str, Any] = msgspec.to_builtins(made)
     absent = {field.name for field in msgspec.structs.fields(Principal) if not field.required}
     plain["principal"] = {key: value for key, value in plain["principal"].items() if key not in absent}
-    return {key: value for key, value in plain.items() if key not in {"window", "approval"}}
+    return {key: value for key, value in plain.items() if key not in {"window", "approval", "envelope"}}
 
 
 def _backend(policies: PolicySet, classification: str, limits: Limits) -> Backend:

@@ -34,7 +34,8 @@ function parse(bytes: Uint8Array, shape: typeof leafShape, what: string): Member
   return value;
 }
 
-export const readLeaf = (file: Json): Members => parse(base64(str(file, "proof", "leaf"), "leaf"), leafShape, "leaf");
+export const leafOf = (bytes: Uint8Array): Members => parse(bytes, leafShape, "leaf");
+export const readLeaf = (file: Json): Members => leafOf(base64(str(file, "proof", "leaf"), "leaf"));
 
 /** The record that speaks. */
 export function speaking(file: Json, leaf: Members): Members {

@@ -32,8 +32,10 @@ const ESCAPES: Record<string, string> = { '"': '"', "\\": "\\", "/": "/", b: "\b
 class Reader {
   private at = 0;
   private readonly source: string;
-  constructor(source: string) {
+  private readonly once: boolean;
+  constructor(source: string, once: boolean) {
     this.source = source;
+    this.once = once;
   }
 
   whole(): Json {
@@ -71,6 +73,7 @@ class Reader {
         if (top === undefined) return done;
         if (top.kept) {
           if (Array.isArray(top.into)) top.into.push(done);
+          else if (this.once && top.into.has(top.name)) throw new Wrong(`${top.name} stands twice`);
           else top.into.set(top.name, done);
         }
         const list = Array.isArray(top.into);
@@ -157,14 +160,19 @@ class Reader {
 }
 
 /** What the bytes mean; of a member that stands twice the last one counts (and the text is not canonical). */
-export function read(bytes: Uint8Array): Json {
+export const read = (bytes: Uint8Array): Json => reader(bytes, false);
+
+/** The same, and `Wrong` where a member stands twice. */
+export const readOnce = (bytes: Uint8Array): Json => reader(bytes, true);
+
+function reader(bytes: Uint8Array, once: boolean): Json {
   let source: string;
   try {
     source = text(bytes);
   } catch {
     throw new Wrong("not JSON in UTF-8");
   }
-  return new Reader(source).whole();
+  return new Reader(source, once).whole();
 }
 
 /** RFC 8785 where the page's domain allows the value; with `loose`, sorted and without spaces, numbers as written. */

@@ -47,6 +47,10 @@ const predicate = {
     wait_until: time, requested_at: orNull(time), sources: list(hash), compiled: orNull(hash), target: orNull(hash), backend: words,
     answer: orNull(object({ by: actor, reason: name, at: time, decision_id: uuid, expires_at: orNull(time) })), used_at: orNull(time),
   }),
+  "envelope?": object({
+    form: one("jose", "cose"), alg: one("Ed25519", "ML-DSA-44", "ML-DSA-65", "ML-DSA-87"),
+    key_id: pattern(/^[A-Za-z0-9_-]{43}$/, "a thumbprint"), enrolled: uuid,
+  }),
 };
 
 const beside = {
@@ -58,6 +62,7 @@ const beside = {
     leaf: base64, path: list(base64, 0, 64), checkpoint: text, statement_salt: base64,
     "fold?": object({ record: base64, index: count, path: list(base64, 0, 64) }),
     "cosignatures?": list(name, 1, 16),
+    "enrolment?": object({ leaf: base64, path: list(base64, 0, 64) }),
   }),
   contents: map(base64),
 };
@@ -72,6 +77,8 @@ export function exactBase64(file: Json): boolean {
   const all = [str(file, "proof", "leaf"), str(file, "proof", "statement_salt"), ...items(file, "proof", "path").map(String)];
   const fold = (get(file, "proof") as Members).get("fold");
   if (fold !== undefined) all.push(str(fold, "record"), ...items(fold, "path").map(String));
+  const enrolment = (get(file, "proof") as Members).get("enrolment");
+  if (enrolment !== undefined) all.push(str(enrolment, "leaf"), ...items(enrolment, "path").map(String));
   for (const which of ["qcos_signature", "ecdsa_p256_signature"]) {
     const signature = get(file, "signatures", which);
     if (typeof signature === "string") all.push(signature);

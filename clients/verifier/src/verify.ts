@@ -6,6 +6,7 @@
  * wrong; both are written down, and the checks after it run all the same, as far as what they need is there.
  */
 import { Outside, readBase64, same, Unusable, Wrong } from "./bytes.ts";
+import { checkEnrolment, checkEnvelope, concerned } from "./asked.ts";
 import { checkCosignatures } from "./cosignature.ts";
 import { countShots } from "./counts.ts";
 import { checkCommitment, checkInclusion, checkRecord, readLeaf, speaking } from "./entry.ts";
@@ -138,6 +139,7 @@ class Run {
     this.check("outcome", () => checkOutcome(file));
     this.check("spec", () => checkSpec(file));
     this.check("provenance", () => checkProvenance(file));
+    if (concerned(file)) this.check("envelope", () => checkEnvelope(file));
     if (isNetwork(file)) this.network(file);
   }
 
@@ -177,6 +179,7 @@ class Run {
     this.check("statement_commitment", () => checkCommitment(file, record(), statement(file)));
     this.check("leaf", () => checkRecord(file, leaf(), record()));
     this.check("inclusion", () => checkInclusion(file, leaf(), note()));
+    if (concerned(file)) this.check("enrolment", () => checkEnrolment(file, leaf(), str(record(), "actor"), note()));
     this.position = () => ({ origin: note().origin, place: int(leaf(), "index") + 1 });
     this.check("checkpoint_signatures", () => {
       const keys = checkSignatures(note(), this.trust);

@@ -26,6 +26,8 @@ const MEANINGS: Record<string, string> = {
   governance: "Decision and state agree",
   outcome: "State, result, error and times agree",
   spec: "The record agrees with the job spec",
+  envelope: "The asker signed the request, for this plane, this time and this job spec",
+  enrolment: "The asker had enrolled the key before, and the log shows it",
   provenance: "Who vouches for what, and the order of the history",
   plan: "The network's plan is what its hashes name",
   nodes: "Work went only to nodes that plan and policy name",
