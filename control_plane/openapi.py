@@ -93,6 +93,13 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "governance": {"project": "demo", "classification": "internal", "purpose": "maintenance"},
     },
     "Asked": {"action": "approve"},
+    # A proof is good for minutes: this one is out of date, and refused.
+    "Enrolling": {
+        "name": "work laptop",
+        "jwk": {"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},
+        "proof": "eyJhbGciOiJFZDI1NTE5In0.e30.AA",
+    },
+    "Revoking": {"reason": "the laptop was sold"},
     "Placing": {"scope": "project:demo", "reason": "case 2026-118"},
     "Releasing": {"reason": "case 2026-118 is closed"},
     "Erasing": {"reason": "asked for by the customer", "early": True},

@@ -96,21 +96,17 @@ def forget(home: Path, key_id: str) -> None:
 
 
 def chosen(home: Path, key_id: str | None) -> tuple[Signer, str]:
-    """The key to sign with and its audience: the one that is named, else the only one of who is signed in here."""
-    held = {path.stem: _held(path) for path in sorted((home / _FOLDER).glob("*.json"))}
-    if key_id is None:
-        who = _signed_in(home)
-        mine = {name: one for name, one in held.items() if one["subject"] == who}
-        held = mine or held
-    else:
-        held = {name: one for name, one in held.items() if name == key_id}
-    if len(held) != 1:
-        why = f"{len(held)} signing keys are here" if key_id is None else f"the signing key {key_id} isn't here"
-        raise Refused(
-            "unusable_input", f"{why}; {'--signing-key KEY names one' if held else 'qcos signing-key create'}"
-        )
-    (one,) = held.values()
-    return read_jwk(one["jwk"]), one["audience"]
+    """The key to sign with and its audience: the one that is named, else the newest of who is signed in here."""
+    files = sorted((home / _FOLDER).glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    held = {path.stem: _held(path) for path in files if key_id in (None, path.stem)}
+    who = _signed_in(home)
+    mine = [one for one in held.values() if who is None or one["subject"] == who]
+    if key_id is not None:
+        mine = list(held.values())
+    if not mine:
+        why = "no signing key of yours is here" if key_id is None else f"the signing key {key_id} isn't here"
+        raise Refused("unusable_input", f"{why}; qcos signing-key create")
+    return read_jwk(mine[0]["jwk"]), mine[0]["audience"]
 
 
 def request(home: Path, kind: Kind, body: bytes, key_id: str | None, form: Form) -> tuple[bytes, dict[str, str]]:

@@ -41,7 +41,11 @@ SCHEMES: Final[dict[Algorithm, Scheme]] = {
     "ML-DSA-65": Scheme(("ML-DSA-65",), (-49,), 1952, 3309),
     "ML-DSA-87": Scheme(("ML-DSA-87",), (-50,), 2592, 4627),
 }
-_MLDSA: Final[dict[str, Any]] = {"ML-DSA-44": MLDSA44PublicKey, "ML-DSA-65": MLDSA65PublicKey, "ML-DSA-87": MLDSA87PublicKey}
+_MLDSA: Final[dict[str, Any]] = {
+    "ML-DSA-44": MLDSA44PublicKey,
+    "ML-DSA-65": MLDSA65PublicKey,
+    "ML-DSA-87": MLDSA87PublicKey,
+}
 _OKP, _AKP = 1, 7  # COSE key types
 _PRIVATE: Final = frozenset({"d", "priv"})
 _TOLD: Final = frozenset({"kty", "crv", "x", "alg", "pub", "kid", "use", "key_ops"})

@@ -113,7 +113,9 @@ async def _about(principal: Principal, plane: Plane, live: Live, found: Opened, 
             return await jobs.steered(plane, live, principal, sent, job_id)
         case "result":
             await signing.use(plane, principal, found)
-            return await results.given(plane, principal, job_id)
+            answer = await results.given(plane, principal, job_id)
+            answer.status_code = 200
+            return answer
         case _:
             await signing.use(plane, principal, found)
             row = await jobs.find(plane, principal, job_id, "job:read")

@@ -77,7 +77,7 @@ async def enrolled(request: Request[Principal, Any, Any], plane: NamedDependency
 @post(
     "/account/signing-keys/{key_id:str}/revoke",
     status_code=200,
-    opt={"action": "account:own", "answers": Answers({200: SigningKeyShown}, body=enrol.Revoking)},
+    opt={"action": "account:own", "owner": "self", "answers": Answers({200: SigningKeyShown}, body=enrol.Revoking)},
     summary="Revoke a signing key",
 )
 async def revoked(

@@ -34,6 +34,7 @@ __all__ = [
     "PUBLIC",
     "Action",
     "Permissions",
+    "admits",
     "check_routes",
     "guard",
     "may",
@@ -228,10 +229,14 @@ def _let_in(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHa
     # `check_routes` has seen every route at start; a route added later has no rule and stays shut.
     if action not in ACTIONS:
         raise Forbidden("this route, which has no rule")
+    if not admits(principal, action):
+        raise Forbidden(action)
+
+
+def admits(principal: Principal, action: str) -> bool:
+    """Whether a request for this passes the door: it is allowed somewhere, or policy decides it."""
     decided = action in permissions().decided_by_policy and within(principal, action)
-    if decided or may_anywhere(principal, action):
-        return
-    raise Forbidden(action)
+    return decided or may_anywhere(principal, action)
 
 
 def check_routes(app: Litestar) -> None:

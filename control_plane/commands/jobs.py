@@ -68,7 +68,7 @@ def register(groups: Any) -> None:
 def signing(parser: argparse.ArgumentParser) -> None:
     """Add what signs a request."""
     parser.add_argument("--sign", action="store_true", help="under your own key: qcos signing-key create")
-    parser.add_argument("--signing-key", metavar="KEY", help="which one; else the only one here")
+    parser.add_argument("--signing-key", metavar="KEY", help="which one; else the newest of yours here")
     parser.add_argument("--envelope", choices=("jose", "cose"), default="jose", help="as JWS or COSE_Sign1")
 
 

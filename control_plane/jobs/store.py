@@ -413,7 +413,7 @@ async def settle_states(conn: AsyncConnection, at_most: int = SETTLED_AT_ONCE) -
 _ROWS = text("""
     SELECT tenant, job_id, state, final, seq, attempt, project, decision_id::text, backend, error->>'code' AS error,
            cost_amount::text AS cost, currency, bundle_id::text, pseudonym, team, executions, level, rate_card,
-           allowed, history, workflow, approval, spec_blob, input_blob, statement_blob, result_blob,
+           allowed, history, workflow, approval, envelope, spec_blob, input_blob, statement_blob, result_blob,
            retention_days, erased_at
     FROM jobs.job ORDER BY tenant, job_id
 """)

@@ -33,6 +33,15 @@ from ledger.envelope import Claims, Signed
 from ledger.errors import EnvelopeInvalid
 
 
+class Unproven(Refused):
+    """The signature proves nothing, whoever sent it."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The challenge that a 401 carries (RFC 9110, section 11.6.1): the bearer's own token was good."""
+        return {"WWW-Authenticate": 'Bearer realm="qcos"'}
+
+
 class Opened(Struct, frozen=True):
     """An envelope that is what it seems; `data` are its bytes, `enrolled` the entry of its key."""
 
@@ -55,15 +64,15 @@ async def opened(plane: Plane, principal: Principal, form: Form, data: bytes) ->
     known = store.key(rows[0]) if rows else None
     # One answer for what isn't there, isn't yours and is another tenant's (I7).
     if known is None or not known.of(principal) or known.alg != parts.alg:
-        raise Refused("signing_key_unknown", f"you have enrolled no {parts.alg} key {parts.key_id}")
+        raise Unproven("signing_key_unknown", f"you have enrolled no {parts.alg} key {parts.key_id}")
     if known.revoked_at is not None:
-        raise Refused("signing_key_revoked", f"{parts.key_id} was revoked at {known.revoked_at:%Y-%m-%dT%H:%M:%SZ}")
+        raise Unproven("signing_key_revoked", f"{parts.key_id} was revoked at {known.revoked_at:%Y-%m-%dT%H:%M:%SZ}")
     key = AskerKey(known.alg, known.public)
     said = await aside(len(data), _verified, key, parts)
     try:
         timely(plane, principal, said, plane.now())
     except EnvelopeInvalid as error:
-        raise Refused("envelope_refused", str(error)) from None
+        raise Unproven("envelope_refused", str(error)) from None
     return Opened(form, data, key, known.entry_id, said)
 
 
@@ -74,7 +83,7 @@ async def use(plane: Plane, principal: Principal, found: Opened) -> None:
 
 
 async def use_kept(plane: Plane, principal: Principal, found: Opened, job_id: str) -> None:
-    """Step 5, with an entry that tells what was asked of the job and keeps the envelope; a submission's is the job's."""
+    """Step 5, with an entry that tells what was asked of a job and keeps the envelope; a submission's is the job's."""
     await plane.vault.ready(plane.engine, principal.tenant)
     (sealed,) = plane.vault.seal(principal.tenant, (found.data,))
     body = {"job_id": job_id, "signal": found.said.kind, "envelope": found.signature.document()}
@@ -115,7 +124,7 @@ def _verified(key: AskerKey, parts: Signed) -> Claims:
     try:
         asker.verify(key, parts.covered, parts.signature)
     except EnvelopeInvalid as error:
-        raise Refused("envelope_refused", str(error)) from None
+        raise Unproven("envelope_refused", str(error)) from None
     try:
         return envelope.claims(parts.payload)
     except EnvelopeInvalid as error:

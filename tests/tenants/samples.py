@@ -73,6 +73,14 @@ SAMPLES: Final[dict[str, Sample]] = {
     "POST /api/v1/auth/device/token": Sample(plain({"device_code": "nobody's"}), good=(400, "expired_token")),
     "DELETE /api/v1/account/sessions": Sample(),
     "DELETE /api/v1/account/sessions/{session_id}": Sample(good=(404, "not_found")),
+    "POST /api/v1/account/signing-keys": Sample(
+        plain({"name": "a test", "jwk": {}, "proof": "a.b.c"}), good=(400, "request_invalid")
+    ),
+    "POST /api/v1/account/signing-keys/{key_id}/revoke": Sample(plain(REASON), good=(404, "not_found")),
+    # The rights of what is in an envelope are those of its kind: see tests/e2e/test_signing.py.
+    "POST /api/v1/envelopes": Sample(
+        plain("no envelope"), good=(400, "envelope_invalid"), headers={"Content-Type": "application/jose"}
+    ),
     "POST /api/v1/actors/forget": Sample(plain({"actor": "user:nobody@nowhere"} | REASON), good=(404, "not_found")),
     # The world's jobs need no approval, and say so to whoever may see them.
     "GET /api/v1/approvals/{job_id}": Sample(good=(404, "not_found")),

@@ -50,6 +50,7 @@ NOBODY: Final = {
     "entry": str(uuid.UUID(int=7)),
     "hold_id": str(uuid.UUID(int=7)),
     "job_id": "qcos-job-2026-01-01-000000000000",
+    "key_id": "A" * 43,
     "node_id": "12D3KooWNobodyNobodyNobodyNobodyNobodyNobodyNobodyNo",
     "peer_id": "12D3KooWNobodyNobodyNobodyNobodyNobodyNobodyNobodyNo",
     "backend_id": "nobody",
