@@ -11,8 +11,8 @@ from alembic import op
 
 from control_plane.migrations.walls import protect
 
-revision = "0032_signing"
-down_revision = "0031_identity"
+revision = "0034_signing"
+down_revision = "0033_device"
 branch_labels = None
 depends_on = None
 
