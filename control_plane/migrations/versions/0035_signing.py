@@ -11,8 +11,8 @@ from alembic import op
 
 from control_plane.migrations.walls import protect
 
-revision = "0034_signing"
-down_revision = "0033_device"
+revision = "0035_signing"
+down_revision = "0034_entitled"
 branch_labels = None
 depends_on = None
 
