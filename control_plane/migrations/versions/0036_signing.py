@@ -11,8 +11,8 @@ from alembic import op
 
 from control_plane.migrations.walls import protect
 
-revision = "0035_signing"
-down_revision = "0034_entitled"
+revision = "0036_signing"
+down_revision = "0035_tenant_rates"
 branch_labels = None
 depends_on = None
 
