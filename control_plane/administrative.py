@@ -39,6 +39,8 @@ Kind: TypeAlias = Literal[
     "identity:user:added",
     "identity:user:removed",
     "identity:user:restored",
+    "identity:workload:added",
+    "identity:workload:removed",
     "project:changed",
     "project:closed",
     "project:created",

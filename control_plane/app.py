@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -28,6 +28,7 @@ from control_plane.api import enrollment as enrollment_routes
 from control_plane.api import entries as entry_routes
 from control_plane.api import envelopes as envelope_routes
 from control_plane.api import events, results, submission
+from control_plane.api import exchange as exchange_routes
 from control_plane.api import issuer as issuer_routes
 from control_plane.api import jobs as job_routes
 from control_plane.api import ledger as ledger_routes
@@ -39,11 +40,13 @@ from control_plane.api import projects as project_routes
 from control_plane.api import reservations as reservation_routes
 from control_plane.api import retention as retention_routes
 from control_plane.api import roles as role_routes
+from control_plane.api import services as service_routes
 from control_plane.api import shadow as shadow_routes
 from control_plane.api import sidecar as sidecar_routes
 from control_plane.api import signing_keys as signing_key_routes
 from control_plane.api import users as user_routes
 from control_plane.auth.access import check_routes, guard
+from control_plane.auth.assertions import Assertions
 from control_plane.auth.issuer import LocalIssuer
 from control_plane.auth.keys import pseudonym_key
 from control_plane.auth.logins import Logins
@@ -57,10 +60,13 @@ from control_plane.jobs.live import Live
 from control_plane.network.fabric import Fabric
 from control_plane.openapi import document_of
 from control_plane.policy.offer import Offer
+from control_plane.services.exchange import Desk
 from control_plane.settings import Settings
 from hal_drivers.p2p.reader import Reader
 
 PREFIX = "/api/v1"
+PARTS = ("plane", "live", "fabric", "reader", "offer", "desk", "logins")
+"""What handlers ask for by name."""
 
 
 def build(settings: Settings, database: Database) -> Litestar:
@@ -78,21 +84,16 @@ def build(settings: Settings, database: Database) -> Litestar:
         leeway_s=settings.clock_skew_s,
     )
     door = Door(plane, Recogniser(plane.engine, authenticator, plane.now))
+    assertions = Assertions(settings.oidc, leeway_s=settings.clock_skew_s)
+    desk = Desk(plane, door.recogniser, assertions, pseudonym_key(settings.home))
     offer = Offer(plane.engine, plane.pdp.held)
     logins = Logins(settings, authenticator, pseudonym_key(settings.home))
+    parts = {"plane": plane, "live": live, "fabric": fabric, "reader": reader, "offer": offer, "desk": desk}
     app = assemble(
         settings,
         door,
-        {
-            "plane": plane,
-            "live": live,
-            "fabric": fabric,
-            "reader": reader,
-            "offer": offer,
-            "local": local,
-            "logins": logins,
-        },
-        [running(plane, live, fabric, reader, door, logins)],
+        parts | {"local": local, "logins": logins},
+        [running(plane, live, fabric, reader, door, (logins, assertions))],
     )
 
     def leave() -> None:
@@ -124,6 +125,8 @@ def assemble(settings: Settings, door: Any, parts: dict[str, Any], lifespan: lis
         *network_routes.HANDLERS,
         *reservation_routes.HANDLERS,
         *retention_routes.HANDLERS,
+        *service_routes.HANDLERS,
+        *exchange_routes.HANDLERS,
         *plane_routes.HANDLERS,
         *policy_routes.HANDLERS,
         *project_routes.HANDLERS,
@@ -171,8 +174,8 @@ def _given(part: Any) -> Any:
     return provide
 
 
-def running(plane: Plane, live: Live, fabric: Fabric, reader: Reader, door: Door, logins: Logins) -> Any:
-    """What runs beside the requests of a process, and is closed after them."""
+def running(plane: Plane, live: Live, fabric: Fabric, reader: Reader, door: Door, more: Sequence[Any]) -> Any:
+    """What runs beside the requests of a process, and is closed after them, as `more` is."""
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
@@ -191,7 +194,8 @@ def running(plane: Plane, live: Live, fabric: Fabric, reader: Reader, door: Door
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
             await door.recogniser.close()
-            await logins.close()
+            for one in more:
+                await one.close()
             await plane.pdp.close()
             await plane.engine.dispose()
 
@@ -214,7 +218,7 @@ async def openapi_document(request: Request[Any, Any, Any]) -> Response[bytes]:
 
 def routes() -> Litestar:
     """The app without a plane: its routes, of which each has a rule."""
-    app = assemble(Settings(), None, dict.fromkeys(("plane", "live", "fabric", "reader", "offer", "logins")), [])
+    app = assemble(Settings(), None, dict.fromkeys(PARTS), [])
     check_routes(app)
     return app
 

@@ -162,6 +162,24 @@ CODES: dict[str, Meaning] = {
         "An administrator removed this person's or service's access to the tenant.",
         "Ask an administrator of the tenant: they can restore it.",
     ),
+    "exchange_refused": Meaning(
+        400,
+        "No token is given for this one",
+        "The token that was to be exchanged isn't valid here, or no rule of the tenant says whose it is.",
+        "Compare what the token claims with qcos service rule list; the detail says what was wrong.",
+    ),
+    "grant_unsupported": Meaning(
+        400,
+        "Another grant",
+        "This address exchanges tokens (RFC 8693) and does no other grant.",
+        "Send grant_type=urn:ietf:params:oauth:grant-type:token-exchange.",
+    ),
+    "token_used": Meaning(
+        400,
+        "The token was used up",
+        "A CI system's token is good for one exchange, and this one was exchanged before.",
+        "Ask the CI system for another; keep what the first exchange gave.",
+    ),
     "tenant_closed": Meaning(
         403, "The tenant is closed", "This tenant takes no requests.", "Ask the plane's administrator."
     ),

@@ -23,6 +23,7 @@ from control_plane.auth import browser, limits
 from control_plane.auth.errors import Unauthenticated
 from control_plane.auth.principal import Principal
 from control_plane.auth.recognise import Recogniser
+from control_plane.auth.source import Address, caller
 from control_plane.context import Plane
 from control_plane.errors import Refused
 from control_plane.places import Places
@@ -78,13 +79,21 @@ class Door:
         if _TRICK.search(scope.get("raw_path") or b""):
             raise Refused("not_found", "no such address")
         _refuse_unknown_parameters(scope)
-        scope["state"]["source"] = _address(scope) or "this machine"
+        address = self._address(scope)
+        scope["state"]["source"] = "this machine" if address is None else str(address)
         if scope["route_handler"].opt.get("action") != "public":
-            await self._identify(scope, place)
+            await self._identify(scope, None if address is None else str(address), place)
         elif scope["route_handler"].opt.get("limited"):
             await self._slow_down(scope["state"]["source"])
+            scope["state"] |= {"address": None if address is None else str(address), "let_in": self.limits.let_in}
 
-    async def _identify(self, scope: Scope, place: AsyncExitStack) -> None:
+    def _address(self, scope: Scope) -> Address | None:
+        """Where the request came from, by what the administrator's own proxies say."""
+        client, header = scope.get("client"), self.plane.settings.proxy_header.lower().encode()
+        told = [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == header]
+        return caller(client[0] if client else None, told, self.plane.settings.proxy_networks)
+
+    async def _identify(self, scope: Scope, address: str | None, place: AsyncExitStack) -> None:
         headers = {name.lower(): value for name, value in scope["headers"]}
         if sum(name.lower() == b"authorization" for name, _ in scope["headers"]) > 1:
             raise Unauthenticated("token_invalid", "two_headers", "one Authorization header, not several")
@@ -98,11 +107,11 @@ class Door:
             return await self.limits.let_in(principal, octets=octets)
 
         if session is None:
-            scope["user"] = await self.recogniser.recognise(headers, _address(scope), let_in)
+            scope["user"] = await self.recogniser.recognise(headers, address, let_in)
             return
         self._demand_own_page(scope, headers, session)
         scope["state"]["session"] = session
-        scope["user"] = await self.recogniser.by_secret(session, browser.KIND, _address(scope), let_in)
+        scope["user"] = await self.recogniser.by_secret(session, browser.KIND, address, let_in)
 
     def _demand_own_page(self, scope: Scope, headers: Mapping[bytes, bytes], session: str) -> None:
         """What changes something, and every WebSocket, comes from a page of this plane (S1).
@@ -119,12 +128,6 @@ class Door:
         """Who isn't signed in yet shares a bucket with everybody from there."""
         if (refused := await self.strangers.let_in(limits.stranger(source))) is not None:
             raise refused
-
-
-def _address(scope: Scope) -> str | None:
-    """Where the request came from; None on the Unix socket."""
-    client = scope.get("client")
-    return client[0] if client else None
 
 
 async def shaken(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from control_plane.auth.source import UNIX, network
 from control_plane.errors import SettingInvalid
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -106,6 +107,17 @@ def _names(value: object) -> tuple[str, ...]:
     return tuple(_text(name).strip() for name in named)
 
 
+def _proxies(value: object) -> tuple[str, ...]:
+    named = _names(value)
+    return tuple(one if one == UNIX else str(network(one)) for one in named)
+
+
+def _header(value: object) -> str:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,63}", _text(value)):
+        raise ValueError
+    return _text(value)
+
+
 def _url(*schemes: str) -> Callable[[object], str]:
     def read(value: object) -> str:
         text = _text(value)
@@ -151,6 +163,8 @@ def _entries() -> dict[str, Field]:
         "policy_tenants": ("names of tenants, with commas between them", _names),
         "http_host": ("an address to listen on", _text),
         "http_port": whole(0, 65535),
+        "proxy_networks": ("networks as 10.0.0.0/8 or unix, with commas between them", _proxies),
+        "proxy_header": ("the name of a header", _header),
         "url": ("an http, https or unix URL", _url("http", "https", "unix")),
         "tsa_url": ("an http or https URL", _url("http", "https")),
         "tsa_certificates": ("the path of a PEM file", _text),

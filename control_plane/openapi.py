@@ -122,6 +122,32 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     },
     "Creating": {"project": "catalysis", "cost_center": "CC-104", "reason": "the grant began"},
     "Changing": {"cost_center": "CC-105", "reason": "the grant's second half"},
+    "AccountAsked": {
+        "name": "nightly",
+        "reason": "the nightly benchmark",
+        "description": "runs the benchmark of team solver",
+        "roles": [{"role": "quantum-user", "project": "demo"}],
+    },
+    "Keying": {
+        "reason": "the nightly benchmark",
+        "expires_s": 7776000,
+        "actions": ["job:submit", "job:read", "result:read"],
+        "projects": ["demo"],
+        "networks": ["192.0.2.0/24"],
+    },
+    "Rotating": {"reason": "quarterly", "overlap_s": 86400},
+    "Reasoned": {"reason": "the pipeline is gone"},
+    "Ruling": {
+        "issuer": "https://token.actions.githubusercontent.com",
+        "account": "nightly",
+        "claims": {"repository": "acme/solver", "ref": "refs/heads/main"},
+        "reason": "the nightly benchmark",
+    },
+    "TokenExchange": {
+        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+        "subject_token": "eyJhbGciOiJSUzI1NiIs...",
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+    },
     "Approving": {"reason": "agreed with the project's owner", "expires_s": 86400},
     "Rejecting": {"reason": "the cheaper backend does for this"},
     "Settling": {"outcome": "charged", "amount": "0.30", "reason": "invoice 2026-11 of the vendor lists the task"},
@@ -195,7 +221,7 @@ def _complete(operation: dict[str, Any], opt: dict[str, Any], media: str, path: 
         example = {answers.body.__name__: {"value": EXAMPLES[answers.body.__name__]}}
         operation["requestBody"] = {
             "required": True,
-            "content": {JSON: {"schema": _schema(answers.body), "examples": example}},
+            "content": {answers.body_as: {"schema": _schema(answers.body), "examples": example}},
         }
     elif answers.takes:
         operation["requestBody"] = {"required": True, "content": _files(list(answers.takes))}
@@ -216,7 +242,9 @@ def _complete(operation: dict[str, Any], opt: dict[str, Any], media: str, path: 
             responses[str(status)] = {"description": "What the caller has is still right."}
             continue
         good = _good(shape, media, answers, names)
-        good["content"] |= responses.get(str(status), {"content": {}})["content"]
+        refused = responses.get(str(status), {})  # a refusal with a form of its own, beside that of the door
+        good |= {name: refused[name] for name in ("description", "headers") if name in refused}
+        good["content"] |= refused.get("content", {})
         responses[str(status)] = good
     operation["responses"] = responses
 

@@ -97,6 +97,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     policy_tenants: tuple[str, ...] = ()
     http_host: str = "127.0.0.1"
     http_port: int = 8470
+    proxy_networks: tuple[str, ...] = ()
+    proxy_header: str = "X-Forwarded-For"
     url: str | None = None
     tsa_url: str | None = None
     tsa_certificates: str | None = None

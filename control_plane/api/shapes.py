@@ -30,14 +30,15 @@ class Bytes(Struct, frozen=True):
 
 class Answers(Struct, frozen=True):
     """What one operation answers: a shape a status (a list where it is one of several), the refusals beyond those of
-    the door, the body it takes (or, where that isn't JSON of ours, in which forms), headers of a good answer, and which
-    operations it leads to.
+    the door, the body it takes and its media type (or, where that isn't JSON of ours, in which forms), headers of
+    a good answer, and which operations it leads to.
     """
 
     good: dict[int, Any]
     refusals: tuple[str, ...] = ()
     body: Any = None
     headers: dict[str, str] = {}
+    body_as: str = "application/json"
     links: tuple[str, ...] = ()
     takes: tuple[Bytes, ...] = ()
 

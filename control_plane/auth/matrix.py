@@ -40,6 +40,7 @@ Owner = Literal["project", "tenant", "plane", "self"]
 Relation = Literal["any", "own_project", "other_project", "own_tenant", "other_tenant", "own", "plane", "nobody"]
 
 OWNERS: Final[dict[str, Owner]] = {
+    "account": "tenant",
     "backend_id": "plane",
     "decision": "project",
     "entry": "project",
@@ -51,6 +52,7 @@ OWNERS: Final[dict[str, Owner]] = {
     "plan_id": "project",
     "reservation_id": "project",
     "revision": "plane",
+    "rule_id": "tenant",
 }
 """Whose the thing is that a path parameter of this name names."""
 

@@ -39,7 +39,7 @@ from control_plane.auth.jwks import Fetch, Keys, KnownKeys, PublicKey, RemoteKey
 from control_plane.auth.principal import Principal
 from control_plane.auth.providers import OidcIssuer, check
 
-__all__ = ["CACHE_SIZE", "REMEMBER_S", "Authenticator", "rule_of"]
+__all__ = ["CACHE_SIZE", "REMEMBER_S", "Authenticator", "rule_of", "signed"]
 
 CACHE_SIZE: Final = 4_096
 REMEMBER_S: Final = 300
@@ -121,7 +121,7 @@ class Authenticator:
             raise invalid("issuer", "the token is another issuer's")
         check_times(unverified.claims, self._clock(), self._leeway_s)
         keys = await self._trusted[issuer].keys.matching(unverified.kid, unverified.alg)
-        return _signed(token, unverified, keys), unverified.alg
+        return signed(token, unverified, keys), unverified.alg
 
     def person(self, claims: SignedClaims, table: OidcIssuer) -> Principal:
         """Who signed claims of this table's issuer describe."""
@@ -136,7 +136,7 @@ class Authenticator:
         keys = await trust.keys.matching(unverified.kid, unverified.alg)
         # Read after the keys were chosen: a set that changes while this token is checked makes the memory void.
         generation = trust.keys.generation
-        claims = _signed(token, unverified, keys)
+        claims = signed(token, unverified, keys)
         who = principal(claims, choose(claims, trust.rules), self._pseudonym_key)
         until = min(expires, now + REMEMBER_S)
         return _Remembered(principal=who, until=until, trust=trust, generation=generation)
@@ -148,7 +148,7 @@ class Authenticator:
         await self._http.close()
 
 
-def _signed(token: str, unverified: Unverified, keys: tuple[PublicKey, ...]) -> SignedClaims:
+def signed(token: str, unverified: Unverified, keys: tuple[PublicKey, ...]) -> SignedClaims:
     """The claims, once one of `keys` has signed exactly these bytes with exactly the announced algorithm."""
     if not keys:
         raise invalid("key_unknown", "the token's key is none of the issuer's")
@@ -167,6 +167,8 @@ def _trusted(issuers: tuple[OidcIssuer, ...], fetch: Fetch, clock: Callable[[], 
     check(issuers)
     trusted: dict[str, _Trust] = {}
     for one in issuers:
+        if one.workload:  # a pipeline's token is exchanged (`assertions`), and opens no door by itself
+            continue
         before = trusted.get(one.issuer)
         keys = before.keys if before else RemoteKeys(one.issuer, one.jwks_uri, fetch, clock)
         trusted[one.issuer] = _Trust(rules=(*(before.rules if before else ()), rule_of(one)), keys=keys)

@@ -32,7 +32,8 @@ class OidcIssuer(Struct, frozen=True, forbid_unknown_fields=True):
     """An `[[oidc]]` table: whose tokens are believed, for which audience, and which tenant its people belong to.
 
     With `client_id` browsers sign in there; `cli_client_id` is the client without a secret that commands use, by
-    default the same one where it has no secret. `resource` is what access tokens are asked for (RFC 8707).
+    default the same one where it has no secret. `resource` is what access tokens are asked for (RFC 8707). A `workload`
+    issuer vouches for pipelines alone: their tokens are exchanged for a service account's.
     """
 
     issuer: str
@@ -48,6 +49,7 @@ class OidcIssuer(Struct, frozen=True, forbid_unknown_fields=True):
     scopes: str = "openid profile"
     resource: str | None = None
     listed: bool = True
+    workload: bool = False
 
     @property
     def commands_client(self) -> str | None:
@@ -80,6 +82,7 @@ def of_oidc(tables: Sequence[OidcIssuer]) -> tuple[Provider, ...]:
             browser=one.client_id is not None,
         )
         for number, (one, host) in enumerate(zip(tables, hosts, strict=True))
+        if not one.workload
     )
 
 
@@ -115,6 +118,8 @@ def _check_client(where: str, one: OidcIssuer) -> None:
             raise SettingInvalid(f"{where}.{field}", getattr(one, field), "the name of a claim, or a path with dots")
     if not _SCOPES.fullmatch(one.scopes) or "openid" not in one.scopes.split():
         raise SettingInvalid(f"{where}.scopes", one.scopes, "scopes with one space between them, openid among them")
+    if one.workload and one.client_id is not None:
+        raise SettingInvalid(f"{where}.client_id", one.client_id, "nothing: with workload = true nobody signs in there")
     if one.client_id is None and (one.client_secret_file or one.cli_client_id):
         raise SettingInvalid(
             f"{where}.client_id", None, "the client that browsers sign in with, beside what else is said"

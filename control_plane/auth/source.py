@@ -12,6 +12,7 @@ peer on the Unix socket has no address: it is believed as a proxy where `proxies
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, TypeAlias
 
@@ -44,13 +45,13 @@ def within(address: Address | None, networks: Iterable[Network]) -> bool:
     return address is not None and any(address in one for one in networks if one.version == address.version)
 
 
-def caller(peer: str | None, told: Sequence[str], proxies: frozenset[str] | Sequence[str]) -> Address | None:
+def caller(peer: str | None, told: Sequence[str], proxies: Sequence[str]) -> Address | None:
     """Who is at the other end: `peer` itself (None on the Unix socket), or whom its proxies name in `told`.
 
     `told` is the header's values in the order of the request. One that can't be read ends the search at no address:
     the proxy that wrote it isn't set up as the administrator thinks.
     """
-    trusted = [network(one) for one in proxies if one != UNIX]
+    trusted = _trusted(tuple(proxies))
     address = None if peer is None else _address(peer)
     if not (UNIX in proxies if peer is None else within(address, trusted)):
         return address
@@ -62,6 +63,11 @@ def caller(peer: str | None, told: Sequence[str], proxies: frozenset[str] | Sequ
         if not within(address, trusted):
             return address
     return address
+
+
+@lru_cache(maxsize=8)
+def _trusted(proxies: tuple[str, ...]) -> tuple[Network, ...]:
+    return tuple(network(one) for one in proxies if one != UNIX)
 
 
 def _address(text: str) -> Address | None:

@@ -47,6 +47,8 @@ MEANS = {
     "policy_tenants": "who pushes policies and reads them; without it the only tenant, in `dev` `demo`",
     "http_host": "where the API listens",
     "http_port": "0 takes a free one",
+    "proxy_networks": "your own proxies, `unix` for one on the socket: they alone say where a request came from",
+    "proxy_header": "the header in which they say it",
     "url": "for commands: the plane to speak to (environment only)",
     "tsa_url": "an outside RFC 3161 authority beside the own one, see below",
     "document_certificates": "the customer's CA speaks for the plane's documents (PDF), see below",

@@ -47,6 +47,7 @@ def project_of(relation: Relation) -> str:
 
 
 REASON: Final = {"reason": "a test"}
+_NONE: Final = (404, "not_found")
 
 
 def _role(_: World, relation: Relation) -> dict[str, Any]:
@@ -140,6 +141,25 @@ SAMPLES: Final[dict[str, Sample]] = {
     "POST /api/v1/users": Sample(plain({"issuer": DEV, "subject": "matrix-known"} | REASON), good=(409, "conflict")),
     "POST /api/v1/users/{user}/remove": Sample(plain(REASON), fresh={"user": lambda world: world.person("restore")}),
     "POST /api/v1/users/{user}/restore": Sample(plain(REASON), fresh={"user": lambda world: world.person("remove")}),
+    "POST /api/v1/auth/token": Sample(
+        plain({}),
+        good=(400, None),  # RFC 6749 wants its answer as plain JSON
+    ),
+    "POST /api/v1/service-accounts": Sample(lambda world, _: {"name": world.new("made")} | REASON),
+    "POST /api/v1/service-accounts/{account}/remove": Sample(
+        plain(REASON), fresh={"account": lambda world: world.account("demo")}
+    ),
+    "POST /api/v1/service-accounts/{account}/keys": Sample(
+        plain(REASON), fresh={"account": lambda world: world.account("demo")}
+    ),
+    "POST /api/v1/service-accounts/{account}/keys/{service_key}/rotate": Sample(plain(REASON), good=_NONE),
+    "POST /api/v1/service-accounts/{account}/keys/{service_key}/revoke": Sample(plain(REASON), good=_NONE),
+    "POST /api/v1/workload-rules": Sample(
+        # The world has no issuer of workloads.
+        plain({"issuer": "https://ci.example", "account": "any", "claims": {"sub": "any"}} | REASON),
+        good=(400, "request_invalid"),
+    ),
+    "POST /api/v1/workload-rules/{rule_id}/remove": Sample(plain(REASON), good=_NONE),
     "GET /openapi/{path}": Sample(good=(404, "not_found")),
 }
 

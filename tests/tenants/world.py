@@ -45,12 +45,14 @@ PEER: Final = {
 }
 DEV: Final = "urn:qcos:issuer:dev"
 NOBODY: Final = {
+    "account": "nobody",
     "decision": str(uuid.UUID(int=7)),
     "name": "none.npy",
     "entry": str(uuid.UUID(int=7)),
     "hold_id": str(uuid.UUID(int=7)),
     "job_id": "qcos-job-2026-01-01-000000000000",
     "key_id": "A" * 43,
+    "service_key": "0" * 24,
     "node_id": "12D3KooWNobodyNobodyNobodyNobodyNobodyNobodyNobodyNo",
     "peer_id": "12D3KooWNobodyNobodyNobodyNobodyNobodyNobodyNobodyNo",
     "backend_id": "nobody",
@@ -61,6 +63,7 @@ NOBODY: Final = {
     "revision": "sha256:" + "0" * 64,
     "user": "a-" + "0" * 32,
     "session_id": "0" * 24,
+    "rule_id": "0" * 16,
 }
 """An id of the right shape that names nothing."""
 
@@ -117,7 +120,8 @@ class World:
                 "reservation_id": window.json["reservation_id"],
                 "plan_id": plan[0],
             }
-        self.ids["other_tenant"]["hold_id"] = self.hold("other")
+        self.ids["other_tenant"] |= {"hold_id": self.hold("other"), "account": self.account("other")}
+        self.ids["own_tenant"]["account"] = self.account("demo")
 
     def _manage(self, tenant: str, project: str) -> None:
         """A project, and in it somebody and a group with a role."""
@@ -181,6 +185,17 @@ class World:
         answer = self.ask("POST", "/retention/holds", tenant, "quantum-admin", asked)
         assert answer.status == 201, answer
         return str(answer.json["hold_id"])
+
+    def new(self, what: str) -> str:
+        """A name that nothing has."""
+        return f"{what}-{next(self._number)}"
+
+    def account(self, tenant: str) -> str:
+        """A fresh service account."""
+        name = self.new("account")
+        answer = self.ask("POST", "/service-accounts", tenant, "quantum-admin", {"name": name, "reason": "a test"})
+        assert answer.status == 201, answer
+        return name
 
     def token(self, subject: str, tenant: str, *roles: str, service: bool = False) -> str:
         """An access token of this person, as the plane's own issuer would sign it."""

@@ -13,7 +13,20 @@ from control_plane.auth.credentials.store import (
     principal_of,
     revoke,
     revoke_of,
+    shorten,
     used,
 )
 
-__all__ = ["Credential", "Issued", "find", "held", "issue", "listed", "principal_of", "revoke", "revoke_of", "used"]
+__all__ = [
+    "Credential",
+    "Issued",
+    "find",
+    "held",
+    "issue",
+    "listed",
+    "principal_of",
+    "revoke",
+    "revoke_of",
+    "shorten",
+    "used",
+]

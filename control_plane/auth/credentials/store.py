@@ -23,7 +23,19 @@ from control_plane.auth import tokens
 from control_plane.auth.principal import Principal, Scope
 from control_plane.auth.tokens import Kind
 
-__all__ = ["Credential", "Issued", "find", "held", "issue", "listed", "principal_of", "revoke", "revoke_of", "used"]
+__all__ = [
+    "Credential",
+    "Issued",
+    "find",
+    "held",
+    "issue",
+    "listed",
+    "principal_of",
+    "revoke",
+    "revoke_of",
+    "shorten",
+    "used",
+]
 
 MOST: Final = 1_000
 """Rows that one answer lists."""
@@ -175,6 +187,14 @@ async def revoke_of(
         },
     )
     return sorted(row.id for row in rows)
+
+
+async def shorten(conn: AsyncConnection, tenant: str, id: str, expires_at: dt.datetime) -> None:  # noqa: A002
+    """Let one end then, if it doesn't end sooner."""
+    await conn.execute(
+        text("UPDATE auth.credential SET expires_at = least(expires_at, :expires_at)" + _ONE),
+        {"tenant": tenant, "id": id, "expires_at": expires_at},
+    )
 
 
 async def used(conn: AsyncConnection, tenant: str, id: str, at: dt.datetime) -> None:  # noqa: A002 - as above

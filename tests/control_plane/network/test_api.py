@@ -17,7 +17,7 @@ import msgspec
 import pytest
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from control_plane.app import assemble
+from control_plane.app import PARTS, assemble
 from control_plane.network import store
 from control_plane.network.config import Network
 from control_plane.network.fabric import Fabric
@@ -91,7 +91,7 @@ async def served(desk: Desk, settings: Settings) -> AsyncIterator[Call]:
     found = Fabric(settings)
     plane = dataclasses.replace(desk.plane, settings=settings)
     reader = Reader(Limits(), require_walls=False)
-    parts = {"plane": plane, "live": None, "fabric": found, "reader": reader, "offer": None}
+    parts = dict.fromkeys(PARTS) | {"plane": plane, "fabric": found, "reader": reader}
     app = assemble(settings, FakeDoor(), parts, [])
 
     async def ask(
