@@ -44,6 +44,7 @@ from control_plane.api import services as service_routes
 from control_plane.api import shadow as shadow_routes
 from control_plane.api import sidecar as sidecar_routes
 from control_plane.api import signing_keys as signing_key_routes
+from control_plane.api import tenant as tenant_routes
 from control_plane.api import users as user_routes
 from control_plane.auth.access import check_routes, guard
 from control_plane.auth.assertions import Assertions
@@ -133,6 +134,7 @@ def assemble(settings: Settings, door: Any, parts: dict[str, Any], lifespan: lis
         *role_routes.HANDLERS,
         *shadow_routes.HANDLERS,
         *sidecar_routes.HANDLERS,
+        *tenant_routes.HANDLERS,
         *user_routes.HANDLERS,
         *signing_key_routes.HANDLERS,
         *envelope_routes.HANDLERS,

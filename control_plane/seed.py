@@ -44,19 +44,20 @@ async def seed(settings: Settings) -> None:
         tenants |= DEV_TENANTS.keys()
     try:
         for tenant in sorted(tenants):
-            await _tenant(admin, vault, tenant)
+            await open_tenant(admin, vault, tenant)
             if settings.profile == "dev" and tenant in DEV_TENANTS:
                 await _development(admin, tenant, DEV_TENANTS[tenant])
     finally:
         await admin.dispose()
 
 
-async def _tenant(pool: AsyncEngine, vault: Vault, tenant: str) -> None:
+async def open_tenant(pool: AsyncEngine, vault: Vault, tenant: str, reason: str = "an issuer speaks for it") -> None:
+    """A tenant with a blob key and a rate card of its own, each only where there is none."""
     now = utc_now()
     async with transaction(pool, tenant) as conn:
         if not any(known.tenant == tenant for known in await accounts.tenants(conn)):
             await accounts.add_tenant(conn, tenant)
-            await _tell(conn, tenant, "tenant:created", {"tenant": tenant})
+            await _tell(conn, tenant, "tenant:created", {"tenant": tenant, "by": PLANE_ACTOR, "reason": reason})
         await vault.unlock(conn, tenant)
         try:
             await finops.store.current_card(conn, tenant, now)

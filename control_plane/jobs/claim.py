@@ -95,7 +95,9 @@ async def _take(plane: Plane, job: dict[str, Any], worker: str) -> Claimed | Non
     if job["state"] in ACTIVE:
         return Claimed(job, spec, submitted, None)
     end: settle.End | None = None
-    if job["cancel_requested"]:
+    if job["tenant_state"] == "closed":  # it was admitted as its tenant was being closed
+        end = settle.Failure("tenant_closed", "the tenant was closed before the job ran")
+    elif job["cancel_requested"]:
         end = settle.Cancellation()
     elif (over := approval.over(job, plane.now())) is not None:
         end = settle.Refusal(*over) if job["state"] == "AWAITING_APPROVAL" else settle.Failure(*over)

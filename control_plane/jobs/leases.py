@@ -51,6 +51,7 @@ async def claim(
 _CLAIM = "SELECT jobs.claim(%s, %s, %s, %s::text[], %s::text[], %s)"
 _TAKEN = """
     SELECT j.*, jobs.evidence_ready(coalesce(j.outcome_entry, j.admission_entry)) AS ready,
+           (SELECT t.state FROM auth.tenant t WHERE t.tenant = j.tenant) AS tenant_state,
            CASE WHEN h.job_id IS NOT NULL THEN jsonb_build_object('amount', h.amount::text, 'currency', h.currency,
                'budgets', h.budgets, 'windows', h.windows) END AS hold,
            s.nonce AS spec_nonce, s.wrapped_key AS spec_key, s.ciphertext AS spec_ciphertext,

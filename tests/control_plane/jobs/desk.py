@@ -179,7 +179,7 @@ async def desk(database: TestDatabase, home: Path, pdp: Pdp) -> AsyncIterator[De
     async with _engine(database.app) as pool:
         plane = Plane(settings, settings.plane, pool, pdp, vault)
         for tenant in ("demo", "other"):
-            await seed._tenant(pool, vault, tenant)
+            await seed.open_tenant(pool, vault, tenant)
             await seed._development(pool, tenant, tenant)
         sealer = SealerConfig(
             conninfo=database.conninfo("sealer"),
