@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from decimal import Decimal
 
 import msgspec
 import pytest
@@ -46,7 +47,7 @@ async def test_a_closed_tenants_jobs_end_with_evidence_and_hold_nothing(desk: De
         row = await desk.row(job_id)
         assert (row["final"], row["error"]["code"], row["ready"]) == ("FAILED", "tenant_closed", True)
         assert row["bundle_id"] is not None
-    assert await desk.money() == (0, 0)
+    assert await desk.money() == (Decimal(0), Decimal(0))
     again = await acts.close(desk.plane, "demo", "once more")
     assert (again["jobs_ended"], again["closed_at"]) == (0, done["closed_at"])
     assert desk.kinds().count("tenant:closed") == 1
