@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A thin client for commands: one request, one JSON answer, over TCP or the Unix socket, with the standard library.
 
-Where: QCOS_URL (http, https or unix:PATH), else the plane that runs in QCOS_HOME. Who: QCOS_TOKEN, else
-QCOS_HOME/credentials.json (0600). No answer → Unreachable (exit 3); 401 → NotSignedIn (exit 4); any other problem →
+Where: QCOS_URL (http, https or unix:PATH), else the plane that runs in QCOS_HOME. Who: QCOS_TOKEN, else the login in
+QCOS_HOME (`kept_login`). No answer → Unreachable (exit 3); 401 → NotSignedIn (exit 4); any other problem →
 Answered, which carries the plane's own document. Proxies of the environment are not used: the token is for the plane.
 """
 
@@ -12,16 +12,15 @@ import http.client
 import json
 import os
 import socket
-import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from control_plane import kept_login
 from control_plane.errors import NotSignedIn, QcosError, Unreachable, problem
 
 _LIMIT_S = 30.0
-_CREDENTIALS = "credentials.json"
 _NEXT = "X-Next-Cursor"
 
 
@@ -52,7 +51,7 @@ class Client:
     def __init__(self, home: Path, url: str | None = None, token: str | None = None) -> None:
         self._home = home
         self._url = url or os.environ.get("QCOS_URL") or _running(home)
-        self._token = token or os.environ.get("QCOS_TOKEN") or _stored(home)
+        self._given = token or os.environ.get("QCOS_TOKEN")
 
     def ask(
         self,
@@ -105,11 +104,7 @@ class Client:
     ) -> tuple[int, bytes, http.client.HTTPMessage]:
         sent = {"Accept": "application/json", **(headers or {})}
         if signed_in:
-            if self._token is None:
-                raise NotSignedIn("there are no credentials; qcos login, or set QCOS_TOKEN")
-            if not self._token.isascii() or not self._token.isprintable():
-                raise NotSignedIn("the token holds what no token does: line breaks or other signs")
-            sent["Authorization"] = f"Bearer {self._token}"
+            sent["Authorization"] = f"Bearer {self._token()}"
         data = None
         if body is not None:
             data = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
@@ -118,6 +113,14 @@ class Client:
         if status >= 300:
             raise self._problem(status, answer)
         return status, answer, told
+
+    def _token(self) -> str:
+        token = self._given or kept_login.access_token(self._home)
+        if token is None:
+            raise NotSignedIn("there are no credentials; qcos login, or set QCOS_TOKEN")
+        if not token.isascii() or not token.isprintable():
+            raise NotSignedIn("the token holds what no token does: line breaks or other signs")
+        return token
 
     def _exchange(
         self, method: str, path: str, data: bytes | None, headers: Mapping[str, str], limit_s: float
@@ -155,24 +158,3 @@ def _running(home: Path) -> str:
     from control_plane.home import running_record
 
     return running_record(home).url
-
-
-def _stored(home: Path) -> str | None:
-    path = home / _CREDENTIALS
-    try:
-        mode = path.stat().st_mode
-        held = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    if stat.S_IMODE(mode) & 0o077:
-        raise NotSignedIn(f"{path} may be read by others; qcos login writes it anew")
-    token = held.get("access_token") if isinstance(held, dict) else None
-    return token if isinstance(token, str) else None
-
-
-def store_credentials(home: Path, login: Mapping[str, Any]) -> None:
-    """Keep a login for later commands, 0600."""
-    from control_plane.postgres import write_secret
-
-    path = home / _CREDENTIALS
-    write_secret(path, json.dumps(dict(login)))

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -103,7 +103,11 @@ class OwnPlane:
     def http(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
         """(status, document) of one request as the user who logged in; raises OSError where nobody answers."""
         login = json.loads((self.home / "credentials.json").read_bytes())
-        sent = {"Authorization": f"Bearer {login['access_token']}", "Content-Type": "application/json", **headers}
+        return self.raw(method, path, body, {"Authorization": f"Bearer {login['access_token']}", **headers})
+
+    def raw(self, method: str, path: str, body: Any, headers: Mapping[str, str]) -> tuple[int, Any]:
+        """The same with these headers alone."""
+        sent = {"Content-Type": "application/json", **headers}
         parts = urlsplit(self.record.url)
         connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=LIMIT_S)
         try:

@@ -39,8 +39,8 @@ def register(service: Any) -> None:
 def _login(arguments: argparse.Namespace) -> None:
     from urllib.parse import urlencode
 
-    from control_plane import tables
-    from control_plane.client import Client, store_credentials
+    from control_plane import kept_login, tables
+    from control_plane.client import Client
     from control_plane.services.grant import EXCHANGE, FORM
     from control_plane.settings import located
 
@@ -64,7 +64,7 @@ def _login(arguments: argparse.Namespace) -> None:
         "access_token": given["access_token"],
         "expires_at": until.replace("+00:00", "Z"),
     }
-    store_credentials(home, login)
+    kept_login.store(home, login)
     if arguments.json:
         tables.document(login)
     else:

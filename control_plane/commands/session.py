@@ -1,47 +1,162 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`qcos login`, `whoami`: who the commands speak for."""
+"""`qcos login`, `logout`, `whoami`, `sessions`: who the commands speak for."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from control_plane.client import Client
 
 
 def register(groups: Any) -> None:
-    """Add the two commands."""
+    """Add the commands."""
     login = groups.add_parser("login", help="sign in and keep the token in QCOS_HOME/credentials.json")
     login.add_argument("--as", dest="user", metavar="USER", help="a development user (profile dev)")
+    login.add_argument("--provider", metavar="NAME", help="the identity provider, where the plane has several")
     login.add_argument("--json", action="store_true", help="one document, the token in it")
     login.set_defaults(run=_login)
+    logout = groups.add_parser("logout", help="end the login that is kept")
+    logout.add_argument("--everywhere", action="store_true", help="your browsers' and other commands' logins, too")
+    logout.add_argument("--json", action="store_true", help="one document")
+    logout.set_defaults(run=_logout)
+    sessions = groups.add_parser("sessions", help="your own browsers and commands that are signed in")
+    sessions.add_argument("--json", action="store_true", help="one document")
+    sessions.set_defaults(run=_sessions)
     who = groups.add_parser("whoami", help="the identity and rights of the token in use")
     who.add_argument("--json", action="store_true", help="one document")
     who.set_defaults(run=_whoami)
 
 
 def _login(arguments: argparse.Namespace) -> None:
-    from urllib.parse import urlencode
-
-    from control_plane import tables
-    from control_plane.client import Client, store_credentials
-    from control_plane.errors import NotSignedIn, Refused
+    from control_plane import kept_login, tables
+    from control_plane.client import Client
+    from control_plane.errors import Refused
     from control_plane.settings import located
 
-    settings = located()
-    if arguments.user is None:
-        raise Refused("usage", "login needs --as USER; this plane signs in development users only")
-    secret = settings.home / "dev-login"
-    client = Client(settings.home)
+    home = located().home
+    if arguments.user is not None and arguments.provider is not None:
+        raise Refused("usage", "--as names a development user, --provider an identity provider: one of the two")
+    client = Client(home)
+    login = _as_user(client, arguments.user) if arguments.user is not None else _at(client, arguments.provider)
+    if "subject" not in login:  # the plane says who that is, or that it doesn't believe the token
+        login = {"subject": Client(home, token=login["access_token"]).ask("GET", "/api/v1/whoami")["subject"], **login}
+    kept_login.store(home, login)
+    shown = {name: login[name] for name in ("subject", "access_token", "expires_at")}
+    if arguments.json:
+        tables.document(shown)
+    else:
+        tables.facts([("subject", shown["subject"]), ("expires", shown["expires_at"])])
+
+
+def _as_user(client: Client, user: str) -> dict[str, Any]:
+    from urllib.parse import urlencode
+
+    from control_plane.errors import NotSignedIn
+    from control_plane.settings import located
+
+    secret = located().home / "dev-login"
     if not secret.is_file():
-        raise NotSignedIn(f"{settings.home} holds no development secret: log in where the plane runs, in profile dev")
-    form = urlencode({"user": arguments.user, "client_secret": secret.read_text(encoding="ascii").strip()})
+        raise NotSignedIn(f"{secret.parent} holds no development secret: log in where the plane runs, in profile dev")
+    form = urlencode({"user": user, "client_secret": secret.read_text(encoding="ascii").strip()})
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     issued = client.ask("POST", "/issuer/token", form.encode(), headers=headers, signed_in=False)
-    login = {name: issued[name] for name in ("subject", "access_token", "expires_at")}
-    store_credentials(settings.home, login)
+    return {name: issued[name] for name in ("subject", "access_token", "expires_at")}
+
+
+def _at(client: Client, name: str | None) -> dict[str, Any]:
+    """At a provider: by its own device flow, else by the plane's, which any login of a browser serves."""
+    import time
+
+    from control_plane.device_login import at_issuer, at_plane, metadata_of
+
+    provider = _provider(client, name)
+    if provider["device"] is not None:
+        metadata = metadata_of(provider["device"]["issuer"])
+        if metadata.device_authorization_endpoint is not None:
+            return at_issuer(provider["device"], metadata, _told, time.sleep)
+    return at_plane(client, _told, time.sleep)
+
+
+def _provider(client: Client, name: str | None) -> dict[str, Any]:
+    from urllib.parse import quote
+
+    from control_plane.errors import Refused
+
+    query = "" if name is None else f"?name={quote(name, safe='')}"
+    found: list[dict[str, Any]] = client.ask("GET", f"/api/v1/auth/providers{query}", signed_in=False)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise Refused("usage", f"--provider NAME is needed: {', '.join(one['name'] for one in found)}")
+    if name is not None:
+        raise Refused("not_found", f"this plane has no identity provider {name}")
+    raise Refused("usage", "login needs --provider NAME, or in profile dev --as USER; this plane lists no provider")
+
+
+def _told(address: str, code: str) -> None:
+    """On standard error: with --json, standard output is one document."""
+    import sys
+
+    # What a provider writes is shown, and moves no cursor.
+    address, code = ("".join(sign for sign in text if sign.isprintable()) for text in (address, code))
+    sys.stderr.write(f"Open {address}\nand confirm the code {code}\n")
+    sys.stderr.flush()
+
+
+def _logout(arguments: argparse.Namespace) -> None:
+    from control_plane import kept_login, tables
+    from control_plane.auth import tokens
+    from control_plane.client import Answered, Client
+    from control_plane.device_login import revoked
+    from control_plane.errors import NotSignedIn
+    from control_plane.settings import located
+
+    home = located().home
+    held = kept_login.read(home)
+    if held is None:
+        raise NotSignedIn("nobody is signed in here")
+    client, own = Client(home, token=str(held.get("access_token"))), tokens.parse(str(held.get("access_token")))
+    try:
+        if arguments.everywhere:
+            client.ask("DELETE", "/api/v1/account/sessions")
+        elif own is not None:
+            client.ask("DELETE", f"/api/v1/account/sessions/{own.id}")
+    except Answered as error:
+        if error.status != 401 or arguments.everywhere:  # what has ended is what was wanted
+            raise
+    at_provider = revoked(held)
+    kept_login.forget(home)
+    said = {"signed_out": True, "everywhere": arguments.everywhere, "provider_told": at_provider}
     if arguments.json:
-        tables.document(login)
+        tables.document(said)
     else:
-        tables.facts([("subject", login["subject"]), ("expires", login["expires_at"])])
+        tables.facts([("signed out", "everywhere" if arguments.everywhere else "here")])
+
+
+def _sessions(arguments: argparse.Namespace) -> None:
+    from control_plane import tables
+    from control_plane.client import Client
+    from control_plane.settings import located
+
+    found = Client(located().home).ask("GET", "/api/v1/account/sessions")
+    if arguments.json:
+        tables.document(found)
+        return
+    head = ("id", "kind", "provider", "since", "until", "where")
+    rows = [
+        (
+            one["id"],
+            one["kind"] + (" (this one)" if one["current"] else ""),
+            one["provider"],
+            one["created_at"],
+            one["expires_at"],
+            one["agent"],
+        )
+        for one in found
+    ]
+    tables.table(head, rows)
 
 
 def _whoami(arguments: argparse.Namespace) -> None:

@@ -44,7 +44,7 @@ class _Forms(HTMLParser):
         given = {name: value or "" for name, value in attributes}
         if tag == "form":
             self.found.append(Form(given.get("action", ""), given.get("method", "get").upper(), {}))
-        elif tag in ("input", "button") and given.get("name") and self.found:
+        elif tag == "input" and given.get("name") and self.found:
             self.found[-1].fields[given["name"]] = given.get("value", "")
 
 

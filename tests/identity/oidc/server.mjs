@@ -9,6 +9,7 @@ import { createInterface } from "node:readline";
 import { setTimeout as pause } from "node:timers/promises";
 
 import { Provider } from "oidc-provider";
+import { createMemoryAdapter } from "oidc-provider/lib/adapters/memory_adapter.js";
 
 // A line is the document; the pipe stays open until the test ends it.
 const lines = createInterface({ input: process.stdin });
@@ -22,6 +23,7 @@ function key() {
 
 function configuration(keys) {
   return {
+    adapter: memory,
     jwks: { keys },
     cookies: { keys: ["of this test"] },
     clients: given.clients.map((one) => ({ id_token_signed_response_alg: "ES256", ...one })),
@@ -73,6 +75,7 @@ function person(id) {
 let issuer;
 let handle;
 let slow = 0;
+const memory = createMemoryAdapter(); // what was given out outlives a change of keys
 let keys = [key()];
 function renew() {
   handle = new Provider(issuer, configuration(keys)).callback();
