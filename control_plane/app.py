@@ -40,6 +40,7 @@ from control_plane.api import projects as project_routes
 from control_plane.api import reservations as reservation_routes
 from control_plane.api import retention as retention_routes
 from control_plane.api import roles as role_routes
+from control_plane.api import saml as saml_routes
 from control_plane.api import services as service_routes
 from control_plane.api import shadow as shadow_routes
 from control_plane.api import sidecar as sidecar_routes
@@ -53,6 +54,7 @@ from control_plane.auth.keys import pseudonym_key
 from control_plane.auth.logins import Logins
 from control_plane.auth.oidc import Authenticator
 from control_plane.auth.recognise import Recogniser
+from control_plane.auth.saml.logins import SamlLogins
 from control_plane.context import Plane, open_plane
 from control_plane.db import FAULTS, Database
 from control_plane.door import Door
@@ -66,7 +68,7 @@ from control_plane.settings import Settings
 from hal_drivers.p2p.reader import Reader
 
 PREFIX = "/api/v1"
-PARTS = ("plane", "live", "fabric", "reader", "offer", "desk", "logins")
+PARTS = ("plane", "live", "fabric", "reader", "offer", "desk", "logins", "saml")
 """What handlers ask for by name."""
 
 
@@ -89,11 +91,12 @@ def build(settings: Settings, database: Database) -> Litestar:
     desk = Desk(plane, door.recogniser, assertions, pseudonym_key(settings.home))
     offer = Offer(plane.engine, plane.pdp.held)
     logins = Logins(settings, authenticator, pseudonym_key(settings.home))
+    saml = SamlLogins(settings, pseudonym_key(settings.home), plane.now)
     parts = {"plane": plane, "live": live, "fabric": fabric, "reader": reader, "offer": offer, "desk": desk}
     app = assemble(
         settings,
         door,
-        parts | {"local": local, "logins": logins},
+        parts | {"local": local, "logins": logins, "saml": saml},
         [running(plane, live, fabric, reader, door, (logins, assertions))],
     )
 
@@ -145,7 +148,8 @@ def assemble(settings: Settings, door: Any, parts: dict[str, Any], lifespan: lis
         name: Provide(_given(part), sync_to_thread=False) for name, part in parts.items() if name != "local"
     }
     pages = Router("/auth", route_handlers=[*login_routes.HANDLERS, *device_routes.PAGES], include_in_schema=False)
-    routes: list[Any] = [plane_routes.root, api, pages]
+    saml = Router("/auth/saml", route_handlers=list(saml_routes.HANDLERS), include_in_schema=False)
+    routes: list[Any] = [plane_routes.root, api, pages, saml]
     if parts.get("local") is not None:
         routes += issuer_routes.handlers(parts["local"], settings.home)
     return Litestar(

@@ -38,7 +38,7 @@ def require_tenant(settings: Settings, who: Principal) -> None:
     """Refused `forbidden` unless the plane's policies are this tenant's business."""
     named = settings.policy_tenants
     if not named:
-        known = {issuer.tenant for issuer in settings.oidc}
+        known = {one.tenant for one in settings.providers}
         named = ("demo",) if settings.profile == "dev" else tuple(known) if len(known) == 1 else ()
     if who.tenant not in named:
         raise Refused("forbidden", "the plane's policies are kept by the tenants that its setting policy_tenants names")

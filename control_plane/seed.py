@@ -39,7 +39,7 @@ async def seed(settings: Settings) -> None:
     database = Database.of_home(settings.home / "db")
     admin = engine(database.app, connections=2, name="qcos-seed")
     vault = Vault(BlobKeys.load(settings.home / "keys" / "blob" / "root"))
-    tenants = {issuer.tenant for issuer in settings.oidc}
+    tenants = {one.tenant for one in settings.providers}
     if settings.profile == "dev":
         tenants |= DEV_TENANTS.keys()
     try:

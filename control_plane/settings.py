@@ -24,6 +24,8 @@ from msgspec import Struct
 from control_plane import crash, custody
 from control_plane.auth import providers
 from control_plane.auth.providers import OidcIssuer, Provider
+from control_plane.auth.saml import tables as saml_tables
+from control_plane.auth.saml.tables import SamlFacts
 from control_plane.errors import SettingInvalid
 from control_plane.fields import FIELDS, LOOPBACK
 from control_plane.jobs import weights
@@ -141,6 +143,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     log_file_mb: int = 16
     snapshot_every_s: float = 86_400.0
     oidc: tuple[OidcIssuer, ...] = ()
+    saml: tuple[SamlFacts, ...] = ()
     backend: tuple[BackendFacts, ...] = ()
     witness: tuple[WitnessFacts, ...] = ()
     anchor: tuple[AnchorFacts, ...] = ()
@@ -155,7 +158,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     @property
     def providers(self) -> tuple[Provider, ...]:
         """Everybody who may sign people in, of all kinds."""
-        return providers.of_oidc(self.oidc)
+        return (*providers.of_oidc(self.oidc), *saml_tables.of_saml(self.saml))
 
     @property
     def qpy_enabled(self) -> bool:
@@ -263,6 +266,8 @@ def _from_file(path: Path | None) -> dict[str, Any]:
             values[key] = FIELDS[key].parse(key, value)
         elif key == "oidc":
             values[key] = _tables(key, value, OidcIssuer)
+        elif key == "saml":
+            values[key] = _tables(key, value, SamlFacts)
         elif key == "backend":
             values[key] = _tables(key, value, BackendFacts)
         elif key == "witness":
@@ -286,6 +291,7 @@ def _from_file(path: Path | None) -> dict[str, Any]:
                     [
                         *FIELDS,
                         "oidc",
+                        "saml",
                         "backend",
                         "witness",
                         "anchor",
@@ -339,6 +345,7 @@ def _refuse_what_the_profile_forbids(s: Settings) -> None:
         anchors.check(s.anchor)
     targets.check(s.notify)
     providers.check(s.oidc)
+    saml_tables.check(s.saml, s.oidc)
     providers.check_names(s.providers)
     siem.check(s.siem)
     _check_crash_point(s)
@@ -360,8 +367,8 @@ def _refuse_what_the_profile_forbids(s: Settings) -> None:
         )
     if s.local_issuer:
         raise SettingInvalid("local_issuer", s.local_issuer, f"false {where}; configure [[oidc]]")
-    if not s.oidc:
-        raise SettingInvalid("oidc", [], f"an [[oidc]] table in qcos.toml {where}, or nobody can sign in")
+    if not s.providers:
+        raise SettingInvalid("oidc", [], f"an [[oidc]] or [[saml]] table in qcos.toml {where}, or nobody can sign in")
     for number, issuer in enumerate(s.oidc):
         host = urlsplit(issuer.issuer).hostname
         if not issuer.issuer.startswith("https://") and host not in LOOPBACK:  # loopback crosses no network

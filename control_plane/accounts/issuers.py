@@ -13,8 +13,9 @@ __all__ = ["check", "tenants_of"]
 def tenants_of(settings: Settings) -> dict[str, frozenset[str] | None]:
     """Issuer, as principals name it → the tenants whose people it recognises; None = of every tenant (dev only)."""
     found: dict[str, set[str]] = {}
-    for one in settings.oidc:
-        found.setdefault(one.issuer, set()).add(one.tenant)
+    pairs = [(one.issuer, one.tenant) for one in settings.oidc] + [(one.issuer, one.tenant) for one in settings.saml]
+    for issuer, tenant in pairs:
+        found.setdefault(issuer, set()).add(tenant)
     known: dict[str, frozenset[str] | None] = {issuer: frozenset(tenants) for issuer, tenants in found.items()}
     return known | ({IDENTITY: None} if settings.local_issuer else {})
 

@@ -19,6 +19,7 @@ from control_plane.auth import flow, pages, sessions
 from control_plane.auth.browser import BEGUN, CSRF_FIELD, SESSION, cookie, csrf_of, demand_own_form, forgotten
 from control_plane.auth.logins import Logins, base_of
 from control_plane.auth.principal import Principal
+from control_plane.auth.saml.logins import SamlLogins
 from control_plane.context import Plane
 from control_plane.errors import Refused
 
@@ -103,7 +104,10 @@ async def account(request: Request[Principal, Any, Any], plane: NamedDependency[
 
 @post("/logout", status_code=200, opt={"action": "account:own", "page": True, "form": True})
 async def logout(
-    request: Request[Principal, Any, Any], plane: NamedDependency[Plane], logins: NamedDependency[Logins]
+    request: Request[Principal, Any, Any],
+    plane: NamedDependency[Plane],
+    logins: NamedDependency[Logins],
+    saml: NamedDependency[SamlLogins],
 ) -> Response[str]:
     """End this session, another of one's own, or all of them."""
     fields, who = await fields_of(request), request.user
@@ -115,7 +119,7 @@ async def logout(
         await sessions.end_all(plane, who)
     elif who.credential is not None:
         await sessions.end(plane, who, who.credential)
-    link = await logins.goodbye(who.issuer)
+    link = await (saml.goodbye(plane, who) if who.via == "saml" else logins.goodbye(who.issuer))
     on = (link, "Sign out at your provider, too") if link else ("/auth/login", "Sign in again")
     said = "You are signed out of this plane" + (", everywhere." if fields.get("everywhere") else ".")
     return shown(pages.message("Signed out", said, link=on), forgotten(SESSION))

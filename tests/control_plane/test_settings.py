@@ -35,6 +35,7 @@ def test_a_flag_beats_the_environment_and_that_the_file() -> None:
 def test_each_field_has_a_reader_and_each_reader_a_field() -> None:
     assert set(FIELDS) | {
         "oidc",
+        "saml",
         "backend",
         "witness",
         "anchor",

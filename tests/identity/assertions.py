@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CBC
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from lxml import etree
 
 SAML = "urn:oasis:names:tc:SAML:2.0:assertion"
@@ -60,6 +60,11 @@ class Provider:
             .not_valid_after(start + dt.timedelta(days=days))
             .sign(self.key, hashes.SHA256())
         )
+
+    def pem(self) -> tuple[bytes, bytes]:
+        """The private key and the certificate, as another program's provider reads them."""
+        private = self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return private, self.certificate.public_bytes(Encoding.PEM)
 
     def metadata(self, *, login: str = "https://idp.example/sso", logout: str = "https://idp.example/slo") -> str:
         """What an administrator would put into the plane's folder."""

@@ -68,6 +68,7 @@ SAMPLES: Final[dict[str, Sample]] = {
     # The world's people came with tokens of their issuer: there is no provider of browsers, and no session of theirs.
     "GET /auth/callback/{provider}": Sample(good=(404, "not_found")),
     "POST /auth/backchannel/{provider}": Sample(good=(404, "not_found")),
+    "POST /auth/saml/{provider}/acs": Sample(good=(404, "not_found")),
     "POST /auth/logout": Sample(),
     "POST /auth/device": Sample(good=(403, "forbidden")),
     "POST /api/v1/auth/device": Sample(),

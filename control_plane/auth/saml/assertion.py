@@ -15,14 +15,14 @@ from control_plane.auth.saml.document import NAMES, Element, find, text_of
 from control_plane.auth.saml.refusals import SamlRefused
 from control_plane.auth.saml.schema import moment
 
-__all__ = ["MAX_AGE_S", "Asserted", "read"]
+__all__ = ["MAX_AGE_S", "Asserted", "NameId", "age", "name_id", "read", "session_index"]
 
 MAX_AGE_S: Final = 600.0
 """An assertion is for now: providers give theirs minutes. It also bounds how long used ones must be remembered."""
 MAX_VALUES: Final = 1_024
 """Of one attribute: a directory's own bound on what one person may be a member of is about a thousand."""
 _MAX_TEXT = 1_024
-_MAX_NAME = 256
+_MAX_NAME = 255
 _BEARER = "urn:oasis:names:tc:SAML:2.0:cm:bearer"
 _ASSERTION = f"{{{NAMES['saml']}}}Assertion"
 _CONDITIONS = frozenset(
@@ -30,16 +30,25 @@ _CONDITIONS = frozenset(
 )
 
 
+class NameId(Struct, frozen=True):
+    """Whom the provider means, in its own words; a logout repeats them."""
+
+    text: str
+    format: str | None = None
+    qualifier: str | None = None
+    for_plane: str | None = None
+
+
 class Asserted(Struct, frozen=True, kw_only=True):
     """What the provider says of a person, verified. `until`: from then on this assertion is refused as too old."""
 
     issuer: str
     assertion: str
-    subject: str
-    subject_format: str | None
+    name: NameId
     session: str | None
     session_ends: float | None
     signed_in_at: float
+    made_at: float
     context: str | None
     until: float
     attributes: dict[str, tuple[str, ...]]
@@ -64,10 +73,10 @@ def read(
         raise SamlRefused("identifiers")
     if text_of(_one(root, "saml:Issuer", "issuer"), _MAX_TEXT) != issuer:
         raise SamlRefused("issuer")
-    made = _age(moment(root.get("IssueInstant")), now, leeway_s)
+    made = age(moment(root.get("IssueInstant")), now, leeway_s)
     _conditions(_one(root, "saml:Conditions", "conditions"), audience, now, leeway_s)
     subject = _one(root, "saml:Subject", "subject")
-    named = _subject(subject, audience)
+    named = name_id(subject, audience)
     confirmed = _confirmed(subject, recipient, in_response_to, now, leeway_s)
     statement = _one(root, "saml:AuthnStatement", "authentication")
     signed_in_at = moment(statement.get("AuthnInstant"))
@@ -78,18 +87,19 @@ def read(
     return Asserted(
         issuer=issuer,
         assertion=str(identifier),
-        subject=named,
-        subject_format=find(subject, "saml:NameID")[0].get("Format"),
-        session=_index(statement),
+        name=named,
+        session=session_index(statement.get("SessionIndex")),
         session_ends=ends,
         signed_in_at=signed_in_at,
+        made_at=made,
         context=text_of(contexts[0], _MAX_TEXT) if contexts else None,
         until=min(confirmed, made + MAX_AGE_S) + leeway_s,
         attributes=_attributes(root, attributes),
     )
 
 
-def _age(made: float | None, now: float, leeway_s: float) -> float:
+def age(made: float | None, now: float, leeway_s: float) -> float:
+    """When a message was made, if that was just now."""
     if made is None or made > now + leeway_s:
         raise SamlRefused("not_yet_valid")
     if made <= now - MAX_AGE_S - leeway_s:
@@ -113,15 +123,17 @@ def _conditions(conditions: Element, audience: str, now: float, leeway_s: float)
         raise SamlRefused("audience")
 
 
-def _subject(subject: Element, audience: str) -> str:
-    if find(subject, "saml:EncryptedID"):
+def name_id(holder: Element, audience: str) -> NameId:
+    """The one name in a subject, or in a logout request."""
+    if find(holder, "saml:EncryptedID"):
         raise SamlRefused("encrypted_parts")
-    name = _one(subject, "saml:NameID", "subject")
+    name = _one(holder, "saml:NameID", "subject")
     text = text_of(name, _MAX_NAME)
+    said = [name.get(key) for key in ("Format", "NameQualifier", "SPNameQualifier")]
     # A name that was made for another service provider is a name of nobody here.
-    if text is None or name.get("SPNameQualifier") not in (None, audience):
+    if text is None or said[2] not in (None, audience) or any(len(one or "") > _MAX_TEXT for one in said):
         raise SamlRefused("subject")
-    return text
+    return NameId(text, *said)
 
 
 def _confirmed(subject: Element, recipient: str, in_response_to: str | None, now: float, leeway_s: float) -> float:
@@ -143,11 +155,11 @@ def _confirmed(subject: Element, recipient: str, in_response_to: str | None, now
     raise SamlRefused(reason)
 
 
-def _index(statement: Element) -> str | None:
-    index: str | None = statement.get("SessionIndex")
-    if index is not None and not (0 < len(index) <= _MAX_NAME and index.isprintable()):
+def session_index(text: str | None) -> str | None:
+    """The provider's name of a session, if it is one that can be kept."""
+    if text is not None and not (0 < len(text) <= _MAX_NAME and text.isprintable()):
         raise SamlRefused("authentication")
-    return index
+    return text
 
 
 def _attributes(root: Element, wanted: frozenset[str]) -> dict[str, tuple[str, ...]]:

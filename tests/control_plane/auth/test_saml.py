@@ -49,7 +49,7 @@ def reason(raw: bytes, expected: Expected, now: float = NOW) -> str:
 @pytest.mark.parametrize("name", SOUND)
 def test_a_sound_answer_says_who_it_is(name: str, expected: Expected) -> None:
     said = response.verify((VECTORS / f"{name}.xml").read_bytes(), expected, NOW)
-    assert (said.subject, said.issuer, said.session) == ("alice@corp.example", expected.issuer, "_session")
+    assert (said.name.text, said.issuer, said.session) == ("alice@corp.example", expected.issuer, "_session")
     assert said.attributes["groups"] == ("lab", "staff")
     assert said.until == NOW + 300 + expected.leeway_s
 
@@ -94,7 +94,7 @@ def test_a_certificate_counts_while_it_is_valid(expected: Expected) -> None:
     assert reason(raw, msgspec.structs.replace(expected, certificates=(ended,))) == "certificates"
     another = metadata.read(Provider("x", NOW).metadata().encode()).certificates
     rotating = msgspec.structs.replace(expected, certificates=(*another, *expected.certificates))
-    assert response.verify(raw, rotating, NOW).subject == "alice@corp.example"
+    assert response.verify(raw, rotating, NOW).name.text == "alice@corp.example"
 
 
 def test_where_assertions_must_be_encrypted_a_plain_one_is_refused(expected: Expected) -> None:
@@ -108,13 +108,13 @@ def test_where_assertions_must_be_encrypted_a_plain_one_is_refused(expected: Exp
 
 def test_what_nobody_asked_for_is_taken_only_where_that_was_expected(expected: Expected) -> None:
     open_ = msgspec.structs.replace(expected, in_response_to=None)
-    assert response.verify((VECTORS / "unsolicited.xml").read_bytes(), open_, NOW).subject == "alice@corp.example"
+    assert response.verify((VECTORS / "unsolicited.xml").read_bytes(), open_, NOW).name.text == "alice@corp.example"
     assert reason((VECTORS / "sound.xml").read_bytes(), open_) == "in_response_to"
 
 
 def test_clocks_may_differ_by_the_leeway_and_not_more(expected: Expected) -> None:
     raw = (VECTORS / "sound.xml").read_bytes()
-    assert response.verify(raw, expected, NOW + 309.9).subject
+    assert response.verify(raw, expected, NOW + 309.9).name.text
     assert reason(raw, expected, NOW + 310.1) == "expired"
     assert reason(raw, expected, NOW - 45) == "not_yet_valid"
 
