@@ -61,7 +61,7 @@ class TokenRefused(Problem, frozen=True):
         "action": "public",
         "limited": True,
         "answers": Answers(
-            {200: TokenIssued, 400: TokenRefused},
+            {200: TokenIssued, **dict.fromkeys((400, 429, 503), TokenRefused)},
             refusals=("exchange_refused", "grant_unsupported", "token_used", "rate_limited", "identity_unavailable"),
             body=TokenExchange,
             body_as=FORM,

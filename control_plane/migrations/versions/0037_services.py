@@ -59,7 +59,7 @@ def upgrade() -> None:
     op.execute(TABLES)
     protect("auth.service_account", app="SELECT, INSERT, UPDATE")
     protect("auth.workload_rule", app="SELECT, INSERT, DELETE")
-    protect("auth.used_token", app="SELECT, INSERT, DELETE")
+    protect("auth.used_token", app="SELECT, INSERT, UPDATE, DELETE")  # to lock what is swept takes UPDATE
 
 
 def downgrade() -> None:
