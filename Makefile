@@ -137,6 +137,10 @@ bench-governed: $(VENV)/runtime.stamp ## what governing a job costs, beside bare
 bench-memory: $(VENV)/runtime.stamp ## what each process holds, idle and under load
 	@$(PY) -m bench memory
 
+.PHONY: bench-auth
+bench-auth: $(VENV)/runtime.stamp ## what recognising somebody and deciding adds to a request; ten tenants and ten thousand
+	@$(PY) -m bench auth
+
 bench-policy: $(VENV)/runtime.stamp ## what a policy decision costs, in OPA and in its caller
 	@$(PY) -m bench policy
 

@@ -151,8 +151,8 @@ async def _network(plane: Plane, fabric: Fabric) -> dict[str, Any]:
 async def whoami(request: Request[Principal, Any, Any], plane: NamedDependency[Plane]) -> dict[str, Any]:
     """Subject, tenant, roles, and the projects of the tenant in which the caller has a role."""
     principal = request.user
-    async with plane.transaction(principal.tenant) as conn:
-        known = [found.project for found in await accounts.projects(conn, principal.tenant)]
+    (rows,) = await plane.read(principal.tenant, accounts.names_of_projects(principal.tenant))
+    known = [row["project"] for row in rows]
     return {
         "subject": principal.subject,
         "actor": principal.actor,

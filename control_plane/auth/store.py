@@ -26,6 +26,7 @@ __all__ = [
     "add_project",
     "add_tenant",
     "assign",
+    "names_of_projects",
     "project",
     "projects",
     "rates_since",
@@ -116,6 +117,11 @@ async def projects(conn: AsyncConnection, tenant: str) -> list[Project]:
     """The tenant's projects by name."""
     rows = await conn.execute(text(f"{_PROJECTS} WHERE tenant = :tenant ORDER BY project"), {"tenant": tenant})
     return [Project(*row) for row in rows]
+
+
+def names_of_projects(tenant: str) -> Query:
+    """The names of the tenant's projects, by name."""
+    return "SELECT project FROM auth.project WHERE tenant = %(tenant)s ORDER BY project", {"tenant": tenant}
 
 
 async def assign(conn: AsyncConnection, tenant: str, issuer: str, subject: str, one: Assignment) -> None:

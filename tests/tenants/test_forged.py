@@ -21,10 +21,12 @@ PERSON, SOCKET = "/api/v1/whoami", "/api/v1/discovery/network/topology/events"
 
 def sent(world: World, path: str, headers: list[list[str]]) -> Answer:
     """A request with exactly these headers, some of which no client library would send."""
+    # A socket that brings a cookie comes from the plane's own page, or that is what refuses it.
+    handshake = HANDSHAKE | {"Origin": world.plane.status["url"]} if path == SOCKET else {}
     connection = world.plane.connection()
     try:
         connection.putrequest("GET", path)
-        for name, value in [*headers, *(HANDSHAKE.items() if path == SOCKET else ())]:
+        for name, value in [*headers, *handshake.items()]:
             connection.putheader(name, value.encode("latin-1"))
         connection.endheaders()
         response = connection.getresponse()
