@@ -18,6 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from control_plane.auth.principal import ROLES, Assignment, is_project, is_tenant
+from control_plane.db import Query
 
 __all__ = [
     "Project",
