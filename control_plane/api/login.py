@@ -22,6 +22,7 @@ from control_plane.auth.principal import Principal
 from control_plane.auth.saml.logins import SamlLogins
 from control_plane.context import Plane
 from control_plane.errors import Refused
+from control_plane.settings import Settings
 
 MOST_FIELDS = 16
 
@@ -58,16 +59,28 @@ def word_of(request: Request[Any, Any, Any]) -> str:
     return csrf_of(session) if session else ""
 
 
+def own_address(settings: Settings, request: Request[Any, Any, Any]) -> str | None:
+    """Where the browser should have asked, if it asked elsewhere and no setting says which of the two is right.
+
+    127.0.0.1 and localhost are two sites to a browser: begun at one, the login would come back to the other.
+    """
+    base, asked = base_of(settings), request.headers.get("host", "")
+    if settings.url is not None or not asked or asked == base.partition("//")[2]:
+        return None
+    query = urlencode(dict(request.query_params))
+    return f"{base}{request.scope['path']}{'?' if query else ''}{query}"
+
+
 @get("/login", opt={"action": "public", "limited": True, "page": True, "query": ("provider", "next")})
 async def login(request: Request[Any, Any, Any], logins: NamedDependency[Logins]) -> Response[str]:
     """Where to sign in, or straight on to the provider that is named."""
     given = request.query_params
-    base = base_of(logins.settings)
-    asked = request.headers.get("host", "")
-    if logins.settings.url is None and asked and asked != base.partition("//")[2]:
-        # 127.0.0.1 and localhost are two sites to a browser: begun at one, the login would come back to the other.
-        return sent_to(f"{base}/auth/login?{urlencode(dict(given))}")
+    if (own := own_address(logins.settings, request)) is not None:
+        return sent_to(own)
     if name := given.get("provider"):
+        there = next((one for one in logins.settings.providers if one.name == name and one.kind != "oidc"), None)
+        if there is not None:
+            return sent_to(pages.login_at(there, flow.next_of(given.get("next"))))
         address, kept = await logins.begin(name, given.get("next"))
         return sent_to(address, kept)
     listed = [one for one in logins.settings.providers if one.listed and one.browser]

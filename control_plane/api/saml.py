@@ -14,7 +14,7 @@ from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from control_plane.api.login import sent_to, shown
+from control_plane.api.login import own_address, sent_to, shown
 from control_plane.auth import flow, pages, sessions
 from control_plane.auth.browser import SESSION, cookie
 from control_plane.auth.saml.logins import BEGUN, SamlLogins, done
@@ -36,6 +36,8 @@ async def login(
     provider: FromPath[str], request: Request[Any, Any, Any], saml: NamedDependency[SamlLogins]
 ) -> Response[str]:
     """On to the provider."""
+    if (own := own_address(saml.settings, request)) is not None:
+        return sent_to(own)
     try:
         address, kept = await saml.begin(provider, flow.next_of(request.query_params.get("next")))
     except SamlRefused as error:

@@ -18,7 +18,7 @@ from control_plane.auth.credentials import Credential
 from control_plane.auth.principal import Principal
 from control_plane.auth.providers import Provider
 
-__all__ = ["HEADERS", "account", "device", "login", "message", "page"]
+__all__ = ["HEADERS", "account", "device", "login", "login_at", "message", "page"]
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --ink: #16202c; --dim: #5b6876; --line: #d7dde4; --paper: #fff; --act: #1d4ed8 }
@@ -42,7 +42,7 @@ HEADERS: Final = {
         f"default-src 'none'; style-src 'sha256-{_HASH}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
 
@@ -72,16 +72,21 @@ def login(providers: Sequence[Provider], next: str) -> str:  # noqa: A002 - it i
         return message(
             "Sign in", "This plane lists no identity provider; the link of yours is with your administrator."
         )
-    return page("Sign in", "<ul>", *(f"<li>{_choice(one, quote(next, safe=''))}</li>" for one in providers), "</ul>")
+    return page("Sign in", "<ul>", *(f"<li>{_choice(one, next)}</li>" for one in providers), "</ul>")
 
 
 def _choice(one: Provider, next: str) -> str:  # noqa: A002 - as above
-    address = {
-        "oidc": f"/auth/login?provider={quote(one.name)}&next={next}",
-        "saml": f"/auth/saml/{quote(one.name)}/login?next={next}",
-        "ldap": f"/auth/ldap/{quote(one.name)}?next={next}",
+    return f'<a class="button" href="{escape(login_at(one, next))}">Sign in with {escape(one.name)}</a>'
+
+
+def login_at(one: Provider, next: str) -> str:  # noqa: A002 - as above
+    """Where signing in with a provider begins, of whatever kind it is."""
+    after = quote(next, safe="")
+    return {
+        "oidc": f"/auth/login?provider={quote(one.name)}&next={after}",
+        "saml": f"/auth/saml/{quote(one.name)}/login?next={after}",
+        "ldap": f"/auth/ldap/{quote(one.name)}?next={after}",
     }[one.kind]
-    return f'<a class="button" href="{escape(address)}">Sign in with {escape(one.name)}</a>'
 
 
 def account(principal: Principal, sessions: Iterable[Credential], csrf: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from lxml import etree
+from playwright.sync_api import sync_playwright
 
 from control_plane import kept_login
 from tests.identity import saml
@@ -31,13 +33,14 @@ PEOPLE = {
     },
     "bob:secret": {"uid": ["bob"], "mail": ["bob@corp.example"], "roles": ["auditor"]},
 }
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SESSION, BEGUN = "__Host-qcos", "__Host-qcos-saml"
 ANYBODY = "https://forger.example/metadata"
 
 
 @pytest.fixture(scope="module")
 def corp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[saml.Provider]:
-    with saml.running(tmp_path_factory.mktemp("idp"), PEOPLE, time.time()) as provider:
+    with saml.running(tmp_path_factory.mktemp("idp"), PEOPLE, time.time(), host="localhost") as provider:
         yield provider
 
 
@@ -151,6 +154,25 @@ def _public(plane: OwnPlane, path: str, body: dict[str, Any]) -> Any:
     connection.close()
     assert answer.status == 200, said
     return said
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_a_real_browser_brings_the_answer_from_another_site(plane: OwnPlane) -> None:
+    """Cookies of the login and of the session survive the provider's form, which a script of its page sends."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.goto(f"{plane.record.url}/auth/login?provider=corp")
+        assert page.url.startswith("http://localhost:")
+        page.locator("[name=username]").fill("ann")
+        page.locator("[name=password]").fill("secret")
+        page.locator("[name=password]").press("Enter")
+        page.wait_for_url(f"{plane.record.url}/auth")
+        assert "user:ann@corp.example" in page.locator("main").inner_text()
+        page.get_by_role("button", name="Sign out", exact=True).click()
+        page.get_by_role("link", name="Sign out at your provider, too").click()
+        page.get_by_text("signed out of this plane and at your provider").wait_for()
+        browser.close()
 
 
 def test_an_answer_is_of_use_once_and_in_the_browser_that_asked(plane: OwnPlane) -> None:

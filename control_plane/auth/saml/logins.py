@@ -73,19 +73,19 @@ class SamlLogins:
     """The SAML logins of one process."""
 
     def __init__(self, settings: Settings, pseudonym_key: bytes, clock: Callable[[], dt.datetime]) -> None:
-        self._settings, self._pseudonym_key, self._clock = settings, pseudonym_key, clock
+        self.settings, self._pseudonym_key, self._clock = settings, pseudonym_key, clock
         self._sealer = Sealer(pseudonym_key, "saml-login")
 
     def us(self, facts: SamlFacts) -> Us:
         """The plane as this provider knows it."""
-        base = f"{base_of(self._settings)}/auth/saml/{facts.name}"
+        base = f"{base_of(self.settings)}/auth/saml/{facts.name}"
         return Us(facts.entity_id or f"{base}/metadata", f"{base}/acs", f"{base}/logout")
 
     def table(self, name: str) -> tuple[Provider, SamlFacts]:
         """The provider of this name; Refused `not_found`."""
-        for one in self._settings.providers:
+        for one in self.settings.providers:
             if one.name == name and one.kind == "saml":
-                return one, self._settings.saml[one.number]
+                return one, self.settings.saml[one.number]
         raise Refused("not_found", "no such identity provider")
 
     async def side(self, name: str) -> Side:
@@ -96,7 +96,7 @@ class SamlLogins:
     def _side(self, provider: Provider, facts: SamlFacts) -> Side:
         try:
             described = idp(facts)
-            own = keys.load(self._settings.home / "keys" / "saml")
+            own = keys.load(self.settings.home / "keys" / "saml")
         except (OSError, ValueError, MetadataUnusable) as error:
             raise Refused("identity_unavailable", f"the files of provider {facts.name} can't be used") from error
         if described.valid_until is not None and described.valid_until <= self._clock().timestamp():
@@ -127,7 +127,7 @@ class SamlLogins:
         if begun is not None:
             await self._use(plane, side, begun.request, now + dt.timedelta(seconds=2 * BEGUN_S), now)
         said = await asyncio.to_thread(self._verify, side, form, begun.request if begun else None, now.timestamp())
-        skew = dt.timedelta(seconds=self._settings.clock_skew_s)
+        skew = dt.timedelta(seconds=self.settings.clock_skew_s)
         await self._use(plane, side, said.assertion, dt.datetime.fromtimestamp(said.until, dt.UTC) + skew, now)
         who = person.principal(said, side.facts, self._pseudonym_key)
         sid = store.sid_of(name, said.name, said.session)
@@ -143,7 +143,7 @@ class SamlLogins:
             attributes=side.facts.attributes,
             keys=tuple(one.key for one in side.keys),
             encrypted=side.facts.encrypted,
-            leeway_s=self._settings.clock_skew_s,
+            leeway_s=self.settings.clock_skew_s,
         )
         return response.verify(decoded(form), expected, now)
 
@@ -157,7 +157,7 @@ class SamlLogins:
         """Keep what the provider calls this session, for as long as the plane's own may last."""
         now, who = self._clock(), came.principal
         one = store.Begun(came.sid or "", who.issuer, who.subject, said.name, said.session)
-        until = now + dt.timedelta(seconds=self._settings.session_s)
+        until = now + dt.timedelta(seconds=self.settings.session_s)
         async with plane.transaction(who.tenant) as conn:
             await store.began(conn, who.tenant, came.provider, one, until=until, now=now)
 
@@ -165,7 +165,7 @@ class SamlLogins:
         """Where to send the browser with our answer to a logout begun there; or whether one begun here was done."""
         side, now = await self.side(name), self._clock()
         kind, root, relay = await asyncio.to_thread(logout.brought, query, side.idp.certificates, now.timestamp())
-        skew = self._settings.clock_skew_s
+        skew = self.settings.clock_skew_s
         if kind == "SAMLResponse":
             return logout.read_answer(root, side.us, side.facts.issuer, now.timestamp(), skew).done
         asked = logout.read_request(root, relay, side.us, side.facts.issuer, now.timestamp(), skew)
@@ -227,7 +227,7 @@ class SamlLogins:
         _, facts = self.table(name)
 
         def made() -> bytes:
-            return request.our_metadata(self.us(facts), keys.load(self._settings.home / "keys" / "saml"))
+            return request.our_metadata(self.us(facts), keys.load(self.settings.home / "keys" / "saml"))
 
         return await asyncio.to_thread(made)
 
