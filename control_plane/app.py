@@ -23,6 +23,7 @@ from control_plane.api import approvals as approval_routes
 from control_plane.api import backends as backend_routes
 from control_plane.api import budgets as budget_routes
 from control_plane.api import decisions as decision_routes
+from control_plane.api import delegations as delegation_routes
 from control_plane.api import device as device_routes
 from control_plane.api import enrollment as enrollment_routes
 from control_plane.api import entries as entry_routes
@@ -125,6 +126,7 @@ def assemble(settings: Settings, door: Any, parts: dict[str, Any], lifespan: lis
         *budget_routes.HANDLERS,
         *backend_routes.HANDLERS,
         *decision_routes.HANDLERS,
+        *delegation_routes.HANDLERS,
         *enrollment_routes.HANDLERS,
         *network_routes.HANDLERS,
         *reservation_routes.HANDLERS,

@@ -20,7 +20,6 @@ from control_plane.context import Plane
 REMOVED = "who asked for it was removed from the tenant"
 REVOKED = {
     "key": "the key that it was asked for with was revoked",
-    "token": "the token that it was asked for with was revoked",
     "delegation": "the delegation that it was asked for by was revoked",
 }
 

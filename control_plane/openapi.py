@@ -148,6 +148,12 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "subject_token": "eyJhbGciOiJSUzI1NiIs...",
         "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
     },
+    "Delegating": {
+        "to": "ci/nightly",
+        "actions": ["backend:read"],
+        "expires_in_s": 28800,
+        "reason": "the nightly calibration run",
+    },
     "Approving": {"reason": "agreed with the project's owner", "expires_s": 86400},
     "Rejecting": {"reason": "the cheaper backend does for this"},
     "Settling": {"outcome": "charged", "amount": "0.30", "reason": "invoice 2026-11 of the vendor lists the task"},

@@ -194,10 +194,19 @@ class Envelope(Closed, frozen=True):
     enrolled: Uuid
 
 
+class Handed(Closed, frozen=True):
+    """One step of a delegation: `by` handed a part of the actor's rights to `to`."""
+
+    delegation: Text
+    by: Text
+    to: Text
+
+
 class Predicate(Closed, frozen=True):
     """The evidence record, version 1: what the signatures cover.
 
-    `approval` is there where somebody had to approve, `envelope` where the asker signed the request.
+    `approval` is there where somebody had to approve, `envelope` where the asker signed the request,
+    `delegation` where somebody acted for the actor: who for whom, the actor's own step first.
     """
 
     version: Literal[1]
@@ -222,6 +231,7 @@ class Predicate(Closed, frozen=True):
     gaps: tuple[Gap, ...]
     approval: Approval | UnsetType = UNSET
     envelope: Envelope | UnsetType = UNSET
+    delegation: Annotated[tuple[Handed, ...], Meta(min_length=1, max_length=8)] | UnsetType = UNSET
 
 
 class _Digest(Closed, frozen=True):

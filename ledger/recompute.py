@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Sequence
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal
 from itertools import pairwise
 from typing import Any, Literal
@@ -21,7 +22,7 @@ from msgspec import UNSET
 from ledger import canonical
 from ledger.bundle import MAX_CARRIED_BYTES, Bundle
 from ledger.errors import EvidenceInvalid
-from ledger.predicate import Approval, Artefact, CostLine, Money, Predicate
+from ledger.predicate import Approval, Artefact, CostLine, Handed, Money, Predicate
 from ledger.recount import recount
 
 NOT_CARRIED = "not_carried"
@@ -154,11 +155,24 @@ def governance(bundle: Bundle) -> str:
         _approval(bundle, bundle.approval)
     elif refused and not denied:
         raise EvidenceInvalid("a denied job in another state than DENIED")
+    if bundle.delegation is not UNSET:
+        _delegation(bundle.delegation, record.actor)
     if denied and not record.reasons and bundle.error is None:
         raise EvidenceInvalid("a denial without a reason")
     if not record.policies_applied:
         raise EvidenceInvalid("no policy was applied")
     return "denied" if denied else "allowed"
+
+
+def _delegation(steps: Sequence[Handed], actor: str) -> None:
+    """Who acted for the actor: it begins with the actor, and each step is handed on by whom the one before named."""
+    by = actor
+    for step in steps:
+        if step.by != by:
+            raise EvidenceInvalid(f"delegation: {step.by} handed on what {by} has")
+        by = step.to
+    if len({step.delegation for step in steps}) != len(steps):
+        raise EvidenceInvalid("delegation: a step is there twice")
 
 
 def _approval(bundle: Bundle, given: Approval) -> None:

@@ -96,8 +96,10 @@ DECIDED: Final[frozenset[str]] = frozenset({"job:approve", "job:submit", "reserv
 """The actions that the policy engine decides: no other may pass the door without a role."""
 
 
-OWN: Final = "account:own"
-"""Sessions, keys and delegations of one's own: a delegate has none, whatever was handed to them."""
+UNDELEGATED: Final[frozenset[str]] = frozenset(
+    ("account:own", "job:approve", "policy:push", "service:manage", "user:manage")
+)
+"""What nobody hands on: what is a person's own, a second person's yes, and what makes or widens rights."""
 ALWAYS: Final = "whoami"
 """What no scope takes away."""
 
@@ -177,7 +179,7 @@ def may(principal: Principal, action: str, project: str | None, table: Permissio
 
 def within(principal: Principal, action: str) -> bool:
     """Whether what the principal came with lets them do this at all, whatever their roles."""
-    if action == OWN and principal.chain:
+    if action in UNDELEGATED and principal.chain:
         return False
     return principal.scope is None or action == ALWAYS or principal.scope.allows(action)
 
@@ -229,12 +231,18 @@ def _let_in(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHa
     # `check_routes` has seen every route at start; a route added later has no rule and stays shut.
     if action not in ACTIONS:
         raise Forbidden("this route, which has no rule")
-    if not admits(principal, action):
+    if not admits(principal, action, connection.path_params.get("job_id")):
         raise Forbidden(action)
 
 
-def admits(principal: Principal, action: str) -> bool:
-    """Whether a request for this passes the door: it is allowed somewhere, or policy decides it."""
+def admits(principal: Principal, action: str, job_id: str | None = None) -> bool:
+    """Whether a request for this passes the door: it is allowed somewhere, or policy decides it.
+
+    To whoever came with what is bound to jobs, nothing is theirs to ask but what is asked of one of them by its id.
+    """
+    bound = None if principal.scope is None or action == ALWAYS else principal.scope.jobs
+    if bound is not None and job_id not in bound:
+        return False
     decided = action in permissions().decided_by_policy and within(principal, action)
     return decided or may_anywhere(principal, action)
 

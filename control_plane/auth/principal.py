@@ -59,10 +59,11 @@ Via: TypeAlias = Literal["oidc", "saml", "ldap", "key", "exchange", "session", "
 
 
 class Scope(Struct, frozen=True, forbid_unknown_fields=True):
-    """What narrows a right, and never gives one: only these actions, only in these projects; None leaves all."""
+    """What narrows a right, and never gives one: these actions, in these projects, on these jobs alone; None is all."""
 
     actions: tuple[str, ...] | None = None
     projects: tuple[str, ...] | None = None
+    jobs: tuple[str, ...] | None = None
 
     def allows(self, action: str) -> bool:
         """Whether the action is inside, in whatever project."""
@@ -74,7 +75,9 @@ class Scope(Struct, frozen=True, forbid_unknown_fields=True):
 
     def within(self, other: Scope) -> Scope:
         """What both allow."""
-        return Scope(_both(self.actions, other.actions), _both(self.projects, other.projects))
+        return Scope(
+            _both(self.actions, other.actions), _both(self.projects, other.projects), _both(self.jobs, other.jobs)
+        )
 
 
 class Link(Struct, frozen=True, forbid_unknown_fields=True):

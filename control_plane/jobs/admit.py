@@ -298,7 +298,8 @@ class _Draft:
                 "engine": decision.engine,
                 "department": principal.department,
                 "policies_applied": list(decision.policies_applied),
-            },
+            }
+            | ({"acting": msgspec.to_builtins(principal.chain)} if principal.chain else {}),
             "spec_blob": self.sealed[0].commitment,
             "input_blob": self.sealed[1].commitment,
             "admission_entry": str(uuid.uuid4()),
@@ -309,7 +310,9 @@ class _Draft:
         }
 
     def _body(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        tied = {"workflow": row["workflow"]} if row["workflow"] is not None else {}
+        tied: dict[str, Any] = {"workflow": row["workflow"]} if row["workflow"] is not None else {}
+        if chain := self.asked.principal.chain:
+            tied["delegations"] = [link.delegation for link in chain]
         return tied | {
             "job_id": self.job_id,
             "project": row["project"],

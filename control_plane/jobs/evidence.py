@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, cast
 
+import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 from sqlalchemy import RowMapping
@@ -39,6 +40,7 @@ from ledger.predicate import (
     Fault,
     Gap,
     GovernanceRecord,
+    Handed,
     PolicyReason,
     Predicate,
     Profile,
@@ -151,6 +153,7 @@ def predicate(
         gaps=end.gaps,
         approval=_approval(row),
         envelope=_envelope(row),
+        delegation=_delegation(row),
     )
 
 
@@ -169,6 +172,12 @@ def _parts(row: Row, contents: Sequence[Content]) -> list[Artefact]:
         first = sum(content.name in ("spec", "decision_input", "result") for content in contents)
         parts.insert(first, _part("envelope", MEDIA[said["form"]], said["sha256"], said["size"], "asserted"))
     return parts
+
+
+def _delegation(row: Row) -> tuple[Handed, ...] | UnsetType:
+    """Who acted for the actor."""
+    steps = row["decision"].get("acting")
+    return UNSET if not steps else msgspec.convert(steps, tuple[Handed, ...])
 
 
 def _approval(row: Row) -> Approval | UnsetType:

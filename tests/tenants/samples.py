@@ -83,6 +83,10 @@ SAMPLES: Final[dict[str, Sample]] = {
     "POST /api/v1/envelopes": Sample(
         plain("no envelope"), good=(400, "envelope_invalid"), headers={"Content-Type": "application/jose"}
     ),
+    "POST /api/v1/delegations": Sample(
+        plain({"to": "robot", "actions": ["backend:read"], "expires_in_s": 60} | REASON)
+    ),
+    "DELETE /api/v1/delegations/{delegation_id}": Sample(good=(404, "not_found")),
     "POST /api/v1/actors/forget": Sample(plain({"actor": "user:nobody@nowhere"} | REASON), good=(404, "not_found")),
     # The world's jobs need no approval, and say so to whoever may see them.
     "GET /api/v1/approvals/{job_id}": Sample(good=(404, "not_found")),

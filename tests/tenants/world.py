@@ -64,6 +64,7 @@ NOBODY: Final = {
     "user": "a-" + "0" * 32,
     "session_id": "0" * 24,
     "rule_id": "0" * 16,
+    "delegation_id": "0" * 24,
 }
 """An id of the right shape that names nothing."""
 

@@ -42,6 +42,7 @@ const predicate = {
   artefacts: list(object({ name, media_type: name, sha256: hash, size: count, carried: bool, source: vouched }), 0, 256),
   provenance: map(vouched),
   gaps: list(object({ field: name, reason: name })),
+  "delegation?": list(object({ delegation: name, by: name, to: name }), 1, 8),
   "approval?": object({
     state: one("preparing", "requested", "granted", "used", "rejected", "expired", "refused"), reasons: list(name, 1),
     wait_until: time, requested_at: orNull(time), sources: list(hash), compiled: orNull(hash), target: orNull(hash), backend: words,

@@ -107,8 +107,20 @@ export function checkGovernance(file: Json): string {
   const given = (file as Members).get("approval");
   if (given !== undefined) checkApproval(file, given, denied);
   else if (denied && state !== "DENIED") throw new Wrong("a denied job in another state than DENIED");
+  const steps = (file as Members).get("delegation");
+  if (steps !== undefined) checkDelegation(items(file, "delegation"), str(record, "actor"));
   if (state === "DENIED" && items(record, "reasons").length === 0 && get(file, "error") === null) throw new Wrong("a denial without a reason");
   return state === "DENIED" ? "denied" : "allowed";
+}
+
+/** Who acted for the actor: it begins with the actor, and each step is handed on by whom the one before named. */
+function checkDelegation(steps: Json[], actor: string): void {
+  let by = actor;
+  for (const step of steps) {
+    if (str(step, "by") !== by) throw new Wrong(`delegation: ${str(step, "by")} handed on what ${by} has`);
+    by = str(step, "to");
+  }
+  if (new Set(steps.map((step) => str(step, "delegation"))).size !== steps.length) throw new Wrong("delegation: a step is there twice");
 }
 
 /** Which artefact ran, of whatever kind. */

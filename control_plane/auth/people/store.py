@@ -124,7 +124,7 @@ LEFT JOIN auth.person p ON p.tenant = c.tenant AND p.issuer = c.issuer AND p.sub
 ORDER BY c.depth
 """
 
-# A session that was ended, or anything that has expired, was good at the moment that it was used at.
+# A sign-in that was ended, or anything that has expired, was good at the moment that it was used at.
 _RESTING = f"""
 WITH RECURSIVE hung AS (
     SELECT c.tenant, c.id, c.kind, c.parent, c.revoked_at, 0 AS depth
@@ -134,8 +134,8 @@ WITH RECURSIVE hung AS (
     JOIN auth.credential c ON c.tenant = hung.tenant AND c.id = hung.parent WHERE hung.depth < 16
 )
 SELECT p.state AS person, p.digest, p.roles AS said, p.kind,
-       (SELECT h.kind FROM hung h WHERE h.revoked_at IS NOT NULL AND h.kind <> 'session' ORDER BY h.depth LIMIT 1)
-           AS revoked,
+       (SELECT h.kind FROM hung h WHERE h.revoked_at IS NOT NULL AND h.kind IN ('key', 'delegation')
+        ORDER BY h.depth LIMIT 1) AS revoked,
        {_GIVEN.format(issuer="%(issuer)s", subject="%(subject)s", groups="p.groups")}
 FROM (SELECT %(tenant)s::text AS tenant) t
 LEFT JOIN auth.person p ON p.tenant = t.tenant AND p.issuer = %(issuer)s AND p.subject = %(subject)s

@@ -176,7 +176,7 @@ async def test_what_hangs_on_another_ends_with_it_and_is_within_it(app: AsyncEng
     assert who.scope == Scope(actions=("job:read",))
     assert [(link.by, link.to) for link in who.chain] == [("alice", "ci"), ("ci", "bot")]
     assert who.via == "delegation"
-    assert not access.may(msgspec.structs.replace(who, scope=None), access.OWN, None)
+    assert not access.may(msgspec.structs.replace(who, scope=None), "account:own", None)
     async with transaction(app, "acme") as conn:
         await credentials.revoke(conn, "acme", id_of(first), by="a-1", at=NOW)
     assert await refused(app, second) == "revoked"

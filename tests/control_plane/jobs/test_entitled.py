@@ -77,7 +77,7 @@ async def test_a_role_that_came_another_way_meanwhile_is_as_good(desk: Desk, dri
     assert desk.kinds().count("policy:decision:allow") == 1
 
 
-@pytest.mark.parametrize("kind", ["key", "delegation", "token"])
+@pytest.mark.parametrize("kind", ["key", "delegation"])
 async def test_a_job_whose_secret_was_revoked_ends(desk: Desk, driver: FakeDriver, kind: Kind) -> None:
     """Or one on which that secret hung."""
     now = utc_now()
