@@ -56,6 +56,14 @@ class ApprovalShown(Struct, frozen=True):
     used_at: Instant | None = None
 
 
+class EnvelopeShown(Struct, frozen=True):
+    """Under which of their keys its owner signed the request."""
+
+    form: Literal["jose", "cose"]
+    alg: str
+    key_id: str
+
+
 class JobShown(Struct, frozen=True):
     """Everything of a job that its owner may see."""
 
@@ -75,6 +83,7 @@ class JobShown(Struct, frozen=True):
     submitted_at: Instant
     workflow: Workflow | None = None
     approval: ApprovalShown | None = None
+    envelope: EnvelopeShown | None = None
     fragments: Annotated[
         tuple[Fragment, ...],
         Meta(description="Of a network job that ended without a result: what happened to each, and who was tried."),

@@ -238,6 +238,8 @@ def _tell(job: dict[str, Any]) -> None:
         counted = sum(check["result"] == result for check in decision["checks"])
         pairs.append(("decision", f"{word} by {counted} of {len(decision['checks'])} checks ({decision['id']})"))
         pairs += [("reason", f"{reason['code']}: {reason['message']}") for reason in decision["reasons"]]
+    if job.get("envelope"):
+        pairs.append(("signed", f"{job['envelope']['alg']} {job['envelope']['key_id']}"))
     if job.get("approval"):
         pairs.append(("approval", _approval(job)))
     basis = {"upper_bound": "at most", "held": "held", "charged": "charged"}.get(cost["basis"], "")

@@ -125,6 +125,7 @@ def _document(
     """The job's document as it was judged, but for who asks, what and when."""
     recorded: dict[str, Any] = msgspec.json.decode(settle.read_submitted(plane, row).decision_input)
     recorded.pop("limits", None)
+    recorded.pop("envelope", None)  # the requester signed, not who answers
     requester = recorded["principal"]
     waiting = approval.of(row)
     return (

@@ -62,7 +62,17 @@ def shown(row: Row) -> dict[str, Any]:
         "project": row["project"],
         "submitted_at": timestamp(row["submitted_at"]),
         "workflow": row["workflow"],
-    } | ({"approval": _approval(row)} if row["approval"] is not None else {})
+    } | _told_apart(row)
+
+
+def _told_apart(row: Row) -> dict[str, Any]:
+    """What only some jobs have."""
+    shown: dict[str, Any] = {}
+    if row["approval"] is not None:
+        shown["approval"] = _approval(row)
+    if row["envelope"] is not None:
+        shown["envelope"] = {name: row["envelope"][name] for name in ("form", "alg", "key_id")}
+    return shown
 
 
 def awaiting(row: Row) -> dict[str, Any]:

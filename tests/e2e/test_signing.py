@@ -14,7 +14,7 @@ import pytest
 
 from ledger.asker import Algorithm, Form
 from tests.e2e.plane import Answer, Plane, bell
-from tests.ledger.signing import ALGORITHMS, cose, jws, public
+from tests.ledger.signing import cose, jws, public
 
 MAKE = {"jose": jws, "cose": cose}
 SEEDS = {"engineer": 1, "auditor": 2, "admin": 3}
@@ -53,8 +53,7 @@ def send(plane: Plane, data: bytes, form: Form = "jose", *, user: str = "enginee
     return plane.http("POST", f"/api/v1/envelopes{query}", data, user=user, headers=kind)
 
 
-@pytest.mark.parametrize("form", ["jose", "cose"])
-@pytest.mark.parametrize("alg", ALGORITHMS)
+@pytest.mark.parametrize(("form", "alg"), [("jose", "Ed25519"), ("cose", "ML-DSA-87")])
 def test_a_signed_job_is_proven_with_who_asked(plane: Plane, tmp_path: Path, form: Form, alg: Algorithm) -> None:
     """In the evidence: envelope, key, and the entry of its enrolment; the verifier compares them with the job."""
     assert enroll(plane, "engineer", alg).status in (201, 409)
@@ -70,6 +69,8 @@ def test_a_signed_job_is_proven_with_who_asked(plane: Plane, tmp_path: Path, for
     assert checks["enrolment"].startswith("entry ")
     record = json.loads(bundle.read_bytes())["envelope"]
     assert (record["form"], record["alg"], record["key_id"]) == (form, alg, public(alg).id)
+    shown = plane.http("GET", f"/api/v1/jobs/{answer.json['job_id']}").json
+    assert shown["envelope"] == {"form": form, "alg": alg, "key_id": public(alg).id}
 
 
 def test_the_command_line_makes_a_key_signs_and_revokes(plane: Plane) -> None:

@@ -34,11 +34,14 @@ from hal_drivers.base import Format
 from hal_drivers.errors import CircuitInvalid, CircuitTooComplex
 from hal_drivers.limits import Limits
 from hal_drivers.prescan import prescan
-from ledger import canonical, chain, checkpoint, rekor, timestamp, trust
+from ledger import asker, canonical, chain, checkpoint, envelope, rekor, timestamp, trust
+from ledger.asker import Form
 from ledger.bundle import parse_bundle
-from ledger.errors import LedgerError
+from ledger.errors import EnvelopeInvalid, KeyInvalid, LedgerError
 from ledger.verify import Report, verify
 from tests.control_plane.jobs.desk import bell
+from tests.ledger import signing
+from tests.ledger.signing import cose, jws
 
 ROOT = Path(__file__).parents[2]
 VECTORS = ROOT / "tests" / "vectors"
@@ -187,6 +190,35 @@ def test_tokens(token: str) -> None:
 @given(st.text(max_size=200) | tokens().map("Bearer {}".format))
 def test_authorization_headers(header: str) -> None:
     ends_in(lambda _: claims.bearer(header), b"", Unauthenticated)
+
+
+ENVELOPES = [make(json.dumps(signing.claims()).encode(), alg) for make in (jws, cose) for alg in signing.ALGORITHMS[:2]]
+
+
+@fuzzed
+@given(changed(ENVELOPES), st.sampled_from(("jose", "cose")))
+def test_signed_envelopes(data: bytes, form: Form) -> None:
+    """S1: what isn't byte for byte an envelope that was signed isn't one."""
+    try:
+        parts = envelope.parse(form, data)
+        asker.verify(signing.public(parts.alg), parts.covered, parts.signature)
+    except EnvelopeInvalid:
+        return
+    assert data in ENVELOPES
+
+
+@fuzzed
+@given(changed([json.dumps(signing.claims()).encode()]))
+def test_what_envelopes_say(data: bytes) -> None:
+    ends_in(envelope.claims, data, EnvelopeInvalid)
+
+
+@fuzzed
+@given(changed([json.dumps(signing.public(alg).jwk()).encode() for alg in signing.ALGORITHMS[:2]]))
+def test_signing_keys(data: bytes) -> None:
+    jwk = document(data)
+    if isinstance(jwk, dict):
+        ends_in(lambda _: asker.from_jwk(jwk), data, KeyInvalid)
 
 
 @fuzzed

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.ledger import asking
 from tests.verifier.agreement import CLI, NODE, VECTORS, differences, samples, vectors
 from tests.verifier.mutations import cases
 
@@ -34,6 +35,15 @@ def raw(data: bytes) -> dict[str, str]:
 def test_both_verifiers_agree_on_every_bundle_among_the_vectors() -> None:
     """Good ones of each state, and each named way to be wrong."""
     assert list(differences(vectors(), Counter())) == []
+
+
+def test_both_verifiers_agree_on_signed_envelopes() -> None:
+    """S1: those of a real plane, and each that says something else, well signed all the same."""
+    real = [(name, asking.written(asking.bundle(name)), asking.TRUST) for name in asking.NAMES]
+    seen: Counter[tuple[object, ...]] = Counter()
+    given = [*real, *((name, data, asking.TRUST) for name, _, data in asking.cases())]
+    assert list(differences(given, seen)) == []
+    assert seen[(0, "valid", None)] >= len(real)
 
 
 def test_both_verifiers_agree_on_changed_files() -> None:
