@@ -11,8 +11,8 @@ from alembic import op
 
 from control_plane.migrations.walls import protect
 
-revision = "0036_signing"
-down_revision = "0035_tenant_rates"
+revision = "0039_signing"
+down_revision = "0038_saml"
 branch_labels = None
 depends_on = None
 
