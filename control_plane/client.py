@@ -11,6 +11,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from control_plane import kept_login
-from control_plane.errors import NotSignedIn, QcosError, Unreachable, problem
+from control_plane.errors import NotSignedIn, QcosError, Refused, Unreachable, problem
 
 _LIMIT_S = 30.0
 _NEXT = "X-Next-Cursor"
@@ -80,6 +81,32 @@ class Client:
         """Status and bytes of an answer below 300; anything else raises."""
         status, answer, _ = self._answered(method, path, body, headers=headers, limit_s=limit_s, signed_in=signed_in)
         return status, answer
+
+    def download(self, path: str, body: object, file: Path, *, limit_s: float = _LIMIT_S) -> int:
+        """Send `body` and write what is answered to a new file, 0600, as it comes; how many bytes.
+
+        A file that is there is left alone; one that broke off stays, for its reader to see.
+        """
+        sent = {"Content-Type": "application/json", "Authorization": f"Bearer {self._token()}"}
+        try:
+            place = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as error:
+            raise Refused("unusable_input", f"{file}: {error.strerror}") from None
+        connection = _connection(self._url, limit_s)
+        with os.fdopen(place, "wb") as to:
+            try:
+                connection.request("POST", path, body=json.dumps(body).encode(), headers=sent)
+                response = connection.getresponse()
+                if response.status >= 300:
+                    file.unlink()
+                    raise self._problem(response.status, response.read())
+                shutil.copyfileobj(response, to, 1 << 20)
+            except (OSError, http.client.HTTPException) as error:
+                reason = getattr(error, "strerror", None) or type(error).__name__
+                raise Unreachable(f"{self._url}: {reason}; what came is no whole answer") from error
+            finally:
+                connection.close()
+            return to.tell()
 
     def pages(self, path: str, *, limit_s: float = _LIMIT_S) -> Iterator[bytes]:
         """Every page of a list, each asked for when the one before was taken; `path` has a query already."""

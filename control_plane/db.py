@@ -199,6 +199,16 @@ async def snapshot(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
 
 @asynccontextmanager
+async def snapshot_of(engine: AsyncEngine, tenant: str, *, limit_s: float) -> AsyncIterator[AsyncConnection]:
+    """Read all that one tenant has as of one moment, and write nothing, for `limit_s` at most."""
+    begin = (
+        f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT set_config('qcos.tenant', '{_plain(tenant)}', true)"
+    )
+    async with _running(engine, begin, limit_s) as conn:
+        yield conn
+
+
+@asynccontextmanager
 async def _running(engine: AsyncEngine, begin: str, limit_s: float | None = None) -> AsyncIterator[AsyncConnection]:
     patience = _patience(engine, limit_s)
     conn, driver = await _begin(engine, begin, patience)

@@ -106,6 +106,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "Forgetting": {"actor": "user:ann@example.org", "reason": "request 31"},
     "Adding": {"issuer": "urn:qcos:issuer:dev", "subject": "ann", "reason": "joins the lab in December"},
     "Acting": {"reason": "left the lab"},
+    "Exporting": {"reason": "our yearly copy"},
     "Giving": {
         "issuer": "urn:qcos:issuer:dev",
         "subject": "ann",

@@ -1,19 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The caller's own tenant: its limits and what counts against them (G11). The operator sets them, not the tenant."""
+"""The caller's own tenant: limits, what counts against them, and all that it owns as a file (G11).
+
+The operator sets limits, not the tenant. docs/tenant-export.md is the file's format.
+"""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from litestar import Request, Response, get
+import msgspec
+from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
+from litestar.response import Stream
 from msgspec import Struct
 
-from control_plane.api.shapes import Answers, Instant
+from control_plane.api.shapes import Answers, Bytes, Instant
 from control_plane.auth.access import require
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
-from control_plane.tenants import acts
+from control_plane.strict import Reason, decode, want_json
+from control_plane.tenants import acts, export
+
+TAR = "application/x-tar"
+_ARCHIVE = Bytes(TAR, {"type": "string", "format": "binary", "description": "docs/tenant-export.md has its files."})
+
+
+class Exporting(Struct, frozen=True, forbid_unknown_fields=True):
+    """Why it is asked for: kept in the ledger."""
+
+    reason: Reason
+
+
+_exporting = msgspec.json.Decoder(Exporting)
 
 
 class TenantLimits(Struct, frozen=True):
@@ -56,4 +74,24 @@ async def show(request: Request[Principal, Any, Any], plane: NamedDependency[Pla
     return Response(await acts.shown(plane, request.user.tenant))
 
 
-HANDLERS = (show,)
+@post(
+    "/tenant/export",
+    status_code=200,
+    opt={
+        "action": "tenant:export",
+        "where": "tenant",
+        "answers": Answers({200: [_ARCHIVE]}, body=Exporting),
+    },
+    media_type=TAR,
+    summary="Everything that your tenant owns",
+)
+async def exported(request: Request[Principal, Any, Any], plane: NamedDependency[Plane]) -> Stream:
+    """Rows, evidence, contents and the tenant's chain of entries, of one moment; without a manifest it broke off."""
+    want_json(request.headers.get("content-type", ""))
+    require(request.user, "tenant:export", None)
+    asked = decode(await request.body(), _exporting, code="request_invalid")
+    await export.ask(plane, request.user, request.user.tenant, asked.reason)
+    return Stream(export.stream(plane, request.user.tenant), media_type=TAR)
+
+
+HANDLERS = (show, exported)

@@ -34,12 +34,17 @@ def add(admin: Any) -> None:
     close.set_defaults(run=_act, verb="close")
     again = tenant.add_parser("reopen", help="let its people in again; keys and sessions that ended stay so")
     again.set_defaults(run=_act, verb="reopen")
-    for command in (create, limits, close, again):
+    export = tenant.add_parser(
+        "export", help="everything that a tenant owns, also a closed one's (docs/tenant-export.md)"
+    )
+    export.add_argument("-o", "--output", metavar="FILE", required=True, help="a new file")
+    export.set_defaults(run=_export)
+    for command in (create, limits, close, again, export):
         command.add_argument("tenant", metavar="TENANT")
-    for command in (create, close, again):
+    for command in (create, close, again, export):
         command.add_argument("--reason", metavar="TEXT", required=True, help="kept in the ledger; name nobody in it")
     limits.add_argument("--reason", metavar="TEXT", help="kept in the ledger; needed to set one")
-    for command in (listing, create, limits, close, again):
+    for command in (listing, create, limits, close, again, export):
         command.add_argument("--home", metavar="HOME", help=argparse.SUPPRESS)
         command.add_argument("--json", action="store_true", help="one document")
 
@@ -76,6 +81,24 @@ def _limits(arguments: argparse.Namespace) -> None:
         _tell(arguments, lambda plane: acts.limit(plane, arguments.tenant, said, _reason(arguments)))
     else:
         _tell(arguments, lambda plane: acts.shown(plane, arguments.tenant))
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    import asyncio
+
+    from control_plane import tables
+    from control_plane.settings import load
+    from control_plane.tenants import acts, export
+
+    async def run() -> dict[str, Any]:
+        async with acts.opened(load({"home": arguments.home})) as plane:
+            return await export.written(plane, arguments.tenant, _reason(arguments), arguments.output)
+
+    done = asyncio.run(run())
+    if arguments.json:
+        tables.document(done)
+    else:
+        tables.facts(list(done.items()))
 
 
 def _reason(arguments: argparse.Namespace) -> str:

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from msgspec.structs import asdict
 from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from control_plane.tenants import owned
 from control_plane.tenants.limits import Limits
+from ledger.blob import SealedBlob
 
 AT_ONCE = 64
 
@@ -97,3 +100,41 @@ async def waiting(conn: AsyncConnection, tenant: str, after: str) -> list[str]:
     """The next jobs that wait, in the order of their ids."""
     rows = await conn.execute(_WAITING, {"tenant": tenant, "after": after, "most": AT_ONCE})
     return [row.job_id for row in rows]
+
+
+async def rows(conn: AsyncConnection, table: str, page: int) -> AsyncIterator[Sequence[dict[str, Any]]]:
+    """All rows of one of `owned.ROWS` that the transaction sees, without what is no part of an export."""
+    told = "to_jsonb(t)"
+    if (name := owned.TEXTS.get(table)) is not None:
+        told += f" || jsonb_build_object('{name}', convert_from(t.{name}, 'UTF8'))"
+    without = ", ".join(f"'{name}'" for name in owned.ROWS[table])
+    query = f"SELECT ({told}) - ARRAY[{without}]::text[] AS row FROM {table} AS t"
+    async for found in _pages(conn, query, page):
+        yield [one["row"] for one in found]
+
+
+async def jobs(conn: AsyncConnection, page: int) -> AsyncIterator[Sequence[dict[str, Any]]]:
+    """Each job's row with `ready`, as evidence is made from it."""
+    ready = "jobs.evidence_ready(coalesce(j.outcome_entry, j.admission_entry))"
+    async for found in _pages(conn, f"SELECT j.*, {ready} AS ready FROM jobs.job AS j", page):
+        yield [dict(one) for one in found]
+
+
+async def blobs(conn: AsyncConnection, tenant: str, page: int) -> AsyncIterator[Sequence[SealedBlob]]:
+    """Every content that can still be opened."""
+    query = "SELECT commitment, nonce, wrapped_key, ciphertext FROM ledger.blob WHERE wrapped_key IS NOT NULL"
+    async for found in _pages(conn, query, page):
+        yield [
+            SealedBlob(
+                tenant, row["commitment"], bytes(row["nonce"]), bytes(row["wrapped_key"]), bytes(row["ciphertext"])
+            )
+            for row in found
+        ]
+
+
+async def _pages(conn: AsyncConnection, query: str, page: int) -> AsyncIterator[Sequence[RowMapping]]:
+    """The rows of a query, by a cursor that the caller's transaction holds: no more than a page in memory."""
+    await conn.execute(text(f"DECLARE export NO SCROLL CURSOR FOR {query}"))
+    while found := (await conn.execute(text(f"FETCH {int(page)} FROM export"))).mappings().all():
+        yield found
+    await conn.execute(text("CLOSE export"))
