@@ -82,7 +82,7 @@ def _document(number: int) -> dict[str, Any]:
 def _limits(document: dict[str, Any]) -> dict[str, Any]:
     """The shipped slice of limits for this document."""
     who = document["principal"]
-    return _SHIPPED.limits(document["job"]["project"], who["team"], who["department"])
+    return _SHIPPED.limits(document["job"]["project"], who["team"], who["department"], who["tenant"])
 
 
 _SHIPPED = load()

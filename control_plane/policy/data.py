@@ -98,13 +98,14 @@ def _schemas(key: str, carried: Mapping[str, bytes]) -> Iterator[tuple[str, Any]
 
 
 def _resolved(limits: Mapping[str, Any]) -> Iterator[tuple[Place, str]]:
-    for project, team, department in combinations(limits):
+    for project, team, department, tenant in combinations(limits):
+        where = ("tenants", tenant) if tenant is not None else _whose(limits, project)
         try:
-            msgspec.convert(resolve(limits, project, team, department), Limits)
+            msgspec.convert(resolve(limits, project, team, department, tenant), Limits)
         except LimitsInvalid as fault:
-            yield _whose(limits, project), fault.reason
+            yield where, fault.reason
         except msgspec.ValidationError as fault:
-            yield _whose(limits, project), str(fault)
+            yield where, str(fault)
 
 
 _FURTHER: Mapping[str, Callable[[Mapping[str, Any]], Iterator[tuple[Place, str]]]] = {

@@ -4,13 +4,13 @@
 Resolved here and not in Rego: a rule that falls back to a default when a key is missing would turn a lost key into an
 allow (I5); and a document then holds what it was judged by, however many projects there are
 (docs/decisions/0006-limits-in-the-input.md). What a project states goes before the plane's, a team's or department's
-own line before `*`.
+own line before `*`. What `tenants` says of the asker's tenant, and of its project, only ever restricts that (G11).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import zip_longest
 from typing import Any
@@ -25,6 +25,7 @@ BY_TEAM = {
 }
 BY_DEPARTMENT = {"purposes_by_department": "purposes", "hours_by_department": "hours"}
 """Tables of the limits by team or department, and what their values are called in a document."""
+_TABLES = ((BY_TEAM, "team"), (BY_DEPARTMENT, "department"))
 
 ALWAYS = "always"
 DAY = 24 * 60
@@ -42,8 +43,51 @@ class LimitsInvalid(ValueError):
         self.reason = reason
 
 
-def resolve(limits: Any, project: str, team: str | None, department: str | None) -> dict[str, Any]:
+def resolve(
+    limits: Any, project: str, team: str | None, department: str | None, tenant: str | None = None
+) -> dict[str, Any]:
     """The `limits` of an input document; raises LimitsInvalid."""
+    found = _of_plane(limits, project, team, department)
+    try:
+        own = limits.get("tenants", {}).get(tenant, {})
+        for layer in (own.get("default", {}), own.get("projects", {}).get(project, {})):
+            found = _restricted(found, layer, team, department)
+    except (LookupError, TypeError, ValueError, AttributeError) as fault:
+        raise LimitsInvalid(f"{type(fault).__name__} {fault}") from fault
+    return found
+
+
+def _restricted(
+    found: Mapping[str, Any], layer: Mapping[str, Any], team: str | None, department: str | None
+) -> dict[str, Any]:
+    """What is found, and what the layer says: of two numbers the smaller, of two lists what both allow."""
+    made: dict[str, Any] = dict(found)
+    for name, value in layer.items():
+        table = next((one for one in _TABLES if name in one[0]), None)
+        if table is None:
+            made[name] = _both(name, made[name], value)
+            continue
+        names, into, who = table[0], table[1], team if table[1] == "team" else department
+        line = value.get(who, value.get("*"))
+        if line is not None:
+            called = names[name]
+            made[into] = {**made[into], called: _both(called, made[into][called], line)}
+    return made
+
+
+def _both(name: str, one: Any, other: Any) -> Any:
+    """What two limits of one kind allow. A purpose is allowed by its beginning: then the longer of two is by both."""
+    if not isinstance(one, list):
+        return min(one, other)
+    if "*" in one or "*" in other:
+        return sorted(set(other if "*" in one else one))
+    if name != "purposes":
+        return sorted(set(one) & set(other))
+    longer = {a if a.startswith(b) else b for a in one for b in other if a.startswith(b) or b.startswith(a)}
+    return sorted(longer)
+
+
+def _of_plane(limits: Any, project: str, team: str | None, department: str | None) -> dict[str, Any]:
     try:
         own = limits["projects"].get(project, {})
         held: dict[str, Any] = {**limits["default"], **own}
@@ -63,10 +107,19 @@ def resolve(limits: Any, project: str, team: str | None, department: str | None)
     return {**held, "team": of_team, "department": of_department}
 
 
-def combinations(limits: Mapping[str, Any]) -> Iterator[tuple[str, str | None, str | None]]:
-    """Projects, teams and departments by which each line of the limits is used once, and one that none names."""
-    default = limits["default"]
-    for project, own in [("", default), *limits["projects"].items()]:
+def combinations(limits: Mapping[str, Any]) -> Iterator[tuple[str, str | None, str | None, str | None]]:
+    """Projects, teams, departments and tenants by which each line is used once, and some that none names."""
+    for line in _lines([("", limits["default"]), *limits["projects"].items()]):
+        yield *line, None
+    for tenant, own in limits.get("tenants", {}).items():
+        for line in _lines([("", own.get("default", {})), *own.get("projects", {}).items()]):
+            yield *line, tenant
+
+
+def _lines(
+    projects: Sequence[tuple[str, Mapping[str, Any]]],
+) -> Iterator[tuple[str, str | None, str | None]]:
+    for project, own in projects:
         teams = {name for table in BY_TEAM for name in own.get(table, {})} - {"*"}
         departments = {name for table in BY_DEPARTMENT for name in own.get(table, {})} - {"*"}
         yield project, None, None

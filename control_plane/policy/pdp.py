@@ -170,6 +170,7 @@ class Pdp:
 
 
 class _Who(Struct, frozen=True):
+    tenant: str
     team: str | None
     department: str | None
 
@@ -264,7 +265,7 @@ def _with_limits(policies: PolicySet, doc: Mapping[str, object]) -> dict[str, ob
     except ValueError as fault:
         raise PolicyUnavailable(f"the input document is not sound: {fault}") from fault
     who = asked.principal
-    return {**doc, "limits": policies.limits(asked.job.project, who.team, who.department)}
+    return {**doc, "limits": policies.limits(asked.job.project, who.team, who.department, who.tenant)}
 
 
 def _location(policies: PolicySet, rule: str) -> str:

@@ -152,7 +152,7 @@ def _asked(one: Recorded, candidate: PolicySet, own: PolicySet | None, shots: Sh
         return _Said(one, lost="older_form")
     who = document.principal
     try:
-        limits = candidate.limits(document.job.project, who.team, who.department)
+        limits = candidate.limits(document.job.project, who.team, who.department, who.tenant)
     except PolicyUnavailable as fault:
         return _Said(one, fault=str(fault))
     more = shots.before(one.input)

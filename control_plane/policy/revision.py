@@ -68,10 +68,12 @@ class PolicySet(Struct, frozen=True):
             files=dict(files),
         )
 
-    def limits(self, project: str, team: str | None, department: str | None) -> dict[str, Any]:
+    def limits(
+        self, project: str, team: str | None, department: str | None, tenant: str | None = None
+    ) -> dict[str, Any]:
         """The slice of `data/limits.json` that goes into an input document as `limits`."""
         try:
-            return resolve(self.data.get("limits"), project, team, department)
+            return resolve(self.data.get("limits"), project, team, department, tenant)
         except LimitsInvalid as fault:
             raise PolicyUnavailable(f"data/limits.json has another shape: {fault.reason}") from fault
 

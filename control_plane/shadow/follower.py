@@ -175,7 +175,7 @@ class Follower:
             return Compared(leaf, was, None, "its input is of an older form")
         policies, who = pdp.held.current, asked.principal
         try:
-            limits = policies.limits(asked.job.project, who.team, who.department)
+            limits = policies.limits(asked.job.project, who.team, who.department, who.tenant)
             now = self._plane.now()
             decision = await pdp.judge(policies, {**document, "limits": limits}, leaf.body["decision_id"], now)
         except PolicyUnavailable as error:

@@ -77,6 +77,48 @@ def test_what_a_project_states_goes_before_the_planes_and_its_own_line_before_al
     assert msgspec.convert(resolve(limits, "other", "blue", None), Limits).max_qubits == 1024
 
 
+def test_a_tenants_slice_restricts_its_own_projects_and_nobody_elses() -> None:
+    """G11: two tenants with a project of one name; the smaller number counts, and of lists what both allow."""
+    own = {
+        "default": {"max_qubits": 50, "max_shots": 2**53 - 1, "regions": ["eu", "us"]},
+        "projects": {"lab": {"max_qubits": 9, "regions": ["eu", "eu-west"], "team_max_qubits": {"blue": 4}}},
+    }
+    limits = {**LIMITS, "projects": {"lab": {"max_qubits": 12}}, "tenants": {"acme": own}}
+    mine = msgspec.convert(resolve(limits, "lab", "blue", None, "acme"), Limits)
+    assert (mine.max_qubits, mine.team.max_qubits, mine.regions) == (9, 4, ("eu",))
+    assert mine.max_shots == LIMITS["default"]["max_shots"]
+    elsewhere = msgspec.convert(resolve(limits, "other", "green", None, "acme"), Limits)
+    assert (elsewhere.max_qubits, elsewhere.team.max_qubits) == (50, 1024)
+    for tenant in ("globex", None):
+        theirs = msgspec.convert(resolve(limits, "lab", "blue", None, tenant), Limits)
+        assert (theirs.max_qubits, theirs.regions) == (12, ("*",))
+    assert ("lab", "blue", None, "acme") in list(combinations(limits))
+
+
+@pytest.mark.parametrize(
+    ("plane", "own", "both"),
+    [
+        (["*"], ["research"], ["research"]),
+        (["research"], ["*"], ["research"]),
+        (["research", "benchmark"], ["research-a", "prod"], ["research-a"]),
+        (["research-a"], ["research"], ["research-a"]),
+        (["research"], ["prod"], []),
+    ],
+)
+def test_of_purposes_what_both_allow_is_left(plane: list[str], own: list[str], both: list[str]) -> None:
+    """G11, I5: beginnings; nothing in common allows nothing."""
+    default = {**LIMITS["default"], "purposes_by_department": {"*": plane}}
+    limits = {**LIMITS, "default": default, "tenants": {"acme": {"default": {"purposes_by_department": {"*": own}}}}}
+    assert resolve(limits, "lab", None, "physics", "acme")["department"]["purposes"] == both
+
+
+def test_a_tenants_slice_of_another_shape_is_refused() -> None:
+    """I5: never read as no restriction."""
+    for own in ({"default": {"max_cubits": 1}}, {"default": {"max_qubits": "3"}}, {"default": 1}, [], "x"):
+        with pytest.raises(LimitsInvalid):
+            resolve({**LIMITS, "tenants": {"acme": own}}, "lab", None, None, "acme")
+
+
 def test_limits_from_before_a_table_are_resolved_without_it() -> None:
     """Rules of that time don't ask for it; those of today deny without it."""
     old = {
@@ -96,6 +138,6 @@ def test_limits_of_another_shape_are_refused(limits: object) -> None:
 def test_each_line_is_used_by_some_combination() -> None:
     projects = {"lab": {"team_max_qubits": {"*": 1, "red": 2}}, "plain": {}}
     found = list(combinations({**LIMITS, "projects": projects}))
-    assert ("", "students", "research") in found
-    assert ("lab", "red", None) in found
-    assert ("plain", None, None) in found
+    assert ("", "students", "research", None) in found
+    assert ("lab", "red", None, None) in found
+    assert ("plain", None, None, None) in found
