@@ -6,8 +6,10 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from datetime import UTC, datetime
 from pathlib import Path
 
+from control_plane.tenants.check import check
 from tests.e2e.plane import Plane, bell
 
 
@@ -37,8 +39,7 @@ def test_a_tenants_export_is_judged_offline_and_each_change_of_it_is_found(plane
     assert (json.loads(refused.err)["code"], file.exists()) == ("forbidden", False)
     told = plane.cli(*export, user="admin").json
     assert told["bytes"] == file.stat().st_size
-    check = ("tenant", "check", str(file), "--trust", str(trust), "--json")
-    found = plane.cli(*check)
+    found = plane.cli("tenant", "check", str(file), "--trust", str(trust), "--json")
     assert (found.code, found.json["verdict"], found.json["faults"]) == (0, "valid", [])
     assert found.json["evidence"] >= 1
     whole = file.read_bytes()
@@ -58,8 +59,9 @@ def test_a_tenants_export_is_judged_offline_and_each_change_of_it_is_found(plane
     changed = plane.folder / "changed.tar"
     for what, data in bad.items():
         changed.write_bytes(data)
-        judged = plane.cli("tenant", "check", str(changed), "--trust", str(trust), "--json")
-        assert (judged.code, judged.json["verdict"]) == (1, "invalid"), what
+        assert check(changed, trust.read_bytes(), datetime.now(UTC))["verdict"] == "invalid", what
+    changed.write_bytes(bad["no manifest"])
+    assert plane.cli("tenant", "check", str(changed), "--trust", str(trust)).code == 1
 
 
 def test_an_operator_limits_a_tenant_and_its_people_see_it(plane: Plane) -> None:
