@@ -114,7 +114,8 @@ def test_of_purposes_what_both_allow_is_left(plane: list[str], own: list[str], b
 
 def test_a_tenants_slice_of_another_shape_is_refused() -> None:
     """I5: never read as no restriction."""
-    for own in ({"default": {"max_cubits": 1}}, {"default": {"max_qubits": "3"}}, {"default": 1}, [], "x"):
+    shapes: list[object] = [{"default": {"max_cubits": 1}}, {"default": {"max_qubits": "3"}}, {"default": 1}, [], "x"]
+    for own in shapes:
         with pytest.raises(LimitsInvalid):
             resolve({**LIMITS, "tenants": {"acme": own}}, "lab", None, None, "acme")
 
