@@ -116,7 +116,7 @@ test-tenants: $(VENV)/dev.stamp ## each cell of `qcos access matrix` over HTTP, 
 	@$(PY) -m pytest -q -n 2 --dist loadfile tests/tenants
 
 .PHONY: test-guides
-test-guides: $(VENV)/dev.stamp ## docs/guide-policy.md typed as it stands, on a plane of its own with 10,000 decisions
+test-guides: $(VENV)/dev.stamp ## the guides' walks typed as they stand, each on a plane of its own: policies, and each identity provider
 	@$(PY) -m tests.guides
 
 soak: $(VENV)/dev.stamp ## a thousand jobs from ten users under a budget for half of them

@@ -108,7 +108,7 @@ async def fetch(request: Request[Any, Any, Any], plane: NamedDependency[Plane]) 
             raise Refused("expired_token", "no sign-in waits with this code; begin again")
     signed = await sessions.hand_over(plane, found.tenant, found.session)
     if signed is None:
-        raise Refused("access_denied", "the session that allowed it has ended")
+        raise Refused("access_denied", "the session that allowed it was ended since")
     issued, subject = signed
     body = Signed(subject, issued.text, "Bearer", timestamp(issued.expires_at.astimezone(dt.UTC)))
     return Response(body, status_code=200, headers={"Cache-Control": "no-store"})

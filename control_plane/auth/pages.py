@@ -42,6 +42,7 @@ HEADERS: Final = {
         f"default-src 'none'; style-src 'sha256-{_HASH}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "Cache-Control": "no-store",
+    # With no-referrer browsers say `Origin: null` of a form, which nobody could tell from a stranger's.
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }

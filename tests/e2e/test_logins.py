@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 from control_plane import kept_login
 from control_plane.client import Answered, Client
@@ -25,6 +27,7 @@ PEOPLE = {
     "bob": {"roles": ["auditor"], "preferred_username": "bob@example.org"},
 }
 WAYS, NAME = ("GET", "/api/v1/auth/providers"), "company"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SESSION, BEGUN = "__Host-qcos", "__Host-qcos-login"
 
 
@@ -291,3 +294,42 @@ def test_a_browser_signs_a_command_in(plane: OwnPlane) -> None:
         with pytest.raises(Answered) as refused:
             stranger.ask("POST", "/api/v1/auth/device/token", asked, signed_in=False)
         assert refused.value.code == code
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium: nobody signed in with a real browser (apt install chromium)")
+def test_a_person_signs_in_with_a_real_browser_and_their_command_runs_a_governed_job(
+    plane: OwnPlane, company: oidc.Provider
+) -> None:
+    """G13, S1: a browser keeps the cookie on loopback, sends its Origin, and finds nothing that the pages' CSP bars."""
+    base, refused = plane.record.url, list[str]()
+    stranger = Client(plane.home, base)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        # The provider's pages want a font from afar; no socket leaves this machine.
+        page.route(lambda url: "127.0.0.1" not in url, lambda route: route.abort())
+        page.on("console", lambda told: refused.append(told.text) if page.url.startswith(base) else None)
+        page.goto(f"{base}/auth")
+        page.get_by_role("link", name="Sign in with company").click()
+        page.locator("input[name=login]").fill("ann")
+        page.locator("input[name=password]").fill("any")
+        page.get_by_role("button", name="Sign-in").click()
+        page.get_by_role("heading", name="Your account").wait_for()
+        (kept,) = [one for one in page.context.cookies() if one.get("name") == SESSION]
+        assert (kept.get("httpOnly"), kept.get("secure"), kept.get("sameSite")) == (True, True, "Lax")
+        begun = stranger.ask("POST", "/api/v1/auth/device", signed_in=False)
+        page.goto(begun["verification_uri_complete"])
+        page.get_by_role("button", name="Allow").click()
+        page.get_by_role("heading", name="Done").wait_for()
+        page.goto(f"{base}/auth")
+        page.get_by_role("button", name="Sign out", exact=True).click()
+        page.get_by_role("heading", name="Signed out").wait_for()
+        page.goto(f"{base}/auth")
+        assert "/auth/login" in page.url
+        browser.close()
+    assert refused == []
+    login = stranger.ask("POST", "/api/v1/auth/device/token", {"device_code": begun["device_code"]}, signed_in=False)
+    mine = Client(plane.home, base, login["access_token"])
+    job = mine.ask("POST", "/api/v1/jobs?wait=60", json.loads((EXAMPLES / "bell.json").read_bytes()))
+    assert (job["state"], job["decision"]["allow"]) == ("COMPLETED", True)
+    assert company.process.poll() is None

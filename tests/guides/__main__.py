@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`make test-guides`: types the walk of docs/guide-policy.md on a plane of its own (G2).
+"""`make test-guides`: types the walks of the guides, each on a plane of its own (G2, G13).
 
-A quota is changed, its impact told with money on 10,000 decisions, pushed, seen in force without a restart, and a
-denied job explained. Ends with 1 at the first command that fails or answers otherwise than the page says.
+Ends with 1 at the first command that fails or answers otherwise than its page says. A walk whose outside world this
+machine lacks is skipped, by name.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import time
 from pathlib import Path
 
 from tests.guides import typed
+from tests.guides.walks import ROOT, WALKS, Walk
 
-ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "guide-policy.md"
-HEADING = "## A change in five minutes"
 DECISIONS = "10000"
 
 
-def walk(decisions: str = DECISIONS) -> None:
+def walk(one: Walk, decisions: str = DECISIONS) -> None:
     """Type it in a folder that is gone afterwards; whatever happens, the plane is stopped."""
     with tempfile.TemporaryDirectory(prefix="qcos-g-") as made:
         folder = Path(made)
         (folder / "examples").symlink_to(ROOT / "examples")
         try:
-            typed.play(PAGE, HEADING, folder, {f"decisions {DECISIONS}": f"decisions {decisions}"})
+            with one.around(folder) as stage:
+                fewer = {f"decisions {DECISIONS}": f"decisions {decisions}"}
+                typed.play(one.page, one.heading, folder, {**fewer, **stage.replaced}, stage.acts)
         finally:
             down = [sys.executable, "-m", "control_plane.cli", "down"]
             given = typed.environment(folder)
@@ -36,16 +36,26 @@ def walk(decisions: str = DECISIONS) -> None:
 
 
 def main() -> int:
-    """Walk the guide."""
+    """Walk the guides, or those that are named."""
     parser = argparse.ArgumentParser(prog="python -m tests.guides")
     parser.add_argument("--decisions", default=DECISIONS, help="fewer than the page has, to look at its words only")
-    begun = time.monotonic()
-    try:
-        walk(parser.parse_args().decisions)
-    except typed.Mistold as fault:
-        sys.stderr.write(f"guide: {fault}\n")
-        return 1
-    typed.told(f"docs/guide-policy.md: every command did what the page says, in {time.monotonic() - begun:.0f} s")
+    names = [one.name for one in WALKS]
+    parser.add_argument("--only", action="append", choices=names, help="this walk, and others that are named so")
+    given = parser.parse_args()
+    for one in WALKS:
+        if given.only and one.name not in given.only:
+            continue
+        if why := one.lacking():
+            typed.told(f"{one.name}: skipped: {why}")
+            continue
+        begun = time.monotonic()
+        try:
+            walk(one, given.decisions)
+        except typed.Mistold as fault:
+            sys.stderr.write(f"guide {one.name}: {fault}\n")
+            return 1
+        page = one.page.relative_to(ROOT)
+        typed.told(f"{page}, {one.name}: every command did what it says, in {time.monotonic() - begun:.0f} s")
     return 0
 
 

@@ -14,7 +14,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from msgspec import Struct
@@ -23,6 +23,10 @@ LIMIT_S = 1200.0
 _FENCE = re.compile(r"^```(\w*)$")
 _ANY = re.compile(r"sha256:[0-9a-f]+|qcos-job-[0-9-]+[0-9a-f]{12}|[0-9][0-9,.:TZ-]*")
 _CODE = re.compile(r"^[a-z_]+: ")
+
+
+Act = Callable[["subprocess.Popen[str]"], list[str]]
+"""Does something while a command waits for a person; leaves the lines of it that it read."""
 
 
 class Step(Struct, frozen=True):
@@ -37,11 +41,11 @@ class Mistold(AssertionError):
 
 
 def steps(page: Path, heading: str) -> list[Step]:
-    """The steps below a heading, up to the next of its rank."""
-    rank = heading.partition(" ")[0]
+    """The steps below a heading, up to the next of its rank or above."""
+    rank = tuple("#" * level + " " for level in range(1, heading.index(" ") + 1))
     lines = page.read_text(encoding="utf-8").splitlines()
     begin = lines.index(heading) + 1
-    rest = [number for number in range(begin, len(lines)) if lines[number].startswith(f"{rank} ")]
+    rest = [number for number in range(begin, len(lines)) if lines[number].startswith(rank)]
     found: list[Step] = []
     for language, block in _blocks(lines[begin : rest[0] if rest else len(lines)]):
         if language == "sh":
@@ -51,15 +55,25 @@ def steps(page: Path, heading: str) -> list[Step]:
     return found
 
 
-def play(page: Path, heading: str, folder: Path, replaced: Mapping[str, str]) -> None:
-    """Type it all in `folder`; `replaced` are words that are typed otherwise. Raises Mistold."""
+def play(
+    page: Path,
+    heading: str,
+    folder: Path,
+    replaced: Mapping[str, str],
+    acts: Mapping[str, Act] = {},
+) -> None:
+    """Type it all in `folder`; `replaced` are words that are typed otherwise. Raises Mistold.
+
+    `acts` says who does something while a command that begins so waits for a person.
+    """
     for step in steps(page, heading):
         said: list[str] = []
         for command in step.commands:
             typed = command
             for word, other in replaced.items():
                 typed = typed.replace(word, other)
-            said += _typed(typed, folder, allowed=bool(step.answers and _CODE.match(step.answers[0])))
+            act = next((act for begin, act in acts.items() if command.startswith(begin)), None)
+            said += _typed(typed, folder, act, allowed=bool(step.answers and _CODE.match(step.answers[0])))
         _hold(step, said)
 
 
@@ -69,14 +83,19 @@ def told(text: str) -> None:
     sys.stdout.flush()
 
 
-def _typed(command: str, folder: Path, *, allowed: bool) -> list[str]:
+def _typed(command: str, folder: Path, act: Act | None, *, allowed: bool) -> list[str]:
     told(f"$ {command}")
     begun = time.monotonic()
-    ran = subprocess.run(
-        ["bash", "-c", command], cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=LIMIT_S,
-        check=False,
-    )  # fmt: skip
-    said = (ran.stdout + ran.stderr).splitlines()
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        ["bash", "-c", command], cwd=folder, env=environment(folder), stdin=pipe, stdout=pipe, stderr=pipe, text=True
+    ) as ran:
+        try:
+            seen = act(ran) if act is not None else []
+            out, err = ran.communicate(timeout=LIMIT_S)
+        finally:
+            ran.kill()
+    said = [*seen, *(out + err).splitlines()]
     for line in said[:12]:
         told(f"  {line}")
     told(f"  [{time.monotonic() - begun:.1f} s]")

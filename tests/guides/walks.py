@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The walks of `make test-guides`: a page, a heading, and what stands around while its commands are typed.
+
+A walk that needs a program says what the machine lacks, and is skipped by that name. `around` starts the outside world
+(an identity provider, say) and says which words of the page stand for something of this machine, and who acts while a
+command waits for a person.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from msgspec import Struct
+
+from tests.guides.typed import Act
+from tests.identity import oidc
+from tests.identity.person import Person
+
+ROOT = Path(__file__).parents[2]
+ADMIN = ROOT / "docs" / "guide-admin.md"
+POLICY = ROOT / "docs" / "guide-policy.md"
+_ADDRESS = re.compile(r"Open (\S+)")
+
+
+class Stage(Struct, frozen=True):
+    """Words that are typed otherwise, and who acts at commands that begin so."""
+
+    replaced: Mapping[str, str] = {}
+    acts: Mapping[str, Act] = {}
+
+
+class Walk(Struct, frozen=True):
+    """One walk, by the name that `--only` takes."""
+
+    name: str
+    page: Path
+    heading: str
+    around: Callable[[Path], AbstractContextManager[Stage]]
+    lacking: Callable[[], str] = str
+
+
+@contextlib.contextmanager
+def nothing(_folder: Path) -> Iterator[Stage]:
+    """The page needs nobody else."""
+    yield Stage()
+
+
+@contextlib.contextmanager
+def openid(_folder: Path) -> Iterator[Stage]:
+    """A certified OpenID Provider, and Ann, who confirms what her command shows her."""
+    people = {"248289761001": {"preferred_username": "ann@example.org"}}
+    with oidc.running([oidc.web(), oidc.cli()], people) as company:
+        yield Stage(
+            replaced={
+                "cp examples/identity/oidc.toml": f"sed 's|https://login[.]example[.]org|{company.issuer}|'"
+                " examples/identity/oidc.toml >",
+                "https://login.example.org": company.issuer,
+                "THE-SECRET": oidc.SECRET,
+            },
+            acts={"qcos login --provider company": confirms},
+        )
+
+
+def confirms(command: subprocess.Popen[str]) -> list[str]:
+    """Ann opens the address that the command shows, signs in, and says yes."""
+    assert command.stderr is not None
+    seen = [command.stderr.readline().rstrip("\n") for _ in range(2)]
+    found = _ADDRESS.match(seen[0])
+    assert found is not None, seen
+    person = Person()
+    page = person.send(person.send(person.open(found.group(1))))
+    person.send(person.send(page, login="248289761001", password="any"))
+    return seen
+
+
+WALKS = (
+    Walk("policy", POLICY, "## A change in five minutes", nothing),
+    Walk("oidc", ADMIN, "### With an OIDC provider", openid, oidc.lacking),
+)
