@@ -321,6 +321,8 @@ def test_a_person_signs_in_with_a_real_browser_and_their_command_runs_a_governed
         page.goto(begun["verification_uri_complete"])
         page.get_by_role("button", name="Allow").click()
         page.get_by_role("heading", name="Done").wait_for()
+        told = {"device_code": begun["device_code"]}
+        login = stranger.ask("POST", "/api/v1/auth/device/token", told, signed_in=False)
         page.goto(f"{base}/auth")
         page.get_by_role("button", name="Sign out", exact=True).click()
         page.get_by_role("heading", name="Signed out").wait_for()
@@ -328,7 +330,6 @@ def test_a_person_signs_in_with_a_real_browser_and_their_command_runs_a_governed
         assert "/auth/login" in page.url
         browser.close()
     assert refused == []
-    login = stranger.ask("POST", "/api/v1/auth/device/token", {"device_code": begun["device_code"]}, signed_in=False)
     mine = Client(plane.home, base, login["access_token"])
     job = mine.ask("POST", "/api/v1/jobs?wait=60", json.loads((EXAMPLES / "bell.json").read_bytes()))
     assert (job["state"], job["decision"]["allow"]) == ("COMPLETED", True)
