@@ -8,7 +8,7 @@ from alembic import op
 from control_plane.migrations.walls import protect
 
 revision = "0037_services"
-down_revision = "0036_signing"
+down_revision = "0035_tenant_rates"
 branch_labels = None
 depends_on = None
 
