@@ -25,6 +25,7 @@ from control_plane.api import budgets as budget_routes
 from control_plane.api import decisions as decision_routes
 from control_plane.api import delegations as delegation_routes
 from control_plane.api import device as device_routes
+from control_plane.api import directory as directory_routes
 from control_plane.api import enrollment as enrollment_routes
 from control_plane.api import entries as entry_routes
 from control_plane.api import envelopes as envelope_routes
@@ -52,6 +53,7 @@ from control_plane.auth.access import check_routes, guard
 from control_plane.auth.assertions import Assertions
 from control_plane.auth.issuer import LocalIssuer
 from control_plane.auth.keys import pseudonym_key
+from control_plane.auth.ldap.logins import LdapLogins
 from control_plane.auth.logins import Logins
 from control_plane.auth.oidc import Authenticator
 from control_plane.auth.recognise import Recogniser
@@ -69,7 +71,7 @@ from control_plane.settings import Settings
 from hal_drivers.p2p.reader import Reader
 
 PREFIX = "/api/v1"
-PARTS = ("plane", "live", "fabric", "reader", "offer", "desk", "logins", "saml")
+PARTS = ("plane", "live", "fabric", "reader", "offer", "desk", "logins", "directories", "saml")
 """What handlers ask for by name."""
 
 
@@ -94,11 +96,12 @@ def build(settings: Settings, database: Database) -> Litestar:
     logins = Logins(settings, authenticator, pseudonym_key(settings.home))
     saml = SamlLogins(settings, pseudonym_key(settings.home), plane.now)
     parts = {"plane": plane, "live": live, "fabric": fabric, "reader": reader, "offer": offer, "desk": desk}
+    directories = LdapLogins(settings, plane.engine, pseudonym_key(settings.home), plane.now)
     app = assemble(
         settings,
         door,
-        parts | {"local": local, "logins": logins, "saml": saml},
-        [running(plane, live, fabric, reader, door, (logins, assertions))],
+        parts | {"local": local, "logins": logins, "directories": directories, "saml": saml},
+        [running(plane, live, fabric, reader, door, (logins, assertions, directories))],
     )
 
     def leave() -> None:
@@ -116,6 +119,7 @@ def assemble(settings: Settings, door: Any, parts: dict[str, Any], lifespan: lis
     handlers: list[Any] = [
         *account_routes.HANDLERS,
         *device_routes.HANDLERS,
+        *directory_routes.HANDLERS,
         *submission.HANDLERS,
         *job_routes.HANDLERS,
         *approval_routes.HANDLERS,
@@ -149,7 +153,8 @@ def assemble(settings: Settings, door: Any, parts: dict[str, Any], lifespan: lis
     dependencies = {
         name: Provide(_given(part), sync_to_thread=False) for name, part in parts.items() if name != "local"
     }
-    pages = Router("/auth", route_handlers=[*login_routes.HANDLERS, *device_routes.PAGES], include_in_schema=False)
+    shown = [*login_routes.HANDLERS, *device_routes.PAGES, *directory_routes.PAGES]
+    pages = Router("/auth", route_handlers=shown, include_in_schema=False)
     saml = Router("/auth/saml", route_handlers=list(saml_routes.HANDLERS), include_in_schema=False)
     routes: list[Any] = [plane_routes.root, api, pages, saml]
     if parts.get("local") is not None:

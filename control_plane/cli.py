@@ -41,7 +41,7 @@ _UNREACHABLE = frozenset(
         "storage_full",
     }
 )
-_SIGNED_OUT = frozenset({"not_signed_in", "token_missing", "token_invalid", "token_expired"})
+_SIGNED_OUT = frozenset({"not_signed_in", "password_refused", "token_missing", "token_invalid", "token_expired"})
 _USAGE = frozenset(
     {
         "usage",

@@ -117,6 +117,12 @@ CODES: dict[str, Meaning] = {
         "The identity provider's message isn't one that this plane accepts; the reason is named.",
         "Begin the login anew; if it is refused again, show the reason to your administrator.",
     ),
+    "password_refused": Meaning(
+        401,
+        "Name or password is wrong",
+        "The directory knows nobody of this name with this password, or the account is locked there.",
+        "Try again; after several tries in a row the plane waits for a while.",
+    ),
     "identity_unavailable": Meaning(
         503,
         "The identity provider is unreachable",

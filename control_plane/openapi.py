@@ -104,6 +104,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "Releasing": {"reason": "case 2026-118 is closed"},
     "Erasing": {"reason": "asked for by the customer", "early": True},
     "Forgetting": {"actor": "user:ann@example.org", "reason": "request 31"},
+    "Password": {"provider": "directory", "user": "ann", "password": "as the directory has it"},
     "Adding": {"issuer": "urn:qcos:issuer:dev", "subject": "ann", "reason": "joins the lab in December"},
     "Acting": {"reason": "left the lab"},
     "Exporting": {"reason": "our yearly copy"},

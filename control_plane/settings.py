@@ -23,6 +23,8 @@ from msgspec import Struct
 
 from control_plane import crash, custody
 from control_plane.auth import providers
+from control_plane.auth.ldap import tables as ldap_tables
+from control_plane.auth.ldap.tables import LdapFacts
 from control_plane.auth.providers import OidcIssuer, Provider
 from control_plane.auth.saml import tables as saml_tables
 from control_plane.auth.saml.tables import SamlFacts
@@ -144,6 +146,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     snapshot_every_s: float = 86_400.0
     oidc: tuple[OidcIssuer, ...] = ()
     saml: tuple[SamlFacts, ...] = ()
+    ldap: tuple[LdapFacts, ...] = ()
     backend: tuple[BackendFacts, ...] = ()
     witness: tuple[WitnessFacts, ...] = ()
     anchor: tuple[AnchorFacts, ...] = ()
@@ -158,7 +161,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     @property
     def providers(self) -> tuple[Provider, ...]:
         """Everybody who may sign people in, of all kinds."""
-        return (*providers.of_oidc(self.oidc), *saml_tables.of_saml(self.saml))
+        tables = (*saml_tables.of_saml(self.saml), *ldap_tables.of_ldap(self.ldap))
+        return (*providers.of_oidc(self.oidc), *tables)
 
     @property
     def qpy_enabled(self) -> bool:
@@ -268,6 +272,8 @@ def _from_file(path: Path | None) -> dict[str, Any]:
             values[key] = _tables(key, value, OidcIssuer)
         elif key == "saml":
             values[key] = _tables(key, value, SamlFacts)
+        elif key == "ldap":
+            values[key] = _tables(key, value, LdapFacts)
         elif key == "backend":
             values[key] = _tables(key, value, BackendFacts)
         elif key == "witness":
@@ -292,6 +298,7 @@ def _from_file(path: Path | None) -> dict[str, Any]:
                         *FIELDS,
                         "oidc",
                         "saml",
+                        "ldap",
                         "backend",
                         "witness",
                         "anchor",
@@ -346,6 +353,7 @@ def _refuse_what_the_profile_forbids(s: Settings) -> None:
     targets.check(s.notify)
     providers.check(s.oidc)
     saml_tables.check(s.saml, s.oidc)
+    ldap_tables.check(s.ldap)
     providers.check_names(s.providers)
     siem.check(s.siem)
     _check_crash_point(s)
@@ -368,7 +376,8 @@ def _refuse_what_the_profile_forbids(s: Settings) -> None:
     if s.local_issuer:
         raise SettingInvalid("local_issuer", s.local_issuer, f"false {where}; configure [[oidc]]")
     if not s.providers:
-        raise SettingInvalid("oidc", [], f"an [[oidc]] or [[saml]] table in qcos.toml {where}, or nobody can sign in")
+        wanted = f"an [[oidc]], [[saml]] or [[ldap]] table in qcos.toml {where}, or nobody can sign in"
+        raise SettingInvalid("oidc", [], wanted)
     for number, issuer in enumerate(s.oidc):
         host = urlsplit(issuer.issuer).hostname
         if not issuer.issuer.startswith("https://") and host not in LOOPBACK:  # loopback crosses no network

@@ -14,6 +14,7 @@ def tenants_of(settings: Settings) -> dict[str, frozenset[str] | None]:
     """Issuer, as principals name it → the tenants whose people it recognises; None = of every tenant (dev only)."""
     found: dict[str, set[str]] = {}
     pairs = [(one.issuer, one.tenant) for one in settings.oidc] + [(one.issuer, one.tenant) for one in settings.saml]
+    pairs += [(one.issuer, one.tenant) for one in settings.ldap]
     for issuer, tenant in pairs:
         found.setdefault(issuer, set()).add(tenant)
     known: dict[str, frozenset[str] | None] = {issuer: frozenset(tenants) for issuer, tenants in found.items()}

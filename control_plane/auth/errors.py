@@ -10,6 +10,7 @@
     ├── TenantRefused        403  tenant_unknown | tenant_closed
     ├── PersonRemoved        403  person_removed
     ├── LoginFailed          400  login_failed
+    ├── PasswordRefused      401  password_refused
     ├── RateLimited          429  rate_limited
     └── IdentityUnavailable  503  identity_unavailable
     RouteWithoutRule              a fault of the programme: the plane does not start
@@ -28,6 +29,7 @@ __all__ = [
     "Forbidden",
     "IdentityUnavailable",
     "LoginFailed",
+    "PasswordRefused",
     "PersonRemoved",
     "RateLimited",
     "RouteWithoutRule",
@@ -92,6 +94,18 @@ class LoginFailed(Refused):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__("login_failed", detail)
         self.reason = reason
+
+
+class PasswordRefused(Refused):
+    """Name or password is wrong: which, nobody is told."""
+
+    def __init__(self) -> None:
+        super().__init__("password_refused", "the directory knows nobody of this name with this password")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """A 401 names what would be taken instead (RFC 9110 section 15.5.2)."""
+        return {"WWW-Authenticate": 'Bearer realm="qcos"'}
 
 
 class RateLimited(Refused):

@@ -18,7 +18,7 @@ from control_plane.auth.credentials import Credential
 from control_plane.auth.principal import Principal
 from control_plane.auth.providers import Provider
 
-__all__ = ["HEADERS", "account", "device", "login", "login_at", "message", "page"]
+__all__ = ["HEADERS", "account", "device", "login", "login_at", "message", "page", "password"]
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --ink: #16202c; --dim: #5b6876; --line: #d7dde4; --paper: #fff; --act: #1d4ed8 }
@@ -74,6 +74,21 @@ def login(providers: Sequence[Provider], next: str) -> str:  # noqa: A002 - it i
             "Sign in", "This plane lists no identity provider; the link of yours is with your administrator."
         )
     return page("Sign in", "<ul>", *(f"<li>{_choice(one, next)}</li>" for one in providers), "</ul>")
+
+
+def password(provider: str, next: str, user: str, *, wrong: bool = False) -> str:  # noqa: A002 - as above
+    """The form of a directory."""
+    said = '<p role="alert">Name or password is wrong.</p>' if wrong else ""
+    return page(
+        f"Sign in with {provider}",
+        said,
+        f'<form method="post" action="/auth/ldap/{quote(provider)}">'
+        f'<input type="hidden" name="next" value="{escape(next)}">'
+        f'<label>Name <input name="user" value="{escape(user)}" autocomplete="username" required '
+        'maxlength="256"></label>'
+        '<label>Password <input name="password" type="password" autocomplete="current-password" required '
+        'maxlength="1024"></label><button>Sign in</button></form>',
+    )
 
 
 def _choice(one: Provider, next: str) -> str:  # noqa: A002 - as above

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from control_plane.auth.tokens import Kind
     from control_plane.context import Plane
 
-__all__ = ["Opened", "end", "end_all", "hand_over", "login", "own"]
+__all__ = ["Opened", "command", "end", "end_all", "hand_over", "login", "own"]
 
 KINDS: Final[tuple[Kind, ...]] = ("session", "token")
 MOST_AGENT: Final = 200
@@ -88,12 +88,27 @@ async def hand_over(plane: Plane, tenant: str, session: str) -> tuple[Issued, st
         if found is None or found.kind != "session" or found.over(at) is not None:
             return None
         holder = await credentials.principal_of(conn, tenant, session)
-        about = {"provider": found.about.get("provider", ""), "agent": "command line"}
-        until = at + dt.timedelta(seconds=plane.settings.session_s)
-        issued = await credentials.issue(conn, holder, "token", at=at, expires_at=until, about=about)
-        told = {"session": issued.id, "kind": "token", "provider": about["provider"], "allowed_in": session}
-        await administrative.append(conn, administrative.entry(holder, "identity:session:opened", told, None, at))
+        issued = await _issued(plane, conn, holder, found.about.get("provider", ""), at, allowed_in=session)
     return issued, holder.subject
+
+
+async def command(plane: Plane, principal: Principal, *, provider: str) -> Issued:
+    """A secret for a command of somebody whom `provider` has just described; TenantRefused, PersonRemoved."""
+    await rights.enrich(plane.engine, principal)
+    async with plane.transaction(principal.tenant) as conn:
+        return await _issued(plane, conn, principal, provider, plane.now())
+
+
+async def _issued(
+    plane: Plane, conn: AsyncConnection, holder: Principal, provider: str, at: dt.datetime, **more: str
+) -> Issued:
+    """A command's token, told by an entry."""
+    until = at + dt.timedelta(seconds=plane.settings.session_s)
+    about = {"provider": provider, "agent": "command line"}
+    issued = await credentials.issue(conn, holder, "token", at=at, expires_at=until, about=about)
+    told = {"session": issued.id, "kind": "token", "provider": provider, **more}
+    await administrative.append(conn, administrative.entry(holder, "identity:session:opened", told, None, at))
+    return issued
 
 
 async def own(plane: Plane, principal: Principal) -> list[Credential]:

@@ -36,6 +36,7 @@ def test_each_field_has_a_reader_and_each_reader_a_field() -> None:
     assert set(FIELDS) | {
         "oidc",
         "saml",
+        "ldap",
         "backend",
         "witness",
         "anchor",

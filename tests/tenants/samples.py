@@ -127,6 +127,11 @@ SAMPLES: Final[dict[str, Sample]] = {
     "POST /api/v1/retention/holds/{hold_id}/release": Sample(
         plain(REASON), fresh={"hold_id": lambda world: world.hold("demo")}
     ),
+    "POST /api/v1/auth/ldap": Sample(
+        plain({"provider": "nowhere", "user": "ann", "password": "hers"}), good=(404, "not_found")
+    ),
+    "GET /auth/ldap/{provider}": Sample(good=(404, "not_found")),
+    "POST /auth/ldap/{provider}": Sample(good=(403, "csrf_refused")),
     "POST /api/v1/projects": Sample(plain({"project": "matrix-own"} | REASON), good=(409, "conflict")),
     "PATCH /api/v1/projects/{project}": Sample(plain({"cost_center": "CC-1"} | REASON)),
     "POST /api/v1/projects/{project}/close": Sample(
