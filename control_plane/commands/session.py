@@ -15,6 +15,7 @@ def register(groups: Any) -> None:
     login = groups.add_parser("login", help="sign in and keep the token in QCOS_HOME/credentials.json")
     login.add_argument("--as", dest="user", metavar="USER", help="a development user (profile dev)")
     login.add_argument("--provider", metavar="NAME", help="the identity provider, where the plane has several")
+    login.add_argument("--name", metavar="NAME", help="who you are at a directory; its password is asked for")
     login.add_argument("--json", action="store_true", help="one document, the token in it")
     login.set_defaults(run=_login)
     logout = groups.add_parser("logout", help="end the login that is kept")
@@ -39,7 +40,7 @@ def _login(arguments: argparse.Namespace) -> None:
     if arguments.user is not None and arguments.provider is not None:
         raise Refused("usage", "--as names a development user, --provider an identity provider: one of the two")
     client = Client(home)
-    login = _as_user(client, arguments.user) if arguments.user is not None else _at(client, arguments.provider)
+    login = _as_user(client, arguments.user) if arguments.user is not None else _at(client, arguments)
     if "subject" not in login:  # the plane says who that is, or that it doesn't believe the token
         login = {"subject": Client(home, token=login["access_token"]).ask("GET", "/api/v1/whoami")["subject"], **login}
     kept_login.store(home, login)
@@ -65,18 +66,43 @@ def _as_user(client: Client, user: str) -> dict[str, Any]:
     return {name: issued[name] for name in ("subject", "access_token", "expires_at")}
 
 
-def _at(client: Client, name: str | None) -> dict[str, Any]:
-    """At a provider: by its own device flow, else by the plane's, which any login of a browser serves."""
+def _at(client: Client, arguments: argparse.Namespace) -> dict[str, Any]:
+    """At a provider: by its own device flow, else by the plane's, which any login of a browser serves; at a directory
+    by name and password.
+    """
     import time
 
     from control_plane.device_login import at_issuer, at_plane, metadata_of
 
-    provider = _provider(client, name)
+    provider = _provider(client, arguments.provider)
+    if provider["kind"] == "ldap":
+        return _at_directory(client, provider["name"], arguments.name)
     if provider["device"] is not None:
         metadata = metadata_of(provider["device"]["issuer"])
         if metadata.device_authorization_endpoint is not None:
             return at_issuer(provider["device"], metadata, _told, time.sleep)
     return at_plane(client, _told, time.sleep)
+
+
+def _at_directory(client: Client, provider: str, name: str | None) -> dict[str, Any]:
+    """Name and password from the terminal, or else a line each from standard input; no argument holds a password."""
+    import getpass
+    import sys
+
+    from control_plane.errors import Refused
+
+    terminal = sys.stdin.isatty()
+    if name is None:
+        if terminal:
+            sys.stderr.write("Name: ")
+            sys.stderr.flush()
+        name = sys.stdin.readline().rstrip("\r\n")
+    password = getpass.getpass(f"Password of {name} at {provider}: ") if terminal else sys.stdin.readline()
+    if not (password := password.rstrip("\r\n")):
+        raise Refused("usage", "no password: type it at the terminal, or give it as a line of standard input")
+    asked = {"provider": provider, "user": name, "password": password}
+    found = client.ask("POST", "/api/v1/auth/ldap", asked, signed_in=False)
+    return {one: found[one] for one in ("subject", "access_token", "expires_at")}
 
 
 def _provider(client: Client, name: str | None) -> dict[str, Any]:
