@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -57,7 +58,9 @@ def plane(provider: Provider, fading: Provider, tmp_path_factory: pytest.TempPat
     """A plane that takes these providers' tokens for workloads of `demo`, with an account and a rule for each."""
     config = tmp_path_factory.mktemp("config") / "qcos.toml"
     config.write_text(table(provider) + table(fading))
-    running = Plane(QCOS_CONFIG=str(config), QCOS_WORKERS="1")
+    running = Plane(
+        QCOS_CONFIG=str(config), QCOS_WORKERS="1", QCOS_API_PROCESSES="2", QCOS_PROXY_NETWORKS="127.0.0.0/8,unix"
+    )
     running.start()
     roles = [{"role": "quantum-user", "project": "demo"}]
     assert ask(running, "/service-accounts", {"name": "nightly", "roles": roles} | WHY).status == 201
@@ -130,6 +133,24 @@ def test_a_token_is_good_for_one_exchange_and_opens_no_door_itself(plane: Plane,
     assert (given.json["expires_in"], given.json["scope"]) == (60, "job:read project=demo")
     again = exchange(plane, subject)
     assert (again.status, again.json["code"], again.json["error"]) == (400, "token_used", "invalid_request")
+
+
+def test_of_one_token_exchanged_at_once_one_is_given(plane: Plane, provider: Provider) -> None:
+    """By two processes of the API, each of which asks the database."""
+    subject = token(provider, "main")
+    with ThreadPoolExecutor(8) as pool:
+        codes = sorted(answer.json.get("code", "given") for answer in pool.map(exchange, [plane] * 8, [subject] * 8))
+    assert codes == ["given", *["token_used"] * 7]
+
+
+def test_a_key_behind_a_proxy_holds_where_the_proxy_says_its_caller_is(plane: Plane) -> None:
+    """On the socket, too, where the settings say that a proxy sits there; what stands before its word is forged."""
+    key = ask(plane, "/service-accounts/nightly/keys", {"networks": ["203.0.113.0/24"]} | WHY).json["key"]
+    for said, status in (("203.0.113.9", 200), ("198.51.100.9, 203.0.113.9", 200), ("203.0.113.9, 198.51.100.9", 401)):
+        for unix in (False, True):
+            answer = plane.http("GET", "/api/v1/whoami", token=key, headers={"X-Forwarded-For": said}, unix=unix)
+            assert answer.status == status, said
+    assert plane.http("GET", "/api/v1/whoami", token=key).status == 401
 
 
 @pytest.mark.parametrize("client_id", ["branch", "stranger"])

@@ -163,8 +163,12 @@ SAMPLES: Final[dict[str, Sample]] = {
     "POST /api/v1/service-accounts/{account}/keys": Sample(
         plain(REASON), fresh={"account": lambda world: world.account("demo")}
     ),
-    "POST /api/v1/service-accounts/{account}/keys/{service_key}/rotate": Sample(plain(REASON), good=_NONE),
-    "POST /api/v1/service-accounts/{account}/keys/{service_key}/revoke": Sample(plain(REASON), good=_NONE),
+    "POST /api/v1/service-accounts/{account}/keys/{service_key}/rotate": Sample(
+        plain(REASON), fresh={"service_key": lambda world: world.service_key("demo")}
+    ),
+    "POST /api/v1/service-accounts/{account}/keys/{service_key}/revoke": Sample(
+        plain(REASON), fresh={"service_key": lambda world: world.service_key("demo")}
+    ),
     "POST /api/v1/workload-rules": Sample(
         # The world has no issuer of workloads.
         plain({"issuer": "https://ci.example", "account": "any", "claims": {"sub": "any"}} | REASON),

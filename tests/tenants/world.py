@@ -123,6 +123,8 @@ class World:
             }
         self.ids["other_tenant"] |= {"hold_id": self.hold("other"), "account": self.account("other")}
         self.ids["own_tenant"]["account"] = self.account("demo")
+        for place, tenant in (("own_tenant", "demo"), ("other_tenant", "other")):
+            self.ids[place]["service_key"] = self.service_key(tenant)
 
     def _manage(self, tenant: str, project: str) -> None:
         """A project, and in it somebody and a group with a role."""
@@ -197,6 +199,13 @@ class World:
         answer = self.ask("POST", "/service-accounts", tenant, "quantum-admin", {"name": name, "reason": "a test"})
         assert answer.status == 201, answer
         return name
+
+    def service_key(self, tenant: str) -> str:
+        """The id of a fresh key of the tenant's service account."""
+        account = self.ids["own_tenant" if tenant == "demo" else "other_tenant"]["account"]
+        made = self.ask("POST", f"/service-accounts/{account}/keys", tenant, "quantum-admin", {"reason": "a test"})
+        assert made.status == 201, made
+        return str(made.json["key_id"])
 
     def token(self, subject: str, tenant: str, *roles: str, service: bool = False) -> str:
         """An access token of this person, as the plane's own issuer would sign it."""
