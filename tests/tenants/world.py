@@ -239,7 +239,7 @@ class World:
 
     def send(self, method: str, path: str, body: bytes | None, token: str | None, headers: Mapping[str, str]) -> Answer:
         """One request as it is given, a handshake too; what the OpenAPI document has is held against it."""
-        sent = dict(headers) | ({"Content-Type": "application/json"} if body is not None else {})
+        sent = ({"Content-Type": "application/json"} if body is not None else {}) | dict(headers)
         if token is not None:
             sent["Authorization"] = f"Bearer {token}"
         shaking = "Upgrade" in sent  # what follows on that connection is no HTTP
