@@ -60,28 +60,8 @@ def plane(corp: saml.Provider, forger: Forger, tmp_path_factory: pytest.TempPath
     own = OwnPlane(folder / "home", config=corp.table(folder / "corp.xml") + table, QCOS_WORKERS="1")
     own.ask("saml", "keys", "add")
     with own.running() as plane:
-        base = f"{plane.record.url}/auth/saml/corp"
-        certificate = _certificate(saml.fetched(plane.record.url, "/auth/saml/corp/metadata"))
-        # As its administrator would: everything encrypted, everything of ours checked.
-        corp.knows(
-            f"{base}/metadata",
-            f"{base}/acs",
-            f"{base}/logout",
-            **{
-                "certData": certificate,
-                "assertion.encryption": True,
-                "redirect.validate": True,
-                "validate.authnrequest": True,
-                "validate.logout": True,
-            },
-        )
+        corp.trusts(plane.record.url)
         yield plane
-
-
-def _certificate(metadata: bytes) -> str:
-    found = etree.fromstring(metadata).find(".//{*}X509Certificate")
-    assert found is not None
-    return str(found.text)
 
 
 def jar(plane: OwnPlane, person: Person) -> dict[str, str]:

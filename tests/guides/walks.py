@@ -11,14 +11,16 @@ from __future__ import annotations
 import contextlib
 import re
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from urllib.parse import quote
 
 from msgspec import Struct
 
 from tests.guides.typed import Act
-from tests.identity import oidc
+from tests.identity import oidc, saml
 from tests.identity.person import Person
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +68,37 @@ def openid(_folder: Path) -> Iterator[Stage]:
         )
 
 
+@contextlib.contextmanager
+def assertions(folder: Path) -> Iterator[Stage]:
+    """SimpleSAMLphp, told of the plane once that is up; Ann signs in there."""
+    people = {"ann:secret": {"uid": ["ann"], "mail": ["ann@corp.example"]}}
+    (folder / "idp").mkdir()
+    with saml.running(folder / "idp", people, time.time()) as corp:
+        (folder / "theirs.xml").write_bytes(corp.metadata())
+
+        def asserts(command: subprocess.Popen[str]) -> list[str]:
+            assert command.stderr is not None
+            seen = [command.stderr.readline().rstrip("\n") for _ in range(2)]
+            found = _ADDRESS.match(seen[0])
+            assert found is not None, seen
+            base, _, after = found.group(1).partition("/auth/")
+            corp.trusts(base)
+            person = Person()
+            page = person.open(f"{base}/auth/saml/corp/login?next=/auth/{quote(after)}")
+            person.send(person.send(person.send(page, username="ann", password="secret")))
+            return seen
+
+        yield Stage(
+            replaced={
+                "cp examples/identity/saml.toml": f"sed 's|https://idp[.]corp[.]example/metadata|{corp.entity_id}|'"
+                " examples/identity/saml.toml >",
+                "/etc/qcos/corp-metadata.xml": "theirs.xml",
+                "https://idp.corp.example/metadata": corp.entity_id,
+            },
+            acts={"qcos login --provider corp": asserts},
+        )
+
+
 def confirms(command: subprocess.Popen[str]) -> list[str]:
     """Ann opens the address that the command shows, signs in, and says yes."""
     assert command.stderr is not None
@@ -80,5 +113,6 @@ def confirms(command: subprocess.Popen[str]) -> list[str]:
 
 WALKS = (
     Walk("policy", POLICY, "## A change in five minutes", nothing),
+    Walk("saml", ADMIN, "### With SAML", assertions, saml.lacking),
     Walk("oidc", ADMIN, "### With an OIDC provider", openid, oidc.lacking),
 )

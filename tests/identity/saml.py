@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from lxml import etree
 
 from tests.identity.assertions import Provider as Keys
 from tests.own_plane import until
@@ -62,6 +63,15 @@ class Provider:
         }
         self._known.append(f"$metadata[{_php(entity_id)}] = {_php(said)};")
         _put(self.folder / "metadata" / "saml20-sp-remote.php", *self._known)
+
+    def trusts(self, plane: str, name: str = "corp") -> None:
+        """As its administrator would after reading the plane's metadata: encrypt, and check every signature."""
+        base = f"{plane}/auth/saml/{name}"
+        found = etree.fromstring(fetched(plane, f"/auth/saml/{name}/metadata")).find(".//{*}X509Certificate")
+        assert found is not None
+        checked = dict.fromkeys(("assertion.encryption", "redirect.validate", "validate.logout"), True)
+        more = {"certData": str(found.text), "validate.authnrequest": True, **checked}
+        self.knows(f"{base}/metadata", f"{base}/acs", f"{base}/logout", **more)
 
     def rotate(self, at: float) -> None:
         """Another signing key from now on; the metadata has the new certificate alone."""
