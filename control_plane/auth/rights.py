@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -93,12 +93,19 @@ def _holder(given: Given, rows: Sequence[dict[str, Any]]) -> Principal:
     ]
     who = replace(
         known,
-        via=_VIA[given.kind] if given.kind != "session" else known.via,
+        via=known.via if _signed_in(first) else _VIA[given.kind],
         credential=given.id,
         scope=scope,
         chain=tuple(links),
     )
     return who.holding((*_assignments(first["roles"]), *_assignments(first["mapped"])))
+
+
+def _signed_in(row: Mapping[str, Any]) -> bool:
+    """Whether it came of a login at a provider: a browser's session, or a command's token that hangs on nothing."""
+    return row["kind"] == "session" or (
+        row["kind"] == "token" and row["parent"] is None and row["about"].get("provider") is not None
+    )
 
 
 def _refuse_over(row: dict[str, Any], address: str | None, now: dt.datetime) -> None:

@@ -73,6 +73,7 @@ def test_a_command_signs_in_with_the_directorys_password_and_runs_a_governed_job
     assert done.returncode == 0, done.stderr
     who = plane.ask("whoami")
     assert (who["actor"], who["project_roles"]) == ("user:ann@demo", {"demo": ["quantum-engineer"]})
+    assert (who["via"], who["groups"]) == ("ldap", ["lab", "staff"])
     job = plane.ask("submit", str(EXAMPLES / "bell.json"), "--wait")
     assert job["state"] == "COMPLETED"
     logs = list(plane.home.glob("log/*"))

@@ -20,7 +20,7 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from tests.guides.typed import Act
-from tests.identity import oidc, saml
+from tests.identity import ldap, oidc, saml
 from tests.identity.person import Person
 
 ROOT = Path(__file__).parents[2]
@@ -111,8 +111,36 @@ def confirms(command: subprocess.Popen[str]) -> list[str]:
     return seen
 
 
+@contextlib.contextmanager
+def directory(_folder: Path) -> Iterator[Stage]:
+    """A slapd with Ann, who is of a lab that is of the staff, and who types her password."""
+    entries = (
+        ldap.person("ann", "ann's password", entryUUID="8f14e45f-ceea-467f-9d3b-1b2a3c4d5e6f"),
+        ldap.group("lab", ldap.person_dn("ann")),
+        ldap.group("staff", ldap.group_dn("lab")),
+    )
+    with ldap.running(*entries) as running:
+        copied = f"sed 's|ldaps://ldap[.]example[.]org|{running.tls_url}|' examples/identity/ldap.toml >"
+        yield Stage(
+            replaced={
+                "cp examples/identity/ldap.toml": copied,
+                "/etc/qcos/ldap-ca.pem": str(running.ca),
+                "THE-PASSWORD": ldap.READERS_PASSWORD,
+            },
+            acts={"qcos login --provider directory": _types_password},
+        )
+
+
+def _types_password(command: subprocess.Popen[str]) -> list[str]:
+    assert command.stdin is not None
+    command.stdin.write("ann's password\n")
+    command.stdin.flush()
+    return []
+
+
 WALKS = (
     Walk("policy", POLICY, "## A change in five minutes", nothing),
     Walk("saml", ADMIN, "### With SAML", assertions, saml.lacking),
     Walk("oidc", ADMIN, "### With an OIDC provider", openid, oidc.lacking),
+    Walk("ldap", ADMIN, "## With LDAP", directory, ldap.lacking),
 )

@@ -26,7 +26,7 @@ from cryptography.x509.oid import NameOID
 from tests.own_plane import until
 
 BASE = "dc=example,dc=org"
-READER, READERS_PASSWORD = f"cn=reader,{BASE}", "a reader's password"
+READER, READERS_PASSWORD = f"cn=reader,{BASE}", "it reads, and nothing more"
 SCHEMA = Path("/etc/ldap/schema")
 PEOPLE = f"""
 dn: {BASE}
