@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 import ledger.store
 from control_plane import crash
+from control_plane.auth.people import store as people
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.errors import Refused
@@ -174,6 +175,7 @@ async def forget(plane: Plane, who: Principal, asked: Forgetting) -> list[dict[s
             if (job := await store.unended(conn, pseudonym)) is not None:
                 raise Refused("conflict", f"job {job} of theirs has not ended")
             body = {"pseudonym": pseudonym, "jobs": await store.forget(conn, pseudonym), "reason": asked.reason}
+            await people.forget(conn, pseudonym)
             await _tell(conn, who.tenant, FORGOTTEN, who.pseudonym, now, body)
             told.append(body)
     return told

@@ -122,7 +122,7 @@ _NAMED = text("""
     WHERE actor = :name OR pseudonym = :name ORDER BY 1""")
 # The name of the pseudonym takes the name's place: where people are told apart they stay apart.
 _FORGET = text("""
-    UPDATE jobs.job SET actor = 'erased:' || pseudonym, subject = 'erased:' || pseudonym
+    UPDATE jobs.job SET actor = 'erased:' || pseudonym, subject = 'erased:' || pseudonym, decision = decision - 'acting'
     WHERE pseudonym = :pseudonym""")
 _FORGET_APPROVER = text("""
     UPDATE jobs.job SET approver = 'erased:' || :pseudonym

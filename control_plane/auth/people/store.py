@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from control_plane.auth.principal import Principal
 from control_plane.db import Query
 
-__all__ = ["digest_of", "entering", "hanging", "remember", "resting"]
+__all__ = ["digest_of", "entering", "forget", "hanging", "remember", "resting"]
 
 
 def entering(principal: Principal) -> Query:
@@ -81,6 +81,15 @@ def digest_of(principal: Principal) -> str:
     return hashlib.sha256(msgspec.json.encode(said)).hexdigest()
 
 
+async def forget(conn: AsyncConnection, pseudonym: str) -> None:
+    """Take the name from whoever has this pseudonym, and from the secrets of theirs that have ended.
+
+    Whether they may enter stays; if they come again, their provider describes them anew.
+    """
+    await conn.execute(_FORGET_SECRETS, {"pseudonym": pseudonym})
+    await conn.execute(_FORGET, {"pseudonym": pseudonym})
+
+
 _GIVEN = """(
     SELECT array_agg(ARRAY[a.role, a.project] ORDER BY a.project, a.role) FROM auth.assignment a
     WHERE a.tenant = t.tenant AND a.issuer = {issuer} AND a.subject = {subject}
@@ -140,6 +149,17 @@ SELECT p.state AS person, p.digest, p.roles AS said, p.kind,
 FROM (SELECT %(tenant)s::text AS tenant) t
 LEFT JOIN auth.person p ON p.tenant = t.tenant AND p.issuer = %(issuer)s AND p.subject = %(subject)s
 """
+
+_FORGET_SECRETS = text("""
+DELETE FROM auth.credential c USING auth.person p
+WHERE p.pseudonym = :pseudonym AND c.tenant = p.tenant AND c.issuer = p.issuer AND c.subject = p.subject
+  AND (c.revoked_at IS NOT NULL OR c.expires_at <= clock_timestamp())
+""")
+
+_FORGET = text("""
+UPDATE auth.person SET name = 'erased', domain = tenant, team = NULL, department = NULL, groups = '{}', roles = '{}',
+                       digest = '' WHERE pseudonym = :pseudonym
+""")
 
 _REMEMBER = text("""
 INSERT INTO auth.person AS p (tenant, issuer, subject, pseudonym, name, domain, kind, team, department, groups, roles,
