@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 import argparse
-import re
 from typing import Any
 
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
-_TIME = re.compile(r"([0-9]{1,9})([smhd]?)")
+from control_plane.commands._lasting import seconds
 
 
 def register(groups: Any) -> None:
@@ -115,20 +113,10 @@ def _answer(arguments: argparse.Namespace) -> None:
 
     asked: dict[str, Any] = {"reason": arguments.reason}
     if arguments.verb == "approve":
-        asked["expires_s"] = seconds(arguments.expires)
+        asked["expires_s"] = seconds("--expires", arguments.expires)
     client = _client()
     job = client.ask("POST", f"/api/v1/jobs/{_quoted(arguments.job)}/{arguments.verb}", asked, limit_s=60)
     if arguments.json:
         tables.document(job)
     else:
         _tell(client.ask("GET", f"/api/v1/approvals/{_quoted(arguments.job)}"))
-
-
-def seconds(text: str) -> int:
-    """A time span as people write it; Refused `usage` where it is none."""
-    from control_plane.errors import Refused
-
-    match = _TIME.fullmatch(text)
-    if match is None or int(match[1]) == 0:
-        raise Refused("usage", f"--expires {text}: a whole number and s, m, h or d, such as 24h")
-    return int(match[1]) * _UNITS[match[2]]

@@ -65,6 +65,8 @@ KINDS: Final[dict[str, _Meant]] = {
     "identity:user:added": _Meant(_ACCOUNT, 1),
     "identity:user:removed": _Meant(_ACCOUNT, 5, severity=_MEDIUM),
     "identity:user:restored": _Meant(_ACCOUNT, 2),
+    "identity:workload:added": _Meant(_ENTITY, _CREATE, "workload rule", _MEDIUM),
+    "identity:workload:removed": _Meant(_ENTITY, _DELETE, "workload rule"),
     "job:approval:granted": _Meant(_ENTITY, 10, "policy override", _MEDIUM),
     "job:approval:rejected": _Meant(_ENTITY, 11, "policy override"),
     "job:uncertain:settled": _Meant(_ENTITY, _UPDATE, "charge", _MEDIUM),
