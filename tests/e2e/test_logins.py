@@ -175,12 +175,16 @@ def test_a_session_ends_here_everywhere_and_by_its_provider(plane: OwnPlane, com
     assert one.open(f"{base}/auth", follow=False).status == 303
     again, _ = signed_in(plane, "bob")
     assert jar(plane, again)[SESSION] != before
-    last = forms(again.open(f"{base}/auth"))[-1]
-    gone = again.send(again.open(f"{base}/auth"), last)
+    here = again.open(f"{base}/auth")
+    gone = again.send(here, forms(here)[-1])
     assert "everywhere" in gone.text
     assert company.issuer in gone.text  # where one signs out at the provider, too
     for person in (two, three, again):
         assert person.open(f"{base}/auth", follow=False).status == 303
+    last, _ = signed_in(plane, "bob")
+    leaving = last.open(f"{company.issuer}/session/end?client_id=qcos-web")
+    last.send(leaving, logout="yes")  # at the provider, which tells the plane
+    until(lambda: last.open(f"{base}/auth", follow=False).status == 303, "the plane heard of it")
     kinds = [kind for (kind,) in plane.query("SELECT kind FROM ledger.entry WHERE kind LIKE 'identity:session:%'")]
     assert {"identity:session:opened", "identity:session:ended"} <= set(kinds)
 

@@ -24,6 +24,8 @@ function key() {
 function configuration(keys) {
   return {
     adapter: memory,
+    // Its own fetch speaks to no loopback address, and everybody here is on loopback.
+    fetch: (url, options) => fetch(url, { ...options, dispatcher: undefined }),
     jwks: { keys },
     cookies: { keys: ["of this test"] },
     clients: given.clients.map((one) => ({ id_token_signed_response_alg: "ES256", ...one })),
