@@ -26,9 +26,9 @@ from control_plane.auth.recognise import Recogniser
 from control_plane.auth.source import Address, caller
 from control_plane.context import Plane
 from control_plane.errors import Refused
-from control_plane.places import Places
+from control_plane.places import Places, waiting
 
-HOLD_S = 0.1
+HOLD_S = 1.0
 """What a request holds its place for at most: one that lasts longer waits, for a job, a seal or a client."""
 
 
@@ -64,6 +64,8 @@ class Door:
                 if (principal := scope.get("user")) is not None:
                     octets = _octets(dict(scope["headers"]), self.plane.settings.max_body_bytes)
                     place.enter_context(self.crowd.inside(principal, socket="method" not in scope, octets=octets))
+                if "method" not in scope:  # a WebSocket, which waits for what comes
+                    waiting()
                 await app(scope, receive, send)
 
         return lambda scope, receive, send: shaken(enter, scope, receive, send)

@@ -12,6 +12,7 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 
 from control_plane.auth.errors import RateLimited
 
@@ -33,6 +34,7 @@ class Places:
         """Wait for a place, and hold it; RateLimited where too many of the tenant's wait already."""
         await self._enter(tenant)
         place = _Place(self)
+        _here.set(place)
         timer = None
         if self._hold_s is not None:
             timer = asyncio.get_running_loop().call_later(self._hold_s, place.give_back)
@@ -91,3 +93,12 @@ class _Place:
         places, self._places = self._places, None
         if places is not None:
             places.leave()
+
+
+_here: ContextVar[_Place | None] = ContextVar("place", default=None)
+
+
+def waiting() -> None:
+    """From here on this task waits for something else, and needs its place no more."""
+    if (place := _here.get()) is not None:
+        place.give_back()

@@ -11,7 +11,7 @@ from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, QueryParameter
 
-from control_plane import telemetry
+from control_plane import places, telemetry
 from control_plane.api import artefacts
 from control_plane.api import cursor as cursors
 from control_plane.api.job_shapes import JobShown
@@ -176,6 +176,7 @@ async def await_end(plane: Plane, live: Live, principal: Principal, job_id: str,
 
 async def _ended(plane: Plane, live: Live, principal: Principal, job_id: str, wait_s: float) -> evidence.Row:
     """The job once it has ended, or the time is over; the caller has seen to it that the principal may see it."""
+    places.waiting()
     try:
         async with (
             asyncio.timeout(min(wait_s, plane.settings.wait_limit_s)),

@@ -79,7 +79,9 @@ async def users(
     request: Request[Principal, Any, Any],
     plane: NamedDependency[Plane],
     find: Find = None,
-    wanted: Annotated[Literal["active", "removed"] | None, QueryParameter(name="state")] = None,
+    wanted: Annotated[
+        Literal["active", "removed", "all"], QueryParameter(name="state", description="Whether they are shut out.")
+    ] = "all",
     limit: bookmark.Limit = bookmark.PAGE,
     cursor: bookmark.Bookmark = None,
 ) -> Response[Any]:
@@ -88,7 +90,8 @@ async def users(
     after = bookmark.read(cursor, 2)
     place = None if after is None else (after[0], after[1])
     async with plane.transaction(request.user.tenant) as conn:
-        rows = await store.people(conn, request.user.tenant, limit + 1, after=place, state=wanted, find=find)
+        state = None if wanted == "all" else wanted
+        rows = await store.people(conn, request.user.tenant, limit + 1, after=place, state=state, find=find)
     listed = [_listed(row) for row in rows[:limit]]
     return Response(listed, headers=bookmark.following(rows, limit, "name", "pseudonym"))
 
