@@ -138,8 +138,8 @@ bench-memory: $(VENV)/runtime.stamp ## what each process holds, idle and under l
 	@$(PY) -m bench memory
 
 .PHONY: bench-auth
-bench-auth: $(VENV)/runtime.stamp ## what recognising somebody and deciding adds to a request; ten tenants and ten thousand
-	@$(PY) -m bench auth
+bench-auth: $(VENV)/runtime.stamp ## what recognising somebody and deciding adds to a request; many tenants; ten busy ones beside a flood
+	@$(PY) -m bench auth auth_fairness
 
 bench-policy: $(VENV)/runtime.stamp ## what a policy decision costs, in OPA and in its caller
 	@$(PY) -m bench policy
