@@ -13,7 +13,6 @@ from typing import Any
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 
-from control_plane import places
 from control_plane.auth.claims import bearer
 from control_plane.auth.errors import Unauthenticated
 from control_plane.auth.keys import sidecar_is
@@ -43,7 +42,6 @@ async def bundle(
     wait = _WAIT.search(request.headers.get("prefer", ""))
     wait_s = min(float(wait.group(1)), sidecar.LONG_POLL_S) if wait else 0.0
     asked = request.headers.get("if-none-match")
-    places.waiting()
     found = await offer.newer(asked, wait_s)
     if found is None:
         return Response(b"", status_code=304, headers={"ETag": asked or ""}, media_type=_LONG_POLLING)
