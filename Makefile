@@ -141,6 +141,10 @@ bench-memory: $(VENV)/runtime.stamp ## what each process holds, idle and under l
 bench-auth: $(VENV)/runtime.stamp ## what recognising somebody and deciding adds to a request; many tenants; ten busy ones beside a flood
 	@$(PY) -m bench auth auth_fairness
 
+.PHONY: bench-auth_fairness
+bench-auth_fairness: $(VENV)/runtime.stamp ## the half of it with the flood
+	@$(PY) -m bench auth_fairness
+
 bench-policy: $(VENV)/runtime.stamp ## what a policy decision costs, in OPA and in its caller
 	@$(PY) -m bench policy
 

@@ -207,6 +207,11 @@ class Settings(Struct, frozen=True, kw_only=True):
         return self.runtime / "tsa" / "tsa.sock"
 
     @property
+    def opa_socket(self) -> Path:
+        """Where the OPA that `up` starts answers."""
+        return self.runtime / "opa" / "opa.sock"
+
+    @property
     def fabric_socket(self) -> Path:
         """The fabric's Unix socket; its folder is 0700."""
         return self.runtime / "fabric" / "fabric.sock"

@@ -183,9 +183,9 @@ class Plane:
         finally:
             await pool.dispose()
         if chosen.opa_bin is not None:
-            folder = self.settings.runtime / "opa"
-            home.make_folder(folder)
-            url = f"unix://{folder / 'opa.sock'}"
+            socket = self.settings.opa_socket
+            home.make_folder(socket.parent)
+            url = f"unix://{socket}"
             command = opa_command(chosen.opa_bin, url, configuration=await asyncio.to_thread(self._told_opa, push))
             probing = choice.open_engine("opa", url)
             try:
@@ -197,7 +197,7 @@ class Plane:
                         environment=OPA_ENVIRONMENT
                         | {"PATH": os.environ.get("PATH", ""), "HOME": str(self.settings.home)},
                         probe=lambda: _decides(probing),
-                        before=lambda: (folder / "opa.sock").unlink(missing_ok=True),
+                        before=lambda: socket.unlink(missing_ok=True),
                     )
                 )
             finally:

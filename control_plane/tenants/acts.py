@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from control_plane import administrative, seed
 from control_plane.auth.principal import is_tenant
@@ -36,6 +36,9 @@ CLOSED = settle.Failure("tenant_closed", "the tenant was closed before the job r
 @asynccontextmanager
 async def opened(settings: Settings) -> AsyncIterator[Plane]:
     """The parts that these acts need; DatabaseUnusable where the database doesn't answer."""
+    if settings.policy_engine != "embedded":  # none of these acts is decided by policy: nobody there is asked
+        url = settings.opa_url or f"unix://{settings.opa_socket}"
+        settings = replace(settings, policy_engine="opa", opa_url=url)
     plane = open_plane(settings, Database.of_home(settings.home / "db"), connections=2, name="qcos-tenants")
     try:
         yield plane

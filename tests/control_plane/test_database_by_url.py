@@ -219,9 +219,14 @@ def test_every_table_is_walled_and_no_role_passes_the_walls(database: TestDataba
     assert strong == []
     assert member == []
     assert len(tables) > 10
+    # A command that waits for a browser's yes knows no tenant yet; who reads a row needs its code, which lies hashed.
+    of_nobody = {"auth.device"}
+    assert of_nobody <= {table for table, *_ in tables}
     for table, walled, column, expressions in tables:
         assert walled, f"{table} has no wall"
         wanted = f"({column} = NULLIF(current_setting('qcos.tenant'::text, true), ''::text))"
+        if table in of_nobody:
+            continue
         assert expressions in ([wanted], []), f"{table} shows app more than its tenant's rows: {expressions}"
 
 

@@ -210,8 +210,11 @@ class Plane:
         return name
 
     def bundle(self, job_id: str, user: str = "engineer") -> bytes:
-        """The evidence of an ended job."""
-        answer = self.http("GET", f"/api/v1/jobs/{job_id}/evidence", user=user)
+        """The evidence of an ended job, once it is there: a time-stamp may take its moment."""
+        until = time.monotonic() + LIMIT_S
+        while (answer := self.http("GET", f"/api/v1/jobs/{job_id}/evidence", user=user)).code == "evidence_pending":
+            assert time.monotonic() < until, answer
+            time.sleep(0.05)
         assert answer.status == 200, answer
         return answer.body
 

@@ -69,6 +69,7 @@ def test_an_operator_limits_a_tenant_and_its_people_see_it(plane: Plane) -> None
     set_ = plane.cli(
         *admin, "limits", "other", "--waiting-jobs", "0", "--requests-per-s", "100", "--reason", "x", "--json"
     )
+    assert set_.code == 0, set_
     assert set_.json["limits"]["waiting_jobs"] == 0
     answer = plane.submit(bell(governance__project="other"), user="outsider")
     assert (answer.status, answer.code) == (429, "tenant_queue_full")
@@ -80,7 +81,9 @@ def test_an_operator_limits_a_tenant_and_its_people_see_it(plane: Plane) -> None
 
 def test_a_closed_tenants_people_are_refused_and_come_back(plane: Plane) -> None:
     act = ("--reason", "a test", "--json")
-    assert plane.cli("admin", "tenant", "close", "other", *act).json["state"] == "closed"
+    told = plane.cli("admin", "tenant", "close", "other", *act)
+    assert told.code == 0, told
+    assert told.json["state"] == "closed"
     refused = plane.http("GET", "/api/v1/jobs", user="outsider")
     assert (refused.status, refused.code) == (403, "tenant_closed")
     file: Path = plane.folder / "closed.tar"
