@@ -212,9 +212,10 @@ class Plane:
     def bundle(self, job_id: str, user: str = "engineer") -> bytes:
         """The evidence of an ended job, once it is there: a time-stamp may take its moment."""
         until = time.monotonic() + LIMIT_S
-        while (answer := self.http("GET", f"/api/v1/jobs/{job_id}/evidence", user=user)).code == "evidence_pending":
-            assert time.monotonic() < until, answer
+        answer = self.http("GET", f"/api/v1/jobs/{job_id}/evidence", user=user)
+        while answer.status == 409 and answer.code == "evidence_pending" and time.monotonic() < until:
             time.sleep(0.05)
+            answer = self.http("GET", f"/api/v1/jobs/{job_id}/evidence", user=user)
         assert answer.status == 200, answer
         return answer.body
 
