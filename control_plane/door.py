@@ -28,6 +28,11 @@ from control_plane.context import Plane
 from control_plane.errors import Refused
 from control_plane.places import Places, waiting
 
+PLACES = 4
+"""Requests at work at once in a process: enough to keep its core and the database busy. What waits, waits here in turn
+and not in line before the event loop or a connection: with ten, a flood had ten requests before everybody else's.
+"""
+
 HOLD_S = 1.0
 """What a request holds its place for at most: one that lasts longer waits, for a job, a seal or a client."""
 
@@ -49,8 +54,7 @@ class Door:
         per_s = settings.login_per_s
         self.strangers = limits.Door(plane.engine, limits.Limits(requests_per_s=per_s, requests_burst=10 * per_s + 1))
         self.crowd = limits.Crowd()
-        # As many as there are connections: what waits, waits here in turn and not there in line.
-        self.places = Places(settings.database_connections, hold_s=HOLD_S)
+        self.places = Places(PLACES, hold_s=HOLD_S)
 
     def middleware(self, app: ASGIApp) -> ASGIApp:
         """ASGI middleware: sets `scope["user"]`, or leaves it unset for a public route to be let through."""
