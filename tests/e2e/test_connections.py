@@ -281,8 +281,9 @@ def test_slow_and_silent_connections_end_and_others_are_answered_meanwhile(own: 
         time.sleep(1)
     for connection in (*slow_head, *slow_body, *idle, *unread):
         connection.close()
+    until = time.monotonic() + 120  # its own patience: on a busy machine what comes before may take most of the other
     while not (told := own.http("GET", "/api/v1/ready", user=None).json)["ready"]:
-        assert time.monotonic() < until + 30, [one for one in told["checks"].items() if not one[1]["ok"]]
+        assert time.monotonic() < until, [one for one in told["checks"].items() if not one[1]["ok"]]
         time.sleep(0.5)
 
 
