@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from control_plane.api import artefacts
 from control_plane.api import cursor as cursors
+from control_plane.api.bodies import asked_by
 from control_plane.api.job_shapes import ApprovalShown, JobShown
 from control_plane.api.jobs import find
 from control_plane.api.shapes import Amount, Answers, Currency, Instant, Reason
@@ -22,7 +23,6 @@ from control_plane.errors import Refused
 from control_plane.jobs import approving, store, view
 from control_plane.jobs.live import Live
 from control_plane.jobs.state import State
-from control_plane.strict import decode, want_json
 
 _ANSWERED = ("policy_denied", "transition_refused", "approval_pending", "content_erased", "denial_quota")
 
@@ -104,8 +104,7 @@ async def approve(
     job_id: FromPath[str],
 ) -> Response[Any]:
     """Let it run once, as it was compiled, until the approval expires; whether the caller may is policy's decision."""
-    want_json(request.headers.get("content-type", ""))
-    asked = decode(await request.body(), approving.approving, code="request_invalid")
+    asked = await asked_by(request, approving.approving)
     return await _answer(request.user, plane, live, job_id, asked)
 
 
@@ -126,8 +125,7 @@ async def reject(
     job_id: FromPath[str],
 ) -> Response[Any]:
     """End it as denied; what was held for it is released."""
-    want_json(request.headers.get("content-type", ""))
-    asked = decode(await request.body(), approving.rejecting, code="request_invalid")
+    asked = await asked_by(request, approving.rejecting)
     return await _answer(request.user, plane, live, job_id, asked)
 
 

@@ -14,12 +14,12 @@ from msgspec import Meta, Struct
 import finops.store
 import ledger.store
 from control_plane import crash
+from control_plane.api.bodies import asked_by
 from control_plane.api.shapes import Answers, Budget
 from control_plane.auth.access import may, require
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.jobs.store import numeric
-from control_plane.strict import decode, want_json
 from finops import money
 from finops.budget import SCOPES, parse_scope
 from ledger.chain import Pending
@@ -72,8 +72,7 @@ async def show_budgets(request: Request[Principal, Any, Any], plane: NamedDepend
 )
 async def set_budget(request: Request[Principal, Any, Any], plane: NamedDependency[Plane]) -> Response[Any]:
     """Set a budget's limit; below its spend is allowed and stops new holds."""
-    want_json(request.headers.get("content-type", ""))
-    asked = decode(await request.body(), _decoder, code="request_invalid")
+    asked = await asked_by(request, _decoder)
     scope = parse_scope(asked.scope)
     require(request.user, "budget:set", scope.name if scope.kind == "project" else None)
     now = plane.now()

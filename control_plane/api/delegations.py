@@ -11,6 +11,7 @@ from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
 
 from control_plane.accounts import delegations
+from control_plane.api.bodies import asked_by
 from control_plane.api.jobs import find
 from control_plane.api.shapes import Answers, Instant
 from control_plane.auth.access import require
@@ -18,7 +19,6 @@ from control_plane.auth.credentials import Credential
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.errors import Refused
-from control_plane.strict import decode, want_json
 from ledger.canonical import timestamp
 
 
@@ -56,8 +56,7 @@ class DelegationGranted(DelegationShown, frozen=True):
 )
 async def grant(request: Request[Principal, Any, Any], plane: NamedDependency[Plane]) -> Response[Any]:
     """Whoever holds the token acts for the caller, within this scope and the caller's rights of that moment."""
-    want_json(request.headers.get("content-type", ""))
-    asked = decode(await request.body(), delegations.delegating, code="request_invalid")
+    asked = await asked_by(request, delegations.delegating)
     if asked.job is not None:
         await find(plane, request.user, asked.job, "job:read")
     made, issued = await delegations.grant(plane, request.user, asked)

@@ -11,6 +11,7 @@ from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from msgspec import Meta, Struct
 
+from control_plane.api.bodies import asked_by
 from control_plane.api.login import fields_of, shown, word_of
 from control_plane.api.shapes import Answers, Instant
 from control_plane.auth import devices, pages, sessions
@@ -18,7 +19,6 @@ from control_plane.auth.logins import Logins, base_of
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.errors import Refused
-from control_plane.strict import decode, want_json
 from ledger.canonical import timestamp
 
 
@@ -93,8 +93,7 @@ async def begin(
 )
 async def fetch(request: Request[Any, Any, Any], plane: NamedDependency[Plane]) -> Response[Signed]:
     """The secret, once, after a person said yes. `code` of a refusal is as RFC 8628 section 3.5 names it."""
-    want_json(request.headers.get("content-type", ""))
-    ask = decode(await request.body(), _asking, code="request_invalid")
+    ask = await asked_by(request, _asking)
     async with plane.transaction(None) as conn:
         found = await devices.fetch(conn, ask.device_code)
     match found.state:

@@ -16,15 +16,15 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 from msgspec import Meta, Struct
 
+from control_plane.api.bodies import asked_by
 from control_plane.api.device import Signed
+from control_plane.api.entering import session_for
 from control_plane.api.login import fields_of, sent_to, shown
 from control_plane.api.shapes import Answers
 from control_plane.auth import browser, flow, pages, sessions
-from control_plane.auth.browser import SESSION, cookie
 from control_plane.auth.errors import PasswordRefused
 from control_plane.auth.ldap.logins import LdapLogins
 from control_plane.context import Plane
-from control_plane.strict import decode, want_json
 from ledger.canonical import timestamp
 
 
@@ -66,8 +66,7 @@ async def sign_in(
     request: Request[Any, Any, Any], plane: NamedDependency[Plane], directories: NamedDependency[LdapLogins]
 ) -> Response[Signed]:
     """A token of the plane's own, shown once. Tries of one name are bounded, whoever makes them."""
-    want_json(request.headers.get("content-type", ""))
-    asked = decode(await request.body(), _asking, code="request_invalid")
+    asked = await asked_by(request, _asking)
     who = await directories.sign_in(asked.provider, asked.user, asked.password)
     issued = await sessions.command(plane, who, provider=asked.provider)
     body = Signed(who.subject, issued.text, "Bearer", timestamp(issued.expires_at.astimezone(dt.UTC)))
@@ -100,13 +99,7 @@ async def entered(
         who = await directories.sign_in(provider, user, fields.get("password", ""))
     except PasswordRefused:
         return _asked(pages.password(found.name, following, user[:256], wrong=True), status=401)
-    opened = await sessions.login(
-        plane,
-        who,
-        provider=provider,
-        agent=request.headers.get("user-agent"),
-        before=cookie(request.scope["headers"], SESSION),
-    )
+    opened = await session_for(request, plane, who, provider)
     return sent_to(following, opened.cookie)
 
 

@@ -10,6 +10,7 @@ from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 
+from control_plane.api.bodies import asked_by
 from control_plane.api.network_shapes import Enrollment
 from control_plane.api.shapes import Answers
 from control_plane.auth.access import require
@@ -20,7 +21,6 @@ from control_plane.errors import Refused
 from control_plane.network import acts, store
 from control_plane.network.enrolment import Asked, Proposal, State
 from control_plane.network.fabric import Fabric
-from control_plane.strict import decode, want_json
 from ledger.canonical import timestamp
 
 _proposals = msgspec.json.Decoder(Proposal)
@@ -44,8 +44,7 @@ async def propose(
 ) -> Response[Any]:
     """Pending until an administrator approves it; 200 where the same was proposed before."""
     fabric.on()
-    want_json(request.headers.get("content-type", ""))
-    asked = decode(await request.body(), _proposals, code="request_invalid")
+    asked = await asked_by(request, _proposals)
     _, new = await acts.proposed(plane.engine, _actor(request.user), asked, plane.now())
     return Response(await _found(plane, request.user, asked.peer_id), status_code=201 if new else 200)
 
@@ -105,8 +104,7 @@ async def action(
 ) -> Response[Any]:
     """The fabric hears of it at once: streams of a peer that is out end within a second."""
     fabric.on()
-    want_json(request.headers.get("content-type", ""))
-    asked = decode(await request.body(), _asked, code="request_invalid")
+    asked = await asked_by(request, _asked)
     require(request.user, "network:enroll", None)
     _operates(plane, request.user)
     if "\x00" in peer_id:

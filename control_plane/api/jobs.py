@@ -14,6 +14,7 @@ from litestar.params import FromPath, QueryParameter
 from control_plane import places, telemetry
 from control_plane.api import artefacts
 from control_plane.api import cursor as cursors
+from control_plane.api.bodies import asked_by
 from control_plane.api.job_shapes import JobShown
 from control_plane.api.shapes import Answers, JobListed
 from control_plane.auth.access import may, require, visible
@@ -26,7 +27,6 @@ from control_plane.jobs.control import signal
 from control_plane.jobs.envelope import Signal
 from control_plane.jobs.live import Leaving, Live
 from control_plane.jobs.state import State
-from control_plane.strict import decode, want_json
 
 # Not `| None`: the text `null` would be read as one.
 Wait = Annotated[
@@ -148,8 +148,7 @@ async def settle(
     job_id: FromPath[str],
 ) -> Response[Any]:
     """Release its parked hold, or charge up to it, once; the answer shows the job as it is then."""
-    want_json(request.headers.get("content-type", ""))
-    asked = decode(await request.body(), uncertain.decoder, code="request_invalid")
+    asked = await asked_by(request, uncertain.decoder)
     row = await find(plane, request.user, job_id, "job:read")
     require(request.user, "job:settle", row["project"])
     await uncertain.settle(plane, request.user, row, asked)

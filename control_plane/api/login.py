@@ -15,6 +15,7 @@ from litestar.datastructures import Cookie
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
+from control_plane.api.entering import session_for
 from control_plane.auth import flow, pages, sessions
 from control_plane.auth.browser import BEGUN, CSRF_FIELD, SESSION, cookie, csrf_of, demand_own_form, forgotten
 from control_plane.auth.logins import Logins, base_of
@@ -98,14 +99,7 @@ async def callback(
     headers = request.scope["headers"]
     given = {name: request.query_params[name] for name in request.query_params}
     came = await logins.finish(provider, given, cookie(headers, BEGUN))
-    opened = await sessions.login(
-        plane,
-        came.principal,
-        provider=came.provider,
-        agent=request.headers.get("user-agent"),
-        sid=came.sid,
-        before=cookie(headers, SESSION),
-    )
+    opened = await session_for(request, plane, came.principal, came.provider, came.sid)
     return sent_to(came.next, opened.cookie, forgotten(BEGUN))
 
 

@@ -13,6 +13,7 @@ from litestar.params import FromPath, QueryParameter
 from msgspec import Meta, Struct
 
 from control_plane import policies
+from control_plane.api.bodies import asked_by
 from control_plane.api.shapes import Answers, Hash, Instant
 from control_plane.auth.access import require
 from control_plane.auth.principal import Principal
@@ -22,7 +23,6 @@ from control_plane.policy.decision import PolicyUnavailable
 from control_plane.policy.engine_log import store as engine_log
 from control_plane.policy.store import Push
 from control_plane.shadow import store as shadows
-from control_plane.strict import decode, want_json
 from ledger.canonical import timestamp
 
 HISTORY = 100
@@ -224,8 +224,7 @@ async def push(request: Request[Principal, Any, Any], plane: NamedDependency[Pla
 
     Of two pushes on the same base one wins; the other is answered 409.
     """
-    want_json(request.headers.get("content-type", ""))
-    asked = decode(await request.body(), _decoder, code="request_invalid")
+    asked = await asked_by(request, _decoder)
     require(request.user, "policy:push", None)
     policies.require_tenant(plane.settings, request.user)
     files = {path: content.encode() for path, content in asked.files.items()}

@@ -13,12 +13,12 @@ from sqlalchemy import RowMapping
 
 from control_plane.accounts import people, projects, store
 from control_plane.api import bookmark
+from control_plane.api.bodies import asked_by
 from control_plane.api.shapes import Answers, Instant
 from control_plane.auth.access import may, require, visible
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.errors import Refused
-from control_plane.strict import decode, want_json
 from ledger.canonical import timestamp
 
 _CHANGE = ("not_found", "conflict")
@@ -93,8 +93,7 @@ async def show(
 async def create(request: Request[Principal, Any, Any], plane: NamedDependency[Plane]) -> Response[Any]:
     """It takes jobs once it has a budget."""
     require(request.user, "project:manage", None)
-    want_json(request.headers.get("content-type", ""))
-    asked = decode(await request.body(), projects.creating, code="request_invalid")
+    asked = await asked_by(request, projects.creating)
     return Response(_shown(await projects.create(plane, request.user, asked)), status_code=201)
 
 
@@ -114,8 +113,7 @@ async def change(
 ) -> Response[Any]:
     """What the body leaves out stays."""
     _managed(request.user, project)
-    want_json(request.headers.get("content-type", ""))
-    asked = decode(await request.body(), projects.changing, code="request_invalid")
+    asked = await asked_by(request, projects.changing)
     return Response(_shown(await projects.set_project(plane, request.user, project, asked)))
 
 
@@ -136,8 +134,7 @@ async def close(
 ) -> Response[Any]:
     """It takes no new jobs and windows; what waits or runs goes on, and what it has done stays."""
     _managed(request.user, project)
-    want_json(request.headers.get("content-type", ""))
-    asked = decode(await request.body(), people.acting, code="request_invalid")
+    asked = await asked_by(request, people.acting)
     return Response(_shown(await projects.close(plane, request.user, project, asked.reason)))
 
 
@@ -158,8 +155,7 @@ async def reopen(
 ) -> Response[Any]:
     """It takes jobs again."""
     _managed(request.user, project)
-    want_json(request.headers.get("content-type", ""))
-    asked = decode(await request.body(), people.acting, code="request_invalid")
+    asked = await asked_by(request, people.acting)
     return Response(_shown(await projects.reopen(plane, request.user, project, asked.reason)))
 
 

@@ -11,6 +11,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
 
+from control_plane.api.bodies import asked_by
 from control_plane.api.jobs import find
 from control_plane.api.shapes import Answers, Hash, Instant
 from control_plane.auth.access import require
@@ -18,7 +19,6 @@ from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.retention import acts, store
 from control_plane.retention.scope import covering
-from control_plane.strict import decode, want_json
 from ledger.canonical import timestamp
 
 MOST = 1000
@@ -139,8 +139,7 @@ async def holds(
 async def place(request: Request[Principal, Any, Any], plane: NamedDependency[Plane]) -> Response[Any]:
     """From the answer on nothing that it covers is erased."""
     require(request.user, "retention:hold", None)
-    want_json(request.headers.get("content-type", ""))
-    asked = decode(await request.body(), acts.placing, code="request_invalid")
+    asked = await asked_by(request, acts.placing)
     return Response(_hold(await acts.place(plane, request.user, asked)), status_code=201)
 
 
@@ -155,8 +154,7 @@ async def release(
 ) -> Response[Any]:
     """What it covered goes when its retention is over, unless another keeps it."""
     require(request.user, "retention:hold", None)
-    want_json(request.headers.get("content-type", ""))
-    asked = decode(await request.body(), acts.releasing, code="request_invalid")
+    asked = await asked_by(request, acts.releasing)
     return Response(_hold(await acts.release(plane, request.user, hold_id, asked.reason)))
 
 
@@ -178,8 +176,7 @@ async def erase(
     request: Request[Principal, Any, Any], plane: NamedDependency[Plane], job_id: FromPath[str]
 ) -> Response[Any]:
     """The keys of its blobs are gone once this answers; what was handed out before still verifies."""
-    want_json(request.headers.get("content-type", ""))
-    asked = decode(await request.body(), acts.erasing, code="request_invalid")
+    asked = await asked_by(request, acts.erasing)
     row = await find(plane, request.user, job_id, "job:read")
     require(request.user, "retention:erase", row["project"])
     return Response(await acts.erase(plane, request.user, job_id, asked))
@@ -213,8 +210,7 @@ async def actors(request: Request[Principal, Any, Any], plane: NamedDependency[P
 async def forget(request: Request[Principal, Any, Any], plane: NamedDependency[Plane]) -> Response[Any]:
     """The pseudonym stands for nobody then; the entries stay as they are."""
     require(request.user, "retention:erase", None)
-    want_json(request.headers.get("content-type", ""))
-    asked = decode(await request.body(), acts.forgetting, code="request_invalid")
+    asked = await asked_by(request, acts.forgetting)
     return Response(await acts.forget(plane, request.user, asked))
 
 

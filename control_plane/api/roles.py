@@ -16,11 +16,11 @@ from msgspec import Struct
 
 from control_plane.accounts import people, roles, store
 from control_plane.api import bookmark
+from control_plane.api.bodies import asked_by
 from control_plane.api.shapes import Answers, Instant
 from control_plane.auth.access import require, visible
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
-from control_plane.strict import decode, want_json
 from ledger.canonical import timestamp
 
 Project = Annotated[
@@ -198,15 +198,13 @@ async def unmap_group(request: Request[Principal, Any, Any], plane: NamedDepende
 
 
 async def _giving(request: Request[Principal, Any, Any]) -> roles.Giving:
-    want_json(request.headers.get("content-type", ""))
-    asked = decode(await request.body(), roles.giving, code="request_invalid")
+    asked = await asked_by(request, roles.giving)
     require(request.user, "user:manage", asked.project)
     return asked
 
 
 async def _mapping(request: Request[Principal, Any, Any]) -> roles.Mapping:
-    want_json(request.headers.get("content-type", ""))
-    asked = decode(await request.body(), roles.mapping, code="request_invalid")
+    asked = await asked_by(request, roles.mapping)
     require(request.user, "user:manage", asked.project)
     return asked
 

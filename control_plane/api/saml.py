@@ -14,9 +14,10 @@ from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
+from control_plane.api.entering import session_for
 from control_plane.api.login import own_address, sent_to, shown
-from control_plane.auth import flow, pages, sessions
-from control_plane.auth.browser import SESSION, cookie
+from control_plane.auth import flow, pages
+from control_plane.auth.browser import cookie
 from control_plane.auth.saml.logins import BEGUN, SamlLogins, done
 from control_plane.auth.saml.refusals import SamlRefused
 from control_plane.context import Plane
@@ -57,14 +58,7 @@ async def acs(
     saml.table(provider)
     try:
         came, said = await saml.finish(plane, provider, await _field(request, "SAMLResponse"), cookie(headers, BEGUN))
-        opened = await sessions.login(
-            plane,
-            came.principal,
-            provider=came.provider,
-            agent=request.headers.get("user-agent"),
-            sid=came.sid,
-            before=cookie(headers, SESSION),
-        )
+        opened = await session_for(request, plane, came.principal, came.provider, came.sid)
         await saml.began(plane, came, said)
     except SamlRefused as error:
         return _refused(provider, error)

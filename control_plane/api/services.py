@@ -11,6 +11,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 from msgspec import Struct
 
+from control_plane.api.bodies import asked_by
 from control_plane.api.shapes import Answers, Instant
 from control_plane.auth.access import require
 from control_plane.auth.credentials import Credential, Issued
@@ -22,7 +23,6 @@ from control_plane.errors import Refused
 from control_plane.services import account as accounts
 from control_plane.services import acts, rules, store
 from control_plane.services.account import ISSUER, GrantedRole
-from control_plane.strict import decode, want_json
 from ledger.canonical import timestamp
 
 _READ, _MANAGE = "service:read", "service:manage"
@@ -282,8 +282,7 @@ async def remove_rule(
 
 async def _asked(request: Request[Principal, Any, Any], decoder: Any) -> Any:
     require(request.user, _MANAGE, None)
-    want_json(request.headers.get("content-type", ""))
-    return decode(await request.body(), decoder, code="request_invalid")
+    return await asked_by(request, decoder)
 
 
 def _listed(plane: Plane, tenant: str, one: store.Account) -> dict[str, Any]:

@@ -11,12 +11,12 @@ from litestar.di import NamedDependency
 from msgspec import Meta, Struct
 
 from control_plane import policies
+from control_plane.api.bodies import asked_by
 from control_plane.api.shapes import Answers, Hash, Instant
 from control_plane.auth.access import require
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.shadow import acts
-from control_plane.strict import decode, want_json
 
 
 class ShadowRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,8 +77,7 @@ async def show(request: Request[Principal, Any, Any], plane: NamedDependency[Pla
 )
 async def begin(request: Request[Principal, Any, Any], plane: NamedDependency[Plane]) -> Response[Any]:
     """Judged as a push is. It acts on nothing; it takes the place of any candidate before it."""
-    want_json(request.headers.get("content-type", ""))
-    asked = decode(await request.body(), _decoder, code="request_invalid")
+    asked = await asked_by(request, _decoder)
     require(request.user, "policy:push", None)
     policies.require_tenant(plane.settings, request.user)
     files = {path: content.encode() for path, content in asked.files.items()}

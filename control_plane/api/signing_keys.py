@@ -10,13 +10,13 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 from msgspec import Meta, Struct
 
+from control_plane.api.bodies import asked_by
 from control_plane.api.shapes import Answers, Instant
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.signing import enrol
 from control_plane.signing.enrol import Holder
 from control_plane.signing.store import SigningKey
-from control_plane.strict import decode, want_json
 from ledger.asker import Algorithm, AskerKey
 from ledger.canonical import timestamp
 from ledger.envelope import audience
@@ -68,8 +68,7 @@ async def listed(request: Request[Principal, Any, Any], plane: NamedDependency[P
 )
 async def enrolled(request: Request[Principal, Any, Any], plane: NamedDependency[Plane]) -> Response[Any]:
     """Its holder proves to hold it; the entry of the enrolment keeps the public key."""
-    want_json(request.headers.get("content-type", ""))
-    asked = decode(await request.body(), enrol.enrolling, code="request_invalid")
+    asked = await asked_by(request, enrol.enrolling)
     await enrol.room(plane, request.user)
     return Response(_shown(await enrol.enroll(plane, request.user, asked)), status_code=201)
 
@@ -84,8 +83,7 @@ async def revoked(
     request: Request[Principal, Any, Any], plane: NamedDependency[Plane], key_id: FromPath[str]
 ) -> Response[Any]:
     """It signs nothing any more, in any process, from the answer on; what it signed before stays proven."""
-    want_json(request.headers.get("content-type", ""))
-    asked = decode(await request.body(), enrol.revoking, code="request_invalid")
+    asked = await asked_by(request, enrol.revoking)
     return Response(_shown(await enrol.revoke(plane, request.user, key_id, asked)))
 
 

@@ -13,12 +13,12 @@ from sqlalchemy import RowMapping
 
 from control_plane.accounts import people, store
 from control_plane.api import bookmark
+from control_plane.api.bodies import asked_by
 from control_plane.api.shapes import Answers, Instant
 from control_plane.auth.access import require
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.errors import Refused
-from control_plane.strict import decode, want_json
 from ledger.canonical import timestamp
 
 MOST = 1000
@@ -127,8 +127,7 @@ async def user(
 async def add(request: Request[Principal, Any, Any], plane: NamedDependency[Plane]) -> Response[Any]:
     """They hold what is given to them from their first request on; adding gives nothing."""
     require(request.user, "user:manage", None)
-    want_json(request.headers.get("content-type", ""))
-    asked = decode(await request.body(), people.adding, code="request_invalid")
+    asked = await asked_by(request, people.adding)
     row = await people.add(plane, request.user, asked)
     return Response(await _shown(plane, request.user, row["pseudonym"]), status_code=201)
 
@@ -151,8 +150,7 @@ async def remove(
 ) -> Response[Any]:
     """From their next request on, whatever their provider says and whatever secret they hold."""
     require(request.user, "user:manage", None)
-    want_json(request.headers.get("content-type", ""))
-    asked = decode(await request.body(), people.acting, code="request_invalid")
+    asked = await asked_by(request, people.acting)
     await people.remove(plane, request.user, user, asked.reason)
     return Response(await _shown(plane, request.user, user))
 
@@ -173,8 +171,7 @@ async def restore(
 ) -> Response[Any]:
     """With the roles that they had."""
     require(request.user, "user:manage", None)
-    want_json(request.headers.get("content-type", ""))
-    asked = decode(await request.body(), people.acting, code="request_invalid")
+    asked = await asked_by(request, people.acting)
     await people.restore(plane, request.user, user, asked.reason)
     return Response(await _shown(plane, request.user, user))
 

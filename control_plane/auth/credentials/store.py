@@ -23,20 +23,6 @@ from control_plane.auth import tokens
 from control_plane.auth.principal import Principal, Scope
 from control_plane.auth.tokens import Kind
 
-__all__ = [
-    "Credential",
-    "Issued",
-    "find",
-    "held",
-    "issue",
-    "listed",
-    "principal_of",
-    "revoke",
-    "revoke_of",
-    "shorten",
-    "used",
-]
-
 MOST: Final = 1_000
 """Rows that one answer lists."""
 
