@@ -40,6 +40,7 @@ account:own            x       x           x               x               x    
 backend:read           x       x           x               x               x          x
 budget:read            x       x           x               x               x          .
 budget:set             .       .           x               .               .          .
+cost:manage            .       x           x               .               .          .
 cost:read              x       x           x               x               .          .
 delegation:own         x       x           x               x               x          x
 evidence:read          x       .           x               x               x          .
@@ -58,6 +59,7 @@ policy:push            .       .           x               .               .    
 policy:read            x       .           x               x               .          .
 project:manage         .       .           x               .               .          .
 project:read           x       x           x               x               x          .
+rates:accept           .       .           x               .               .          .
 rates:push             .       x           x               .               .          .
 rates:read             x       x           x               x               .          .
 reservation:cancel     .       .           x               x               .          .
