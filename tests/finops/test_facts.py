@@ -11,8 +11,8 @@ from finops.facts import UNITS, Fact, by_meter, fact
 
 
 def test_every_meter_of_g6_exists() -> None:
-    """G6: shots, QPU time, queue time, circuit depth, egress, simulator CPU and memory; tasks, which
-    vendors bill, and what nodes of a network ask for.
+    """G6: shots, QPU time, queue time, circuit depth, egress, simulator CPU and memory; what vendors bill besides,
+    tasks, gates by arity, measurements, reserved time and mitigation; and what nodes of a network ask for.
     """
     assert set(UNITS) == {
         "tasks",
@@ -22,7 +22,21 @@ def test_every_meter_of_g6_exists() -> None:
         "simulator_peak_memory",
         "qpu_seconds",
         "queue_seconds",
+        "reservation_seconds",
         "circuit_depth",
+        "one_qubit_gates",
+        "two_qubit_gates",
+        "multi_qubit_gates",
+        "measurements",
+        "submitted_one_qubit_gates",
+        "submitted_two_qubit_gates",
+        "submitted_multi_qubit_gates",
+        "submitted_measurements",
+        "one_qubit_gate_shots",
+        "two_qubit_gate_shots",
+        "multi_qubit_gate_shots",
+        "measurement_shots",
+        "mitigated_tasks",
         "egress_bytes",
         "node_fees",
     }
