@@ -132,7 +132,7 @@ async def decisions(settings: Settings, count: int, tell: Callable[[int], None])
     """Record so many; `tell` hears how many there are. Refused or SettingInvalid outside profile `dev`."""
     demand_dev(settings.profile)
     begun = time.monotonic()
-    async with _opened(settings) as plane:
+    async with opened(settings) as plane:
         for project, amount in PROJECTS.items():
             if amount is not None:
                 await funded(plane.engine, TENANT, project, amount)
@@ -155,7 +155,7 @@ async def decisions(settings: Settings, count: int, tell: Callable[[int], None])
 
 async def _one(plane: Plane, asked: Asked, key: bytes) -> str:
     """Admit and cancel one job, or have it denied: `admitted`, or the problem's code."""
-    who = _person(asked, key)
+    who = person(asked.crowd, asked.person, key)
     submit = Submit(reading.parse(asked.body), hashlib.sha256(asked.body).hexdigest())
     admission = await admit(plane, Envelope(who, submit, plane.now(), "demo-data"), submit, put_off_s=_PUT_OFF_S)
     if admission.problem is not None:
@@ -164,9 +164,9 @@ async def _one(plane: Plane, asked: Asked, key: bytes) -> str:
     return "admitted"
 
 
-def _person(asked: Asked, key: bytes) -> Principal:
-    crowd = asked.crowd
-    name = f"{crowd.name}-{asked.person + 1}"
+def person(crowd: Crowd, number: int, key: bytes) -> Principal:
+    """One of the crowd; the same each time."""
+    name = f"{crowd.name}-{number + 1}"
     return Principal(
         subject=name,
         name=name,
@@ -181,7 +181,7 @@ def _person(asked: Asked, key: bytes) -> Principal:
 
 
 @asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[Plane]:
+async def opened(settings: Settings) -> AsyncIterator[Plane]:
     """The parts of an API process of the plane in this home, with an engine of its own for the policies in force."""
     roomy = msgspec.structs.replace(settings, denial_bytes_per_day=_DENIAL_BYTES, policy_engine="embedded")
     plane = open_plane(roomy, Database.of_home(settings.home / "db"), connections=AT_ONCE, name="qcos-demo-data")

@@ -72,12 +72,12 @@ async def claim(
         (rows,) = await plane.read(tenant, leases.taken(job_ids))
         for row in rows:
             with contextlib.suppress(MovedOn):
-                if (found := await _take(plane, row, worker)) is not None:
+                if (found := await taken(plane, row, worker)) is not None:
                     claimed.append(found)
     return claimed
 
 
-async def _take(plane: Plane, job: dict[str, Any], worker: str) -> Claimed | None:
+async def taken(plane: Plane, job: dict[str, Any], worker: str) -> Claimed | None:
     """What a worker does with a job that it has just leased; None where there is nothing to run now."""
     if job["state"] not in ACTIVE | {"QUEUED", "AWAITING_APPROVAL"}:  # held or cancelled since it was leased
         return None

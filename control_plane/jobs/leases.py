@@ -101,6 +101,11 @@ async def heartbeat(
     return {(row.tenant, row.job_id): row.cancel_requested for row in rows}
 
 
+async def keep(conn: AsyncConnection, job_id: str, worker: str) -> None:
+    """Make a waiting job this worker's own for as long as nobody else may claim it."""
+    await conn.execute(job.update().where(job.c.job_id == job_id).values(worker=worker))
+
+
 async def postpone(conn: AsyncConnection, job_id: str, until: dt.datetime) -> None:
     """Leave a claimed job where it is, to be claimed again after `until`; nothing has happened that an entry tells."""
     await conn.execute(job.update().where(job.c.job_id == job_id).values(lease_until=until, worker=None))
