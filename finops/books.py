@@ -7,6 +7,7 @@ Contract: the fold reads these sections of a body, and nothing else:
 - `hold` in the body of any entry: `HoldRecord`;
 - `enlarge` in the body of any entry: `EnlargeRecord`;
 - `settle` in the body of any entry: `SettleRecord`, or `ParkRecord` where the outcome isn't known yet;
+- `charge` and `charges` in the body of any entry: `charges.Section`, whose rows are kept by entry;
 
 each as the result of the `store` call makes it with `body()`.
 
@@ -15,14 +16,18 @@ that can't follow those before it raises; no balance is guessed. Pure: no clock,
 database.
 """
 
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import groupby
 from typing import Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
-from finops import money
+from finops import charges, money
 from finops.budget import Balance, Settlement, settlement
+from finops.charges import Charged
 from finops.errors import BooksInconsistent
 
 HoldState: TypeAlias = Literal["held", "parked", "settled"]
@@ -98,14 +103,23 @@ class Hold(Struct, frozen=True):
 
 
 class Books(Struct):
-    """One tenant's budgets, balances by (budget, window), and holds by job."""
+    """One tenant's budgets, balances by (budget, window), holds by job, charged lines by entry, closed months."""
 
     budgets: dict[str, BudgetSet] = {}
     balances: dict[tuple[str, str], Balance] = {}
     holds: dict[str, Hold] = {}
+    charges: dict[str, tuple[Charged, ...]] = {}
+    closed: set[str] = set()
 
 
-def fold(books: Books, kind: str, body: dict[str, Any]) -> Books:
+class Named(Struct, frozen=True):
+    """An entry's own id and time, which its charges have."""
+
+    entry_id: str
+    at: datetime
+
+
+def fold(books: Books, kind: str, body: dict[str, Any], entry: Named | None = None) -> Books:
     """Apply one entry of the tenant to its books and return them; raises BooksInconsistent.
 
     The books given are updated in place: a copy an entry would make replaying a log quadratic.
@@ -125,6 +139,8 @@ def fold(books: Books, kind: str, body: dict[str, Any]) -> Books:
                 _fold_park(books, msgspec.convert(section, ParkRecord))
             else:
                 _fold_settle(books, msgspec.convert(section, SettleRecord))
+        if "charge" in body or "charges" in body:
+            _fold_charges(books, body, entry)
     except msgspec.ValidationError as error:
         raise BooksInconsistent(str(error), field=kind) from error
     return books
@@ -139,6 +155,8 @@ def document(kept: Books) -> dict[str, Any]:
             for key in sorted(kept.balances)
         ],
         "holds": [_written(job_id, kept.holds[job_id]) for job_id in sorted(kept.holds)],
+        # Left out where there are none, so that what was kept before there were any still has its hash.
+        **({"charges": _listed(kept.charges)} if kept.charges else {}),
     }
 
 
@@ -151,7 +169,16 @@ def restored(document: dict[str, Any]) -> Books:
             for budget, window, held, captured in document["balances"]
         },
         {told["job_id"]: _read(told) for told in document["holds"]},
+        _by_entry(charges.restored(told) for told in document.get("charges", ())),
     )
+
+
+def _listed(kept: dict[str, tuple[Charged, ...]]) -> list[list[Any]]:
+    return [charges.document(row) for entry_id in sorted(kept) for row in kept[entry_id]]
+
+
+def _by_entry(rows: Iterable[Charged]) -> dict[str, tuple[Charged, ...]]:
+    return {entry_id: tuple(own) for entry_id, own in groupby(rows, lambda row: row.entry_id)}
 
 
 def _written(job_id: str, hold: Hold) -> dict[str, Any]:
@@ -191,7 +218,7 @@ def differences(rows: Books, folded: Books) -> list[str]:
         for key in sorted(stored.keys() | rebuilt.keys()):
             row, entry = stored.get(key), rebuilt.get(key)
             found += [] if row == entry else [f"{name} {key}: row {row}, ledger {entry}"]
-    return found
+    return found + charges.differences(rows.charges, folded.charges)
 
 
 def _touched(books: Books) -> dict[tuple[str, str], Balance]:
@@ -235,6 +262,18 @@ def _fold_settle(books: Books, record: SettleRecord) -> None:
     for share in hold.budgets:
         key = (share.id, share.window)
         books.balances[key] = books.balances[key].settle(hold.amount, ended.captured)
+
+
+def _fold_charges(books: Books, body: dict[str, Any], entry: Named | None) -> None:
+    if entry is None or entry.entry_id in books.charges:
+        raise BooksInconsistent("charges of no entry, or of one that charged before", field="charge")
+    told = charges.sections(body)
+    rows = charges.rows(entry.entry_id, entry.at.astimezone(UTC), told, books.closed)
+    captured = body.get("settle", {}).get("capture")
+    if captured is not None and money.total(row.amount for row in rows) != money.parse(captured, "capture"):
+        raise BooksInconsistent("the charges are not what was captured", field="charge")
+    if rows:
+        books.charges[entry.entry_id] = rows
 
 
 def _reserve(books: Books, budgets: tuple[Share, ...], amount: Decimal) -> None:

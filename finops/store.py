@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Budgets, holds and rate cards in PostgreSQL (I3); the one file of this package that holds SQL.
+"""Budgets, holds and rate cards in PostgreSQL (I3); other SQL of this package is in the `_store.py` files beside it.
 
 Contract: every function takes a connection whose transaction its caller owns, and whose tenant is set:
 row-level security shows that tenant's rows only. `hold`, `enlarge` and `settle` lock the budgets they touch,
@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from finops import money
+from finops import charge_store, money
 from finops.books import Books, BudgetSet, Hold, Share
 from finops.budget import Balance, BudgetView, Settlement, parse_period, parse_scope, windows
 from finops.errors import (
@@ -291,7 +291,7 @@ def _hash(document: bytes) -> str:
 
 
 async def books(conn: AsyncConnection, tenant: str) -> Books:
-    """The tenant's rows in the form of the fold (I6): all holds ever made, so not for a request."""
+    """The tenant's rows in the form of the fold (I6): all holds and charges ever made, so not for a request."""
     found = Books()
     values = {"tenant": tenant}
     for row in (await conn.execute(_ALL_BUDGETS, values)).mappings():
@@ -304,12 +304,14 @@ async def books(conn: AsyncConnection, tenant: str) -> Books:
             ended = Settlement(row["captured"], row["released"], row["overrun"])
         shares = _pairs(row["budgets"], row["windows"])
         found.holds[row["job_id"]] = Hold(row["amount"], row["currency"], shares, row["state"], ended)
+    found.charges = await charge_store.every(conn, tenant)
     return found
 
 
 async def tenants(conn: AsyncConnection) -> list[str]:
-    """Every tenant that has a budget; for the audit role."""
-    return list((await conn.execute(_TENANTS)).scalars())
+    """Every tenant that has a budget or was charged; for the audit role."""
+    budgeted = (await conn.execute(_TENANTS)).scalars()
+    return sorted({*budgeted, *await charge_store.tenants(conn)})
 
 
 def _standing(tenant: str, scopes: list[str] | None, at: datetime) -> dict[str, object]:
@@ -403,7 +405,7 @@ _CURRENT_CARD = text("""
 """)
 _CARD = text("SELECT document FROM finops.rate_card WHERE tenant = :tenant AND hash = :hash")
 _ALL_CARDS = text("SELECT hash, document FROM finops.rate_card WHERE tenant = :tenant")
-_TENANTS = text("SELECT DISTINCT tenant FROM finops.budget ORDER BY tenant")
+_TENANTS = text("SELECT DISTINCT tenant FROM finops.budget")
 _ALL_BUDGETS = text("SELECT budget_id, scope, period, limit_amount, currency FROM finops.budget WHERE tenant = :tenant")
 _ALL_WINDOWS = text("SELECT budget_id, window_key, held, captured FROM finops.budget_window WHERE tenant = :tenant")
 _ALL_HOLDS = text("SELECT * FROM finops.hold WHERE tenant = :tenant")

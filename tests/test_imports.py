@@ -93,6 +93,7 @@ PURE = (
     "control_plane/policy/windows.py",
     "finops/books.py",
     "finops/budget.py",
+    "finops/charges.py",
     "finops/facts.py",
     "finops/holds.py",
     "finops/money.py",
@@ -147,7 +148,7 @@ PURE = (
 )
 # Tables are reached from here alone; provision and postgres make roles and databases, which no table's owner can.
 SQL_HOMES = re.compile(
-    r"store\.py|(sealer|document_signer|policy_signer|leader|tables|leases|session|stamping|stored)\.py|(alarm|anchoring|cosigning|outside)\.py|db\.py|postgres\.py|provision\.py|env\.py|losing\.py|0[0-9]{3}_.*\.py"
+    r"(?:[a-z]+_)?store\.py|(sealer|document_signer|policy_signer|leader|tables|leases|session|stamping|stored)\.py|(alarm|anchoring|cosigning|outside)\.py|db\.py|postgres\.py|provision\.py|env\.py|losing\.py|0[0-9]{3}_.*\.py"
 )
 SQL = re.compile(r"(?s)\s*(SELECT\s.*\sFROM\s|INSERT INTO\s|UPDATE\s+\w+\.|DELETE FROM\s|WITH\s+\w+ AS\b)")
 IMPURE = {"asyncio", "random", "secrets", "socket", "sqlalchemy", "psycopg", "time", "subprocess", "threading"}

@@ -25,7 +25,7 @@ from control_plane.reservations.asked import Key
 from finops import books
 from finops.errors import FinopsError
 from hal_drivers.p2p.reservation import State
-from ledger.canonical import dumps, sha256
+from ledger.canonical import dumps, parse_time, sha256
 from ledger.chain import Draft, Leaf
 from ledger.erasure import ERASED
 
@@ -58,7 +58,7 @@ class Register:
                 self.pushed[tenant].add(body["rate_card"])
             enrolment.fold(self.peers, kind, body)
             reservations.fold(self.windows, tenant, kind, body)
-            books.fold(self.books[tenant], kind, body)
+            books.fold(self.books[tenant], kind, body, _named(entry))
         except (QcosError, FinopsError, KeyError, msgspec.ValidationError) as error:
             self.faults.append(f"{where} ({kind}) does not follow: {error}")
 
@@ -138,6 +138,11 @@ class Register:
     def hashes(self) -> dict[str, str]:
         """The hash of each tenant's part."""
         return {tenant: sha256(dumps(part)) for tenant, part in self._parts(self.tenants()).items()}
+
+
+def _named(entry: Draft | Leaf) -> books.Named:
+    at = entry.time if isinstance(entry, Leaf) else parse_time(entry.time)
+    return books.Named(entry.entry_id, at)
 
 
 def restored(document: Mapping[str, Any]) -> Register:

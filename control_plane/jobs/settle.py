@@ -20,7 +20,7 @@ import finops.store
 from control_plane import crash, environment, telemetry
 from control_plane.context import Plane
 from control_plane.errors import Refused
-from control_plane.jobs import approval, evidence, exact, itemised, leases, meaning, store
+from control_plane.jobs import approval, charging, evidence, exact, itemised, leases, meaning, store
 from control_plane.jobs.asking import METER
 from control_plane.jobs.evidence import Content, Submitted
 from control_plane.jobs.exact import Computed
@@ -29,8 +29,10 @@ from control_plane.jobs.spec import JobSpec
 from control_plane.jobs.state import moves
 from control_plane.jobs.store import Change
 from control_plane.jobs.vault import Sealed
+from finops import charge_store
 from finops.books import Share
 from finops.budget import settlement
+from finops.charges import Section
 from finops.facts import Fact, fact
 from finops.holds import Parked, Settled
 from finops.rates import Charge, RateCard, charge
@@ -122,7 +124,8 @@ async def settle(
     ids = {"bundle_id": str(uuid.uuid4()), "outcome_entry": str(uuid.uuid4()), "final": final}
     contents = [evidence.spec_content(submitted.spec), evidence.input_content(submitted.decision_input)]
     level: Level = job["level"] if job["token"] is not None else "sealed"
-    charged = None
+    charged: Charge | None = None
+    told: Section | None = None
     if isinstance(end, Success):
         card = await plane.known.card(plane.engine, job["tenant"], job["rate_card"])
         backend = await plane.known.backend(plane.engine, job["backend"])
@@ -133,6 +136,7 @@ async def settle(
             device=job["backend"],
             sku=backend["capability"].get("sku"),
         )
+        told = charging.result(job, spec.governance, end.outcome, charged, facts(job, end), backend)
         contents += [*_outcome_contents(job, end, card), *_computed(spec, end)]
         ended = _success(job, end, charged, level, contents, backend)
     else:
@@ -178,6 +182,8 @@ async def settle(
     }
     if isinstance(end, Success) and end.outcome.accounting:
         body["accounting"] = end.outcome.accounting
+    if told is not None:
+        body["charge"] = told.body()
     pending = Pending(
         entry_id=ids["outcome_entry"],
         tenant=job["tenant"],
@@ -194,7 +200,8 @@ async def settle(
     written = {"parked": True} if isinstance(money, Parked) else finops.store.settling(money)
     # Nothing of a job is told after its outcome.
     items = (*(((approval.entry(job, closed, now), None),) if closed is not None else ()), (pending, proof))
-    return Change(job["job_id"], job["seq"], events, columns, items, kept.blobs, written)
+    charges = None if told is None else charge_store.writing(ids["outcome_entry"], parse_time(timestamp(now)), (told,))
+    return Change(job["job_id"], job["seq"], events, columns, items, kept.blobs, written, charges)
 
 
 def _closed(job: Mapping[str, Any], end: End) -> approval.Approval | None:

@@ -136,6 +136,8 @@ class Change(Struct, frozen=True):
     items: Items = ()
     blobs: tuple[SealedBlob, ...] = ()
     money: dict[str, Any] | None = None
+    charges: Sequence[dict[str, Any]] | None = None
+    """The lines that the capture consists of, as `finops.add_charges` takes them."""
     worker: str | None = None
     sealed: bool = False
     unless_canceled: bool = False
@@ -199,6 +201,8 @@ async def advance(engine: AsyncEngine, tenant: str, change: Change) -> Moved:
         "sealed": change.sealed,
         "unless_canceled": change.unless_canceled,
     }
+    if change.charges is not None:
+        write["charges"] = change.charges
     outcome: Moved = await _write(engine, _ADVANCE, tenant, write, change.items, change.blobs)
     return outcome
 

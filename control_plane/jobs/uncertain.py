@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settling a job whose outcome nobody knows: its parked hold is released, or charged up to what was held, once (I3).
 
-Somebody who asked the vendor decides; the plane never does by itself. Entry, hold and row are one transaction: `cost`
-and `settle` in the entry's body are what the fold of jobs and books reads. The job stays UNCERTAIN and its evidence as
-it was sealed, which says what was known then.
+Somebody who asked the vendor decides; the plane never does by itself. Entry, hold and row are one transaction: `cost`,
+`settle` and `charge` in the entry's body are what the fold of jobs and books reads. The job stays UNCERTAIN and its
+evidence as it was sealed, which says what was known then.
 """
 
 from __future__ import annotations
@@ -14,19 +14,21 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 import finops.store
 import ledger.store
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.errors import Refused
-from control_plane.jobs import store
+from control_plane.jobs import accepted, charging, store
 from control_plane.jobs.admit import shown_state
 from control_plane.jobs.evidence import Row
+from control_plane.jobs.spec import Governance
 from control_plane.strict import Reason
-from finops import money
+from finops import charge_store, money
 from finops.errors import AmountInvalid, HoldClosed
-from ledger.canonical import timestamp
+from ledger.canonical import parse_time, timestamp
 from ledger.chain import Pending
 
 KIND = "job:uncertain:settled"
@@ -46,6 +48,7 @@ async def settle(plane: Plane, principal: Principal, row: Row, asked: Settling) 
     if shown_state(row) != "UNCERTAIN":
         raise Refused("transition_refused", f"the job is {shown_state(row)}; only what is UNCERTAIN is settled by hand")
     amount, now = _amount(asked, row), plane.now()
+    backend = await plane.known.backend(plane.engine, row["backend"])
     settlement = {
         "outcome": asked.outcome,
         "amount": money.text(amount),
@@ -65,8 +68,14 @@ async def settle(plane: Plane, principal: Principal, row: Row, asked: Settling) 
             "cost": {"amount": settlement["amount"], "currency": row["currency"]},
             "settle": ended.body(),
         }
+        name = str(uuid.uuid4())
+        if amount:
+            governance = await _governance(plane, conn, row)
+            told = charging.settled(row, governance, amount, principal.pseudonym, backend)
+            await charge_store.insert(conn, principal.tenant, name, parse_time(timestamp(now)), (told,))
+            body["charge"] = told.body()
         entry = Pending(
-            entry_id=str(uuid.uuid4()),
+            entry_id=name,
             tenant=principal.tenant,
             kind=KIND,
             actor=principal.pseudonym,
@@ -74,6 +83,17 @@ async def settle(plane: Plane, principal: Principal, row: Row, asked: Settling) 
             body=body,
         )
         await ledger.store.append(conn, [(entry, None)])
+
+
+async def _governance(plane: Plane, conn: AsyncConnection, row: Row) -> Governance | None:
+    """Who pays and why, as the job said; None where its content was erased."""
+    try:
+        spec = await plane.vault.read(conn, row["tenant"], row["spec_blob"])
+    except Refused as error:
+        if error.code != "content_erased":
+            raise
+        return None
+    return accepted.from_canonical(spec.content).governance
 
 
 def _amount(asked: Settling, row: Row) -> Decimal:

@@ -21,6 +21,7 @@ ROWS: Final[dict[str, tuple[str, ...]]] = {
     "auth.workload_rule": (),
     "finops.budget": (),
     "finops.budget_window": (),
+    "finops.charge": (),
     "finops.hold": (),
     "finops.rate_card": (),
     "jobs.denial": (),

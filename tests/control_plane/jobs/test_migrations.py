@@ -64,8 +64,17 @@ def content(desk: Desk) -> dict[str, str]:
 
 
 async def test_each_step_down_keeps_everything_or_is_refused(used: Desk) -> None:
-    """N10: from the newest on, a step that can be undone loses no row; the first that can't changes nothing."""
+    """N10: from the newest on, a step that can be undone loses no row; the first that can't changes nothing.
+
+    What was charged is nowhere else in rows, so its step is refused; the rest is looked at with it set aside.
+    """
     known, before = logins(used), content(used)
+    with pytest.raises(MigrationRefused, match=r"finops\.charge"):
+        migrate(known, CHAIN[CHAIN.index("0040_charges") - 1])
+    assert content(used) == before
+    used.sql("CREATE TABLE public.aside AS TABLE finops.charge")
+    used.sql("DELETE FROM finops.charge")
+    whole, before = before, content(used)
     for place in range(len(CHAIN) - 1, -1, -1):
         target = CHAIN[place - 1] if place else "base"
         try:
@@ -80,6 +89,8 @@ async def test_each_step_down_keeps_everything_or_is_refused(used: Desk) -> None
     assert CHAIN[place] >= "0004_jobs"
     migrate(known)
     assert content(used) == before
+    used.sql("INSERT INTO finops.charge SELECT * FROM public.aside")
+    assert content(used) == whole
     replayed = await used.replayed()
     assert replayed.agrees, replayed.differences
 
@@ -89,7 +100,7 @@ async def test_no_way_down_drops_a_sealed_entry(used: Desk) -> None:
     known = logins(used)
     for name in ("jobs.job", "jobs.usage", "jobs.idempotency", "finops.budget_window", "finops.hold", "finops.budget"):
         used.sql(f"DELETE FROM {name}")
-    for name in ("finops.rate_card", "auth.project", "auth.tenant"):
+    for name in ("finops.charge", "finops.rate_card", "auth.project", "auth.tenant"):
         used.sql(f"DELETE FROM {name}")
     entries, before = used.sql("SELECT count(*) FROM ledger.entry")[0][0], content(used)
     for target in ("base", "0001_ledger"):
