@@ -544,6 +544,12 @@ CODES: dict[str, Meaning] = {
     "rate_card_invalid": Meaning(
         400, "The rate card isn't valid", "The rate card isn't understood.", "qcos rates lint"
     ),
+    "invoice_invalid": Meaning(
+        400,
+        "The invoice isn't valid",
+        "The invoice, or the mapping of its columns, can't be read in one way only.",
+        "Mend the line and the field that the detail names.",
+    ),
     "unknown_price": Meaning(
         403,
         "Unknown price",

@@ -11,6 +11,7 @@
     ├── HoldExists           hold_exists          the job has held money before
     ├── HoldUnknown          hold_unknown         the job never held money
     ├── HoldClosed           hold_closed          the job's hold was settled before
+    ├── InvoiceInvalid       invoice_invalid      an invoice, or what says how to read it, can't be read in one way only
     └── BooksInconsistent    books_inconsistent   recorded entries contradict each other
 
 "Over budget" and "no budget" are values (`store.Exceeded`, `store.Missing`): a refusal is an answer.
@@ -80,6 +81,12 @@ class HoldClosed(FinopsError):
     """The job's hold was settled: capture and release happen once."""
 
     code = "hold_closed"
+
+
+class InvoiceInvalid(FinopsError):
+    """An invoice, or its mapping, is malformed or ambiguous; `field` names line and column."""
+
+    code = "invoice_invalid"
 
 
 class BooksInconsistent(FinopsError):

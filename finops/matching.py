@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which job a line of an invoice bills: found by name, else by device, time and shots; never guessed (G7). Pure."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import Final
+
+from finops.findings import By, Finding, KnownJob, alone
+from finops.invoices.lines import InvoiceLine
+
+MOST_CANDIDATES: Final = 10
+
+
+class Jobs:
+    """Jobs by their id, by the vendor's names of their tasks, and by when they ran."""
+
+    def __init__(self, jobs: Sequence[KnownJob], slack: timedelta) -> None:
+        self.jobs = {job.job_id: job for job in jobs}
+        self.slack = slack
+        self.by_vendor: defaultdict[str, list[str]] = defaultdict(list)
+        for job in jobs:
+            for name in job.vendor_ids:
+                self.by_vendor[name].append(job.job_id)
+        ran = [(job.started_at, job.ended_at, job) for job in jobs]
+        self.ran = sorted(
+            ((start, end, job) for start, end, job in ran if start is not None and end is not None),
+            key=lambda one: (one[0], one[2].job_id),
+        )
+        self.starts = [start for start, _, _ in self.ran]
+        self.longest = max((end - start for start, end, _ in self.ran), default=timedelta(0))
+
+    def find(self, line: InvoiceLine) -> tuple[str, By] | Finding:
+        """The id of the job that the line bills and by what it was found, or why there is none."""
+        by: By = "vendor_id"
+        named = self.by_vendor.get(line.vendor_id or "", [])
+        if not named and line.job_id in self.jobs:
+            by, named = "job_id", [line.job_id]
+        if not named:
+            by, named = "device_and_time", [job.job_id for job in self._near(line)]
+        match named:
+            case [one]:
+                return one, by
+            case []:
+                return alone(line, "unknown_job", "billed, and no job of this plane fits")
+            case _:
+                few = tuple(sorted(named)[:MOST_CANDIDATES])
+                return alone(line, "ambiguous", f"{len(named)} jobs fit", few)
+
+    def _near(self, line: InvoiceLine) -> Iterator[KnownJob]:
+        """The jobs that ran on the line's device in its time, with as many shots as it bills.
+
+        A line that names a task is of none whose name the vendor told us: that has another one.
+        """
+        if line.start is None or line.end is None:
+            return
+        first = bisect_left(self.starts, line.start - self.slack - self.longest)
+        for start, end, job in self.ran[first : bisect_right(self.starts, line.end + self.slack)]:
+            named_else = line.vendor_id is not None and job.vendor_ids
+            elsewhere = line.device is not None and line.device not in job.devices
+            other_shots = line.meter == "shots" and line.quantity not in (None, job.shots)
+            then = start <= line.end + self.slack and line.start - self.slack <= end
+            if then and not (named_else or elsewhere or other_shots):
+                yield job

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A provider's invoice against the charges of the ledger: every line explained, none guessed (G7).
+
+Contract: enter the invoice's lines, what the ledger knows of jobs at that provider, and the period. Each invoice line,
+and each charged line of the period, stands in exactly one `Finding`, so that the findings' amounts add up to the
+invoice and to the ledger, to the last decimal. A line finds its job by the vendor's own name of the task, by the job's
+id, else by device, time and shots where exactly one job fits; where several do it is `ambiguous`.
+
+Two amounts are one where they differ by no more than rounding: half a unit of the rate card's precision a line, on
+either side. Any other tolerance is an argument, and none by default. Pure: no clock, randomness, socket or database.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from decimal import Context, Decimal, localcontext
+from typing import Final, get_args
+
+from msgspec.structs import replace
+
+from finops import money
+from finops.findings import By, ChargedLine, Class, Finding, KnownJob, Reconciliation, Sum, Tolerances, alone
+from finops.invoices.lines import Invoice, InvoiceLine
+from finops.matching import Jobs
+from finops.money import ZERO
+
+_WIDE: Final = Context(prec=80)
+
+
+def months_of(invoice: Invoice) -> tuple[str, ...]:
+    """The UTC months in which the invoice's lines begin, in order; empty where no line has a time."""
+    return tuple(sorted({f"{line.start:%Y-%m}" for line in invoice.lines if line.start is not None}))
+
+
+def reconcile(
+    invoice: Invoice, jobs: Sequence[KnownJob], months: Sequence[str], tolerances: Tolerances | None = None
+) -> Reconciliation:
+    """Compare the invoice of these months with all jobs that the ledger knows at its provider."""
+    allowed = tolerances or Tolerances()
+    index = Jobs(jobs, allowed.time)
+    findings: list[Finding] = []
+    billed: defaultdict[tuple[str, str | None], list[InvoiceLine]] = defaultdict(list)
+    by: dict[int, By] = {}
+    for line in invoice.lines:
+        found = _told(line) if line.kind != "usage" else index.find(line)
+        if isinstance(found, Finding):
+            findings.append(found)
+        else:
+            billed[found[0], line.meter].append(line)
+            by[line.line] = found[1]
+    for (job_id, meter), lines in billed.items():
+        findings += _compared(index.jobs[job_id], meter, lines, months, allowed.amount, billed.keys())
+    findings = [replace(one, found_by=by.get(one.lines[0])) for one in sorted(findings, key=lambda one: one.lines)]
+    findings += _missing(jobs, billed.keys(), months, invoice.currency)
+    return Reconciliation(
+        tuple(months),
+        invoice.currency,
+        tuple(findings),
+        tuple(_sum(kind, findings) for kind in get_args(Class) if any(one.kind == kind for one in findings)),
+        money.total(one.invoiced for one in findings),
+        _by_currency(findings),
+    )
+
+
+def _told(line: InvoiceLine) -> Finding:
+    match line.kind:
+        case "credit":
+            return alone(line, "credit", "the provider credits it")
+        case "refund":
+            return alone(line, "refund", "the provider pays it back")
+        case _:
+            return alone(line, "unrelated", "no usage of a quantum service, by the mapping")
+
+
+def _compared(
+    job: KnownJob,
+    meter: str | None,
+    lines: list[InvoiceLine],
+    months: Sequence[str],
+    tolerance: Decimal,
+    billed: Iterable[tuple[str, str | None]],
+) -> list[Finding]:
+    """What there is to say of the lines that bill one meter of one job, or all of it."""
+    ours = _ours(job, meter, billed)
+    if not job.lines:
+        gave = f"it ended {job.state} here, and was charged nothing"
+        return [_against(job, meter, lines, (), "failed_job" if job.state != "COMPLETED" else "price", gave)]
+    if lines[0].currency != job.currency:
+        told = f"billed in {lines[0].currency}, charged in {job.currency}"
+        return [_against(job, meter, lines, ours, "currency", told)]
+    kept, again = _once(lines, ours, tolerance)
+    found = [_judged(job, meter, kept, ours, months, tolerance)]
+    return [
+        *found,
+        *(_against(job, meter, [line], (), "duplicate", "billed before, on another line") for line in again),
+    ]
+
+
+def _ours(job: KnownJob, meter: str | None, billed: Iterable[tuple[str, str | None]]) -> tuple[ChargedLine, ...]:
+    """The charged lines that an invoice's lines of this meter stand for; without a meter all that none else names."""
+    if meter is not None:
+        return tuple(line for line in job.lines if line.meter == meter)
+    elsewhere = {name for job_id, name in billed if job_id == job.job_id and name is not None}
+    return tuple(line for line in job.lines if line.meter not in elsewhere)
+
+
+def _once(
+    lines: list[InvoiceLine], ours: tuple[ChargedLine, ...], tolerance: Decimal
+) -> tuple[list[InvoiceLine], list[InvoiceLine]]:
+    """The lines that bill the work, which may be several, and those that bill it again."""
+    if len(lines) == 1 or _same(lines, ours, tolerance):
+        return lines, []
+    seen: set[object] = set()
+    kept: list[InvoiceLine] = []
+    again: list[InvoiceLine] = []
+    for line in lines:
+        said = (line.vendor_id, line.quantity, line.amount, line.start, line.end)
+        (again if said in seen else kept).append(line)
+        seen.add(said)
+    if len(kept) > 1 and not _same(kept, ours, tolerance):
+        whole = next((line for line in kept if _same([line], ours, tolerance)), None)
+        if whole is not None:
+            return [whole], [line for line in lines if line is not whole]
+    return kept, again
+
+
+def _same(lines: Sequence[InvoiceLine], ours: Sequence[ChargedLine], tolerance: Decimal) -> bool:
+    quantity, charged = _quantities(lines, ours)
+    if quantity is not None and charged is not None and quantity != charged:
+        return False
+    return abs(_difference(lines, ours)) <= _rounding(lines, ours, tolerance)
+
+
+def _judged(
+    job: KnownJob,
+    meter: str | None,
+    lines: Sequence[InvoiceLine],
+    ours: tuple[ChargedLine, ...],
+    months: Sequence[str],
+    tolerance: Decimal,
+) -> Finding:
+    difference = _difference(lines, ours)
+    quantity, charged = _quantities(lines, ours)
+    if not ours:
+        return _against(job, meter, lines, ours, "price", "the job was charged nothing for this meter")
+    if quantity is not None and charged is not None and quantity != charged:
+        units = f"billed {money.text(quantity)}, charged {money.text(charged)}"
+        return _against(job, meter, lines, ours, "quantity", units)
+    if abs(difference) > _rounding(lines, ours, tolerance):
+        return _against(job, meter, lines, ours, "price", _rates(lines, ours))
+    if months and job.month not in months:
+        return _against(job, meter, lines, ours, "period", f"charged in {job.month}")
+    if difference == 0:
+        return _against(job, meter, lines, ours, "matched", "")
+    return _against(job, meter, lines, ours, "rounding", "within what the rate card rounds, or the tolerance given")
+
+
+def _against(
+    job: KnownJob,
+    meter: str | None,
+    lines: Sequence[InvoiceLine],
+    ours: Sequence[ChargedLine],
+    kind: Class,
+    detail: str,
+) -> Finding:
+    first = lines[0]
+    quantity, charged = _quantities(lines, ours)
+    one_currency = first.currency == job.currency or not ours
+    return Finding(
+        kind=kind,
+        lines=tuple(line.line for line in lines),
+        job_id=job.job_id,
+        vendor_id=first.vendor_id,
+        meter=meter,
+        invoiced=money.total(line.amount for line in lines),
+        charged=money.total(line.amount for line in ours),
+        currency=first.currency,
+        charged_currency=job.currency if ours else first.currency,
+        difference=_difference(lines, ours) if one_currency else None,
+        invoiced_quantity=quantity,
+        charged_quantity=charged,
+        device=first.device,
+        at=first.start,
+        user=first.user,
+        detail=detail,
+    )
+
+
+def _difference(lines: Sequence[InvoiceLine], ours: Sequence[ChargedLine]) -> Decimal:
+    return money.total([*(line.amount for line in lines), *(-line.amount for line in ours)])
+
+
+def _quantities(lines: Sequence[InvoiceLine], ours: Sequence[ChargedLine]) -> tuple[Decimal | None, Decimal | None]:
+    """How much was billed and charged, where both sides count one meter."""
+    told = [line.quantity for line in lines if line.quantity is not None]
+    billed = money.total(told) if len(told) == len(lines) and lines[0].meter is not None else None
+    ran = [line.quantity for line in ours if line.quantity is not None]
+    counted = len({line.meter for line in ours}) == 1 and len(ran) == len(ours)
+    return billed, money.total(ran) if counted else None
+
+
+def _rounding(lines: Sequence[InvoiceLine], ours: Sequence[ChargedLine], tolerance: Decimal) -> Decimal:
+    precision = max((line.precision for line in ours), default=ZERO)
+    with money.exact():
+        return precision * (len(lines) + len(ours)) / 2 + tolerance
+
+
+def _rates(lines: Sequence[InvoiceLine], ours: Sequence[ChargedLine]) -> str:
+    quantity, _ = _quantities(lines, ours)
+    if not quantity or len(ours) != 1 or ours[0].rate is None:
+        return "another price"
+    with localcontext(_WIDE):
+        billed = (money.total(line.amount for line in lines) / quantity).quantize(Decimal("0.00000001"))
+    return f"billed at {money.text(billed)} each, charged at {money.text(ours[0].rate)}"
+
+
+def _missing(
+    jobs: Sequence[KnownJob], billed: Iterable[tuple[str, str | None]], months: Sequence[str], currency: str
+) -> list[Finding]:
+    """Charged lines of the period that no line of the invoice stands for."""
+    named = set(billed)
+    found: list[Finding] = []
+    for job in sorted(jobs, key=lambda one: one.job_id):
+        if job.month not in months or (job.job_id, None) in named:
+            continue
+        for line in job.lines:
+            if (job.job_id, line.meter) in named or line.amount == 0:
+                continue
+            found.append(
+                Finding(
+                    kind="missing_on_invoice",
+                    job_id=job.job_id,
+                    vendor_id=min(job.vendor_ids, default=None),
+                    meter=line.meter,
+                    charged=line.amount,
+                    currency=currency,
+                    charged_currency=job.currency,
+                    difference=-line.amount if job.currency == currency else None,
+                    charged_quantity=line.quantity,
+                    device=min(job.devices, default=None),
+                    at=job.started_at,
+                    detail="charged, and not billed",
+                )
+            )
+    return found
+
+
+def _sum(kind: Class, findings: Sequence[Finding]) -> Sum:
+    mine = [one for one in findings if one.kind == kind]
+    return Sum(kind, len(mine), money.total(one.invoiced for one in mine), _by_currency(mine))
+
+
+def _by_currency(findings: Sequence[Finding]) -> dict[str, Decimal]:
+    amounts: defaultdict[str, list[Decimal]] = defaultdict(list)
+    for one in findings:
+        amounts[one.charged_currency].append(one.charged)
+    return {currency: money.total(amounts[currency]) for currency in sorted(amounts)}
