@@ -106,6 +106,43 @@ class Decision(Struct, frozen=True):
     obligations: tuple[Obligation, ...] | None = None
 
 
+class EstimateBasis(Struct, frozen=True):
+    """What an estimate rests on: how many past jobs, and whose.
+
+    `card`: the rate card alone tells the price. `none`: too few jobs, and the interval is all that is possible.
+    `drift`: so many of the last charges fell outside their intervals that the backend must have changed; the newest
+    jobs alone are heard then.
+    """
+
+    jobs: int
+    of: Literal["backend", "provider", "card", "none"]
+    drift: bool
+
+
+class EstimatedWork(Struct, frozen=True):
+    """What the estimate is for."""
+
+    executions: int
+    tasks: int
+    qubits: int
+
+
+class CostEstimate(Struct, frozen=True):
+    """What the job will probably cost if it completes in full, and the interval that holds it with that probability.
+
+    `backend` is where routing would have sent it; the interval covers all backends that policy leaves.
+    """
+
+    amount: Amount
+    low: Amount
+    high: Amount
+    currency: Currency
+    coverage: Amount
+    basis: EstimateBasis
+    backend: str
+    work: EstimatedWork
+
+
 class Cost(Struct, frozen=True):
     """What the job costs, and what sort of amount that is."""
 
@@ -114,6 +151,7 @@ class Cost(Struct, frozen=True):
     rate_card: str | None
     basis: Literal["upper_bound", "held", "charged", "refused"]
     held: Amount | None = None
+    estimate: CostEstimate | None = None
 
 
 class EvidenceState(Struct, frozen=True):

@@ -244,6 +244,8 @@ def _tell(job: dict[str, Any]) -> None:
         pairs.append(("approval", _approval(job)))
     basis = {"upper_bound": "at most", "held": "held", "charged": "charged"}.get(cost["basis"], "")
     pairs.append(("cost", f"{cost['amount']} {cost['currency']} {basis}".rstrip()))
+    if cost.get("estimate") and cost["basis"] != "charged":
+        pairs.append(("estimate", _estimate(cost["estimate"])))
     if job.get("backend"):
         pairs.append(("backend", job["backend"]))
     if job.get("partial"):
@@ -259,6 +261,20 @@ def _tell(job: dict[str, Any]) -> None:
     if job.get("evidence"):
         pairs.append(("evidence", f"{job['evidence']['state']} ({job['evidence']['level']})"))
     tables.facts(pairs)
+
+
+def _estimate(told: dict[str, Any]) -> str:
+    """What it will probably cost, in one line."""
+    jobs, of = told["basis"]["jobs"], told["basis"]["of"]
+    amount = f"{told['amount']} {told['currency']}"
+    if of == "card":
+        return f"{amount}, by the rate card alone"
+    between = f"{amount}, between {told['low']} and {told['high']}"
+    if of == "none":
+        return f"{between}; too few past jobs to say more ({jobs})"
+    whose = told["backend"] if of == "backend" else f"{told['backend']}'s provider"
+    said = f"{between} in {float(told['coverage']):.0%} of cases, by {jobs} jobs of {whose}"
+    return f"{said}; it has changed of late" if told["basis"]["drift"] else said
 
 
 def _list(arguments: argparse.Namespace) -> None:

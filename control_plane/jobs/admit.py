@@ -63,6 +63,8 @@ class Admission(Struct, frozen=True):
     advisory: bool = False
     route: tuple[Considered, ...] = ()
     """Of a dry run: where the job would go now, and why not elsewhere."""
+    estimate: Mapping[str, Any] | None = None
+    """What it will probably cost, where policy leaves a backend that says so."""
 
 
 def _told_of(admission: Admission) -> dict[str, telemetry.Value]:
@@ -98,6 +100,7 @@ async def admit(plane: Plane, envelope: Envelope, submit: Submit, *, put_off_s: 
         raise quote.closed(spec.governance.project)
     decision = await plane.pdp.decide(snapshot.document, str(uuid.uuid4()), at)
     targets.demand(plane.settings.notify, decision.obligations)
+    snapshot = quote.narrowed(plane, snapshot, decision.backends)
     crash.point("admit.decided")
     if submit.dry_run:
         return _advice(spec.job_id or "", decision, snapshot, plane.settings.routing)
@@ -207,6 +210,7 @@ async def _repeat(plane: Plane, principal: Principal, bound: Mapping[str, Any], 
         store.numeric(job["hold_amount"]),
         job["currency"],
         job["rate_card"],
+        estimate=job["estimate"],
         problem=(job["error"] or {}).get("code") if job["state"] == "DENIED" else None,
         repeated=True,
     )
@@ -238,6 +242,7 @@ class _Draft:
         codes = approval.needed(self.decision)
         state: State = "DENIED" if problem is not None else "AWAITING_APPROVAL" if codes else "QUEUED"
         row = self._row() | _told(state, self.asked.at)
+        row["estimate"] = _estimate(self.snapshot) if problem is None else None
         body = self._body(row)
         commitments = {"spec": row["spec_blob"], "decision_input": row["input_blob"]}
         if self.submit.signature is not None:
@@ -310,7 +315,7 @@ class _Draft:
         }
 
     def _body(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        tied: dict[str, Any] = {"workflow": row["workflow"]} if row["workflow"] is not None else {}
+        tied: dict[str, Any] = {name: row[name] for name in ("workflow", "estimate") if row[name] is not None}
         if chain := self.asked.principal.chain:
             tied["delegations"] = [link.delegation for link in chain]
         return tied | {
@@ -409,4 +414,9 @@ def _advice(job_id: str, decision: Decision, snapshot: Snapshot, weights: Weight
 
 def _answer(job_id: str, state: State, decision: Decision, snapshot: Snapshot, problem: str | None) -> Admission:
     card = snapshot.card
-    return Admission(job_id, state, decision, format(snapshot.price, "f"), card.currency, card.hash, problem)
+    price, told = format(snapshot.price, "f"), _estimate(snapshot) if problem is None else None
+    return Admission(job_id, state, decision, price, card.currency, card.hash, problem, estimate=told)
+
+
+def _estimate(snapshot: Snapshot) -> dict[str, Any] | None:
+    return snapshot.estimate.told if snapshot.estimate is not None else None

@@ -18,15 +18,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import finops.store
 from control_plane.db import read, transaction
-from control_plane.jobs import past, store
+from control_plane.jobs import expected, past, store
 from control_plane.jobs.asking import Asking
+from control_plane.jobs.expected import Learned
 from control_plane.jobs.past import Past
 from control_plane.network import store as network
 from control_plane.registry import store as registry
+from finops.errors import UnknownPrice
 from finops.rates import RateCard
 
 FRESH_S = 1.0
 PAST_FRESH_S = 5.0  # what hundreds of jobs say changes little with the next
+LEARNED_FRESH_S = 30.0  # what they teach of prices changes even less, and takes longer to work out
 CARDS = 256
 
 
@@ -40,6 +43,7 @@ class Known:
         self._current: dict[str, tuple[float, RateCard]] = {}
         self._cards: dict[tuple[str, str], RateCard] = {}
         self._past: dict[str, tuple[float, dict[str, Past]]] = {}
+        self._learned: dict[str, tuple[float, Learned]] = {}
 
     def forget(self) -> None:
         """Read everything anew from here on."""
@@ -47,6 +51,7 @@ class Known:
         self._current.clear()
         self._cards.clear()
         self._past.clear()
+        self._learned.clear()
 
     async def backends(self, engine: AsyncEngine) -> Sequence[RowMapping]:
         """The registry, at most `FRESH_S` old."""
@@ -83,9 +88,28 @@ class Known:
         if known is None or time.monotonic() - known[0] > PAST_FRESH_S:
             if known is None and len(self._past) >= CARDS:
                 self._past.clear()
+                self._learned.clear()
             (rows,) = await read(engine, tenant, store.past(days))
             known = self._past[tenant] = time.monotonic(), past.fold(rows)
+            await self._learn(engine, tenant, rows)
         return known[1]
+
+    def learned(self, tenant: str) -> Learned:
+        """What the tenant's last jobs teach of prices; `past` was asked for before, and reads it."""
+        return self._learned[tenant][1]
+
+    async def _learn(self, engine: AsyncEngine, tenant: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        known = self._learned.get(tenant)
+        if known is not None and time.monotonic() - known[0] <= LEARNED_FRESH_S:
+            return
+        cards = {}
+        for name in {row["rate_card"] for row in rows if row["bound"] is not None}:
+            try:
+                cards[name] = await self.card(engine, tenant, name)
+            except UnknownPrice:  # changed in the database: nobody learns from it, and `ledger replay` tells
+                continue
+        sold = expected.parties(await self.backends(engine))
+        self._learned[tenant] = time.monotonic(), expected.learn(rows, sold, cards)
 
     async def current_card(self, engine: AsyncEngine, tenant: str, at: dt.datetime) -> RateCard:
         """The tenant's rate card in force; raises UnknownPrice where there is none."""

@@ -24,13 +24,15 @@ from control_plane.errors import Refused
 from control_plane.jobs import asking as asks
 from control_plane.jobs import store
 from control_plane.jobs.envelope import Signature
+from control_plane.jobs.expected import Outlook, look_ahead, parties
 from control_plane.jobs.past import NO_PAST, Past
-from control_plane.jobs.routing import Candidate, Wanted, eligible, plain
+from control_plane.jobs.routing import Candidate, Wanted, eligible, plain, route
 from control_plane.jobs.spec import BackendConstraints, JobSpec, ProgramUnsupported
 from control_plane.policy.document import time_judged
 from control_plane.sealing import skew_s
 from finops.budget import BudgetView
 from finops.errors import FinopsError
+from finops.estimate import Work
 from finops.rates import RateCard, upper_bound
 
 NO_CONSTRAINTS = BackendConstraints()
@@ -54,7 +56,8 @@ class Snapshot(Struct, frozen=True):
     """What price and policy are judged on; `bound` is what the idempotency key is bound to already.
 
     `skew_s` is by how much the database's clock was surely ahead of this process's; `candidates` and `wanted` are what
-    routing would see now. `closed`: the project takes no new jobs.
+    routing would see now. `closed`: the project takes no new jobs. `estimate` is what the job will probably cost on the
+    backends that the spec's constraints leave; None where they leave none.
     """
 
     card: RateCard
@@ -66,6 +69,7 @@ class Snapshot(Struct, frozen=True):
     wanted: Wanted
     skew_s: float = 0.0
     closed: bool = False
+    estimate: Outlook | None = None
 
 
 @telemetry.traced("job.price")
@@ -111,16 +115,30 @@ async def look(plane: Plane, asked: Asked, key: str | None) -> Snapshot:
     skew = skew_s(usage[0]["now"], before, plane.now.system())
     views = finops.store.views(budgets)
     price = max((candidate.price for candidate in left if candidate.price is not None), default=Decimal(0))
-    document = _document(asked) | {
-        "price": _price(price, card.currency) if offered else None,
-        "budgets": [budget_judged(budget) for budget in views],
-        "usage": msgspec.to_builtins(store.used(usage[0])),
-        "backends": [backend_judged(candidate) for candidate in offered],
-        "nodes": await nodes(plane, (candidate.provider for candidate in offered)),
-        "plan": None,
-    }
+    outlook = _outlook(plane, asked, card, rows, left, wanted)
+    document = (
+        _document(asked)
+        | {
+            "price": _price(price, card.currency) if offered else None,
+            "budgets": [budget_judged(budget) for budget in views],
+            "usage": msgspec.to_builtins(store.used(usage[0])),
+            "backends": [backend_judged(candidate) for candidate in offered],
+            "nodes": await nodes(plane, (candidate.provider for candidate in offered)),
+            "plan": None,
+        }
+        | ({"estimate": estimate_judged(outlook.told)} if outlook is not None else {})
+    )
     known, over = bound[0] if bound else None, usage[0]["closed"]
-    return Snapshot(card, tuple(views), document, price, known, candidates, wanted, skew, over)
+    return Snapshot(card, tuple(views), document, price, known, candidates, wanted, skew, over, outlook)
+
+
+def narrowed(plane: Plane, snapshot: Snapshot, allowed: Sequence[str]) -> Snapshot:
+    """The snapshot with the estimate over the backends that the decision leaves."""
+    seen = snapshot.estimate
+    if seen is None or seen.estimates.keys() <= set(allowed):
+        return snapshot
+    chosen = route(snapshot.candidates, snapshot.wanted, frozenset(allowed), plane.settings.routing).chosen
+    return replace(snapshot, estimate=seen.within(allowed, chosen.id if chosen is not None else None))
 
 
 def closed(project: str) -> Refused:
@@ -132,6 +150,23 @@ def closed(project: str) -> Refused:
 async def nodes(plane: Plane, providers: Iterable[str]) -> list[dict[str, Any]]:
     """The nodes that policy judges: none where no backend of the network is among these."""
     return list(await plane.known.nodes(plane.engine)) if NETWORK in providers else []
+
+
+def _outlook(
+    plane: Plane,
+    asked: Asked,
+    card: RateCard,
+    rows: Sequence[Any],
+    left: Sequence[Candidate],
+    wanted: Wanted,
+) -> Outlook | None:
+    bounds = {one.id: one.price for one in left if one.price is not None}
+    chosen = route(left, wanted, frozenset(bounds), plane.settings.routing).chosen
+    if chosen is None:
+        return None
+    work = Work(asked.spec.executions, asked.spec.items, asked.qubits)
+    learned = plane.known.learned(asked.principal.tenant)
+    return look_ahead(bounds, parties(rows), card, work, learned, chosen.id)
 
 
 def _only_as_single(candidates: Sequence[Candidate], wanted: Wanted) -> list[str]:
@@ -328,6 +363,20 @@ def _price(amount: Decimal, currency: str) -> dict[str, Any]:
         "amount": format(amount, "f"),
         "currency": currency,
         "micros": micros(amount),
+    }
+
+
+def estimate_judged(told: Mapping[str, Any]) -> dict[str, Any]:
+    """The estimate as policy sees it."""
+    amounts = {name: told[name] for name in ("amount", "low", "high")}
+    ends = {"low_micros": micros(Decimal(told["low"])), "high_micros": micros(Decimal(told["high"]))}
+    return {
+        **amounts,
+        "currency": told["currency"],
+        "micros": micros(Decimal(told["amount"])),
+        **ends,
+        "jobs": told["basis"]["jobs"],
+        "of": told["basis"]["of"],
     }
 
 

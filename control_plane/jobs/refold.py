@@ -144,7 +144,7 @@ async def _jobs(
         found += [f"job {key[1]} of {key[0]}: {difference}" for difference in _compare(row, told)]
         found += [
             f"job {key[1]} of {key[0]}: {name} is not what the ledger tells"
-            for name, value in ({"approval": None, "envelope": None} | kept[key]).items()
+            for name, value in ({"approval": None, "envelope": None, "estimate": None} | kept[key]).items()
             if row[name] != (parse_time(value) if name == "erased_at" and value else value)
         ]
     found += [f"job {job} of {tenant}: told by entries, no row" for tenant, job in sorted(jobs.keys() - seen)]

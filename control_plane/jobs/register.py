@@ -78,6 +78,8 @@ class Register:
             row["retention_days"] = body.get("retention_days")  # before they were kept here no entry told them
             row |= {"pseudonym": entry.actor, "level": body["evidence_level"], "workflow": body.get("workflow")}
             row |= {"spec_blob": entry.commitments["spec"], "input_blob": entry.commitments["decision_input"]}
+            if "estimate" in body:
+                row["estimate"] = body["estimate"]
             if "envelope" in body:
                 row["envelope"] = body["envelope"] | {"blob": entry.commitments["envelope"]}
         if "approval" in body:

@@ -84,6 +84,7 @@ job = Table(
     Column("approval", JSONB(none_as_null=True)),
     Column("approver", Text),
     Column("envelope", JSONB(none_as_null=True)),
+    Column("estimate", JSONB(none_as_null=True)),
     schema="jobs",
 )
 
@@ -350,7 +351,10 @@ _USAGE = """
 
 _PAST = """
     SELECT backend, final, error ->> 'code' AS code, wait_s, CASE WHEN attempt > 1 THEN route END AS route,
-           submitted_at > now() - interval '1 hour' AS recent
+           submitted_at > now() - interval '1 hour' AS recent, executions, cost_amount AS cost, rate_card, estimate,
+           CASE WHEN estimate IS NOT NULL AND final = 'COMPLETED' THEN (
+               SELECT line ->> 'price' FROM jsonb_array_elements(route) AS line
+               WHERE line ->> 'verdict' = 'chosen' AND line ->> 'backend' = backend LIMIT 1) END AS bound
     FROM (SELECT * FROM jobs.job WHERE submitted_at > now() - make_interval(days => %(days)s)
           ORDER BY submitted_at DESC, job_id DESC LIMIT %(most)s) AS last
     WHERE final IS NOT NULL AND (backend IS NOT NULL OR attempt > 1)
@@ -359,7 +363,9 @@ PAST_JOBS = 500
 
 
 def past(days: int) -> Query:
-    """The query for the tenant's last ended jobs, newest first, as `past.fold` wants them; bounded in number."""
+    """The query for the tenant's last ended jobs, newest first, as `past.fold` and `expected.learn` want them; bounded
+    in number.
+    """
     return _PAST, {"days": days, "most": PAST_JOBS}
 
 
@@ -418,7 +424,7 @@ _ROWS = text("""
     SELECT tenant, job_id, state, final, seq, attempt, project, decision_id::text, backend, error->>'code' AS error,
            cost_amount::text AS cost, currency, bundle_id::text, pseudonym, team, executions, level, rate_card,
            allowed, history, workflow, approval, envelope, spec_blob, input_blob, statement_blob, result_blob,
-           retention_days, erased_at
+           retention_days, erased_at, estimate
     FROM jobs.job ORDER BY tenant, job_id
 """)
 

@@ -28,6 +28,7 @@ def submitted(admission: Admission) -> dict[str, Any]:
             "currency": admission.currency,
             "rate_card": admission.rate_card,
             "basis": "upper_bound",
+            "estimate": admission.estimate,
         },
         "evidence": None,
     }
@@ -132,6 +133,7 @@ def _cost(row: Row) -> dict[str, Any]:
         "rate_card": row["rate_card"],
         "basis": "charged" if charged else "held" if row["hold_amount"] is not None else "refused",
         "held": plain(row["hold_amount"]),
+        "estimate": row["estimate"],
     }
 
 

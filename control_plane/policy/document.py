@@ -89,6 +89,23 @@ class Price(Struct, frozen=True, forbid_unknown_fields=True):
     micros: Count
 
 
+class Estimate(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the job will probably cost, and the interval that holds its charge nine times in ten, by `jobs` past ones.
+
+    `of` says whose they are; with `none` they were too few, and the interval is all that is possible.
+    """
+
+    amount: str
+    low: str
+    high: str
+    currency: str
+    micros: Count
+    low_micros: Count
+    high_micros: Count
+    jobs: Count
+    of: Literal["backend", "provider", "card", "none"]
+
+
 class Budget(Struct, frozen=True, forbid_unknown_fields=True):
     """One budget that the job would touch; `available_micros` is negative after an overrun."""
 
@@ -275,6 +292,8 @@ class Document(Struct, frozen=True, forbid_unknown_fields=True):
     """
     envelope: Envelope | None = None
     """Absent where the request has no signature but that of its way here."""
+    estimate: Estimate | None = None
+    """Absent where no backend could take the job, and from what was recorded before there were estimates."""
 
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
