@@ -23,8 +23,9 @@ from control_plane.jobs.quote import NETWORK
 from control_plane.registry import figures as figured
 from control_plane.registry import store
 from finops import money
+from finops.card import Line, RateCard
 from finops.errors import FinopsError
-from finops.rates import RateCard, upper_bound
+from finops.rates import upper_bound
 from ledger.canonical import timestamp
 
 REFERENCE = 1000  # executions that a price is told for
@@ -169,7 +170,7 @@ def _price(card: RateCard, row: Row, deadline_s: float) -> dict[str, Any] | None
     """What the card says of the backend, and the most that a job of `REFERENCE` executions costs by it."""
     try:
         sku = row["capability"].get("sku")
-        rates = card.rates(row["provider"], row["id"], sku)
+        lines = card.lines(row["provider"], row["id"], sku)
         most = upper_bound(card, row["provider"], row["id"], REFERENCE, deadline_s, sku=sku)
     except FinopsError:
         return None
@@ -179,7 +180,18 @@ def _price(card: RateCard, row: Row, deadline_s: float) -> dict[str, Any] | None
         "until": timestamp(card.effective_until) if card.effective_until is not None else None,
         "currency": card.currency,
         "at_most_for_1000": money.text(most.amount),
-        "rates": [{"meter": rate.meter, "unit": rate.unit, "rate": rate.rate, "cap": rate.cap} for rate in rates],
+        "rates": [_rate(line) for line in lines],
+    }
+
+
+def _rate(line: Line) -> dict[str, Any]:
+    """One line; of several tiers the first."""
+    cap = line.cap_of_a_task
+    return {
+        "meter": line.meter,
+        "unit": line.unit,
+        "rate": line.rate if line.rate is not None else line.tiers[0].rate,
+        "cap": money.text(cap) if cap is not None else None,
     }
 
 

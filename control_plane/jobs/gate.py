@@ -188,8 +188,8 @@ async def afford(plane: Plane, job: Mapping[str, Any], compiled: Compiled) -> No
     backend = await plane.known.backend(plane.engine, job["backend"] or compiled.backend)
     if strange := fees.in_other_currency(made, card.currency):
         raise Stopped("price_changed", f"prices here are in {card.currency}, not as {', '.join(strange[:8])} asks")
-    rates = card.rates(backend["provider"], compiled.backend, backend["capability"].get("sku"))
-    cap = next((Decimal(rate.cap) for rate in rates if rate.meter == METER and rate.cap is not None), Decimal(0))
+    lines = card.lines(backend["provider"], compiled.backend, backend["capability"].get("sku"))
+    cap = next((cap for line in lines if line.meter == METER and (cap := line.cap_of_a_task) is not None), Decimal(0))
     if (asked := fees.most(made)) > cap:
         passed_on = f"the rate card passes on up to {money.text(cap)}"
         raise Stopped("price_changed", f"its nodes may ask for {money.text(asked)} {card.currency}, {passed_on}")

@@ -16,9 +16,10 @@ from msgspec import structs
 
 import finops
 from finops import money
+from finops.card import Price, Rate
 from finops.errors import AmountInvalid, FactInvalid, RateCardInvalid, UnknownPrice
 from finops.facts import Fact, fact
-from finops.rates import MAX_CARD_BYTES, Price, Rate, RateCard, charge, parse_card, upper_bound
+from finops.rates import MAX_CARD_BYTES, RateCard, charge, parse_card, upper_bound
 
 AER = (Path(finops.__file__).parent / "cards" / "aer.json").read_bytes()
 
@@ -236,7 +237,7 @@ BAD = {
     "$.currency": lambda card: card.update(currency="usd"),
     "$.precision": lambda card: card.update(precision="0.02"),
     "$.rounding": lambda card: card.update(rounding="down"),
-    "$.version": lambda card: card.update(version=2),
+    "$.version": lambda card: card.update(version=3),
     "$.revision": lambda card: card.update(revision=0),
     "$.source": lambda card: card.update(source=""),
     "$.source_date": lambda card: card.update(source_date="20261101"),
