@@ -22,6 +22,7 @@ from control_plane.api import account as account_routes
 from control_plane.api import approvals as approval_routes
 from control_plane.api import backends as backend_routes
 from control_plane.api import budgets as budget_routes
+from control_plane.api import costs as cost_routes
 from control_plane.api import decisions as decision_routes
 from control_plane.api import delegations as delegation_routes
 from control_plane.api import device as device_routes
@@ -128,6 +129,7 @@ def assemble(settings: Settings, door: Any, parts: dict[str, Any], lifespan: lis
         *ledger_routes.HANDLERS,
         *entry_routes.HANDLERS,
         *budget_routes.HANDLERS,
+        *cost_routes.HANDLERS,
         *backend_routes.HANDLERS,
         *decision_routes.HANDLERS,
         *delegation_routes.HANDLERS,

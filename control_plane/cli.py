@@ -53,6 +53,7 @@ _USAGE = frozenset(
         "body_too_large",
         "amount_invalid",
         "budget_invalid",
+        "period_invalid",
     }
 )
 

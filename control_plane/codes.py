@@ -526,6 +526,12 @@ CODES: dict[str, Meaning] = {
         "The project has no budget.",
         "qcos budget set project:NAME AMOUNT CURRENCY --period monthly",
     ),
+    "period_invalid": Meaning(
+        400,
+        "The period is refused",
+        "A month, a day or a moment can't be read, or the period ends before it begins.",
+        "Write a month as 2026-11, a day as 2026-11-22, a moment as 2026-11-22T08:00:00Z.",
+    ),
     "budget_invalid": Meaning(
         400,
         "The budget isn't valid",

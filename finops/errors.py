@@ -8,6 +8,7 @@
     ├── RateCardInvalid      rate_card_invalid    a card that can't be read in one way only
     ├── UnknownPrice         unknown_price        no price, or no bound for one: the job is refused
     ├── BudgetInvalid        budget_invalid       a scope or period that doesn't exist
+    ├── PeriodInvalid        period_invalid       a month or moment that can't be read, or an end before its beginning
     ├── HoldExists           hold_exists          the job has held money before
     ├── HoldUnknown          hold_unknown         the job never held money
     ├── HoldClosed           hold_closed          the job's hold was settled before
@@ -63,6 +64,12 @@ class BudgetInvalid(FinopsError):
     """A budget's scope or period can't be read, or doesn't belong to the tenant."""
 
     code = "budget_invalid"
+
+
+class PeriodInvalid(FinopsError):
+    """A month, moment or span isn't one; `field` names which."""
+
+    code = "period_invalid"
 
 
 class HoldExists(FinopsError):

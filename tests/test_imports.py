@@ -94,6 +94,7 @@ PURE = (
     "finops/books.py",
     "finops/budget.py",
     "finops/charges.py",
+    "finops/spending.py",
     "finops/facts.py",
     "finops/holds.py",
     "finops/lint.py",

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`qcos costs show`: spend by any of its dimensions, and what changed most (G7)."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, Final
+
+# As in finops.spending, which isn't loaded for a help text; a test holds the two together.
+DIMENSIONS: Final = (
+    "project",
+    "team",
+    "user",
+    "cost_center",
+    "backend",
+    "provider",
+    "purpose",
+    "classification",
+    "day",
+    "month",
+    "meter",
+    "job",
+)
+ONLY: Final = ("project", "team", "cost_center", "backend", "provider", "purpose", "classification")
+_FIGURES: Final = ("spend", "currency", "share", "credits", "jobs", "completed", "cost_per_completed_job")
+_MOVED: Final = ("spend", "before", "change", "change_percent", "currency")
+_HEADINGS: Final = {"cost_per_completed_job": "each", "change_percent": "%", "cost_center": "cost center"}
+
+
+def register(costs: Any) -> None:
+    """Add the command."""
+    show = costs.add_parser(
+        "show",
+        help="spend by project, team, user and so on; of this month (UTC) unless told otherwise",
+        description=f"Spend by up to four of {', '.join(DIMENSIONS)}.",
+    )
+    show.add_argument(
+        "--by", metavar="NAME", action="append", help="by what, several with commas or again; project unless told"
+    )
+    show.add_argument("--month", metavar="YYYY-MM", help="the month in which lines count (UTC)")
+    show.add_argument("--since", metavar="TIME", help="charged from this day or moment on (UTC)")
+    show.add_argument("--until", metavar="TIME", help="and before this one")
+    show.add_argument("--top", metavar="N", type=int, help="so many that changed most against the period before")
+    for name in ONLY:
+        show.add_argument(f"--{name.replace('_', '-')}", metavar="NAME", help="its costs alone")
+    show.add_argument("--limit", metavar="N", type=int, help="so many rows at most; all unless told")
+    show.add_argument("--json", action="store_true", help="one document")
+    show.set_defaults(run=_show)
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    import itertools
+    import json
+    from urllib.parse import urlencode
+
+    from control_plane import tables
+    from control_plane.client import Client
+    from control_plane.errors import Refused
+    from control_plane.settings import located
+
+    by = list(dict.fromkeys(name for part in arguments.by or ["project"] for name in part.split(",")))
+    if unknown := [name for name in by if name not in DIMENSIONS]:
+        raise Refused("usage", f"--by: no {unknown[0]!r}; there are {', '.join(DIMENSIONS)}")
+    asked = {"by": ",".join(by), "limit": 1000}
+    asked |= {name: getattr(arguments, name) for name in ("month", "since", "until", "top", *ONLY)}
+    given = {name: value for name, value in asked.items() if value is not None}
+    pages = Client(located().home).pages(f"/api/v1/costs?{urlencode(given)}")
+    rows = list(itertools.islice((row for page in pages for row in json.loads(page)), arguments.limit))
+    if arguments.json:
+        tables.document(rows)
+        return
+    columns = (*by, *(_FIGURES if arguments.top is None else _MOVED))
+    tables.table(
+        [_HEADINGS.get(name, name) for name in columns], [[_cell(name, row[name]) for name in columns] for row in rows]
+    )
+
+
+def _cell(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    match name:
+        case "share":
+            return f"{100 * value:.1f} %"
+        case "change_percent":
+            return f"{value:+.1f}"
+        case "change":
+            return value if value.startswith("-") or value == "0" else f"+{value}"
+        case _:
+            return value

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`qcos costs`: what was spent, on what, by whom (G7). One file a command."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from control_plane.commands import _costs_show
+
+
+def register(groups: Any) -> None:
+    """Add the commands."""
+    costs = groups.add_parser("costs", help="what was spent").add_subparsers(
+        title="commands", metavar="COMMAND", dest="action", required=True
+    )
+    _costs_show.register(costs)
