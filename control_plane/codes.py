@@ -520,10 +520,16 @@ CODES: dict[str, Meaning] = {
         "A budget that applies doesn't cover this job.",
         "Ask for a higher limit, or submit less.",
     ),
+    "quota_exceeded": Meaning(
+        403,
+        "Over quota",
+        "A quota of shots or jobs that applies doesn't cover this job.",
+        "Wait for what runs to end, ask for a higher quota, or submit less.",
+    ),
     "budget_missing": Meaning(
         403,
         "No budget",
-        "The project has no budget.",
+        "The project has no hard budget in money.",
         "qcos budget set project:NAME AMOUNT CURRENCY --period monthly",
     ),
     "period_invalid": Meaning(
@@ -565,6 +571,7 @@ CODES: dict[str, Meaning] = {
     "fact_invalid": Meaning(500, "A measurement isn't valid", "A measured fact can't be charged.", ""),
     "hold_unknown": Meaning(409, "No such hold", "There is no hold for this job.", ""),
     "hold_exists": Meaning(409, "Already held", "The job has a hold already.", ""),
+    "hold_open": Meaning(409, "The hold is open", "The job's hold isn't settled yet.", ""),
     "hold_closed": Meaning(409, "The hold is closed", "The job's hold was settled or released.", ""),
     "books_inconsistent": Meaning(
         500,

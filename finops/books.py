@@ -5,9 +5,10 @@ Contract: the fold reads these sections of a body, and nothing else:
 
 - kind `budget:set`: the whole body, `BudgetSet`;
 - `hold` in the body of any entry: `HoldRecord`;
-- `enlarge` in the body of any entry: `EnlargeRecord`;
+- `rehold` in the body of any entry: `HoldRecord`, in place of the one before;
 - `settle` in the body of any entry: `SettleRecord`, or `ParkRecord` where the outcome isn't known yet;
 - `charge` and `charges` in the body of any entry: `charges.Section`, whose rows are kept by entry;
+- `refund` in the body of any entry: `RefundRecord`;
 
 each as the result of the `store` call makes it with `body()`.
 
@@ -20,17 +21,20 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import groupby
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
 from finops import charges, money
-from finops.budget import Balance, Settlement, settlement
+from finops.budget import QUOTAS, THRESHOLDS, Balance, Mode, Settlement, counts, settlement
+from finops.budget import share as budget_share
 from finops.charges import Charged
 from finops.errors import BooksInconsistent
+from finops.money import ZERO
 
 HoldState: TypeAlias = Literal["held", "parked", "settled"]
+QUOTED: Final = ("shots", "used_shots", "used_jobs", "refunded")  # of a hold; what is zero isn't written
 
 
 class Share(Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,36 +44,39 @@ class Share(Struct, frozen=True, forbid_unknown_fields=True):
     window: str
 
 
-class BudgetSet(Struct, frozen=True, forbid_unknown_fields=True):
-    """Body of `budget:set`."""
+class BudgetSet(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Body of `budget:set`; `currency` is the unit: a currency, `shots` or `jobs`. Older ones lack the last two."""
 
     budget_id: str
     scope: str
     period: str
     limit: str
     currency: str
+    mode: Mode = "hard"
+    thresholds: tuple[int, ...] = THRESHOLDS
 
-    def body(self) -> dict[str, str]:
+    def body(self) -> dict[str, Any]:
         """The body of the entry."""
-        body: dict[str, str] = msgspec.to_builtins(self)
-        return body
+        return msgspec.structs.asdict(self) | {"thresholds": list(self.thresholds)}
 
 
 class HoldRecord(Struct, frozen=True, forbid_unknown_fields=True):
-    """Section `hold`: money reserved for a job."""
+    """Section `hold`: what is reserved for a job, in each budget what it counts; section `rehold`: from now on."""
 
     job_id: str
     amount: str
     currency: str
     budgets: tuple[Share, ...]
+    shots: str = "0"
 
 
-class EnlargeRecord(Struct, frozen=True, forbid_unknown_fields=True):
-    """Section `enlarge`: a hold grown by an amount."""
+class RefundRecord(Struct, frozen=True, forbid_unknown_fields=True):
+    """Section `refund`: money given back of what a settled hold captured."""
 
     job_id: str
-    by: str
+    amount: str
     currency: str
+    budgets: tuple[Share, ...]
 
 
 class SettleRecord(Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,6 +88,8 @@ class SettleRecord(Struct, frozen=True, forbid_unknown_fields=True):
     overrun: str
     currency: str
     budgets: tuple[Share, ...]
+    shots: str = "0"
+    jobs: str = "0"
 
 
 class ParkRecord(Struct, frozen=True, forbid_unknown_fields=True):
@@ -100,6 +109,10 @@ class Hold(Struct, frozen=True):
     budgets: tuple[Share, ...]
     state: HoldState = "held"
     settlement: Settlement | None = None
+    shots: Decimal = ZERO
+    used_shots: Decimal = ZERO
+    used_jobs: Decimal = ZERO
+    refunded: Decimal = ZERO
 
 
 class Books(Struct):
@@ -131,8 +144,8 @@ def fold(books: Books, kind: str, body: dict[str, Any], entry: Named | None = No
             books.budgets[change.budget_id] = change
         if "hold" in body:
             _fold_hold(books, msgspec.convert(body["hold"], HoldRecord))
-        if "enlarge" in body:
-            _fold_enlarge(books, msgspec.convert(body["enlarge"], EnlargeRecord))
+        if "rehold" in body:
+            _fold_rehold(books, msgspec.convert(body["rehold"], HoldRecord))
         if "settle" in body:
             section = body["settle"]
             if isinstance(section, dict) and "parked" in section:
@@ -141,6 +154,8 @@ def fold(books: Books, kind: str, body: dict[str, Any], entry: Named | None = No
                 _fold_settle(books, msgspec.convert(section, SettleRecord))
         if "charge" in body or "charges" in body:
             _fold_charges(books, body, entry)
+        if "refund" in body:
+            _fold_refund(books, msgspec.convert(body["refund"], RefundRecord))
     except msgspec.ValidationError as error:
         raise BooksInconsistent(str(error), field=kind) from error
     return books
@@ -192,7 +207,7 @@ def _written(job_id: str, hold: Hold) -> dict[str, Any]:
         "settlement": None
         if ended is None
         else [format(amount, "f") for amount in (ended.captured, ended.released, ended.overrun)],
-    }
+    } | {name: format(amount, "f") for name in QUOTED if (amount := getattr(hold, name))}
 
 
 def _read(told: dict[str, Any]) -> Hold:
@@ -203,6 +218,7 @@ def _read(told: dict[str, Any]) -> Hold:
         tuple(Share(*pair) for pair in told["budgets"]),
         told["state"],
         None if ended is None else Settlement(*map(Decimal, ended)),
+        **{name: Decimal(told[name]) for name in QUOTED if name in told},
     )
 
 
@@ -229,20 +245,25 @@ def _touched(books: Books) -> dict[tuple[str, str], Balance]:
 def _fold_hold(books: Books, record: HoldRecord) -> None:
     if record.job_id in books.holds:
         raise BooksInconsistent("a second hold", field=record.job_id)
-    for share in record.budgets:
-        budget = books.budgets.get(share.id)
-        if budget is None or budget.currency != record.currency:
-            raise BooksInconsistent(f"no budget {share.id} in {record.currency}", field=record.job_id)
-    amount = money.parse(record.amount, "amount")
-    books.holds[record.job_id] = Hold(amount, record.currency, record.budgets)
-    _reserve(books, record.budgets, amount)
+    _known(books, record)
+    amount, shots = money.parse(record.amount, "amount"), money.parse(record.shots, "shots")
+    books.holds[record.job_id] = hold = Hold(amount, record.currency, record.budgets, shots=shots)
+    _reserve(books, hold)
 
 
-def _fold_enlarge(books: Books, record: EnlargeRecord) -> None:
+def _fold_rehold(books: Books, record: HoldRecord) -> None:
     hold = _open_hold(books, record.job_id, record.currency)
-    by = money.parse(record.by, "by")
-    books.holds[record.job_id] = msgspec.structs.replace(hold, amount=money.total((hold.amount, by)))
-    _reserve(books, hold.budgets, by)
+    _known(books, record)
+    had = {share.id: share for share in hold.budgets}
+    if hold.state != "held" or any(had.get(share.id, share) != share for share in record.budgets):
+        raise BooksInconsistent("a parked hold, or one in other windows", field=record.job_id)
+    amount, shots = money.parse(record.amount, "amount"), money.parse(record.shots, "shots")
+    made = msgspec.structs.replace(hold, amount=amount, budgets=record.budgets, shots=shots)
+    books.holds[record.job_id] = made
+    for share in hold.budgets:
+        key = (share.id, share.window)
+        books.balances[key] = books.balances[key].settle(_counted(books, share, hold), ZERO)
+    _reserve(books, made)
 
 
 def _fold_park(books: Books, record: ParkRecord) -> None:
@@ -258,10 +279,48 @@ def _fold_settle(books: Books, record: SettleRecord) -> None:
     said = (money.parse(record.release, "release"), money.parse(record.overrun, "overrun"))
     if said != (ended.released, ended.overrun) or record.budgets != hold.budgets:
         raise BooksInconsistent("settlement doesn't add up to its hold", field=record.job_id)
-    books.holds[record.job_id] = msgspec.structs.replace(hold, state="settled", settlement=ended)
+    shots, jobs = money.parse(record.shots, "shots"), money.parse(record.jobs, "jobs")
+    books.holds[record.job_id] = msgspec.structs.replace(
+        hold, state="settled", settlement=ended, used_shots=shots, used_jobs=jobs
+    )
+    for share in hold.budgets:
+        budget, key = books.budgets[share.id], (share.id, share.window)
+        used = ZERO
+        if budget.period != "concurrent":
+            used = budget_share(budget.currency, ended.captured, shots, jobs)
+        books.balances[key] = books.balances[key].settle(_counted(books, share, hold), used)
+
+
+def _fold_refund(books: Books, record: RefundRecord) -> None:
+    hold, amount = books.holds.get(record.job_id), money.parse(record.amount, "amount")
+    if hold is None or hold.settlement is None or (record.currency, record.budgets) != (hold.currency, hold.budgets):
+        raise BooksInconsistent("no settled hold", field=record.job_id)
+    refunded = money.total((hold.refunded, amount))
+    if refunded > hold.settlement.captured:
+        raise BooksInconsistent("more is given back than was captured", field=record.job_id)
+    books.holds[record.job_id] = msgspec.structs.replace(hold, refunded=refunded)
+    for share in hold.budgets:
+        if counts(books.budgets[share.id].currency) == "money":
+            key = (share.id, share.window)
+            books.balances[key] = books.balances[key].settle(ZERO, -amount)
+
+
+def _known(books: Books, record: HoldRecord) -> None:
+    """Raise BooksInconsistent unless each budget was set, and those in money in the hold's currency."""
+    for share in record.budgets:
+        budget = books.budgets.get(share.id)
+        if budget is None or budget.currency not in (record.currency, *QUOTAS):
+            raise BooksInconsistent(f"no budget {share.id} in {record.currency}", field=record.job_id)
+
+
+def _counted(books: Books, share: Share, hold: Hold) -> Decimal:
+    return budget_share(books.budgets[share.id].currency, hold.amount, hold.shots)
+
+
+def _reserve(books: Books, hold: Hold) -> None:
     for share in hold.budgets:
         key = (share.id, share.window)
-        books.balances[key] = books.balances[key].settle(hold.amount, ended.captured)
+        books.balances[key] = books.balances.get(key, Balance()).hold(_counted(books, share, hold))
 
 
 def _fold_charges(books: Books, body: dict[str, Any], entry: Named | None) -> None:
@@ -274,12 +333,6 @@ def _fold_charges(books: Books, body: dict[str, Any], entry: Named | None) -> No
         raise BooksInconsistent("the charges are not what was captured", field="charge")
     if rows:
         books.charges[entry.entry_id] = rows
-
-
-def _reserve(books: Books, budgets: tuple[Share, ...], amount: Decimal) -> None:
-    for share in budgets:
-        key = (share.id, share.window)
-        books.balances[key] = books.balances.get(key, Balance()).hold(amount)
 
 
 def _open_hold(books: Books, job_id: str, currency: str) -> Hold:

@@ -6,14 +6,19 @@ captures what it did cost and releases the rest; a capture above the hold is an 
 never hidden. A hold and its settlement count in the window of the moment when the hold was made, so a job
 over midnight has one month.
 
-Pure: no clock, randomness, socket or database. Not here:
-soft and advisory budgets, alerts, currency exchange.
+A budget counts money, or, as a quota, shots or jobs: its unit is a currency, `shots` or `jobs`. A hard one stops what
+doesn't fit; a soft and an advisory one count and stop nothing. The period `concurrent`, of quotas alone, counts what is
+held at one moment: nothing is ever captured in it.
+
+Pure: no clock, randomness, socket or database. Not here: alerts, currency exchange.
 """
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Final, Literal
+from itertools import pairwise
+from typing import Final, Literal, TypeAlias, get_args
 
 from msgspec import Struct
 
@@ -21,8 +26,17 @@ from finops import money
 from finops.errors import BudgetInvalid
 from finops.money import ZERO
 
-SCOPES: Final = ("tenant", "project", "cost_center", "user", "provider")
+Mode: TypeAlias = Literal["hard", "soft", "advisory"]
+Counts: TypeAlias = Literal["money", "shots", "jobs"]
+
+SCOPES: Final = ("tenant", "project", "cost_center", "user", "workflow", "session", "provider")
+QUOTAS: Final = ("shots", "jobs")
+MODES: Final[tuple[str, ...]] = get_args(Mode)
+THRESHOLDS: Final = (80, 100)
+MAX_THRESHOLDS: Final = 16
 MAX_ROLLING_DAYS: Final = 3660
+MAX_PER_CENT: Final = 1000
+ONE: Final = Decimal(1)
 
 _ROLLING = re.compile(r"rolling:([1-9][0-9]{0,3})", re.ASCII)
 
@@ -39,9 +53,11 @@ class Scope(Struct, frozen=True):
 
 
 class Period(Struct, frozen=True):
-    """When a budget begins anew: each UTC month or quarter, never (`total`); or the last `days` UTC days."""
+    """When a budget begins anew: each UTC month or quarter, never (`total`), with each moment (`concurrent`); or it is
+    of the last `days` UTC days.
+    """
 
-    kind: Literal["monthly", "quarterly", "total", "rolling"]
+    kind: Literal["monthly", "quarterly", "total", "rolling", "concurrent"]
     days: int | None = None
 
     def __str__(self) -> str:
@@ -56,6 +72,11 @@ class Windows(Struct, frozen=True):
     quarterly: str
     rolling: str
     total: str = "all"
+    concurrent: str = "now"
+
+    def of(self, period: str) -> str:
+        """The window of a period, as `parse_period` reads it."""
+        return str(getattr(self, period.partition(":")[0]))
 
 
 class Balance(Struct, frozen=True):
@@ -84,6 +105,15 @@ class BudgetView(Struct, frozen=True):
     held: Decimal
     captured: Decimal
     currency: str
+    mode: Mode = "hard"
+    thresholds: tuple[int, ...] = THRESHOLDS
+    asked: Decimal | None = None
+    """What the hold that was refused would have taken; None where none was."""
+
+    @property
+    def counts(self) -> Counts:
+        """What is counted, by the unit."""
+        return counts(self.currency)
 
     @property
     def available(self) -> Decimal:
@@ -91,9 +121,17 @@ class BudgetView(Struct, frozen=True):
         return money.total((self.limit, -self.held, -self.captured))
 
     def record(self) -> dict[str, str]:
-        """The budget as `budget show` prints it."""
+        """The budget as `budget show` prints it, and as a refusal names it: then with what was asked."""
         amounts = {name: money.text(getattr(self, name)) for name in ("limit", "held", "captured", "available")}
-        return {"scope": self.scope, "period": self.period, **amounts, "currency": self.currency}
+        asked = {} if self.asked is None else {"asked": money.text(self.asked)}
+        return {"scope": self.scope, "period": self.period, **amounts, "currency": self.currency} | asked
+
+    def refusal(self) -> str:
+        """Why the hold was refused, in words."""
+        asked, left = money.text(self.asked or ZERO), money.text(self.available)
+        return (
+            f"{self.scope} ({self.period}) has {left} {self.currency} left of {money.text(self.limit)}, {asked} asked"
+        )
 
 
 class Settlement(Struct, frozen=True):
@@ -116,6 +154,51 @@ def settlement(held: Decimal, capture: Decimal) -> Settlement:
     return Settlement(capture, max(rest, ZERO), max(-rest, ZERO))
 
 
+def counts(unit: str) -> Counts:
+    """What a budget of this unit counts."""
+    match unit:
+        case "shots" | "jobs":
+            return unit
+        case _:
+            return "money"
+
+
+def share(unit: str, amount: Decimal, shots: Decimal, jobs: Decimal = ONE) -> Decimal:
+    """What a hold, or its settlement, counts in a budget of this unit."""
+    return {"money": amount, "shots": shots, "jobs": jobs}[counts(unit)]
+
+
+def parse_unit(text: object, period: Period, amount: Decimal) -> str:
+    """Read a currency code, `shots` or `jobs`; raises BudgetInvalid or AmountInvalid where the rest is against it."""
+    if text not in QUOTAS:
+        if period.kind == "concurrent":
+            raise BudgetInvalid("concurrent counts shots or jobs, no money", field="period")
+        return money.currency(text)
+    if amount != amount.to_integral_value():
+        raise BudgetInvalid(f"{text} are counted whole", field="amount")
+    return str(text)
+
+
+def parse_mode(text: str) -> Mode:
+    """Read `hard`, `soft` or `advisory`; raises BudgetInvalid."""
+    match text:
+        case "hard" | "soft" | "advisory":
+            return text
+    raise BudgetInvalid(f"want {', '.join(MODES)}", field="mode")
+
+
+def parse_thresholds(per_cents: Iterable[int]) -> tuple[int, ...]:
+    """Read per cents of a limit, each once and ascending; none is allowed. Raises BudgetInvalid."""
+    found = tuple(per_cents)
+    if len(found) > MAX_THRESHOLDS or not all(1 <= one <= MAX_PER_CENT for one in found):
+        raise BudgetInvalid(
+            f"want at most {MAX_THRESHOLDS} whole per cents from 1 to {MAX_PER_CENT}", field="thresholds"
+        )
+    if any(one >= then for one, then in pairwise(found)):
+        raise BudgetInvalid("want per cents that ascend", field="thresholds")
+    return found
+
+
 def parse_scope(text: str) -> Scope:
     """Read `kind:NAME` where the kind is one of `SCOPES`; raises BudgetInvalid."""
     kind, _, name = text.partition(":")
@@ -127,13 +210,14 @@ def parse_scope(text: str) -> Scope:
 
 
 def parse_period(text: str) -> Period:
-    """Read `monthly`, `quarterly`, `total` or `rolling:DAYS`; raises BudgetInvalid."""
+    """Read `monthly`, `quarterly`, `total`, `concurrent` or `rolling:DAYS`; raises BudgetInvalid."""
     match text:
-        case "monthly" | "quarterly" | "total":
+        case "monthly" | "quarterly" | "total" | "concurrent":
             return Period(text)
     rolling = _ROLLING.fullmatch(text)
     if rolling is None or int(rolling[1]) > MAX_ROLLING_DAYS:
-        raise BudgetInvalid(f"want monthly, quarterly, total or rolling:DAYS up to {MAX_ROLLING_DAYS}", field="period")
+        known = f"monthly, quarterly, total, concurrent or rolling:DAYS up to {MAX_ROLLING_DAYS}"
+        raise BudgetInvalid(f"want {known}", field="period")
     return Period("rolling", int(rolling[1]))
 
 

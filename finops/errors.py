@@ -13,6 +13,7 @@
     ├── HoldUnknown          hold_unknown         the job never held money
     ├── HoldClosed           hold_closed          the job's hold was settled before
     ├── InvoiceInvalid       invoice_invalid      an invoice, or what says how to read it, can't be read in one way only
+    ├── HoldOpen             hold_open            the job's hold isn't settled yet
     └── BooksInconsistent    books_inconsistent   recorded entries contradict each other
 
 "Over budget" and "no budget" are values (`store.Exceeded`, `store.Missing`): a refusal is an answer.
@@ -79,7 +80,7 @@ class HoldExists(FinopsError):
 
 
 class HoldUnknown(FinopsError):
-    """The job has no hold to settle, enlarge or park."""
+    """The job has no hold to settle, make anew or park."""
 
     code = "hold_unknown"
 
@@ -94,6 +95,12 @@ class InvoiceInvalid(FinopsError):
     """An invoice, or its mapping, is malformed or ambiguous; `field` names line and column."""
 
     code = "invoice_invalid"
+
+
+class HoldOpen(FinopsError):
+    """The job's hold is still open: there is nothing captured to give back."""
+
+    code = "hold_open"
 
 
 class BooksInconsistent(FinopsError):

@@ -2,12 +2,12 @@
 """Budgets, holds and rate cards in PostgreSQL (I3); other SQL of this package is in the `_store.py` files beside it.
 
 Contract: every function takes a connection whose transaction its caller owns, and whose tenant is set:
-row-level security shows that tenant's rows only. `hold`, `enlarge` and `settle` lock the budgets they touch,
+row-level security shows that tenant's rows only. `hold`, `rehold`, `settle` and `refund` lock the budgets they touch,
 in id order, until that transaction ends: MUST come late in it, and two holds in one transaction can deadlock.
 Results are values; their `body()` is the section that the caller MUST write, afterwards, into the ledger
 entry of the same transaction, so that `books.fold` of the entries in their order equals these rows (I6).
 
-Not here: who may set a budget (the access rules), the entries (the ledger), quotas of shots and jobs.
+Not here: who may set a budget (the access rules), the entries (the ledger).
 """
 
 import hashlib
@@ -22,40 +22,62 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from finops import charge_store, money
-from finops.books import Books, BudgetSet, Hold, Share
-from finops.budget import Balance, BudgetView, Settlement, parse_period, parse_scope, windows
+from finops.books import QUOTED, Books, BudgetSet, Hold, Share
+from finops.budget import (
+    Balance,
+    BudgetView,
+    Settlement,
+    parse_mode,
+    parse_period,
+    parse_scope,
+    parse_thresholds,
+    parse_unit,
+    windows,
+)
 from finops.errors import (
+    AmountInvalid,
     BudgetInvalid,
     CurrencyMismatch,
     FinopsError,
     HoldClosed,
     HoldExists,
+    HoldOpen,
     HoldUnknown,
     UnknownPrice,
 )
-from finops.holds import Enlarged, Exceeded, Held, HoldResult, Missing, Parked, Settled
+from finops.holds import (
+    Exceeded,
+    Held,
+    HoldResult,
+    Missing,
+    Parked,
+    Refunded,
+    Settled,
+)
 from finops.rates import RateCard, parse_card
 
 Row: TypeAlias = Mapping[str, Any] | RowMapping
 
 __all__ = [
-    "Enlarged",
     "Exceeded",
     "Held",
     "HoldResult",
     "Missing",
     "Parked",
+    "Refunded",
     "Settled",
     "all_cards",
     "applicable",
     "books",
     "card",
     "current_card",
-    "enlarge",
+    "exceeded",
     "hold",
     "park",
     "placing",
     "push_card",
+    "refund",
+    "rehold",
     "release",
     "set_budget",
     "settle",
@@ -69,27 +91,39 @@ _parsed = lru_cache(maxsize=64)(parse_card)  # a card's bytes never change
 
 
 async def set_budget(
-    conn: AsyncConnection, tenant: str, scope: str, period: str, amount: Decimal, currency: str
+    conn: AsyncConnection,
+    tenant: str,
+    scope: str,
+    period: str,
+    amount: Decimal,
+    unit: str,
+    *,
+    mode: str | None = None,
+    thresholds: Iterable[int] | None = None,
 ) -> BudgetSet:
-    """Create a budget or change its limit; the result is the body of `budget:set`.
+    """Create a budget or change its limit, mode and thresholds; the result is the body of `budget:set`.
 
-    A limit below what is spent is allowed and stops new holds. The currency of a budget never changes:
+    `unit` is a currency, `shots` or `jobs`. What isn't given stays as it is; a new budget is hard, with thresholds at
+    80 and 100 %. A limit below what is spent is allowed and stops new holds. The currency of a budget never changes:
     CurrencyMismatch.
     """
     parsed = parse_scope(scope)
     if parsed.kind == "tenant" and parsed.name != tenant:
         raise BudgetInvalid("a tenant's budget is its own", field="scope")
+    read = parse_period(period)
     values = {
         "tenant": tenant,
         "budget_id": str(uuid.uuid4()),
         "scope": scope,
-        "period": str(parse_period(period)),
+        "period": str(read),
         "amount": money.check(amount, "amount"),
-        "currency": money.currency(currency),
+        "unit": parse_unit(unit, read, amount),
+        "mode": None if mode is None else parse_mode(mode),
+        "thresholds": None if thresholds is None else list(parse_thresholds(thresholds)),
     }
     row = (await conn.execute(_SET_BUDGET, values)).mappings().one_or_none()
     if row is None:
-        raise CurrencyMismatch(f"the budget is not in {currency}", field="currency")
+        raise CurrencyMismatch(f"the budget is not in {unit}", field="currency")
     return _budget_set(row)
 
 
@@ -101,9 +135,14 @@ def applicable(
     user: str | None,
     provider: str | None,
     at: datetime,
+    workflow: str | None = None,
+    session: str | None = None,
 ) -> tuple[str, dict[str, object]]:
     """The query for the budgets that a job with these names touches, as they stand now; its rows are for `views`."""
-    named = (("project", project), ("cost_center", cost_center), ("user", user), ("provider", provider))
+    named = (
+        *(("project", project), ("cost_center", cost_center), ("user", user)),
+        *(("workflow", workflow), ("session", session), ("provider", provider)),
+    )
     scopes = [f"tenant:{tenant}"] + [f"{kind}:{name}" for kind, name in named if name]
     return _STANDING, _standing(tenant, scopes, at)
 
@@ -120,11 +159,14 @@ async def show(conn: AsyncConnection, tenant: str, at: datetime) -> list[BudgetV
 
 
 def placing(held: Held, at: datetime) -> dict[str, Any]:
-    """The hold as `jobs.admit` places it: in these budgets and windows, or not at all (I3)."""
+    """The hold as `jobs.admit` places it, or `jobs.advance` makes it anew: in these budgets and windows, or not at all
+    (I3); `at` is when the job was admitted.
+    """
     moment = windows(at)
     return {
         "amount": money.text(money.check(held.amount, "amount")),
         "currency": money.currency(held.currency),
+        "shots": money.text(held.shots),
         "budgets": [share.id for share in held.budgets],
         "windows": [share.window for share in held.budgets],
         "month": moment.monthly,
@@ -139,6 +181,8 @@ def settling(settled: Settled) -> dict[str, Any]:
         "capture": money.text(money.check(settled.captured, "capture")),
         "released": money.text(settled.released),
         "overrun": money.text(settled.overrun),
+        "shots": money.text(settled.shots),
+        "jobs": money.text(settled.jobs),
         "budgets": [share.id for share in settled.budgets],
         "windows": [share.window for share in settled.budgets],
     }
@@ -152,61 +196,70 @@ async def hold(
     amount: Decimal,
     currency: str,
     at: datetime,
+    shots: Decimal = money.ZERO,
 ) -> HoldResult:
-    """Reserve an amount in every one of the budgets, or in none (I3); one round trip.
+    """Reserve an amount, shots and a job in every one of the budgets that counts them, or in none (I3); one round trip.
 
     Raises HoldExists where the job held before, CurrencyMismatch where a budget has another currency.
     """
-    moment = windows(at)
-    values = {
-        "tenant": tenant,
-        "job": job_id,
-        "budgets": list(budget_ids),
-        "month": moment.monthly,
-        "quarter": moment.quarterly,
-        "day": moment.rolling,
-        "amount": money.check(amount, "amount"),
-        "currency": money.currency(currency),
-    }
+    values = _asking(tenant, job_id, budget_ids, amount, currency, at) | {"shots": money.check(shots, "shots")}
     rows = (await conn.execute(_HOLD, values)).mappings().all()
     match rows[0]["outcome"]:
         case "held":
-            return Held(job_id, amount, currency, _shares_of(rows))
+            return Held(job_id, amount, currency, _shares_of(rows), shots)
         case "exceeded":
-            return Exceeded(tuple(_view(row) for row in rows))
+            return exceeded(rows)
         case "missing":
             return Missing()
         case outcome:
-            raise _refusal(outcome, job_id, rows[0]["currency"], currency)
+            raise _refusal(outcome, job_id, rows[0]["unit"], currency)
 
 
-async def enlarge(
-    conn: AsyncConnection, tenant: str, job_id: str, amount: Decimal, currency: str
-) -> Enlarged | Exceeded:
-    """Grow a job's hold to `amount` in the windows it counts in; a hold that is enough stays as it is.
+async def rehold(
+    conn: AsyncConnection,
+    tenant: str,
+    job_id: str,
+    budget_ids: Sequence[str],
+    amount: Decimal,
+    currency: str,
+    at: datetime,
+    shots: Decimal = money.ZERO,
+) -> HoldResult:
+    """Make a job's hold one of this amount in these budgets, or leave it as it is (I3); one round trip.
 
-    Raises HoldUnknown, HoldClosed (settled or parked) or CurrencyMismatch.
+    `at` is when the job was admitted: budgets that are new to it count it in their window of that moment. Where its
+    share of a budget doesn't grow there is always room. Raises HoldUnknown, HoldClosed (settled or parked) or
+    CurrencyMismatch.
     """
-    values = {
-        "tenant": tenant,
-        "job": job_id,
-        "amount": money.check(amount, "amount"),
-        "currency": money.currency(currency),
-    }
-    rows = (await conn.execute(_ENLARGE, values)).mappings().all()
+    values = _asking(tenant, job_id, budget_ids, amount, currency, at) | {"shots": money.check(shots, "shots")}
+    rows = (await conn.execute(_REHOLD, values)).mappings().all()
     match rows[0]["outcome"]:
         case "held":
-            return Enlarged(job_id, rows[0]["limit_amount"], rows[0]["held"], currency)
+            return Held(job_id, amount, currency, _shares_of(rows), shots)
         case "exceeded":
-            return Exceeded(tuple(_view(row) for row in rows))
+            return exceeded(rows)
+        case "missing":
+            return Missing()
         case outcome:
-            raise _refusal(outcome, job_id, rows[0]["currency"], currency)
+            raise _refusal(outcome, job_id, rows[0]["unit"], currency)
+
+
+def exceeded(rows: Iterable[Row]) -> Exceeded:
+    """The refusal of a hold, by the rows that tell of it."""
+    return Exceeded(tuple(_view(row) for row in rows))
 
 
 async def settle(
-    conn: AsyncConnection, tenant: str, job_id: str, capture: Decimal, currency: str | None = None
+    conn: AsyncConnection,
+    tenant: str,
+    job_id: str,
+    capture: Decimal,
+    currency: str | None = None,
+    *,
+    shots: Decimal = money.ZERO,
+    jobs: Decimal = money.ZERO,
 ) -> Settled:
-    """Capture what a job cost and release the rest of its hold, once; a parked hold can be settled.
+    """Capture what a job used and release the rest of its hold, once; a parked hold can be settled.
 
     A capture above the hold is counted in full and told as `overrun`. Without a currency the hold's own is
     meant. Raises HoldUnknown, HoldClosed or CurrencyMismatch.
@@ -216,12 +269,35 @@ async def settle(
         "job": job_id,
         "capture": money.check(capture, "capture"),
         "currency": currency,
+        "shots": money.check(shots, "shots"),
+        "jobs": money.check(jobs, "jobs"),
     }
     row = (await conn.execute(_SETTLE, values)).mappings().one()
     if row["outcome"] != "settled":
         raise _refusal(row["outcome"], job_id, row["currency"], currency or "")
     shares = _pairs(row["budgets"], row["windows"])
-    return Settled(job_id, row["captured"], row["released"], row["overrun"], row["currency"], shares)
+    ended = row["captured"], row["released"], row["overrun"]
+    return Settled(job_id, *ended, row["currency"], shares, row["shots"], row["jobs"])
+
+
+async def refund(conn: AsyncConnection, tenant: str, job_id: str, amount: Decimal, currency: str) -> Refunded:
+    """Give money back to the budgets and windows where a settled job spent it; never more than was captured.
+
+    Raises HoldUnknown, HoldOpen, CurrencyMismatch, or AmountInvalid for more than is left of the capture.
+    """
+    values = {
+        "tenant": tenant,
+        "job": job_id,
+        "amount": money.check(amount, "amount"),
+        "currency": money.currency(currency),
+    }
+    row = (await conn.execute(_REFUND, values)).mappings().one()
+    if row["outcome"] == "more":
+        left = money.text(row["captured"] - row["released"])
+        raise AmountInvalid(f"at most {left} is left of what was captured", field="amount")
+    if row["outcome"] != "refunded":
+        raise _refusal(row["outcome"], job_id, row["currency"], currency)
+    return Refunded(job_id, amount, row["released"], currency, _pairs(row["budgets"], row["windows"]))
 
 
 async def release(conn: AsyncConnection, tenant: str, job_id: str) -> Settled:
@@ -303,7 +379,8 @@ async def books(conn: AsyncConnection, tenant: str) -> Books:
         if row["state"] == "settled":
             ended = Settlement(row["captured"], row["released"], row["overrun"])
         shares = _pairs(row["budgets"], row["windows"])
-        found.holds[row["job_id"]] = Hold(row["amount"], row["currency"], shares, row["state"], ended)
+        counted = {name: row[name] or money.ZERO for name in QUOTED}
+        found.holds[row["job_id"]] = Hold(row["amount"], row["currency"], shares, row["state"], ended, **counted)
     found.charges = await charge_store.every(conn, tenant)
     return found
 
@@ -312,6 +389,22 @@ async def tenants(conn: AsyncConnection) -> list[str]:
     """Every tenant that has a budget or was charged; for the audit role."""
     budgeted = (await conn.execute(_TENANTS)).scalars()
     return sorted({*budgeted, *await charge_store.tenants(conn)})
+
+
+def _asking(
+    tenant: str, job_id: str, budget_ids: Sequence[str], amount: Decimal, currency: str, at: datetime
+) -> dict[str, object]:
+    moment = windows(at)
+    return {
+        "tenant": tenant,
+        "job": job_id,
+        "budgets": list(budget_ids),
+        "month": moment.monthly,
+        "quarter": moment.quarterly,
+        "day": moment.rolling,
+        "amount": money.check(amount, "amount"),
+        "currency": money.currency(currency),
+    }
 
 
 def _standing(tenant: str, scopes: list[str] | None, at: datetime) -> dict[str, object]:
@@ -326,8 +419,9 @@ def _standing(tenant: str, scopes: list[str] | None, at: datetime) -> dict[str, 
 
 
 def _view(row: Row) -> BudgetView:
-    # An amount has one form, however many zeros the sum of it gained.
-    limit, held, captured = (Decimal(money.text(row[name])) for name in ("limit_amount", "held", "captured"))
+    # An amount has one form, however many zeros the sum of it gained; as JSON it came as a number's own text.
+    limit, held, captured = (Decimal(money.text(Decimal(row[name]))) for name in ("limit_amount", "held", "captured"))
+    asked = row.get("asked")
     return BudgetView(
         row["budget_id"],
         row["scope"],
@@ -336,13 +430,17 @@ def _view(row: Row) -> BudgetView:
         limit,
         held,
         captured,
-        row["currency"],
+        row["unit"],
+        row["mode"],
+        tuple(row["thresholds"]),
+        None if asked is None else Decimal(money.text(Decimal(asked))),
     )
 
 
 def _budget_set(row: RowMapping) -> BudgetSet:
     limit = money.text(row["limit_amount"])
-    return BudgetSet(row["budget_id"], row["scope"], row["period"], limit, row["currency"])
+    thresholds = tuple(row["thresholds"])
+    return BudgetSet(row["budget_id"], row["scope"], row["period"], limit, row["unit"], row["mode"], thresholds)
 
 
 def _pairs(budgets: Sequence[str], keys: Sequence[str]) -> tuple[Share, ...]:
@@ -360,6 +458,8 @@ def _refusal(outcome: str, job_id: str, want: str, got: str) -> FinopsError:
             return HoldExists("the job has a hold", field=job_id)
         case "closed":
             return HoldClosed("the job's hold is settled or parked", field=job_id)
+        case "open":
+            return HoldOpen("the job's hold isn't settled yet", field=job_id)
         case "currency":
             return CurrencyMismatch(f"want {want}, got {got}", field="currency")
         case _:
@@ -367,28 +467,36 @@ def _refusal(outcome: str, job_id: str, want: str, got: str) -> FinopsError:
 
 
 _SET_BUDGET = text("""
-    INSERT INTO finops.budget AS b (tenant, budget_id, scope, period, limit_amount, currency)
-    VALUES (:tenant, :budget_id, :scope, :period, :amount, :currency)
-    ON CONFLICT (tenant, scope, period) DO UPDATE SET limit_amount = excluded.limit_amount
-        WHERE b.currency = excluded.currency
-    RETURNING budget_id, scope, period, limit_amount, currency
+    INSERT INTO finops.budget AS b (tenant, budget_id, scope, period, limit_amount, unit, mode, thresholds)
+    VALUES (:tenant, :budget_id, :scope, :period, :amount, :unit, coalesce(:mode, 'hard'),
+            coalesce(cast(:thresholds AS smallint[]), '{80,100}'))
+    ON CONFLICT (tenant, scope, period, counts) DO UPDATE SET limit_amount = excluded.limit_amount,
+            mode = coalesce(:mode, b.mode), thresholds = coalesce(cast(:thresholds AS smallint[]), b.thresholds)
+        WHERE b.unit = excluded.unit
+    RETURNING budget_id, scope, period, limit_amount, unit, mode, thresholds
 """)
 _STANDING = """
     SELECT s.* FROM (
         SELECT array_agg(budget_id) AS budgets,
                array_agg(CASE period WHEN 'monthly' THEN %(month)s WHEN 'quarterly' THEN %(quarter)s
-                                     WHEN 'total' THEN 'all' ELSE %(day)s END) AS windows
+                                     WHEN 'total' THEN 'all' WHEN 'concurrent' THEN 'now' ELSE %(day)s END)
+                   AS windows
         FROM finops.budget
         WHERE tenant = %(tenant)s AND (%(scopes)s::text[] IS NULL OR scope = ANY (%(scopes)s::text[]))
     ) AS wanted, finops.standing(%(tenant)s, wanted.budgets, wanted.windows) AS s
 """
 _HOLD = text("""
     SELECT * FROM finops.place_hold(
-        :tenant, :job, cast(:budgets AS text[]), :month, :quarter, :day, :amount, :currency
+        :tenant, :job, cast(:budgets AS text[]), :month, :quarter, :day, :amount, :currency, :shots
     )
 """)
-_ENLARGE = text("SELECT * FROM finops.enlarge_hold(:tenant, :job, :amount, :currency)")
-_SETTLE = text("SELECT * FROM finops.settle_hold(:tenant, :job, :capture, :currency)")
+_REHOLD = text("""
+    SELECT * FROM finops.rehold(
+        :tenant, :job, cast(:budgets AS text[]), :month, :quarter, :day, :amount, :currency, :shots
+    )
+""")
+_SETTLE = text("SELECT * FROM finops.settle_hold(:tenant, :job, :capture, :currency, :shots, :jobs)")
+_REFUND = text("SELECT * FROM finops.refund(:tenant, :job, :amount, :currency)")
 _PARK = text("""
     UPDATE finops.hold SET state = 'parked' WHERE tenant = :tenant AND job_id = :job AND state <> 'settled'
     RETURNING amount, currency, budgets, windows
@@ -406,6 +514,6 @@ _CURRENT_CARD = text("""
 _CARD = text("SELECT document FROM finops.rate_card WHERE tenant = :tenant AND hash = :hash")
 _ALL_CARDS = text("SELECT hash, document FROM finops.rate_card WHERE tenant = :tenant")
 _TENANTS = text("SELECT DISTINCT tenant FROM finops.budget")
-_ALL_BUDGETS = text("SELECT budget_id, scope, period, limit_amount, currency FROM finops.budget WHERE tenant = :tenant")
+_ALL_BUDGETS = text("SELECT * FROM finops.budget WHERE tenant = :tenant")
 _ALL_WINDOWS = text("SELECT budget_id, window_key, held, captured FROM finops.budget_window WHERE tenant = :tenant")
 _ALL_HOLDS = text("SELECT * FROM finops.hold WHERE tenant = :tenant")

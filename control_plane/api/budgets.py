@@ -21,7 +21,7 @@ from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.jobs.store import numeric
 from finops import money
-from finops.budget import SCOPES, parse_scope
+from finops.budget import MAX_PER_CENT, MAX_THRESHOLDS, SCOPES, Mode, parse_scope
 from ledger.chain import Pending
 
 
@@ -30,16 +30,26 @@ def _pattern(pattern: str) -> dict[str, str]:
     return {"pattern": pattern}
 
 
-_PERIOD = "^(monthly|quarterly|total|rolling:([1-9][0-9]{0,2}|[12][0-9]{3}|3([0-5][0-9]{2}|6([0-5][0-9]|60))))$"
+_PERIOD = (
+    "^(monthly|quarterly|total|concurrent|rolling:([1-9][0-9]{0,2}|[12][0-9]{3}|3([0-5][0-9]{2}|6([0-5][0-9]|60))))$"
+)
+
+
+PerCent = Annotated[int, Meta(ge=1, le=MAX_PER_CENT)]
 
 
 class BudgetRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a budget shall be; the amount is a decimal string."""
+    """What a budget shall be; the amount is a decimal string. Mode and thresholds not given stay as they are."""
 
     scope: Annotated[str, Meta(extra_json_schema=_pattern(rf"^({'|'.join(SCOPES)}):[!-~]([ -~]{{0,126}}[!-~])?$"))]
     amount: Annotated[str, Meta(extra_json_schema=_pattern(r"^(0|[1-9][0-9]{0,14})(\.[0-9]{1,12})?$"))]
-    currency: Annotated[str, Meta(extra_json_schema=_pattern("^[A-Z]{3}$"))]
+    currency: Annotated[
+        str,
+        Meta(description="A currency, `shots` or `jobs`.", extra_json_schema=_pattern("^([A-Z]{3}|shots|jobs)$")),
+    ]
     period: Annotated[str, Meta(extra_json_schema=_pattern(_PERIOD))] = "monthly"
+    mode: Mode | None = None
+    thresholds: Annotated[tuple[PerCent, ...], Meta(description="Ascending.", max_length=MAX_THRESHOLDS)] | None = None
 
 
 _decoder = msgspec.json.Decoder(BudgetRequest)
@@ -71,7 +81,7 @@ async def show_budgets(request: Request[Principal, Any, Any], plane: NamedDepend
     summary="Set a budget",
 )
 async def set_budget(request: Request[Principal, Any, Any], plane: NamedDependency[Plane]) -> Response[Any]:
-    """Set a budget's limit; below its spend is allowed and stops new holds."""
+    """Set a budget's limit, mode and thresholds; a limit below its spend is allowed and stops new holds."""
     asked = await asked_by(request, _decoder)
     scope = parse_scope(asked.scope)
     require(request.user, "budget:set", scope.name if scope.kind == "project" else None)
@@ -84,6 +94,8 @@ async def set_budget(request: Request[Principal, Any, Any], plane: NamedDependen
             asked.period,
             money.parse(asked.amount, "amount"),
             asked.currency,
+            mode=asked.mode,
+            thresholds=asked.thresholds,
         )
         crash.point("budget.changed")
         entry = Pending(
@@ -92,7 +104,7 @@ async def set_budget(request: Request[Principal, Any, Any], plane: NamedDependen
             kind="budget:set",
             actor=request.user.pseudonym,
             time=now,
-            body=msgspec.to_builtins(changed),
+            body=changed.body(),
         )
         await ledger.store.append(conn, [(entry, None)])
         crash.point("budget.told")
@@ -113,6 +125,8 @@ def _shown(view: Any) -> dict[str, Any]:
         "period": view.period,
         **amounts,
         "currency": view.currency,
+        "mode": view.mode,
+        "thresholds": list(view.thresholds),
     }
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from control_plane.jobs.state import State
+from finops.budget import Mode
 
 Amount = Annotated[str, Meta(description="A plain decimal.", pattern=r"^-?[0-9]+(\.[0-9]+)?$")]
 Currency = Annotated[str, Meta(description="ISO 4217.", pattern=r"^[A-Z]{3}$")]
@@ -72,8 +73,26 @@ class Check(Struct, frozen=True):
     rule: str
 
 
+Unit = Annotated[str, Meta(description="ISO 4217, `shots` or `jobs`.", pattern=r"^([A-Z]{3}|shots|jobs)$")]
+
+
+class Short(Struct, frozen=True):
+    """A budget that had too little for what was asked of it."""
+
+    scope: str
+    period: str
+    limit: Amount
+    held: Amount
+    captured: Amount
+    available: Amount
+    currency: Unit
+    asked: Amount
+
+
 class Reason(Struct, frozen=True):
-    """One thing that spoke against the request; the last three where the rule's own metadata gives them."""
+    """One thing that spoke against the request; `want`, `have` and `fix` where the rule's own metadata gives them, and
+    `budget` where it was the hold that a budget refused.
+    """
 
     code: str
     level: Literal["hard", "soft"]
@@ -82,6 +101,7 @@ class Reason(Struct, frozen=True):
     want: str | None = None
     have: str | None = None
     fix: str | None = None
+    budget: Short | None = None
 
 
 class Obligation(Struct, frozen=True):
@@ -271,4 +291,6 @@ class Budget(Struct, frozen=True):
     held: Amount
     captured: Amount
     available: Amount
-    currency: Currency
+    currency: Unit
+    mode: Mode
+    thresholds: tuple[int, ...]

@@ -39,6 +39,7 @@ ADMISSION = (
     "format_disabled",
     "policy_denied",
     "budget_exceeded",
+    "quota_exceeded",
     "budget_missing",
     "project_closed",
     "unknown_price",
@@ -146,14 +147,8 @@ async def _denial(plane: Plane, principal: Principal, admission: Admission, wait
     if row is None or admission.problem is None:
         raise Refused("internal", "the denial could not be read back")
     decision = row["decision"]
-    reasons = decision["reasons"] or [
-        {
-            "code": admission.problem,
-            "level": "hard",
-            "message": row["error"]["detail"],
-            "rule": "plane:tenant" if admission.problem == "tenant_quota_exceeded" else "plane:hold",
-        }
-    ]
+    refused = [] if decision["reasons"] and not decision["allow"] else _of_the_plane(row["error"])
+    reasons = [*decision["reasons"], *refused]
     extras = {
         "job_id": admission.job_id,
         "state": "DENIED",
@@ -162,7 +157,27 @@ async def _denial(plane: Plane, principal: Principal, admission: Admission, wait
         "reasons": reasons,
     }
     detail = f"{admission.job_id}: " + "; ".join(_why(reason) for reason in reasons)
-    return Refused(admission.problem, detail, extras=extras)
+    errors = tuple({"field": "governance", "message": reason["message"]} for reason in refused if "budget" in reason)
+    return Refused(admission.problem, detail, extras=extras, errors=errors)
+
+
+def _of_the_plane(error: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The reasons of a denial that no policy spoke: a limit of the tenant, or each budget that had too little."""
+    reason = {"code": error["code"], "level": "hard", "message": error["detail"]}
+    if "budgets" not in error:
+        return [reason | {"rule": "plane:tenant" if error["code"] == "tenant_quota_exceeded" else "plane:hold"}]
+    return [
+        reason
+        | {
+            "message": f"{short['scope']} ({short['period']}) has {short['available']} {short['currency']} left",
+            "rule": "plane:hold",
+            "want": f"at most {short['available']} {short['currency']}",
+            "have": f"{short['asked']} {short['currency']}",
+            "fix": "wait for what runs, submit less, or have the budget raised",
+            "budget": short,
+        }
+        for short in error["budgets"]
+    ]
 
 
 def _why(reason: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-FIELDS = ("scope", "period", "limit", "held", "captured", "available", "currency")
+FIELDS = ("scope", "period", "limit", "held", "captured", "available", "currency", "mode")
 
 
 def register(groups: Any) -> None:
@@ -16,11 +16,25 @@ def register(groups: Any) -> None:
     )
     change = budget.add_parser("set", help="set a budget's limit")
     change.add_argument(
-        "scope", metavar="SCOPE", help="tenant:NAME project:NAME cost_center:NAME user:NAME provider:NAME"
+        "scope",
+        metavar="SCOPE",
+        help="tenant:NAME project:NAME cost_center:NAME user:NAME workflow:ID session:NAME provider:NAME",
     )
-    change.add_argument("amount", metavar="AMOUNT", help="a decimal, such as 1000.00")
-    change.add_argument("currency", metavar="CURRENCY", help="such as USD")
-    change.add_argument("--period", default="monthly", help="monthly, quarterly, total or rolling:DAYS")
+    change.add_argument("amount", metavar="AMOUNT", help="a decimal, such as 1000.00; of shots or jobs a whole number")
+    change.add_argument("currency", metavar="CURRENCY", help="such as USD; or a quota: shots, jobs")
+    change.add_argument(
+        "--period",
+        default="monthly",
+        help="monthly, quarterly, total or rolling:DAYS; of a quota also concurrent: what is held at one moment",
+    )
+    change.add_argument(
+        "--mode",
+        choices=("hard", "soft", "advisory"),
+        help="hard stops what doesn't fit (a new budget's mode), soft counts and alarms, advisory informs",
+    )
+    change.add_argument(
+        "--thresholds", metavar="PERCENTS", help="per cents of the limit to tell of, such as 50,80,100 (80,100)"
+    )
     change.add_argument("--json", action="store_true", help="one document")
     change.set_defaults(run=_set)
     show = budget.add_parser("show", help="limits, and what is held and captured")
@@ -30,7 +44,20 @@ def register(groups: Any) -> None:
 
 def _set(arguments: argparse.Namespace) -> None:
     asked = {name: getattr(arguments, name) for name in ("scope", "amount", "currency", "period")}
+    if arguments.mode is not None:
+        asked["mode"] = arguments.mode
+    if arguments.thresholds is not None:
+        asked["thresholds"] = _per_cents(arguments.thresholds)
     _print(arguments, _client().ask("PUT", "/api/v1/budgets", asked))
+
+
+def _per_cents(text: str) -> list[int]:
+    from control_plane.errors import Refused
+
+    try:
+        return [int(one) for one in text.split(",")] if text else []
+    except ValueError:
+        raise Refused("usage", "--thresholds: want whole per cents with commas, such as 50,80,100") from None
 
 
 def _show(arguments: argparse.Namespace) -> None:

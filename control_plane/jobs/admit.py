@@ -20,6 +20,7 @@ import datetime as dt
 import secrets
 import uuid
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -43,7 +44,7 @@ from control_plane.jobs.weights import Weights
 from control_plane.notices import targets
 from control_plane.policy import duties
 from control_plane.policy.decision import Decision, obliged, problem_code
-from finops.holds import Held, shares
+from finops.holds import Exceeded, Held, quoted, shares
 from hal_drivers.prescan import prescan
 from ledger.canonical import dumps, timestamp
 from ledger.chain import Pending
@@ -108,8 +109,9 @@ async def admit(plane: Plane, envelope: Envelope, submit: Submit, *, put_off_s: 
     draft = _Draft(plane, asked, submit, spec.job_id or new_job_id(at), snapshot, decision)
     problem = _problem(decision)
     counted: denials.Counted | None = None
+    short: Exceeded | None = None
     while True:
-        made = draft.write(problem)
+        made = draft.write(problem, short)
         if put_off_s:
             made.row["lease_until"] = at + dt.timedelta(seconds=put_off_s)
         if problem is not None:
@@ -127,8 +129,8 @@ async def admit(plane: Plane, envelope: Envelope, submit: Submit, *, put_off_s: 
                 return await _repeat(plane, principal, rows[0], submit)
             case "duplicate":
                 raise duplicate(draft.job_id)
-            case "exceeded":
-                problem = "budget_exceeded"
+            case Exceeded() as short:
+                problem = short.code
             case "missing":
                 problem = "budget_missing"
             case "quota":
@@ -237,7 +239,7 @@ class _Draft:
             asked.principal.tenant, (self.submitted.spec, self.submitted.decision_input, *signed)
         )
 
-    def write(self, problem: str | None) -> store.NewJob:
+    def write(self, problem: str | None, short: Exceeded | None = None) -> store.NewJob:
         """The job's row, blobs, hold and two entries: admitted, or denied for this problem."""
         codes = approval.needed(self.decision)
         state: State = "DENIED" if problem is not None else "AWAITING_APPROVAL" if codes else "QUEUED"
@@ -259,7 +261,7 @@ class _Draft:
                 waits = approval.begun(codes, self.asked.at, self.plane.settings.approval_wait_s)
                 row["approval"] = body["approval"] = waits.document()
         else:
-            row |= {"final": "DENIED", "error": {"code": problem, "detail": denial_text(self.decision, problem)}}
+            row |= {"final": "DENIED", "error": {"code": problem} | _told_why(self.decision, problem, short)}
             proof, statement = evidence.denied(self.plane, row, self.spec, self.submitted)
             blobs.append(statement)
             commitments["statement"] = statement.commitment
@@ -277,7 +279,8 @@ class _Draft:
 
     def _hold(self) -> Held:
         card = self.snapshot.card
-        return Held(self.job_id, self.snapshot.price, card.currency, shares(self.snapshot.budgets))
+        shots = Decimal(self.spec.executions if quoted(self.snapshot.budgets) else 0)
+        return Held(self.job_id, self.snapshot.price, card.currency, shares(self.snapshot.budgets), shots)
 
     def _row(self) -> dict[str, Any]:
         principal, decision = self.asked.principal, self.decision
@@ -394,12 +397,17 @@ def decided(
     )
 
 
+def _told_why(decision: Decision, problem: str, short: Exceeded | None) -> dict[str, Any]:
+    """What a denied job's row says: in words, and which budgets had too little for it."""
+    if short is None:
+        return {"detail": denial_text(decision, problem)}
+    return {"detail": short.detail, "budgets": [view.record() for view in short.budgets]}
+
+
 def denial_text(decision: Decision, problem: str) -> str:
-    """One line that says what failed; the hold's refusal has no reason of policy to quote."""
+    """One line that says what failed, where it was no hold."""
     if problem == "tenant_quota_exceeded":
         return "the tenant's shots of today (UTC) are used up, or wouldn't suffice for this job"
-    if decision.allow:
-        return "the budget was spent between the decision and the hold"
     return "; ".join(reason.message for reason in decision.reasons) or problem
 
 

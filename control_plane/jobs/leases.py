@@ -53,7 +53,7 @@ _TAKEN = """
     SELECT j.*, jobs.evidence_ready(coalesce(j.outcome_entry, j.admission_entry)) AS ready,
            (SELECT t.state FROM auth.tenant t WHERE t.tenant = j.tenant) AS tenant_state,
            CASE WHEN h.job_id IS NOT NULL THEN jsonb_build_object('amount', h.amount::text, 'currency', h.currency,
-               'budgets', h.budgets, 'windows', h.windows) END AS hold,
+               'budgets', h.budgets, 'windows', h.windows, 'shots', h.shots::text) END AS hold,
            s.nonce AS spec_nonce, s.wrapped_key AS spec_key, s.ciphertext AS spec_ciphertext,
            i.nonce AS input_nonce, i.wrapped_key AS input_key, i.ciphertext AS input_ciphertext
     FROM jobs.job j

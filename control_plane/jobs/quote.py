@@ -107,9 +107,11 @@ async def look(plane: Plane, asked: Asked, key: str | None) -> Snapshot:
             project=governance.project,
             cost_center=governance.cost_center,
             user=principal.name,
-            # Of several, which one is paid is known at routing; a hold in each would charge all of them.
+            # Of several, which one is paid is known at the gate, and held there; a hold in each would charge them all.
             provider=providers.pop() if len(providers) == 1 else None,
             at=asked.at,
+            workflow=spec.workflow.id if spec.workflow is not None else None,
+            session=spec.workflow.session if spec.workflow is not None else None,
         ),
     )
     skew = skew_s(usage[0]["now"], before, plane.now.system())
@@ -120,7 +122,7 @@ async def look(plane: Plane, asked: Asked, key: str | None) -> Snapshot:
         _document(asked)
         | {
             "price": _price(price, card.currency) if offered else None,
-            "budgets": [budget_judged(budget) for budget in views],
+            "budgets": [budget_judged(budget) for budget in views if binding(budget)],
             "usage": msgspec.to_builtins(store.used(usage[0])),
             "backends": [backend_judged(candidate) for candidate in offered],
             "nodes": await nodes(plane, (candidate.provider for candidate in offered)),
@@ -378,6 +380,11 @@ def estimate_judged(told: Mapping[str, Any]) -> dict[str, Any]:
         "jobs": told["basis"]["jobs"],
         "of": told["basis"]["of"],
     }
+
+
+def binding(view: BudgetView) -> bool:
+    """Whether policy judges this budget: it must hold the job's price. Quotas are judged where they are held."""
+    return view.mode == "hard" and view.counts == "money"
 
 
 def budget_judged(view: BudgetView) -> dict[str, Any]:

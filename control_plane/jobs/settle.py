@@ -151,7 +151,7 @@ async def settle(
     record = evidence.predicate(plane, {**job, **ids}, spec, ended, contents, history)
     kept = _keep(plane, job, contents, record)
     crash.point("settle.proven")
-    money = _money(job, charged, parked=isinstance(end, Uncertainty))
+    money = _money(job, end, charged)
     cost = charged.amount if charged else Decimal(0)
     columns = (
         ids
@@ -444,15 +444,26 @@ def _without_result(
     )
 
 
-def _money(job: Mapping[str, Any], charged: Charge | None, *, parked: bool) -> Settled | Parked:
-    """How the job's hold ends; the write finds it so or nothing is written (I3)."""
+def _money(job: Mapping[str, Any], end: End, charged: Charge | None) -> Settled | Parked:
+    """How the job's hold ends; the write finds it so or nothing is written (I3). Quotas count what gave a result."""
     held = job["hold"]
     shares = tuple(Share(*pair) for pair in zip(held["budgets"], held["windows"], strict=True))
     amount = Decimal(str(held["amount"]))
-    if parked:
+    if isinstance(end, Uncertainty):
         return Parked(job["job_id"], amount, held["currency"], shares)
     ended = settlement(amount, charged.amount if charged is not None else Decimal(0))
-    return Settled(job["job_id"], ended.captured, ended.released, ended.overrun, held["currency"], shares)
+    counted = isinstance(end, Success) and held["shots"] is not None
+    shots, jobs = (end.outcome.shots_executed, 1) if isinstance(end, Success) and counted else (0, 0)
+    return Settled(
+        job["job_id"],
+        ended.captured,
+        ended.released,
+        ended.overrun,
+        held["currency"],
+        shares,
+        Decimal(shots),
+        Decimal(jobs),
+    )
 
 
 class _Kept(Struct, frozen=True):

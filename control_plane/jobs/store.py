@@ -40,10 +40,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+import finops.store
 import ledger.store
 from control_plane.db import Query, call
 from control_plane.jobs.state import ACTIVE, FINAL, Event, State
 from finops.errors import CurrencyMismatch
+from finops.holds import Exceeded
 from ledger.blob import SealedBlob
 from ledger.chain import Evidence, Pending
 
@@ -127,7 +129,7 @@ class Change(Struct, frozen=True):
     """One change of one job whose last number is `seq`: all that one call writes.
 
     `worker` asks that this worker has the lease, `sealed` that its admission is sealed (I1), `unless_canceled` that no
-    cancel was asked for. `events` is never empty.
+    cancel was asked for, and `rehold` that the job's hold is made so. `events` is never empty.
     """
 
     job_id: str
@@ -142,10 +144,11 @@ class Change(Struct, frozen=True):
     worker: str | None = None
     sealed: bool = False
     unless_canceled: bool = False
+    rehold: dict[str, Any] | None = None
 
 
-Admitted: TypeAlias = Literal["admitted", "repeated", "duplicate", "exceeded", "missing", "crowded", "quota"]
-Moved: TypeAlias = Literal["moved", "moved_on", "canceled", "unsealed"]
+Admitted: TypeAlias = Literal["admitted", "repeated", "duplicate", "missing", "crowded", "quota"] | Exceeded
+Moved: TypeAlias = Literal["moved", "moved_on", "canceled", "unsealed"] | Exceeded
 
 _ADMIT = "SELECT jobs.admit(%s, %s::jsonb, %b::bytea[], %b::bytea[])"
 _ADVANCE = "SELECT jobs.advance(%s, %s::jsonb, %b::bytea[], %b::bytea[])"
@@ -172,7 +175,7 @@ async def admit(engine: AsyncEngine, tenant: str, new: NewJob) -> Admitted:
         outcome = await _write(engine, _ADMIT, tenant, write, new.items, new.blobs)
     if outcome == "currency":
         raise CurrencyMismatch("a budget of this job is in another currency", field="currency")
-    return cast("Admitted", outcome)
+    return cast("Admitted", _refused(outcome))
 
 
 _COUNT_DENIAL = text("SELECT verdict, suppressed FROM jobs.count_denial(:tenant, :pseudonym, :octets, :most, :alone)")
@@ -201,11 +204,17 @@ async def advance(engine: AsyncEngine, tenant: str, change: Change) -> Moved:
         "worker": change.worker,
         "sealed": change.sealed,
         "unless_canceled": change.unless_canceled,
+        "rehold": change.rehold,
     }
     if change.charges is not None:
         write["charges"] = change.charges
-    outcome: Moved = await _write(engine, _ADVANCE, tenant, write, change.items, change.blobs)
-    return outcome
+    outcome = await _write(engine, _ADVANCE, tenant, write, change.items, change.blobs)
+    return cast("Moved", _refused(outcome))
+
+
+def _refused(outcome: str) -> str | Exceeded:
+    """What a function answered: a word, or in JSON the budgets that are short."""
+    return finops.store.exceeded(msgspec.json.decode(outcome)["exceeded"]) if outcome.startswith("{") else outcome
 
 
 async def _write(

@@ -60,7 +60,16 @@ async def settle(plane: Plane, principal: Principal, row: Row, asked: Settling) 
     async with plane.transaction(principal.tenant) as conn:
         if not await store.keep_settlement(conn, row["job_id"], settlement, amount):
             raise HoldClosed("the job was settled before", field=row["job_id"])
-        ended = await finops.store.settle(conn, principal.tenant, row["job_id"], amount, row["currency"])
+        charged = asked.outcome == "charged"  # a quota then counts all that was held: nobody knows how much ran
+        ended = await finops.store.settle(
+            conn,
+            principal.tenant,
+            row["job_id"],
+            amount,
+            row["currency"],
+            shots=Decimal(row["executions"] if charged else 0),
+            jobs=Decimal(charged),
+        )
         body: dict[str, Any] = {
             "job_id": row["job_id"],
             "outcome": asked.outcome,

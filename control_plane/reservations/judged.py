@@ -107,7 +107,7 @@ async def _document(
             "services": sorted(set(asked.services)),
         },
         "price": {"amount": "0", "currency": card.currency, "micros": 0},
-        "budgets": [quote.budget_judged(budget) for budget in finops.store.views(budgets)],
+        "budgets": [quote.budget_judged(budget) for budget in finops.store.views(budgets) if quote.binding(budget)],
         "usage": msgspec.to_builtins(jobs.used(used[0])) | {"windows": windows[0]["windows"]},
         "backends": [quote.backend_judged(candidate) for candidate in candidates],
         "nodes": [{"id": node.node_id, **zone}],

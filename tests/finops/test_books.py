@@ -9,12 +9,13 @@ import pytest
 from finops.books import Books, BudgetSet, Share, differences, fold
 from finops.budget import Balance
 from finops.errors import BooksInconsistent, FinopsError
-from finops.holds import Enlarged, Held, Parked, Settled
+from finops.holds import Held, Parked, Refunded, Settled
 
 SHARES = (Share("b1", "2026-11"),)
 BUDGET = BudgetSet("b1", "project:p", "monthly", "10", "USD").body()
 HOLD = {"hold": Held("j1", Decimal("0.52"), "USD", SHARES).body()}
-ENLARGE = {"enlarge": Enlarged("j1", Decimal("0.6"), Decimal("0.08"), "USD").body()}
+REHELD = {"rehold": Held("j1", Decimal("0.6"), "USD", SHARES).body()}
+REFUND = {"refund": Refunded("j1", Decimal("0.3"), Decimal("0.3"), "USD", SHARES).body()}
 PARK = {"settle": Parked("j1", Decimal("0.52"), "USD", SHARES).body()}
 SETTLE = {"settle": Settled("j1", Decimal("0.38"), Decimal("0.14"), Decimal(0), "USD", SHARES).body()}
 OVERRUN = {"settle": Settled("j1", Decimal(1), Decimal(0), Decimal("0.48"), "USD", SHARES).body()}
@@ -35,12 +36,13 @@ def folded(*bodies: dict[str, Any]) -> Books:
         ((HOLD, SETTLE), "0", "0.38", "settled"),
         ((HOLD, PARK), "0.52", "0", "parked"),
         ((HOLD, PARK, SETTLE), "0", "0.38", "settled"),
-        ((HOLD, ENLARGE), "0.6", "0", "held"),
+        ((HOLD, REHELD), "0.6", "0", "held"),
+        ((HOLD, SETTLE, REFUND), "0", "0.08", "settled"),
         ((HOLD, OVERRUN), "0", "1", "settled"),
     ],
 )
 def test_each_section_moves_the_balance(bodies: Any, held: str, captured: str, state: str) -> None:
-    """I6: hold, enlarge, park, settle, overrun."""
+    """I6: hold, make anew, park, settle, give back, overrun."""
     books = folded(*bodies)
     assert books.balances["b1", "2026-11"] == Balance(Decimal(held), Decimal(captured))
     assert books.holds["j1"].state == state
@@ -56,11 +58,16 @@ def test_other_entries_leave_the_books_alone() -> None:
     [
         (SETTLE,),
         (PARK,),
-        (ENLARGE,),
+        (REHELD,),
+        (REFUND,),
+        (HOLD, REFUND),
+        (HOLD, SETTLE, REFUND, REFUND),
+        (HOLD, PARK, REHELD),
+        (HOLD, {"rehold": REHELD["rehold"] | {"budgets": [{"id": "b1", "window": "2026-12"}]}}),
         (HOLD, HOLD),
         (HOLD, SETTLE, SETTLE),
-        (HOLD, SETTLE, ENLARGE),
-        (HOLD, ENLARGE, SETTLE),
+        (HOLD, SETTLE, REHELD),
+        (HOLD, REHELD, SETTLE),
         (HOLD, {"settle": SETTLE["settle"] | {"release": "0.15"}}),
         (HOLD, {"settle": SETTLE["settle"] | {"currency": "EUR"}}),
         (HOLD, {"settle": SETTLE["settle"] | {"budgets": []}}),

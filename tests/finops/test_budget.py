@@ -74,9 +74,9 @@ def test_an_impossible_capture_is_refused(capture: str) -> None:
         settlement(Decimal(1), Decimal(capture))
 
 
-@pytest.mark.parametrize("kind", ["tenant", "project", "cost_center", "user", "provider"])
+@pytest.mark.parametrize("kind", ["tenant", "project", "cost_center", "user", "workflow", "session", "provider"])
 def test_a_scope_is_written_as_it_is_read(kind: str) -> None:
-    """The five scopes of the contract; a name may hold a colon."""
+    """The scopes of the contract, a batch's and a session's; a name may hold a colon."""
     assert parse_scope(f"{kind}:a:b") == Scope(kind, "a:b")
     assert str(parse_scope(f"{kind}:CC-RD-42")) == f"{kind}:CC-RD-42"
 
@@ -102,9 +102,11 @@ def test_a_bad_scope_is_refused(text: str) -> None:
         parse_scope(text)
 
 
-@pytest.mark.parametrize("text", ["monthly", "quarterly", "total", "rolling:1", "rolling:30", "rolling:3660"])
+@pytest.mark.parametrize(
+    "text", ["monthly", "quarterly", "total", "concurrent", "rolling:1", "rolling:30", "rolling:3660"]
+)
 def test_a_period_is_written_as_it_is_read(text: str) -> None:
-    """The four periods of the contract."""
+    """The four periods of the contract, and that of what runs at once."""
     assert str(parse_period(text)) == text
 
 

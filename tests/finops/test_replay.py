@@ -31,7 +31,7 @@ JOBS = st.integers(0, 5).map("j{}".format)
 OPERATIONS = st.one_of(
     st.tuples(st.just("set"), st.integers(0, len(BUDGETS) - 1), AMOUNTS),
     st.tuples(st.just("hold"), JOBS, AMOUNTS, st.integers(0, 96)),
-    st.tuples(st.just("enlarge"), JOBS, AMOUNTS),
+    st.tuples(st.just("rehold"), JOBS, AMOUNTS),
     st.tuples(st.just("settle"), JOBS, AMOUNTS),
     st.tuples(st.just("release"), JOBS),
     st.tuples(st.just("park"), JOBS),
@@ -48,9 +48,10 @@ async def perform(conn: AsyncConnection, tenant: str, operation: Any) -> tuple[s
             ids = [view.budget_id for view in await store.show(conn, tenant, START)]
             held = await store.hold(conn, tenant, job, ids, amount, "USD", START + timedelta(hours=hours))
             return ("job:admission:allowed", {"hold": held.body()}) if isinstance(held, store.Held) else None
-        case ("enlarge", job, amount):
-            grown = await store.enlarge(conn, tenant, job, amount, "USD")
-            return ("job:enlarged", {"enlarge": grown.body()}) if isinstance(grown, store.Enlarged) else None
+        case ("rehold", job, amount):
+            ids = [view.budget_id for view in await store.show(conn, tenant, START)]
+            grown = await store.rehold(conn, tenant, job, ids, amount, "USD", START)
+            return ("job:intended", {"rehold": grown.body()}) if isinstance(grown, store.Held) else None
         case ("settle", job, amount):
             return "job:outcome", {"settle": (await store.settle(conn, tenant, job, amount)).body()}
         case ("release", job):

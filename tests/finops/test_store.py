@@ -23,6 +23,7 @@ from finops.errors import (
     CurrencyMismatch,
     HoldClosed,
     HoldExists,
+    HoldOpen,
     HoldUnknown,
     UnknownPrice,
 )
@@ -157,33 +158,156 @@ async def test_a_parked_hold_stays_until_it_is_settled(conn: AsyncConnection) ->
     assert (await store.park(conn, "demo", "j1")).amount == D("0.9")
     assert isinstance(await hold(conn, "j2", [id_], "0.2"), store.Exceeded)
     with pytest.raises(HoldClosed):
-        await store.enlarge(conn, "demo", "j1", D(1), "USD")
+        await store.rehold(conn, "demo", "j1", [id_], D(1), "USD", AT)
     await store.settle(conn, "demo", "j1", D("0.3"))
     assert await standing(conn) == {"project:p monthly": (D(0), D("0.3"), D("0.7"))}
     with pytest.raises(HoldClosed):
         await store.park(conn, "demo", "j1")
 
 
-async def test_a_hold_is_enlarged_within_its_budgets_or_stays(conn: AsyncConnection) -> None:
-    """Path step 5: above the hold, enlarge it or fail; enough, and nothing moves."""
+async def rehold(conn: AsyncConnection, job: str, budgets: list[str], amount: str) -> store.HoldResult:
+    """Make a hold in USD anew."""
+    return await store.rehold(conn, "demo", job, budgets, D(amount), "USD", AT)
+
+
+async def test_a_hold_is_made_larger_within_its_budgets_or_stays(conn: AsyncConnection) -> None:
+    """Path step 5: above the hold, enlarge it or fail; less is given back at once."""
     id_ = await budget(conn)
     await hold(conn, "j1", [id_], "0.5")
-    grown = await store.enlarge(conn, "demo", "j1", D("0.75"), "USD")
-    assert isinstance(grown, store.Enlarged)
-    assert (grown.by, grown.amount) == (D("0.25"), D("0.75"))
-    assert isinstance(await store.enlarge(conn, "demo", "j1", D("1.01"), "USD"), store.Exceeded)
-    same = await store.enlarge(conn, "demo", "j1", D("0.1"), "USD")
-    assert isinstance(same, store.Enlarged)
-    assert (same.by, same.amount) == (D(0), D("0.75"))
+    assert isinstance(await rehold(conn, "j1", [id_], "0.75"), store.Held)
     assert await standing(conn) == {"project:p monthly": (D("0.75"), D(0), D("0.25"))}
+    assert isinstance(await rehold(conn, "j1", [id_], "1.01"), store.Exceeded)
+    assert await standing(conn) == {"project:p monthly": (D("0.75"), D(0), D("0.25"))}
+    assert isinstance(await rehold(conn, "j1", [id_], "0.1"), store.Held)
+    assert await standing(conn) == {"project:p monthly": (D("0.1"), D(0), D("0.9"))}
+
+
+async def test_a_hold_joins_and_leaves_budgets_in_the_window_of_its_admission(conn: AsyncConnection) -> None:
+    """I3: a provider's budget joins where the provider is known, and gets its share back where another has the job."""
+    project = await budget(conn)
+    one, two = await budget(conn, "0.6", "provider:one"), await budget(conn, "0.4", "provider:two", "rolling:2")
+    await hold(conn, "j1", [project], "0.5")
+    assert isinstance(await rehold(conn, "j1", [project, one], "0.5"), store.Held)
+    refused = await rehold(conn, "j1", [project, two], "0.5")
+    assert isinstance(refused, store.Exceeded)
+    assert [(view.scope, view.asked) for view in refused.budgets] == [("provider:two", D("0.5"))]
+    assert refused.detail == "provider:two (rolling:2) has 0.4 USD left of 0.4, 0.5 asked"
+    moved = await rehold(conn, "j1", [project, two], "0.4")
+    assert isinstance(moved, store.Held)
+    assert {share.id: share.window for share in moved.budgets} == {project: "2026-11", two: "2026-11-21"}
+    held = {name: figures[0] for name, figures in (await standing(conn)).items()}
+    assert held == {"project:p monthly": D("0.4"), "provider:one monthly": D(0), "provider:two rolling:2": D("0.4")}
+    await store.settle(conn, "demo", "j1", D("0.3"))
+    captured = {name: figures[1] for name, figures in (await standing(conn)).items()}
+    assert captured == {"project:p monthly": D("0.3"), "provider:one monthly": D(0), "provider:two rolling:2": D("0.3")}
+
+
+async def test_a_lowered_limit_lets_a_hold_shrink_and_not_grow(conn: AsyncConnection) -> None:
+    """I3, G7: what is held stays good under a limit that was lowered since; more isn't granted."""
+    id_ = await budget(conn)
+    await hold(conn, "j1", [id_], "0.5")
+    await budget(conn, "0.1")
+    assert isinstance(await rehold(conn, "j1", [id_], "0.500001"), store.Exceeded)
+    assert isinstance(await rehold(conn, "j1", [id_], "0.5"), store.Held)
+    assert isinstance(await rehold(conn, "j1", [id_], "0.4"), store.Held)
+
+
+async def test_quotas_of_shots_and_jobs_are_held_beside_money(conn: AsyncConnection) -> None:
+    """G7: shots and concurrency are holds too (decision 6); what ran is captured, what runs at once is not."""
+    project = await budget(conn)
+    shots = (await store.set_budget(conn, "demo", "project:p", "monthly", D(1500), "shots")).budget_id
+    jobs = (await store.set_budget(conn, "demo", "user:u", "concurrent", D(1), "jobs")).budget_id
+    asked = ([project, shots, jobs], D("0.1"), "USD", AT, D(1000))
+    assert isinstance(await store.hold(conn, "demo", "j1", *asked), store.Held)
+    refused = await store.hold(conn, "demo", "j2", *asked)
+    assert isinstance(refused, store.Exceeded)
+    assert refused.code == "quota_exceeded"
+    assert {(view.scope, view.currency, view.available, view.asked) for view in refused.budgets} == {
+        ("project:p", "shots", D(500), D(1000)),
+        ("user:u", "jobs", D(0), D(1)),
+    }
+    await store.settle(conn, "demo", "j1", D("0.1"), shots=D(400), jobs=D(1))
+    found = {(view.currency, view.period): view for view in await store.show(conn, "demo", AT)}
+    assert (found["shots", "monthly"].captured, found["shots", "monthly"].held) == (D(400), D(0))
+    assert (found["jobs", "concurrent"].captured, found["jobs", "concurrent"].held) == (D(0), D(0))
+    assert isinstance(await store.hold(conn, "demo", "j2", *asked), store.Held)
+
+
+@pytest.mark.parametrize("mode", ["soft", "advisory"])
+async def test_a_budget_that_is_not_hard_counts_and_stops_nothing(conn: AsyncConnection, mode: str) -> None:
+    """G7; I3 is said of hard budgets, and a mode may change at any moment."""
+    project = await budget(conn, "10")
+    user = (await store.set_budget(conn, "demo", "user:u", "monthly", D("0.1"), "USD", mode=mode)).budget_id
+    assert isinstance(await hold(conn, "j1", [project, user], "0.5"), store.Held)
+    assert (await standing(conn))["user:u monthly"] == (D("0.5"), D(0), D("-0.4"))
+    changed = await store.set_budget(conn, "demo", "user:u", "monthly", D("0.1"), "USD", mode="hard")
+    assert (changed.budget_id, changed.mode) == (user, "hard")
+    assert isinstance(await hold(conn, "j2", [project, user], "0.01"), store.Exceeded)
+    await store.settle(conn, "demo", "j1", D("0.05"))
+    assert isinstance(await hold(conn, "j2", [project, user], "0.01"), store.Held)
+
+
+async def test_a_project_needs_a_hard_budget_in_money(conn: AsyncConnection) -> None:
+    """`budget_missing`: a quota, or a budget that stops nothing, is none."""
+    shots = (await store.set_budget(conn, "demo", "project:p", "monthly", D(10), "shots")).budget_id
+    soft = (await store.set_budget(conn, "demo", "project:p", "monthly", D(10), "USD", mode="soft")).budget_id
+    assert isinstance(await hold(conn, "j1", [shots, soft], "0.1"), store.Missing)
+    await store.set_budget(conn, "demo", "project:p", "monthly", D(10), "USD", mode="hard")
+    assert isinstance(await hold(conn, "j1", [shots, soft], "0.1"), store.Held)
+
+
+async def test_what_is_not_said_of_a_budget_stays(conn: AsyncConnection) -> None:
+    """A new limit leaves mode and thresholds alone."""
+    made = await store.set_budget(conn, "demo", "user:u", "total", D(1), "USD", mode="soft", thresholds=(50, 100))
+    again = await store.set_budget(conn, "demo", "user:u", "total", D(2), "USD")
+    assert again.body() == made.body() | {"limit": "2"}
+
+
+@pytest.mark.parametrize(
+    ("period", "amount", "unit", "terms", "field"),
+    [
+        ("concurrent", "1", "USD", {}, "period"),
+        ("monthly", "1.5", "shots", {}, "amount"),
+        ("monthly", "1", "job", {}, "currency"),
+        ("monthly", "1", "USD", {"mode": "mild"}, "mode"),
+        ("monthly", "1", "USD", {"thresholds": (100, 80)}, "thresholds"),
+        ("monthly", "1", "USD", {"thresholds": (0,)}, "thresholds"),
+        ("monthly", "1", "USD", {"thresholds": tuple(range(1, 18))}, "thresholds"),
+    ],
+)
+async def test_terms_that_make_no_budget_are_refused_by_field(
+    conn: AsyncConnection, period: str, amount: str, unit: str, terms: dict[str, Any], field: str
+) -> None:
+    """Nothing is set."""
+    with pytest.raises((BudgetInvalid, AmountInvalid), match=f"^{field}: "):
+        await store.set_budget(conn, "demo", "project:p", period, D(amount), unit, **terms)
+    assert await store.show(conn, "demo", AT) == []
+
+
+async def test_money_given_back_is_there_again_where_it_was_spent(conn: AsyncConnection) -> None:
+    """I3: never more than was captured, never before it was; quotas keep what ran."""
+    project = await budget(conn)
+    shots = (await store.set_budget(conn, "demo", "project:p", "monthly", D(1000), "shots")).budget_id
+    await store.hold(conn, "demo", "j1", [project, shots], D("0.5"), "USD", AT, D(1000))
+    with pytest.raises(HoldOpen):
+        await store.refund(conn, "demo", "j1", D("0.1"), "USD")
+    await store.settle(conn, "demo", "j1", D("0.4"), shots=D(1000), jobs=D(1))
+    assert (await store.refund(conn, "demo", "j1", D("0.3"), "USD")).refunded == D("0.3")
+    with pytest.raises(AmountInvalid, match=r"at most 0\.1 is left"):
+        await store.refund(conn, "demo", "j1", D("0.2"), "USD")
+    with pytest.raises(CurrencyMismatch):
+        await store.refund(conn, "demo", "j1", D("0.1"), "EUR")
+    found = {view.currency: view.captured for view in await store.show(conn, "demo", AT)}
+    assert found == {"USD": D("0.1"), "shots": D(1000)}
 
 
 async def test_no_hold_no_settlement(conn: AsyncConnection) -> None:
     """A job that held nothing is charged nothing by accident."""
     with pytest.raises(HoldUnknown):
         await store.settle(conn, "demo", "j1", D(1))
+    id_ = await budget(conn)
     with pytest.raises(HoldUnknown):
-        await store.enlarge(conn, "demo", "j1", D(1), "USD")
+        await store.rehold(conn, "demo", "j1", [id_], D(1), "USD", AT)
     with pytest.raises(HoldClosed):
         await store.park(conn, "demo", "j1")
 
@@ -242,12 +366,12 @@ async def applicable(conn: AsyncConnection, **names: Any) -> list[BudgetView]:
 
 
 async def test_the_budgets_that_apply_are_those_of_the_jobs_names(conn: AsyncConnection) -> None:
-    """G7: tenant, project, cost centre, user and provider; no one else's."""
-    scopes = ["tenant:demo", "project:p", "cost_center:CC", "user:u", "provider:aer"]
-    for scope in [*scopes, "project:q", "user:p"]:
+    """G7: tenant, project, cost centre, user, workflow, session and provider; no one else's."""
+    scopes = ["tenant:demo", "project:p", "cost_center:CC", "user:u", "workflow:w", "session:s", "provider:aer"]
+    for scope in [*scopes, "project:q", "user:p", "session:w"]:
         await budget(conn, scope=scope)
     await budget(conn, period="total")
-    views = await applicable(conn, project="p", cost_center="CC", user="u", provider="aer")
+    views = await applicable(conn, project="p", cost_center="CC", user="u", provider="aer", workflow="w", session="s")
     assert sorted(view.scope for view in views) == sorted([*scopes, "project:p"])
     alone = await applicable(conn, project="r", cost_center=None, user=None, provider=None)
     assert [view.scope for view in alone] == ["tenant:demo"]
@@ -276,7 +400,7 @@ async def test_currencies_never_mix(conn: AsyncConnection) -> None:
         await store.hold(conn, "demo", "j1", [id_], D("0.1"), "EUR", AT)
     await hold(conn, "j1", [id_], "0.5")
     with pytest.raises(CurrencyMismatch, match="want USD, got EUR"):
-        await store.enlarge(conn, "demo", "j1", D(1), "EUR")
+        await store.rehold(conn, "demo", "j1", [id_], D(1), "EUR", AT)
     with pytest.raises(CurrencyMismatch, match="want USD, got EUR"):
         await store.settle(conn, "demo", "j1", D("0.1"), "EUR")
     assert await standing(conn) == {"project:p monthly": (D("0.5"), D(0), D("0.5"))}

@@ -6,7 +6,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0044_estimates"
-down_revision = "0040_charges"
+down_revision = "0043_budgets"
 branch_labels = None
 depends_on = None
 
