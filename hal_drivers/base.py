@@ -17,7 +17,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Literal, Protocol, Self, TypeAlias, runtime_checkable
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 Format: TypeAlias = Literal["QASM2", "QASM3", "QPY"]
 Handle: TypeAlias = dict[str, str | int]
@@ -109,7 +109,7 @@ class CompileRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """What ``planned.kept`` gave of a compilation before: the circuit is read anew, and nothing is planned anew."""
 
 
-class Usage(Struct, frozen=True, forbid_unknown_fields=True):
+class Usage(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What the work consumed, and how that is known (G6)."""
 
     wall_s: float
@@ -119,6 +119,17 @@ class Usage(Struct, frozen=True, forbid_unknown_fields=True):
     qpu_s: float | None = None
     """None for simulators: simulator seconds are their own meter."""
     source: Literal["vendor", "measured", "estimated"] = "measured"
+    reserved_s: float | None = None
+    """For how long something was kept free for this task and nobody else; None where nothing was, or nobody says."""
+
+
+class Tally(Struct, frozen=True, forbid_unknown_fields=True):
+    """Gates by how many qubits they act on, and measurements, as formulas of vendors count them (``tally``)."""
+
+    one_qubit: int = 0
+    two_qubit: int = 0
+    multi_qubit: int = 0
+    measurements: int = 0
 
 
 class CompiledFacts(Struct, frozen=True, forbid_unknown_fields=True):
@@ -141,6 +152,11 @@ class CompiledFacts(Struct, frozen=True, forbid_unknown_fields=True):
     """Estimated time on the processor; None where nothing supports an estimate."""
     final_layout: tuple[int, ...] | None = None
     """As ``layout``, where routing has left them at the end."""
+    submitted: Tally | UnsetType = UNSET
+    """Before compilation; unset where that can't be known, and ``uncounted`` says why."""
+    runs: Tally | UnsetType = UNSET
+    """After it: of the artefact; unset likewise."""
+    uncounted: str | UnsetType = UNSET
 
 
 class Compiled(Struct, frozen=True, forbid_unknown_fields=True):

@@ -37,6 +37,7 @@ from hal_drivers.errors import CircuitInvalid, CircuitTooComplex, DriverError, P
 from hal_drivers.frames import Artefact, CompileCall, Counts, RunCall
 from hal_drivers.limits import Limits
 from hal_drivers.own_gates import own_gates_apart
+from hal_drivers.tally import counted
 
 STANDARD = {gate.base_class: name for name, gate in get_standard_gate_name_mapping().items()}
 CONTROL_FLOW = ("if_else", "for_loop", "while_loop", "switch_case")
@@ -51,6 +52,8 @@ class Submitted(NamedTuple):
     """Once every definition and loop is unrolled."""
     measured: tuple[int, ...]
     """Classical bits that a measurement writes, ascending."""
+    text: bool = True
+    """Whether it came as a text, where a gate's name has one meaning."""
 
 
 @cache
@@ -85,7 +88,7 @@ def _submitted(call: CompileCall, circuit: QuantumCircuit, gates: int) -> Submit
     measured = _measured_bits(circuit)
     if not measured:
         raise CircuitInvalid("no classical bits are measured")
-    return Submitted(circuit, gates, tuple(sorted(measured)))
+    return Submitted(circuit, gates, tuple(sorted(measured)), call.format != "QPY")
 
 
 def _bounded(form: Format, source: bytes, parameters: dict[str, float], limits: Limits) -> tuple[QuantumCircuit, int]:
@@ -105,7 +108,11 @@ def compiled_facts(
     final_layout: tuple[int, ...] | None = None,
     duration_s: float | None = None,
 ) -> CompiledFacts:
-    """What policy judges of a translated circuit; raises CircuitTooComplex where translating made it too large."""
+    """What policy judges and meters count of a translated circuit; raises CircuitTooComplex where that made it too
+    large.
+    """
+    before, why = counted(submitted.circuit, distinct=submitted.text)
+    after, why_after = counted(prepared)
     return CompiledFacts(
         qubits=submitted.circuit.num_qubits,
         clbits=prepared.num_clbits,
@@ -119,6 +126,9 @@ def compiled_facts(
         measured_bits=submitted.measured,
         method=method,
         memory_bytes=memory_bytes,
+        submitted=before,
+        runs=after,
+        uncounted=why or why_after,
     )
 
 

@@ -54,7 +54,7 @@ from hal_drivers.errors import (
     NotFinished,
 )
 from hal_drivers.near import Near
-from hal_drivers.order import STOPPED, Broken, Done, Order, encode, read_answer
+from hal_drivers.order import STOPPED, Broken, Done, Order, encode, read_answer, uncounted
 from hal_drivers.outcome import check_counts
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class DaskDriver(Near):
             backend=msgspec.structs.replace(backend, cluster=None, credential=None),
             limits=self._config.limits,
             require_walls=self._config.require_walls,
-            compiled=compiled,
+            compiled=uncounted(compiled),
             task=seeded,
         )
         key = KEY + task.token

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
+from msgspec.structs import replace
 
 from hal_drivers.base import Compiled, Driver, Failed, Finished, Handle, Outcome, Stopped, Task
 from hal_drivers.config import BackendConfig, DriversConfig
@@ -69,6 +70,11 @@ encode = msgspec.msgpack.Encoder().encode
 _orders = msgspec.msgpack.Decoder(Order)
 _answers: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 _started = msgspec.msgpack.Decoder(Started)
+
+
+def uncounted(compiled: Compiled) -> Compiled:
+    """What a node needs of it: tallies stay here, so that a node of an earlier release can read the order too."""
+    return replace(compiled, facts=replace(compiled.facts, submitted=UNSET, runs=UNSET, uncounted=UNSET))
 
 
 def read_order(data: bytes) -> Order:

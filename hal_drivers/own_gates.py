@@ -31,7 +31,9 @@ _ENGINES = frozenset({
 })  # fmt: skip
 """What Aer runs by name beside the standard gates."""
 KNOWN = (frozenset(_STANDARD) | _ENGINES) - {"measure", "reset", "delay", "barrier"}
-_COMPARED_QUBITS, _COMPARED_GATES = 3, 64
+_COMPARED_QUBITS, COMPARED_GATES = 3, 64
+OWN = "own_"
+"""Before the name of a gate of the source's own."""
 
 
 def own_gates_apart(circuit: QuantumCircuit) -> QuantumCircuit:
@@ -93,7 +95,7 @@ def _made(operation: Operation) -> Operation:
         return standard
     if not own and (operation.name in _STANDARD or not isinstance(operation, Gate) or operation.definition is None):
         return operation
-    return _defined(f"own_{operation.name}" if own else operation.name, operation)
+    return _defined(f"{OWN}{operation.name}" if own else operation.name, operation)
 
 
 def _defined(name: str, operation: Instruction) -> Instruction:
@@ -114,7 +116,7 @@ def _standard(operation: Instruction) -> Gate | None:
         return None
     if len(operation.params) != len(prototype.params) or operation.num_qubits > _COMPARED_QUBITS:
         return None
-    if operation.definition.size() > _COMPARED_GATES:
+    if operation.definition.size() > COMPARED_GATES:
         return None
     try:
         alike = prototype.base_class(*operation.params)

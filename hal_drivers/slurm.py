@@ -56,7 +56,18 @@ from hal_drivers.errors import (
     NotFinished,
 )
 from hal_drivers.near import Near
-from hal_drivers.order import Answer, Broken, Done, Order, encode, read_answer, read_order, read_started, write
+from hal_drivers.order import (
+    Answer,
+    Broken,
+    Done,
+    Order,
+    encode,
+    read_answer,
+    read_order,
+    read_started,
+    uncounted,
+    write,
+)
 from hal_drivers.outcome import check_counts
 
 if TYPE_CHECKING:
@@ -176,7 +187,7 @@ class SlurmDriver(Near):
             backend=msgspec.structs.replace(backend, cluster=None),
             limits=self._config.limits,
             require_walls=self._config.require_walls,
-            compiled=compiled,
+            compiled=uncounted(compiled),
             task=task,
         )
         folder = place.of(task.token)

@@ -26,6 +26,7 @@ from hal_drivers.base import (
     Running,
     Status,
     Stopped,
+    Tally,
     Task,
     TooLate,
     Unknown,
@@ -108,6 +109,8 @@ class FakeDriver:
             measured_bits=(0, 1),
             method="fake",
             memory_bytes=1,
+            submitted=Tally(1, 1, 0, 2),
+            runs=Tally(1, 1, 0, 2),
         )
         return Compiled(request.backend, request.source, "QPY", request.source.decode(), facts, {"fake": "1"})
 

@@ -109,6 +109,7 @@ def partial(ended: tuple[Ended, ...], halt: str | None) -> str | None:
 def total_usage(each: Sequence[Usage]) -> Usage:
     """What all took together; as certain as the least certain of them."""
     cpu, qpu = [one.cpu_s for one in each], [one.qpu_s for one in each]
+    reserved = [one.reserved_s for one in each]
     peak = [one.peak_memory_bytes for one in each if one.peak_memory_bytes is not None]
     return Usage(
         wall_s=_sum([one.wall_s for one in each]),
@@ -116,6 +117,7 @@ def total_usage(each: Sequence[Usage]) -> Usage:
         peak_memory_bytes=max(peak, default=None),
         qpu_s=_sum([s for s in qpu if s is not None]) if None not in qpu else None,
         source=min((one.source for one in each), key=SOURCES.index),
+        reserved_s=_sum([s for s in reserved if s is not None]) if None not in reserved else None,
     )
 
 

@@ -20,8 +20,7 @@ import finops.store
 from control_plane import crash, environment, telemetry
 from control_plane.context import Plane
 from control_plane.errors import Refused
-from control_plane.jobs import approval, charging, evidence, exact, itemised, leases, meaning, store
-from control_plane.jobs.asking import METER
+from control_plane.jobs import approval, charging, evidence, exact, itemised, leases, meaning, metering, store
 from control_plane.jobs.evidence import Content, Submitted
 from control_plane.jobs.exact import Computed
 from control_plane.jobs.gathered import Gathered, Program
@@ -33,7 +32,7 @@ from finops import charge_store
 from finops.books import Share
 from finops.budget import settlement
 from finops.charges import Section
-from finops.facts import Fact, fact
+from finops.facts import Fact
 from finops.holds import Parked, Settled
 from finops.rates import Charge, RateCard, charge
 from hal_drivers.base import Calibration, Compiled, Exhibit, Outcome
@@ -126,24 +125,36 @@ async def settle(
     level: Level = job["level"] if job["token"] is not None else "sealed"
     charged: Charge | None = None
     told: Section | None = None
+    used: metering.Used | None = None
+    facts: list[Fact] = []
     if isinstance(end, Success):
         card = await plane.known.card(plane.engine, job["tenant"], job["rate_card"])
         backend = await plane.known.backend(plane.engine, job["backend"])
+        used = metering.Used(
+            end.compiled,
+            end.outcome,
+            simulator=backend["simulator"],
+            result_bytes=len(result_bytes(end.outcome)),
+            session=bool(spec.execution.session),
+            fees=end.fees,
+        )
+        facts = metering.facts(job, used)
         charged = charge(
             card,
             backend["provider"],
-            facts(job, end),
+            facts,
             device=job["backend"],
             sku=backend["capability"].get("sku"),
         )
-        told = charging.result(job, spec.governance, end.outcome, charged, facts(job, end), backend)
-        contents += [*_outcome_contents(job, end, card), *_computed(spec, end)]
+        told = charging.result(job, spec.governance, end.outcome, charged, facts, backend)
+        contents += [*_outcome_contents(end, card, facts), *_computed(spec, end)]
         ended = _success(job, end, charged, level, contents, backend)
     else:
         ended = _without_result(job, end, final, level)
     contents += [Content(one.name, one.media_type, one.data) for one in shown.exhibits]
     contents += _obligations(job)
-    ended = msgspec.structs.replace(ended, gaps=(*ended.gaps, *shown.gaps))
+    unknown = metering.gaps(used) if used is not None else ()
+    ended = msgspec.structs.replace(ended, gaps=(*ended.gaps, *unknown, *shown.gaps))
     if job["route"]:
         by = {"routing": plane.settings.routing.shown}
         ended = msgspec.structs.replace(ended, environment=ended.environment | by)
@@ -177,7 +188,7 @@ async def settle(
         "cost": {"amount": store.numeric(cost), "currency": job["currency"]},
         "rate_card": job["rate_card"],
         "settle": money.body(),
-        "facts": [one.record() for one in facts(job, end)] if isinstance(end, Success) else [],
+        "facts": [one.record() for one in facts],
         "output_hash": ended.output_hash,
     }
     if isinstance(end, Success) and end.outcome.accounting:
@@ -239,39 +250,6 @@ def _final(end: End) -> Final:
             assert_never(end)
 
 
-def facts(job: Mapping[str, Any], end: Success) -> list[Fact]:
-    """What the job used (G6), each with who says so; what is unknown is absent."""
-    outcome, usage = end.outcome, end.outcome.usage
-    tasks = sum(one.outcome is not None for one in outcome.items) if isinstance(outcome, Gathered) else 1
-    by = job["backend"]
-    queued = max(0.0, (outcome.started_at - job["submitted_at"]).total_seconds())
-    found = [
-        fact("tasks", Decimal(tasks), "measured", "plane"),
-        fact("shots", Decimal(outcome.shots_executed), "measured", "plane"),
-        fact("queue_seconds", queued, "measured", "plane"),
-        fact("circuit_depth", Decimal(end.compiled.facts.depth), "measured", "plane"),
-        fact("egress_bytes", Decimal(len(result_bytes(outcome))), "measured", "plane"),
-    ]
-    if usage.qpu_s is not None:
-        found.append(fact("qpu_seconds", usage.qpu_s, usage.source, by))
-    else:
-        found.append(fact("simulator_seconds", usage.wall_s, usage.source, by))
-    if end.fees is not None:
-        found.append(fact(METER, end.fees, "measured", "plane"))
-    if usage.cpu_s is not None:
-        found.append(fact("simulator_cpu_seconds", usage.cpu_s, usage.source, by))
-    if usage.peak_memory_bytes is not None:
-        found.append(
-            fact(
-                "simulator_peak_memory",
-                Decimal(usage.peak_memory_bytes),
-                usage.source,
-                by,
-            )
-        )
-    return found
-
-
 def result_bytes(outcome: Outcome) -> bytes:
     """The `result` artefact: measured integers only (decision 12); `output_hash` covers exactly these bytes."""
     if isinstance(outcome, Gathered):
@@ -303,12 +281,12 @@ def _computed(spec: JobSpec, end: Success) -> list[Content]:
     return [Content("analysis", "application/json", document), *files]
 
 
-def _outcome_contents(job: Mapping[str, Any], end: Success, card: RateCard) -> list[Content]:
+def _outcome_contents(end: Success, card: RateCard, told: list[Fact]) -> list[Content]:
     compiled, outcome = end.compiled, end.outcome
     execution = _what_ran(compiled, outcome) | {
         "bit_order": "last classical bit left",
         "versions": compiled.versions,
-        "facts": [one.record() for one in facts(job, end)],
+        "facts": [one.record() for one in told],
         "calibration": {
             "id": end.calibration.id,
             "valid_from": timestamp(end.calibration.valid_from),

@@ -27,9 +27,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from braket.default_simulator import DensityMatrixSimulator, StateVectorSimulator, linalg_utils
 from braket.ir.openqasm import Program
+from msgspec.structs import replace
 from qiskit.circuit import ControlFlowOp, QuantumCircuit
 from qiskit.transpiler import generate_preset_pass_manager
 
+from hal_drivers.base import Tally
 from hal_drivers.circuit import active_qubits, compiled_facts, read_circuit, tools, warm
 from hal_drivers.engine import RUN_OVERHEAD_BYTES
 from hal_drivers.errors import CircuitTooComplex, DriverError, ProgramUnsupported
@@ -87,6 +89,7 @@ def compile_circuit(call: CompileCall) -> Artefact:
     method, memory = _room(active_qubits(prepared), device, call.memory_bytes)
     text = to_braket(prepared, idle=not call.setup.gates or "i" in call.setup.gates)
     facts = compiled_facts(submitted, prepared, call.limits, method, memory)
+    facts = replace(facts, runs=_written(text))
     return Artefact(artefact=text.encode(), qasm3=text, facts=facts, versions=versions())
 
 
@@ -137,6 +140,15 @@ def to_braket(circuit: QuantumCircuit, *, idle: bool = True) -> str:
     gates += [f"i q[{qubit}];" for qubit in sorted(set(ends.values()) - touched) if idle]
     measures = [f"c[{bit}] = measure q[{qubit}];" for bit, qubit in sorted(ends.items())]
     return "\n".join([*head, *gates, *measures]) + "\n"
+
+
+def _written(text: str) -> Tally:
+    """What the program has, gate by gate: the identities that were put there among them."""
+    lines = text.splitlines()[3:]  # behind version, bits and qubits
+    measured = sum(_MEASURED.match(line) is not None for line in lines)
+    arities = Counter(line.count("q[") for line in lines if _MEASURED.match(line) is None)
+    many = sum(times for qubits, times in arities.items() if qubits > 2)
+    return Tally(arities[1], arities[2], many, measured)
 
 
 def _gate(name: str, params: list[float], qubits: list[int]) -> str:

@@ -16,18 +16,22 @@ import numpy as np
 from qiskit_aer import AerSimulator
 
 from hal_drivers import exact
-from hal_drivers.base import CompiledFacts, Exact
+from hal_drivers.base import CompiledFacts, Exact, Tally
 from hal_drivers.circuit import own_circuits, tools
 from hal_drivers.engines.aer import counted, saved
 from hal_drivers.errors import ProgramUnsupported
 from hal_drivers.frames import Artefact, CompileCall, Counts, ExactCall, RunCall
+from hal_drivers.p2p.aliases import OWN
 from hal_drivers.p2p.fragments import depth
 from hal_drivers.p2p.ingest import read_program
 from hal_drivers.p2p.ir import Operation, Program, canonical
 from hal_drivers.p2p.lower import to_qiskit, whole
 from hal_drivers.p2p.states import before_measurement
+from hal_drivers.tally import counted as counted_before
 
 METHOD = "network"
+SERVED = OWN | {"cnot", "cz"}
+"""Gates that only a network knows, and two that it may be meant to know."""
 PURE = 1e-9
 """A density matrix whose purity is this near to 1 is given as the state that it is."""
 _programs: msgspec.json.Decoder[Program] = msgspec.json.Decoder(Program)
@@ -48,6 +52,7 @@ def warm_up() -> None:
 def compile_circuit(call: CompileCall) -> Artefact:
     """Read, bound, normalise."""
     program, submitted = read_program(call)
+    before, why = counted_before(submitted.circuit, SERVED, distinct=submitted.text)
     facts = CompiledFacts(
         qubits=program.qubits,
         clbits=program.bits,
@@ -59,8 +64,18 @@ def compile_circuit(call: CompileCall) -> Artefact:
         measured_bits=submitted.measured,
         method=METHOD,
         memory_bytes=0,
+        submitted=before,
+        runs=_operations(program),
+        uncounted=why,
     )
     return Artefact(artefact=canonical(program), qasm3=None, facts=facts, versions=versions())
+
+
+def _operations(program: Program) -> Tally:
+    """A program's operations are gates, services and measurements already; each counts, conditions or not."""
+    sizes = Counter(len(one.qubits) for one in program.operations if not one.bits and one.name != "reset")
+    many = sum(times for qubits, times in sizes.items() if qubits > 2)
+    return Tally(sizes[1], sizes[2], many, sum(bool(one.bits) for one in program.operations))
 
 
 def run_circuit(call: RunCall) -> Counts:

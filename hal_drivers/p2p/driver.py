@@ -321,8 +321,25 @@ def _outcome(result: RunResult) -> Outcome:
         partial=None,
         seed=result.seed,
         method=METHOD,
-        usage=Usage(wall_s=result.duration_us / 1e6, cpu_s=None, peak_memory_bytes=None, source="measured"),
+        usage=Usage(
+            wall_s=result.duration_us / 1e6,
+            cpu_s=None,
+            peak_memory_bytes=None,
+            source="measured",
+            reserved_s=_reserved(result),
+        ),
         started_at=started_at,
         ended_at=ended_at,
         metadata={"nodes": str(len(used)), "noise_model": "nodes"},
     )
+
+
+def _reserved(result: RunResult) -> float:
+    """For how long nodes were kept for the run, all of them together: each attempt from its reservation to its end."""
+    spans = (
+        _time(attempt.ended_at) - _time(attempt.started_at)
+        for fragment in result.run.fragments
+        for attempt in fragment.attempts
+        if attempt.ended_at is not None
+    )
+    return max(0.0, sum(span.total_seconds() for span in spans))

@@ -82,7 +82,7 @@ class RemoteDriver:
         self._credential: Callable[[str], str] | None = config.credential
         self._patience = patience or Patience()
         try:
-            self._link = Link(backend.url or "", backend.ca, self._token, self._patience)
+            self._link = Link(backend.url or "", backend.ca, self._token, self._patience, _headers)
         except ValueError as error:
             raise BackendUnknown(f"backend {backend.id}: {error}") from None
         claims = Capabilities(formats(config.limits))
@@ -178,6 +178,7 @@ class RemoteDriver:
             raise BackendFailed("it compiled something else than it was asked for")
         if facts.clbits > self._limits.clbits or facts.qubits > known.qubits or len(facts.operations) > 1_000:
             raise BackendFailed("it compiled something else than it was asked for")
+        judge.tallies(facts, self._limits.gates)
         named = replace(facts, method=judge.text(facts.method, longest=64))
         return replace(compiled, backend=request.backend, facts=named, versions=judge.words(compiled.versions, source))
 
@@ -365,6 +366,10 @@ class RemoteDriver:
                 raise BackendUnavailable(f"{self._config.id}: {detail}")
             case _:
                 raise BackendFailed(f"it answers {answer.status}: {detail}")
+
+
+def _headers() -> dict[str, str]:
+    return {wire.TALLIES: "1"}
 
 
 def _path(token: str) -> str:

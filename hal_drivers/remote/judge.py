@@ -12,9 +12,9 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime, timedelta
 
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
-from hal_drivers.base import Block, Device, Outcome, Usage
+from hal_drivers.base import Block, CompiledFacts, Device, Outcome, Tally, Usage
 from hal_drivers.errors import BackendFailed
 
 SLACK_S = 2.0
@@ -75,6 +75,15 @@ def device(claimed: Device, ours: Device) -> Device:
     )
 
 
+def tallies(said: CompiledFacts, most: int) -> None:
+    """What it says that it counted must be possible; raises BackendFailed."""
+    for tally in (said.submitted, said.runs):
+        if isinstance(tally, Tally) and any(not 0 <= count <= most for count in astuple(tally)):
+            raise BackendFailed("the gates that it counted are impossible")
+    if isinstance(said.uncounted, str) and text(said.uncounted) != said.uncounted:
+        raise BackendFailed("its answer can't be read")
+
+
 def outcome(said: Outcome, theirs: datetime, now: datetime, since: datetime | None, *, simulator: bool) -> Outcome:
     """The outcome by our clock; ``theirs`` is its clock as it answered, ``since`` when the task was handed over."""
     off = now - theirs if abs((now - theirs).total_seconds()) > OFF_S else timedelta(0)
@@ -114,6 +123,8 @@ def _usage(said: Usage, *, simulator: bool) -> Usage:
         raise BackendFailed("the usage that it reports is impossible")
     if simulator and said.qpu_s is not None:
         raise BackendFailed("a simulator has no QPU seconds")
+    if said.reserved_s is not None:
+        raise BackendFailed("nothing is reserved over this protocol")
     return replace(said, source="vendor")
 
 

@@ -26,6 +26,8 @@ from hal_drivers.base import (
 )
 
 PROTOCOL = 1
+TALLIES = "QCOS-Tallies"
+"""The header of a client that knows tallies in ``CompiledFacts``; whoever doesn't send it is told none."""
 BODY_BYTES = 16 << 20
 """The largest request; a compiled circuit that wouldn't fit is refused when it is compiled."""
 ARTEFACT_BYTES = 8 << 20

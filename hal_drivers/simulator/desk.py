@@ -38,6 +38,7 @@ from hal_drivers.base import (
     Unknown,
 )
 from hal_drivers.errors import BackendFailed, CircuitTooComplex, DriverError
+from hal_drivers.order import uncounted
 from hal_drivers.remote.wire import ARTEFACT_BYTES, Ceased, Ended, Shown, Standing, Submission, encode
 from hal_drivers.simulator.keep import Keep, Kept
 
@@ -107,8 +108,8 @@ class Desk:
         depth = max(status.queue_depth, len(self._live) - 1)
         return Standing(device, datetime.now(UTC), replace(status, queue_depth=max(0, depth)), calibration)
 
-    async def compile(self, request: CompileRequest) -> Compiled:
-        """Raises DriverError, Refused."""
+    async def compile(self, request: CompileRequest, *, tallied: bool = True) -> Compiled:
+        """Raises DriverError, Refused; without tallies for a client that doesn't know them."""
         if self._compiling >= COMPILING:
             raise Refused(503, "busy", "too much is being compiled")
         self._compiling += 1
@@ -116,6 +117,8 @@ class Desk:
             compiled = await self._driver.compile(request)
         finally:
             self._compiling -= 1
+        if not tallied:
+            compiled = uncounted(compiled)
         if len(compiled.artefact) + len(compiled.qasm3 or "") > ARTEFACT_BYTES:
             raise CircuitTooComplex("the compiled circuit is larger than this simulator sends")
         return replace(compiled, ticket=self._ticket(compiled))

@@ -164,7 +164,7 @@ class _Server:
         asked = await _body(request, CompileRequest)
         if not asked.shots >= 1 or any(not math.isfinite(value) for value in asked.parameters.values()):
             raise Refused(400, "request_invalid", "shots are at least 1, parameters finite")
-        return _answer(await self._desk.compile(asked))
+        return _answer(await self._desk.compile(asked, tallied=wire.TALLIES in request.headers))
 
     async def put(self, request: web.Request) -> web.Response:
         """A task, once."""

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from uuid import uuid4
 
 import pytest
+from msgspec import UNSET
 
 from hal_drivers.base import (
     Analyst,
@@ -24,6 +25,7 @@ from hal_drivers.base import (
     Handle,
     Stopped,
     StoppedAfter,
+    Tally,
     Task,
     TooLate,
     Unknown,
@@ -39,6 +41,7 @@ from hal_drivers.errors import (
 
 HEAD = b'OPENQASM 3.0;\ninclude "stdgates.inc";\n'
 BELL = HEAD + b"qubit[2] q;\nbit[2] c;\nh q[0];\ncx q[0], q[1];\nc = measure q;\n"
+BELL2 = b'OPENQASM 2.0;\ninclude "qelib1.inc";\nqreg q[2];\ncreg c[2];\nh q[0];\ncx q[0], q[1];\nmeasure q -> c;\n'
 ONE = HEAD + b"qubit[2] q;\nbit[2] c;\nx q[0];\nc = measure q;\n"
 # Every shot measures in its middle, so a million of them last far longer than any wait here.
 LONG = (
@@ -111,6 +114,34 @@ async def check_compiling_is_deterministic(driver: Driver, device: Device) -> No
     assert first.qasm3 == second.qasm3
     assert (first.facts.qubits, first.facts.clbits, first.facts.measured_bits) == (2, 2, (0, 1))
     assert first.versions
+
+
+async def check_gates_and_measurements_are_counted(driver: Driver, device: Device) -> None:
+    """Before and after compiling, by how many qubits they act on; the same in each text format that is claimed (G6)."""
+    before = Tally(one_qubit=1, two_qubit=1, measurements=2)
+    for form, source in (("QASM3", BELL), ("QASM2", BELL2)):
+        if form not in device.capabilities.formats:
+            continue
+        request = CompileRequest(form, source, {}, device.id, 100)
+        facts = (await driver.compile(request)).facts
+        assert facts.submitted == before, f"{form}: {facts}"
+        assert isinstance(facts.runs, Tally), f"{form}: what runs isn't counted: {facts}"
+        assert facts.runs.measurements == 2
+        assert facts.runs.two_qubit >= 1
+        assert facts.uncounted is UNSET
+
+
+async def check_usage_says_who_reports_it(driver: Driver, device: Device) -> None:
+    """A simulator has no seconds of a processor; what a child of ours consumed was measured in it (G6)."""
+    handle = await _run(driver, device, BELL, seed=3)
+    assert isinstance(await driver.poll(handle, 60.0), Finished)
+    usage = (await driver.result(handle)).usage
+    assert usage.wall_s > 0
+    if device.simulator:
+        assert usage.qpu_s is None
+        assert usage.reserved_s is None
+    for amount in (usage.cpu_s, usage.peak_memory_bytes):
+        assert amount is None or amount > 0
 
 
 async def check_counts_add_up_in_qiskits_order(driver: Driver, device: Device) -> None:
@@ -253,6 +284,8 @@ async def check_exact_states_are_as_claimed(driver: Driver, device: Device) -> N
 CHECKS: tuple[Check, ...] = (
     check_queries_name_the_backend,
     check_compiling_is_deterministic,
+    check_gates_and_measurements_are_counted,
+    check_usage_says_who_reports_it,
     check_counts_add_up_in_qiskits_order,
     check_a_sources_own_gate_is_its_own,
     check_a_seed_repeats_the_counts,
