@@ -21,6 +21,7 @@ from control_plane.answers import answer, methods_told
 from control_plane.api import account as account_routes
 from control_plane.api import approvals as approval_routes
 from control_plane.api import backends as backend_routes
+from control_plane.api import budget_alerts, events, results, submission
 from control_plane.api import budgets as budget_routes
 from control_plane.api import costs as cost_routes
 from control_plane.api import decisions as decision_routes
@@ -30,7 +31,6 @@ from control_plane.api import directory as directory_routes
 from control_plane.api import enrollment as enrollment_routes
 from control_plane.api import entries as entry_routes
 from control_plane.api import envelopes as envelope_routes
-from control_plane.api import events, results, submission
 from control_plane.api import exchange as exchange_routes
 from control_plane.api import issuer as issuer_routes
 from control_plane.api import jobs as job_routes
@@ -130,6 +130,7 @@ def assemble(settings: Settings, door: Any, parts: dict[str, Any], lifespan: lis
         *entry_routes.HANDLERS,
         *budget_routes.HANDLERS,
         *cost_routes.HANDLERS,
+        *budget_alerts.HANDLERS,
         *backend_routes.HANDLERS,
         *decision_routes.HANDLERS,
         *delegation_routes.HANDLERS,

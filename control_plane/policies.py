@@ -60,7 +60,11 @@ async def judged(plane: Plane, who: Principal, files: Mapping[str, bytes]) -> tu
         policies, faults = await trial.judge(files, find_opa(plane.settings.opa_bin))
     if policies is None:
         return policies, faults
-    return policies, (*faults, *_rights(files, who), *_strangers(policies, {one.name for one in plane.settings.notify}))
+    return policies, (
+        *faults,
+        *_rights(files, who),
+        *_strangers(policies, {one.name for one in plane.settings.channels}),
+    )
 
 
 async def _put(plane: Plane, policies: PolicySet, asked: Asked) -> Push:
@@ -106,7 +110,7 @@ def _strangers(policies: PolicySet, known: Collection[str]) -> Iterator[Fault]:
         if rule["kind"] == "notify" and rule["value"] not in known:
             place = ("obligations", "rules", name, "value")
             path, line = next((path, lines[place]) for path, text in files.items() if place in (lines := places(text)))
-            yield Fault(path, line, "obligations", f"this plane has no [[notify]] table {rule['value']}")
+            yield Fault(path, line, "obligations", f"this plane has no [[notify]] or [[mail]] table {rule['value']}")
 
 
 async def _tell_refused(plane: Plane, asked: Asked, files: Mapping[str, bytes], faults: Sequence[Fault]) -> None:

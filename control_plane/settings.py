@@ -32,7 +32,8 @@ from control_plane.errors import SettingInvalid
 from control_plane.fields import FIELDS, LOOPBACK
 from control_plane.jobs import weights
 from control_plane.network import config as network
-from control_plane.notices import targets
+from control_plane.notices import channels, targets
+from control_plane.notices.mail import MailFacts
 from control_plane.siem import config as siem
 from control_plane.telemetry import config as telemetry
 from hal_drivers.limits import Limits
@@ -151,6 +152,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     witness: tuple[WitnessFacts, ...] = ()
     anchor: tuple[AnchorFacts, ...] = ()
     notify: tuple[targets.NotifyFacts, ...] = ()
+    mail: tuple[MailFacts, ...] = ()
     siem: tuple[siem.SiemFacts, ...] = ()
     witness_interval_s: float = 1.0
     telemetry: telemetry.Telemetry = telemetry.Telemetry()
@@ -163,6 +165,11 @@ class Settings(Struct, frozen=True, kw_only=True):
         """Everybody who may sign people in, of all kinds."""
         tables = (*saml_tables.of_saml(self.saml), *ldap_tables.of_ldap(self.ldap))
         return (*providers.of_oidc(self.oidc), *tables)
+
+    @property
+    def channels(self) -> tuple[channels.Channel, ...]:
+        """Whoever may be told, by whichever way."""
+        return (*self.notify, *self.mail)
 
     @property
     def qpy_enabled(self) -> bool:
@@ -287,6 +294,8 @@ def _from_file(path: Path | None) -> dict[str, Any]:
             values[key] = _tables(key, value, AnchorFacts)
         elif key == "notify":
             values[key] = _tables(key, value, targets.NotifyFacts)
+        elif key == "mail":
+            values[key] = _tables(key, value, MailFacts)
         elif key == "siem":
             values[key] = _tables(key, value, siem.SiemFacts)
         elif key in {"telemetry", "network", "keys"}:
@@ -308,6 +317,7 @@ def _from_file(path: Path | None) -> dict[str, Any]:
                         "witness",
                         "anchor",
                         "notify",
+                        "mail",
                         "siem",
                         "telemetry",
                         "routing",
@@ -355,7 +365,7 @@ def _refuse_what_the_profile_forbids(s: Settings) -> None:
         from control_plane import anchors
 
         anchors.check(s.anchor)
-    targets.check(s.notify)
+    channels.check(s.notify, s.mail, s.profile)
     providers.check(s.oidc)
     saml_tables.check(s.saml, s.oidc)
     ldap_tables.check(s.ldap)

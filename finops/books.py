@@ -45,7 +45,9 @@ class Share(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BudgetSet(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Body of `budget:set`; `currency` is the unit: a currency, `shots` or `jobs`. Older ones lack the last two."""
+    """Body of `budget:set`; `currency` is the unit: a currency, `shots` or `jobs`. Older ones lack the last
+    three; without `notify` whoever the plane's tables say is alerted.
+    """
 
     budget_id: str
     scope: str
@@ -54,10 +56,16 @@ class BudgetSet(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     currency: str
     mode: Mode = "hard"
     thresholds: tuple[int, ...] = THRESHOLDS
+    notify: tuple[str, ...] | None = None
 
     def body(self) -> dict[str, Any]:
         """The body of the entry."""
-        return msgspec.structs.asdict(self) | {"thresholds": list(self.thresholds)}
+        told = msgspec.structs.asdict(self) | {"thresholds": list(self.thresholds)}
+        return told | {"notify": list(self.notify)} if self.notify is not None else _without(told, "notify")
+
+
+def _without(told: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in told.items() if key != name}
 
 
 class HoldRecord(Struct, frozen=True, forbid_unknown_fields=True):

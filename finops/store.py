@@ -100,12 +100,13 @@ async def set_budget(
     *,
     mode: str | None = None,
     thresholds: Iterable[int] | None = None,
+    notify: Iterable[str] | None = None,
 ) -> BudgetSet:
-    """Create a budget or change its limit, mode and thresholds; the result is the body of `budget:set`.
+    """Create a budget or change its limit, mode, thresholds and whom it alerts; the result is the body of `budget:set`.
 
     `unit` is a currency, `shots` or `jobs`. What isn't given stays as it is; a new budget is hard, with thresholds at
-    80 and 100 %. A limit below what is spent is allowed and stops new holds. The currency of a budget never changes:
-    CurrencyMismatch.
+    80 and 100 %, and alerts whom the plane's tables say. A limit below what is spent is allowed and stops new holds.
+    The currency of a budget never changes: CurrencyMismatch.
     """
     parsed = parse_scope(scope)
     if parsed.kind == "tenant" and parsed.name != tenant:
@@ -120,6 +121,7 @@ async def set_budget(
         "unit": parse_unit(unit, read, amount),
         "mode": None if mode is None else parse_mode(mode),
         "thresholds": None if thresholds is None else list(parse_thresholds(thresholds)),
+        "notify": None if notify is None else list(notify),
     }
     row = (await conn.execute(_SET_BUDGET, values)).mappings().one_or_none()
     if row is None:
@@ -440,7 +442,8 @@ def _view(row: Row) -> BudgetView:
 def _budget_set(row: RowMapping) -> BudgetSet:
     limit = money.text(row["limit_amount"])
     thresholds = tuple(row["thresholds"])
-    return BudgetSet(row["budget_id"], row["scope"], row["period"], limit, row["unit"], row["mode"], thresholds)
+    notify = None if row["notify"] is None else tuple(row["notify"])
+    return BudgetSet(row["budget_id"], row["scope"], row["period"], limit, row["unit"], row["mode"], thresholds, notify)
 
 
 def _pairs(budgets: Sequence[str], keys: Sequence[str]) -> tuple[Share, ...]:
@@ -467,13 +470,14 @@ def _refusal(outcome: str, job_id: str, want: str, got: str) -> FinopsError:
 
 
 _SET_BUDGET = text("""
-    INSERT INTO finops.budget AS b (tenant, budget_id, scope, period, limit_amount, unit, mode, thresholds)
+    INSERT INTO finops.budget AS b (tenant, budget_id, scope, period, limit_amount, unit, mode, thresholds, notify)
     VALUES (:tenant, :budget_id, :scope, :period, :amount, :unit, coalesce(:mode, 'hard'),
-            coalesce(cast(:thresholds AS smallint[]), '{80,100}'))
+            coalesce(cast(:thresholds AS smallint[]), '{80,100}'), cast(:notify AS text[]))
     ON CONFLICT (tenant, scope, period, counts) DO UPDATE SET limit_amount = excluded.limit_amount,
-            mode = coalesce(:mode, b.mode), thresholds = coalesce(cast(:thresholds AS smallint[]), b.thresholds)
+            mode = coalesce(:mode, b.mode), thresholds = coalesce(cast(:thresholds AS smallint[]), b.thresholds),
+            notify = coalesce(excluded.notify, b.notify)
         WHERE b.unit = excluded.unit
-    RETURNING budget_id, scope, period, limit_amount, unit, mode, thresholds
+    RETURNING budget_id, scope, period, limit_amount, unit, mode, thresholds, notify
 """)
 _STANDING = """
     SELECT s.* FROM (

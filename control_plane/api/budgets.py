@@ -20,6 +20,7 @@ from control_plane.auth.access import may, require
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.jobs.store import numeric
+from control_plane.notices import channels
 from finops import money
 from finops.budget import MAX_PER_CENT, MAX_THRESHOLDS, SCOPES, Mode, parse_scope
 from ledger.chain import Pending
@@ -39,7 +40,9 @@ PerCent = Annotated[int, Meta(ge=1, le=MAX_PER_CENT)]
 
 
 class BudgetRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a budget shall be; the amount is a decimal string. Mode and thresholds not given stay as they are."""
+    """What a budget shall be; the amount is a decimal string. What isn't given of the last three stays as
+    it is.
+    """
 
     scope: Annotated[str, Meta(extra_json_schema=_pattern(rf"^({'|'.join(SCOPES)}):[!-~]([ -~]{{0,126}}[!-~])?$"))]
     amount: Annotated[str, Meta(extra_json_schema=_pattern(r"^(0|[1-9][0-9]{0,14})(\.[0-9]{1,12})?$"))]
@@ -50,6 +53,13 @@ class BudgetRequest(Struct, frozen=True, forbid_unknown_fields=True):
     period: Annotated[str, Meta(extra_json_schema=_pattern(_PERIOD))] = "monthly"
     mode: Mode | None = None
     thresholds: Annotated[tuple[PerCent, ...], Meta(description="Ascending.", max_length=MAX_THRESHOLDS)] | None = None
+    notify: (
+        Annotated[
+            tuple[Annotated[str, Meta(extra_json_schema=_pattern("^[a-z0-9][a-z0-9-]{0,62}$"))], ...],
+            Meta(description="Names of [[notify]] and [[mail]] tables that alerts go to.", max_length=16),
+        ]
+        | None
+    ) = None
 
 
 _decoder = msgspec.json.Decoder(BudgetRequest)
@@ -64,7 +74,7 @@ async def show_budgets(request: Request[Principal, Any, Any], plane: NamedDepend
     """The budgets that the caller may see, in their present window."""
     async with plane.transaction(request.user.tenant) as conn:
         views = await finops.store.show(conn, request.user.tenant, plane.now())
-    return Response([_shown(view) for view in views if _visible(request.user, view.scope)])
+    return Response([_shown(view) for view in views if visible(request.user, view.scope)])
 
 
 @put(
@@ -96,6 +106,7 @@ async def set_budget(request: Request[Principal, Any, Any], plane: NamedDependen
             asked.currency,
             mode=asked.mode,
             thresholds=asked.thresholds,
+            notify=None if asked.notify is None else channels.known(plane.settings.channels, asked.notify),
         )
         crash.point("budget.changed")
         entry = Pending(
@@ -113,7 +124,8 @@ async def set_budget(request: Request[Principal, Any, Any], plane: NamedDependen
     return Response([_shown(view) for view in views if view.scope == asked.scope])
 
 
-def _visible(principal: Principal, scope: str) -> bool:
+def visible(principal: Principal, scope: str) -> bool:
+    """Whether they may see budgets of this scope."""
     parsed = parse_scope(scope)
     return may(principal, "budget:read", parsed.name if parsed.kind == "project" else None)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`qcos budget set|show` (G7)."""
+"""`qcos budget set|show|alerts` (G7)."""
 
 from __future__ import annotations
 
@@ -35,11 +35,17 @@ def register(groups: Any) -> None:
     change.add_argument(
         "--thresholds", metavar="PERCENTS", help="per cents of the limit to tell of, such as 50,80,100 (80,100)"
     )
+    change.add_argument(
+        "--notify", metavar="NAMES", help="[[notify]] and [[mail]] tables to alert (every one with budgets = true)"
+    )
     change.add_argument("--json", action="store_true", help="one document")
     change.set_defaults(run=_set)
     show = budget.add_parser("show", help="limits, and what is held and captured")
     show.add_argument("--json", action="store_true", help="one document")
     show.set_defaults(run=_show)
+    alerts = budget.add_parser("alerts", help="which thresholds were crossed, when, and who was told")
+    alerts.add_argument("--json", action="store_true", help="one document")
+    alerts.set_defaults(run=_alerts)
 
 
 def _set(arguments: argparse.Namespace) -> None:
@@ -48,6 +54,8 @@ def _set(arguments: argparse.Namespace) -> None:
         asked["mode"] = arguments.mode
     if arguments.thresholds is not None:
         asked["thresholds"] = _per_cents(arguments.thresholds)
+    if arguments.notify is not None:
+        asked["notify"] = [name for name in arguments.notify.split(",") if name]
     _print(arguments, _client().ask("PUT", "/api/v1/budgets", asked))
 
 
@@ -62,6 +70,24 @@ def _per_cents(text: str) -> list[int]:
 
 def _show(arguments: argparse.Namespace) -> None:
     _print(arguments, _client().ask("GET", "/api/v1/budgets"))
+
+
+def _alerts(arguments: argparse.Namespace) -> None:
+    from control_plane import tables
+
+    found = _client().ask("GET", "/api/v1/budgets/alerts")
+    if arguments.json:
+        tables.document(found)
+        return
+    heading = ("at", "scope", "period", "window", "alert", "spent", "held", "limit", "currency", "told")
+    tables.table(heading, [_alert(one) for one in found])
+
+
+def _alert(one: dict[str, Any]) -> tuple[Any, ...]:
+    kind = f"{one['kind']} {one['threshold']} %" if one["kind"] in ("spent", "committed") else one["kind"]
+    told = ", ".join(f"{channel['name']} {channel['state']}" for channel in one["channels"]) or "nobody"
+    amounts = (one["captured"], one["held"], one["limit"], one["currency"])
+    return (one["at"], one["scope"], one["period"], one["window"], kind, *amounts, told)
 
 
 def _client() -> Any:

@@ -100,7 +100,7 @@ async def admit(plane: Plane, envelope: Envelope, submit: Submit, *, put_off_s: 
     if snapshot.closed:
         raise quote.closed(spec.governance.project)
     decision = await plane.pdp.decide(snapshot.document, str(uuid.uuid4()), at)
-    targets.demand(plane.settings.notify, decision.obligations)
+    targets.demand(plane.settings.channels, decision.obligations)
     snapshot = quote.narrowed(plane, snapshot, decision.backends)
     crash.point("admit.decided")
     if submit.dry_run:
@@ -261,7 +261,10 @@ class _Draft:
                 waits = approval.begun(codes, self.asked.at, self.plane.settings.approval_wait_s)
                 row["approval"] = body["approval"] = waits.document()
         else:
-            row |= {"final": "DENIED", "error": {"code": problem} | _told_why(self.decision, problem, short)}
+            row |= {
+                "final": "DENIED",
+                "error": {"code": problem} | _told_why(self.decision, problem, short, self.snapshot),
+            }
             proof, statement = evidence.denied(self.plane, row, self.spec, self.submitted)
             blobs.append(statement)
             commitments["statement"] = statement.commitment
@@ -397,10 +400,13 @@ def decided(
     )
 
 
-def _told_why(decision: Decision, problem: str, short: Exceeded | None) -> dict[str, Any]:
+def _told_why(decision: Decision, problem: str, short: Exceeded | None, seen: Snapshot) -> dict[str, Any]:
     """What a denied job's row says: in words, and which budgets had too little for it."""
     if short is None:
-        return {"detail": denial_text(decision, problem)}
+        judged = [view for view in seen.budgets if quote.binding(view) and view.available < seen.price]
+        named = [msgspec.structs.replace(view, asked=seen.price).record() for view in judged]
+        told: dict[str, Any] = {"budgets": named} if named and problem == "budget_exceeded" else {}
+        return {"detail": denial_text(decision, problem)} | told
     return {"detail": short.detail, "budgets": [view.record() for view in short.budgets]}
 
 

@@ -232,7 +232,7 @@ async def _decide_again(
     # The job's own hold is part of what its budgets have held since: judged as if it weren't there yet, it is the
     # figure of admission, which the recorded input has.
     decision = await plane.pdp.decide(document, str(uuid.uuid4()), now)
-    targets.demand(plane.settings.notify, decision.obligations)
+    targets.demand(plane.settings.channels, decision.obligations)
     crash.point("gate.decided")
     (judged,) = plane.vault.seal(job["tenant"], (decision.input,))
     async with plane.transaction(job["tenant"]) as conn:

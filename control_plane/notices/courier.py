@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The courier: takes notices from the outbox and posts them, signed, to where the `[[notify]]` tables say (G2).
+"""The courier: takes notices from the outbox and posts them, signed, to where the `[[notify]]` tables say, or mails
+them to whom the `[[mail]]` tables say (G2, G7). Before that it makes notices of the alerts that budgets raised.
 
 Delivered at least once, in no order; the receiver knows a repeated one by its id. What fails is tried again, ever more
 slowly; what failed as often as its table allows is given up, and an entry says so, as one says that a notice was
@@ -17,10 +18,12 @@ from typing import TYPE_CHECKING
 
 import ledger.store
 from control_plane.context import Plane
-from control_plane.notices import store, targets
+from control_plane.notices import alerts, mail, store, targets
+from control_plane.notices.mail import Failed, MailFacts
 from control_plane.notices.store import Notice
 from control_plane.seed import PLANE_ACTOR
 from control_plane.turns import take_turns
+from finops import alert_store
 from ledger.canonical import dumps, timestamp
 from ledger.chain import Pending
 
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("qcos.notices")
 STEP_S = 0.5
-IDLE_S = 60.0  # without a table there is only what a former one left
+IDLE_S = 5.0  # without a table there are only alerts to tell of, and what a former table left
 LIMIT_S = 10.0
 LEASE_S = 30.0
 AT_ONCE = 8
@@ -44,7 +47,7 @@ class Courier:
     def __init__(self, plane: Plane) -> None:
         """Nothing is opened yet."""
         self._plane = plane
-        self._tables = {facts.name: facts for facts in plane.settings.notify}
+        self._tables = {facts.name: facts for facts in plane.settings.channels}
         self._session: ClientSession | None = None
 
     async def serve(self) -> None:
@@ -56,6 +59,10 @@ class Courier:
 
     async def step(self) -> int:
         """One turn; how many notices were tried."""
+        async with self._plane.transaction(None) as conn:
+            crossed = await alert_store.due(conn, LEASE_S, AT_ONCE)
+        for tenant, alert in crossed:
+            await alerts.fire(self._plane, self._tables.values(), tenant, alert)
         async with self._plane.transaction(None) as conn:
             found = await store.due(conn, LEASE_S, AT_ONCE)
         await asyncio.gather(*(self._deliver(*one) for one in found))
@@ -73,15 +80,26 @@ class Courier:
         if notice is None:
             return
         facts = self._tables.get(notice.channel)
-        error = "no [[notify]] of this name" if facts is None else await self._post(facts, notice)
-        tries = notice.tries + 1
+        failed = Failed("no table of this name", final=True) if facts is None else await self._hand_over(facts, notice)
+        tries, error = notice.tries + 1, failed.because if failed is not None else None
         async with self._plane.transaction(tenant) as conn:
-            if error is not None and facts is not None and tries < facts.tries:
+            if failed is not None and facts is not None and not failed.final and tries < facts.tries:
                 await store.again(conn, name, min(2.0**tries, LONGEST_WAIT_S))
             elif await store.end(conn, name):
                 await ledger.store.append(conn, [(self._told(notice, tries, error), None)])
+                if notice.body["event"] == alerts.EVENT:
+                    became = {"state": "delivered" if error is None else "given_up", "tries": tries}
+                    became |= {"at": timestamp(self._plane.now())} | ({} if error is None else {"error": error})
+                    await alerts.ended(conn, notice, became)
         if error is not None:
             log.warning("notice %s to %s: try %d: %s", name, notice.channel, tries, error)
+
+    async def _hand_over(self, facts: targets.NotifyFacts | MailFacts, notice: Notice) -> Failed | None:
+        if isinstance(facts, MailFacts):
+            made = mail.message(facts, notice.id, notice.body)
+            return await asyncio.to_thread(mail.send, facts, made)
+        error = await self._post(facts, notice)
+        return Failed(error) if error is not None else None
 
     async def _post(self, facts: targets.NotifyFacts, notice: Notice) -> str | None:
         """None where it was taken; else why not, in words of our own."""
@@ -103,17 +121,20 @@ class Courier:
             return type(error).__name__
 
     def _told(self, notice: Notice, tries: int, error: str | None) -> Pending:
+        of_budget = notice.body["event"] == alerts.EVENT
+        names = ("alert_id", "scope", "kind", "threshold", "window") if of_budget else ("job_id", "decision_id")
+        kinds = (alerts.DELIVERED, alerts.GIVEN_UP) if of_budget else (DELIVERED, GIVEN_UP)
         body = {
             "notice": notice.id,
             "channel": notice.channel,
             "tries": tries,
             "at": timestamp(self._plane.now()),
-            **{name: notice.body[name] for name in ("job_id", "decision_id")},
+            **{name: notice.body[name] for name in names},
         }
         return Pending(
             entry_id=str(uuid.uuid4()),
             tenant=notice.tenant,
-            kind=DELIVERED if error is None else GIVEN_UP,
+            kind=kinds[0] if error is None else kinds[1],
             actor=PLANE_ACTOR,
             time=self._plane.now(),
             body=body if error is None else body | {"error": error},

@@ -12,6 +12,7 @@ import hmac
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -35,6 +36,8 @@ class NotifyFacts(Struct, frozen=True, forbid_unknown_fields=True):
     url: str
     secret: str
     tries: int = 12
+    budgets: bool = False
+    """Whether budgets that name nobody alert it."""
 
 
 def check(tables: tuple[NotifyFacts, ...]) -> None:
@@ -74,7 +77,16 @@ def signature(key: bytes, at: int, body: bytes) -> str:
     return f"t={at},v1={mac}"
 
 
-def demand(tables: tuple[NotifyFacts, ...], obligations: Iterable[Obligation]) -> None:
+class Named(Protocol):
+    """A table, by whichever way it tells."""
+
+    @property
+    def name(self) -> str:
+        """What policies call it."""
+        ...
+
+
+def demand(tables: Iterable[Named], obligations: Iterable[Obligation]) -> None:
     """Raise PolicyUnavailable, naming it, where somebody is to be told whom no table names (I5)."""
     known = {facts.name for facts in tables}
     for one in obligations:

@@ -42,6 +42,8 @@ class _Meant(Struct, frozen=True):
 
 KINDS: Final[dict[str, _Meant]] = {
     "actor:name:erased": _Meant(_ACCOUNT, 6, severity=_MEDIUM),
+    "budget:alert:fired": _Meant(_ENTITY, _UPDATE, "budget", _MEDIUM),
+    "budget:alert:given_up": _Meant(_ENTITY, _UPDATE, "budget", _MEDIUM, 2),
     "budget:set": _Meant(_ENTITY, _UPDATE, "budget"),
     "evidence:content:erased": _Meant(_ENTITY, _DELETE, "evidence content", _MEDIUM),
     "evidence:hold:placed": _Meant(_ENTITY, _CREATE, "legal hold"),

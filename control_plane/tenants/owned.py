@@ -19,6 +19,7 @@ ROWS: Final[dict[str, tuple[str, ...]]] = {
     "auth.tenant": (),
     "auth.tenant_limit": (),
     "auth.workload_rule": (),
+    "finops.alert": ("due_at",),
     "finops.budget": (),
     "finops.budget_window": (),
     "finops.charge": (),
