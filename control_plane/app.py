@@ -21,7 +21,7 @@ from control_plane.answers import answer, methods_told
 from control_plane.api import account as account_routes
 from control_plane.api import approvals as approval_routes
 from control_plane.api import backends as backend_routes
-from control_plane.api import budget_alerts, events, results, submission
+from control_plane.api import budget_alerts, cost_estimates, events, results, submission
 from control_plane.api import budgets as budget_routes
 from control_plane.api import costs as cost_routes
 from control_plane.api import decisions as decision_routes
@@ -131,6 +131,7 @@ def assemble(settings: Settings, door: Any, parts: dict[str, Any], lifespan: lis
         *budget_routes.HANDLERS,
         *cost_routes.HANDLERS,
         *budget_alerts.HANDLERS,
+        *cost_estimates.HANDLERS,
         *backend_routes.HANDLERS,
         *decision_routes.HANDLERS,
         *delegation_routes.HANDLERS,

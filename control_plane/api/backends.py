@@ -96,21 +96,21 @@ async def figures(
 ) -> dict[str, Any]:
     """Success with its interval, waiting and running times, price and drift against the period before."""
     ends = plane.now()
-    length = _length(since)
+    period = length(since)
     projects = visible(request.user, "cost:read")
-    queries = store.figured(ends - length, ends, sorted(projects) if projects is not None else None)
+    queries = store.figured(ends - period, ends, sorted(projects) if projects is not None else None)
     rows, failures = await plane.read(request.user.tenant, *queries)
     return {
-        "since": timestamp(ends - length),
+        "since": timestamp(ends - period),
         "until": timestamp(ends),
-        "compared_since": timestamp(ends - 2 * length),
+        "compared_since": timestamp(ends - 2 * period),
         "jobs_at_most": store.FIGURED_JOBS,
         "backends": figured.document(rows, failures, provider),
     }
 
 
-def _length(since: str) -> dt.timedelta:
-    """The period that its pattern let through."""
+def length(since: str) -> dt.timedelta:
+    """The period that its pattern let through; raises Refused where it is too long."""
     number = int(since[:-1])
     length = dt.timedelta(days=number) if since.endswith("d") else dt.timedelta(hours=number)
     if length > dt.timedelta(days=LONGEST_DAYS):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from control_plane.commands import _costs_show
+from control_plane.commands import _costs_estimates, _costs_show
 
 
 def register(groups: Any) -> None:
@@ -14,3 +14,4 @@ def register(groups: Any) -> None:
         title="commands", metavar="COMMAND", dest="action", required=True
     )
     _costs_show.register(costs)
+    _costs_estimates.register(costs)
