@@ -1,6 +1,6 @@
 # The project's commands. Needs Linux, make and Python 3.11 or newer; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: test-verifiers fuzz mutations help setup demo test test-all faults faults-network kills fuzz-http soak bench bench-quick bench-keep bench-governed bench-memory bench-policy check format generate tools skipped bench-flood bench-growth bench-flame bench-telemetry bench-backends bench-network bench-ledger
+.PHONY: test-verifiers fuzz mutations help setup demo test test-all faults faults-network kills fuzz-http soak bench bench-quick bench-keep bench-governed bench-memory bench-policy check format generate tools skipped bench-flood bench-growth bench-flame bench-telemetry bench-backends bench-network bench-ledger bench-finops
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -156,6 +156,9 @@ bench-backends: $(VENV)/runtime.stamp ## what each driver costs beside its engin
 
 bench-network: $(VENV)/runtime.stamp ## what planning over the network costs, and how it grows
 	@$(PY) -m bench network
+
+bench-finops: $(VENV)/runtime.stamp ## what a hold, a capture and a whole admission cost, with many budgets and a million past charges
+	@$(PY) -m bench finops
 
 bench-ledger: $(VENV)/runtime.stamp ## how fast the log seals, proves and verifies, beside plain INSERT, chaining and Tessera; 4 GB of disk
 	@$(PY) -m bench ledger

@@ -20,7 +20,7 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Final, Literal, TypeAlias, get_args
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from finops import money
 from finops.errors import BudgetInvalid
@@ -119,6 +119,10 @@ class BudgetView(Struct, frozen=True):
     def available(self) -> Decimal:
         """What a hold may still take; negative after an overrun or a lowered limit."""
         return money.total((self.limit, -self.held, -self.captured))
+
+    def refused(self, asked: Decimal) -> "BudgetView":
+        """The budget as a refusal has it, of a hold that would have taken so much."""
+        return structs.replace(self, asked=asked)
 
     def record(self) -> dict[str, str]:
         """The budget as `budget show` prints it, and as a refusal names it: then with what was asked."""

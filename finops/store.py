@@ -73,6 +73,7 @@ __all__ = [
     "current_card",
     "exceeded",
     "hold",
+    "named",
     "park",
     "placing",
     "push_card",
@@ -147,6 +148,11 @@ def applicable(
     )
     scopes = [f"tenant:{tenant}"] + [f"{kind}:{name}" for kind, name in named if name]
     return _STANDING, _standing(tenant, scopes, at)
+
+
+def named(tenant: str, budget_ids: Sequence[str], at: datetime) -> tuple[str, dict[str, object]]:
+    """The query for these budgets as they stand in their windows of a moment; its rows are for `views`."""
+    return _NAMED, _standing(tenant, list(budget_ids), at)
 
 
 def views(rows: Iterable[Row]) -> list[BudgetView]:
@@ -489,6 +495,7 @@ _STANDING = """
         WHERE tenant = %(tenant)s AND (%(scopes)s::text[] IS NULL OR scope = ANY (%(scopes)s::text[]))
     ) AS wanted, finops.standing(%(tenant)s, wanted.budgets, wanted.windows) AS s
 """
+_NAMED = _STANDING.replace("scope = ANY", "budget_id = ANY")
 _HOLD = text("""
     SELECT * FROM finops.place_hold(
         :tenant, :job, cast(:budgets AS text[]), :month, :quarter, :day, :amount, :currency, :shots

@@ -45,8 +45,15 @@ class FakeDriver:
     `find` answer None. A token in `held` runs on even while `gate` is set.
     """
 
-    def __init__(self, backend: str = "fake", *, find_authoritative: bool = True, wall_s: float = 0.01) -> None:
-        self.backend, self.wall_s = backend, wall_s
+    def __init__(
+        self,
+        backend: str = "fake",
+        *,
+        find_authoritative: bool = True,
+        wall_s: float = 0.01,
+        provider: str = "aer",
+    ) -> None:
+        self.backend, self.wall_s, self.provider = backend, wall_s, provider
         self.capabilities = Capabilities(
             formats=("QASM2", "QASM3"),
             seed=True,
@@ -74,7 +81,7 @@ class FakeDriver:
         return (
             Device(
                 id=self.backend,
-                provider="aer",
+                provider=self.provider,
                 qubits=20,
                 simulator=True,
                 region="local",

@@ -18,6 +18,7 @@ from control_plane.api.shapes import (
     Move,
     Route,
     Settlement,
+    Waiting,
     Workflow,
 )
 from control_plane.jobs.state import State
@@ -82,6 +83,7 @@ class JobShown(Struct, frozen=True):
     project: str
     submitted_at: Instant
     workflow: Workflow | None = None
+    waiting: Waiting | None = None
     approval: ApprovalShown | None = None
     envelope: EnvelopeShown | None = None
     fragments: Annotated[

@@ -213,10 +213,19 @@ class Move(Struct, frozen=True):
 
 
 class Failure(Struct, frozen=True):
-    """Why a job has no result."""
+    """Why a job has no result; `budgets` are those that had too little for it."""
 
     code: str
     detail: str
+    budgets: tuple[Short, ...] | None = None
+
+
+class Waiting(Struct, frozen=True):
+    """What a queued job waits for: room in these budgets, a backend, or the end of other jobs of its tenant."""
+
+    code: str
+    detail: str
+    budgets: tuple[Short, ...]
 
 
 class Settlement(Struct, frozen=True):

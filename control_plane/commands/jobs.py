@@ -254,6 +254,8 @@ def _tell(job: dict[str, Any]) -> None:
         pairs += [(f"workflow {name}", value) for name, value in job["workflow"].items()]
     if job.get("error"):
         pairs.append(("error", f"{job['error']['code']}: {job['error']['detail']}"))
+    if job.get("waiting"):
+        pairs.append(("waiting", f"{job['waiting']['code']}: {job['waiting']['detail']}"))
     if job.get("settlement"):
         settled = job["settlement"]
         told = f"{settled['outcome']} {settled['amount']} {settled['currency']} by {settled['by']} at {settled['at']}"

@@ -20,7 +20,7 @@ import msgspec
 from control_plane import crash
 from control_plane.context import Plane
 from control_plane.errors import Refused
-from control_plane.jobs import accepted, approval, evidence, gate, leases, settle, transition
+from control_plane.jobs import accepted, approval, evidence, gate, holding, leases, settle, transition
 from control_plane.jobs.spec import JobSpec
 from control_plane.jobs.state import ACTIVE
 from control_plane.jobs.store import Change
@@ -109,9 +109,9 @@ async def taken(plane: Plane, job: dict[str, Any], worker: str) -> Claimed | Non
     else:
         try:
             return await _start(plane, job, spec, submitted, worker)
-        except BackendUnavailable as error:
+        except (BackendUnavailable, holding.NoRoom) as error:
             if (plane.now() - job["submitted_at"]).total_seconds() <= plane.settings.queue_limit_s:
-                await _postpone(plane, job, BACKEND_WAIT_S)
+                await _postpone(plane, job, BACKEND_WAIT_S, _waits_for(error))
                 return None
             end = settle.Failure(error.code, f"no backend in {plane.settings.queue_limit_s:g} s: {error.detail}")
         except (FinopsError, gate.Stopped) as error:  # it can't be priced now, or not within its hold: it can't run
@@ -137,6 +137,15 @@ async def _start(
     return Claimed(job, spec, submitted, route, begun)
 
 
-async def _postpone(plane: Plane, job: Mapping[str, Any], seconds: float) -> None:
+async def _postpone(
+    plane: Plane, job: Mapping[str, Any], seconds: float, waiting: Mapping[str, Any] | None = None
+) -> None:
+    noted = None if waiting is None else {"seq": job["seq"], **waiting}
     async with plane.transaction(job["tenant"]) as conn:
-        await leases.postpone(conn, job["job_id"], plane.now() + dt.timedelta(seconds=seconds))
+        await leases.postpone(conn, job["job_id"], plane.now() + dt.timedelta(seconds=seconds), noted)
+
+
+def _waits_for(error: BackendUnavailable | holding.NoRoom) -> dict[str, Any]:
+    """What a waiting job waits for, as its owner is told."""
+    short = error.short.budgets if isinstance(error, holding.NoRoom) else ()
+    return {"code": error.code, "detail": error.detail, "budgets": [view.record() for view in short]}

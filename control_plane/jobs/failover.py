@@ -3,8 +3,9 @@
 
 Enters a job that was handed to nobody, or whose task is over without a result; leaves the change that puts it back
 into the queue with its route told, or None. A pinned job stays where it was pinned, a job of unknown outcome is never
-sent again, and the setting `routing.failovers` bounds how often. The hold stays as it is: a backend that costs more is
-no candidate. What the failed attempt used is not charged, so the job is charged once.
+sent again, and the setting `routing.failovers` bounds how often. The hold stays as it is until the next backend is
+found, at whose gate it is made right (`jobs.holding`). What the failed attempt used is not charged, so the job is
+charged once.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from control_plane.jobs.store import Change
 
 # Ends that say that the backend, and not the circuit, is at fault, and that nothing of the task runs any more. What one
 # backend can't express (control flow, a measurement in the middle), or only deeper than asked, another may.
-MOVABLE = frozenset({"backend_failed", "backend_unavailable", "depth_exceeded", "program_unsupported"})
+PASSING = frozenset({"backend_unavailable", "budget_exceeded", "quota_exceeded"})  # what may be otherwise in a while
+MOVABLE = PASSING | {"backend_failed", "depth_exceeded", "program_unsupported"}
 LINES_TOLD = 64  # of a route in its entry; evidence has all
 DETAIL = 500
 

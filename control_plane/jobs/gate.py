@@ -20,19 +20,20 @@ import ledger.store
 from control_plane import crash, telemetry
 from control_plane.context import Plane
 from control_plane.entitled import Entitled, entitled
-from control_plane.jobs import approval, failover, fees, program
+from control_plane.jobs import approval, failover, fees, holding, metering, program
 from control_plane.jobs.admit import decision_entry
 from control_plane.jobs.asking import METER
 from control_plane.jobs.evidence import Submitted
 from control_plane.jobs.gathered import Program
 from control_plane.jobs.quote import NETWORK, asked_by_nodes, micros, nodes, priced, wants
-from control_plane.jobs.routing import Candidate, Route, route
+from control_plane.jobs.routing import Candidate, Route, eligible, route
 from control_plane.jobs.spec import JobSpec
 from control_plane.notices import store as notices
 from control_plane.notices import targets
 from control_plane.policy import duties
 from control_plane.policy.document import Plan, time_judged
 from finops import money
+from finops.holds import Exceeded
 from finops.rates import upper_bound
 from hal_drivers.base import Compiled
 from hal_drivers.errors import BackendUnavailable
@@ -41,7 +42,6 @@ from ledger.canonical import sha256
 
 # What the administrator says of a backend and policy judges; a job that waited may find it changed.
 FACTS = ("region", "compliance_zone", "sovereign")
-HELD = "the hold"  # how routing names what bounds the price
 
 
 class Stopped(Exception):
@@ -76,20 +76,23 @@ _judged = msgspec.json.Decoder(_Judged)
 
 
 async def choose(plane: Plane, job: Mapping[str, Any], spec: JobSpec, submitted: Submitted) -> Chosen:
-    """Route the job; raises BackendUnavailable while what it may use is offline, Stopped where the hold is too small.
+    """Route the job; raises BackendUnavailable while what it may use is offline, NoRoom while budgets don't hold it.
 
-    A backend that failed this job is left out, unless it was only away and nothing else is left.
+    A backend that failed this job is left out, unless it was only away, or a budget short, and nothing else is left.
     """
     before = failover.kept(job["route"])
     failed = failover.failures(before)
-    found = await _found(plane, job, spec, submitted, failed)
+    found, lacking = await _found(plane, job, spec, submitted, failed)
     if found.chosen is None and failed:
-        broken = [line for line in failed if line["failed"]["code"] != "backend_unavailable"]
-        found = await _found(plane, job, spec, submitted, broken)
+        broken = [line for line in failed if line["failed"]["code"] not in failover.PASSING]
+        found, lacking = await _found(plane, job, spec, submitted, broken)
     if found.chosen is None:
         said = "; ".join(f"{line.backend}: {line.reason}" for line in found.considered)
-        if any(HELD in line.reason for line in found.considered if line.verdict == "excluded"):
-            raise Stopped("price_changed", said)
+        short = {view.budget_id: view for one in lacking.values() if one is not None for view in one.budgets}
+        if short:
+            raise holding.NoRoom(Exceeded(tuple(short.values())))
+        if lacking:
+            raise Stopped("currency_mismatch", said)
         raise BackendUnavailable(said)
     attempt = {"attempt": job["attempt"] + 1}
     lines = [*before, *(msgspec.to_builtins(line) | attempt for line in found.considered)]
@@ -100,12 +103,14 @@ async def another(
     plane: Plane, job: Mapping[str, Any], spec: JobSpec, submitted: Submitted, route: Sequence[dict[str, Any]]
 ) -> bool:
     """Whether a backend is left that hasn't failed this job by the route's lines."""
-    return (await _found(plane, job, spec, submitted, failover.failures(route))).chosen is not None
+    found, _ = await _found(plane, job, spec, submitted, failover.failures(route))
+    return found.chosen is not None
 
 
 async def _found(
     plane: Plane, job: Mapping[str, Any], spec: JobSpec, submitted: Submitted, failed: Sequence[Mapping[str, Any]]
-) -> Route:
+) -> tuple[Route, dict[str, Exceeded | None]]:
+    """The route, and what is short of those backends that were left out because a hold for them wouldn't be granted."""
     rows = await plane.known.backends(plane.engine)
     card = await plane.known.card(plane.engine, job["tenant"], job["rate_card"])
     past = await plane.known.past(plane.engine, job["tenant"], plane.settings.routing.history_days)
@@ -116,13 +121,15 @@ async def _found(
     asking = await asked_by_nodes(plane, spec, judged.qubits, card.currency, allowed)
     candidates = priced(rows, card, spec.executions, plane.settings.job_deadline_s, past, spec.items, asking)
     wanted = wants(spec, formats, judged.qubits, card.currency, services=bool(judged.services))
-    held = job["hold_amount"]
-    if held is not None and (wanted.most is None or held < wanted.most):
-        wanted = msgspec.structs.replace(wanted, most=held, why_most=HELD)
     unfit = {line["backend"]: failover.said(line) for line in failed}
     if (target := approval.target_of(job)) is not None:
         unfit |= {one.id: f"the approval is for {target}" for one in candidates if one.id != target}
-    return route(candidates, wanted, frozenset(job["allowed"]), plane.settings.routing, unfit)
+    allowed_here = frozenset(job["allowed"])
+    left = [one for one in eligible(candidates, wanted) if one.id in allowed_here and one.id not in unfit]
+    short = await holding.short(plane, job, left)
+    unfit |= {backend: why for backend, (why, _) in short.items()}
+    found = route(candidates, wanted, allowed_here, plane.settings.routing, unfit)
+    return found, {backend: lacking for backend, (_, lacking) in short.items()}
 
 
 @telemetry.traced("job.gate")
@@ -179,10 +186,36 @@ def _recorded(submitted: Submitted) -> dict[str, Any]:
     return document
 
 
-async def afford(plane: Plane, job: Mapping[str, Any], compiled: Compiled) -> None:
-    """Raise Stopped where the nodes of a plan may ask for more than the hold has for them."""
-    if compiled.format != "PLAN":
-        return
+async def afford(plane: Plane, job: Mapping[str, Any], spec: JobSpec, compiled: Compiled, target: Candidate) -> Decimal:
+    """The most that the compiled job can cost at this backend: what its hold is made to be.
+
+    Raises Stopped where its nodes may ask for more than the rate card passes on, or its owner bounded the price below.
+    """
+    if compiled.format == "PLAN":
+        amount = await _planned(plane, job, compiled)
+    else:
+        amount = await _counted(plane, job, spec, compiled, target)
+    bound = spec.execution.max_price
+    if bound is not None and amount > Decimal(bound.amount):
+        raise Stopped(
+            "price_changed", f"it may cost {money.text(amount)} {job['currency']}, max_price is {bound.amount}"
+        )
+    return amount
+
+
+async def _counted(
+    plane: Plane, job: Mapping[str, Any], spec: JobSpec, compiled: Compiled, target: Candidate
+) -> Decimal:
+    """The bound at this backend, with what compiling has counted."""
+    card = await plane.known.card(plane.engine, job["tenant"], job["rate_card"])
+    backend = await plane.known.backend(plane.engine, target.id)
+    counted, sku = metering.most(compiled, spec.shots), backend["capability"].get("sku")
+    limit_s = plane.settings.job_deadline_s
+    return upper_bound(card, target.provider, target.id, spec.executions, limit_s, spec.items, sku, counted).amount
+
+
+async def _planned(plane: Plane, job: Mapping[str, Any], compiled: Compiled) -> Decimal:
+    """The most that a plan can cost, with what its nodes may ask for."""
     made = planned.read(compiled.artefact)
     card = await plane.known.card(plane.engine, job["tenant"], job["rate_card"])
     backend = await plane.known.backend(plane.engine, job["backend"] or compiled.backend)
@@ -197,10 +230,7 @@ async def afford(plane: Plane, job: Mapping[str, Any], compiled: Compiled) -> No
     most = upper_bound(
         card, backend["provider"], compiled.backend, made.plan.shots, deadline_s, sku=sku, known={METER: asked}
     )
-    if job["hold_amount"] is not None and most.amount > job["hold_amount"]:
-        held = money.text(job["hold_amount"])
-        said = f"it may cost {money.text(most.amount)} {card.currency} with its nodes, {HELD} is {held}"
-        raise Stopped("price_changed", said)
+    return most.amount
 
 
 def _deepest(spec: JobSpec, compiled: Compiled) -> str:

@@ -51,6 +51,9 @@ async def claim(
 _CLAIM = "SELECT jobs.claim(%s, %s, %s, %s::text[], %s::text[], %s)"
 _TAKEN = """
     SELECT j.*, jobs.evidence_ready(coalesce(j.outcome_entry, j.admission_entry)) AS ready,
+           (SELECT coalesce(jsonb_agg(jsonb_build_object('id', b.budget_id, 'scope', b.scope, 'period', b.period,
+               'unit', b.unit)), '[]') FROM finops.budget b
+            WHERE b.tenant = j.tenant AND b.scope >= 'provider:' AND b.scope < 'provider;') AS providers,
            (SELECT t.state FROM auth.tenant t WHERE t.tenant = j.tenant) AS tenant_state,
            CASE WHEN h.job_id IS NOT NULL THEN jsonb_build_object('amount', h.amount::text, 'currency', h.currency,
                'budgets', h.budgets, 'windows', h.windows, 'shots', h.shots::text) END AS hold,
@@ -106,6 +109,12 @@ async def keep(conn: AsyncConnection, job_id: str, worker: str) -> None:
     await conn.execute(job.update().where(job.c.job_id == job_id).values(worker=worker))
 
 
-async def postpone(conn: AsyncConnection, job_id: str, until: dt.datetime) -> None:
-    """Leave a claimed job where it is, to be claimed again after `until`; nothing has happened that an entry tells."""
-    await conn.execute(job.update().where(job.c.job_id == job_id).values(lease_until=until, worker=None))
+async def postpone(
+    conn: AsyncConnection, job_id: str, until: dt.datetime, waiting: Mapping[str, Any] | None = None
+) -> None:
+    """Leave a claimed job where it is, to be claimed again after `until`; nothing has happened that an entry tells.
+
+    `waiting` is what it waits for, with the number of the job's last event: of a later one it isn't true any more.
+    """
+    left = {"lease_until": until, "worker": None, "waiting": waiting}
+    await conn.execute(job.update().where(job.c.job_id == job_id).values(left))

@@ -75,6 +75,24 @@ def facts(job: Mapping[str, Any], used: Used) -> list[Fact]:
     return found
 
 
+def most(compiled: Compiled, shots: int) -> dict[str, Decimal]:
+    """The most that the compiled job can use of what compiling has counted, at so many shots a task.
+
+    What one task's compiler doesn't tell is absent.
+    """
+    built = compiled.items if isinstance(compiled, Program) else (compiled,)
+    counted = {"circuit_depth": Decimal(compiled.facts.depth)}
+    before = [one.facts.submitted for one in built if isinstance(one.facts.submitted, Tally)]
+    after = [one.facts.runs for one in built if isinstance(one.facts.runs, Tally)]
+    for name, member in GATES.items():
+        if len(before) == len(built):
+            counted[f"submitted_{name}"] = Decimal(sum(getattr(one, member) for one in before))
+        if len(after) == len(built):
+            counted[name] = Decimal(sum(getattr(one, member) for one in after))
+            counted[SHOTS[name]] = counted[name] * shots
+    return counted
+
+
 def gaps(used: Used) -> list[Gap]:
     """Which gates could not be counted, and why."""
     found = []

@@ -29,9 +29,12 @@ import datetime as dt
 import logging
 import secrets
 from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any
 
 import msgspec
 
+import finops.store
 from control_plane import crash, telemetry
 from control_plane.context import Plane
 from control_plane.jobs import (
@@ -39,6 +42,7 @@ from control_plane.jobs import (
     exact,
     failover,
     gate,
+    holding,
     keeping,
     leases,
     program,
@@ -148,7 +152,7 @@ class Run:
             await gate.judge(
                 self.plane, job, self.spec, compiled, self.claimed.submitted, route, witness.plan_of(compiled)
             )
-            await gate.afford(self.plane, job, compiled)
+            amount = await gate.afford(self.plane, job, self.spec, compiled, route.chosen)
             crash.point("run.judged")
             if job["state"] == approval.WAITS:
                 await self._ask(route, compiled)
@@ -164,7 +168,13 @@ class Run:
         if self._canceled.is_set():
             await self._stop()
             return
-        if not await self._intend(route, compiled):
+        try:
+            intended = await self._intend(route, compiled, amount)
+        except transition.Unheld as error:
+            if not await self._elsewhere(error.short.code, error.short.detail):
+                await self._put_back(error.short.code)  # what others hold may be released; the next claim sees it
+            return
+        if not intended:
             await self._end(settle.Cancellation())
             return
         crash.point("run.intended")
@@ -247,16 +257,26 @@ class Run:
         return await driver.compile(request)
 
     @telemetry.traced("job.intend")
-    async def _intend(self, route: gate.Chosen, compiled: Compiled) -> bool:
-        """Step 4: the token is durable before the backend hears of it. False where a cancel came first."""
+    async def _intend(self, route: gate.Chosen, compiled: Compiled, amount: Decimal) -> bool:
+        """Step 4: the token is durable before the backend hears of it, and the hold is right for it.
+
+        False where a cancel came first; raises Unheld where a budget is short.
+        """
         job = self.job
-        handed = {"token": f"{job['attempt']}-{secrets.token_hex(16)}", "backend": route.chosen.id}
-        told = {
+        held = holding.remade(job, route.chosen.provider, amount)
+        handed: dict[str, Any] = {"token": f"{job['attempt']}-{secrets.token_hex(16)}", "backend": route.chosen.id}
+        told: dict[str, Any] = {
             **handed,
             "routed": {"by": self.plane.settings.routing.hash, "reason": route.reason},
-            "price": {"amount": store.numeric(job["hold_amount"]), "currency": job["currency"]},
+            "price": {
+                "amount": store.numeric(held.amount if held else job["hold_amount"]),
+                "currency": job["currency"],
+            },
             "compiled": settle.artefact_hash(compiled),
         }
+        if held is not None:
+            handed["hold_amount"] = held.amount
+            told["rehold"] = held.body()
         given = approval.of(job)
         steps: tuple[State, ...] = ("RESERVING", "EXECUTING")
         look_s, longest_s = SEAL_LOOK_S
@@ -265,15 +285,18 @@ class Run:
             change = transition.move(job, steps, "job:dispatch:intended", now, told=told, patient=True, **handed)
             if given is not None:
                 change = keeping.using(job, change, approval.used(given, now), now)
+            placed = None if held is None else finops.store.placing(held, job["submitted_at"])
             crash.point("run.intending")
             try:
-                await self._write(msgspec.structs.replace(change, sealed=True, unless_canceled=True))
+                await self._write(msgspec.structs.replace(change, sealed=True, unless_canceled=True, rehold=placed))
             except CancelCame:
                 return False
             except NotSealed:
                 await asyncio.sleep(look_s)
                 look_s = min(2 * look_s, longest_s)
             else:
+                if held is not None:
+                    holding.follow(job, held)
                 return True
         return False
 

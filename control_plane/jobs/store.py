@@ -75,6 +75,7 @@ job = Table(
     *(Column(name, DateTime(timezone=True)) for name in ("submitted_at", "lease_until")),
     *(Column(name, JSONB) for name in ("history", "decision", "route", "artefacts", "error", "handle")),
     Column("settlement", JSONB(none_as_null=True)),
+    Column("waiting", JSONB(none_as_null=True)),
     *(Column(name, Uuid(as_uuid=False)) for name in ("decision_id", "admission_entry", "outcome_entry", "bundle_id")),
     *(Column(name, Text) for name in ("spec_blob", "input_blob", "statement_blob", "result_blob")),
     *(Column(name, Text) for name in ("currency", "backend", "token", "rate_card", "partial", "worker")),
@@ -237,7 +238,11 @@ _BLANK: dict[str, Any] = {
 
 
 _FIND = """
-    SELECT j.*, jobs.evidence_ready(coalesce(j.outcome_entry, j.admission_entry)) AS ready
+    SELECT j.*, jobs.evidence_ready(coalesce(j.outcome_entry, j.admission_entry)) AS ready,
+           CASE WHEN j.state = 'QUEUED' THEN (
+               SELECT l.running_jobs FROM auth.tenant_limit l WHERE l.tenant = j.tenant AND l.running_jobs <= (
+                   SELECT count(*) FROM jobs.job r WHERE r.tenant = j.tenant AND r.worker IS NOT NULL
+                       AND r.state IN ('COMPILING', 'RESERVING', 'EXECUTING'))) END AS running_limit
     FROM jobs.job j WHERE j.job_id = %(job)s
 """
 

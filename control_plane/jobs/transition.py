@@ -15,6 +15,7 @@ from control_plane.context import Plane
 from control_plane.jobs import store
 from control_plane.jobs.state import State, moves
 from control_plane.jobs.store import Change
+from finops.holds import Exceeded
 from ledger.canonical import timestamp
 from ledger.chain import Pending
 
@@ -29,12 +30,21 @@ class CancelCame(Exception):
     """A cancel was asked for before the move that was to happen unless one was; nothing was written."""
 
 
+class Unheld(Exception):
+    """Its hold couldn't be made as the move needs it (I3): `short` says why; nothing was written."""
+
+    def __init__(self, short: Exceeded) -> None:
+        """Carry the budgets that are short."""
+        super().__init__(short.detail)
+        self.short = short
+
+
 class NotSealed(Exception):
     """The job's admission isn't sealed yet (I1); nothing was written."""
 
 
 async def write(plane: Plane, job: dict[str, Any], change: Change, *, after: Change | None = None) -> None:
-    """Write a change; `job` follows. Raises MovedOn, CancelCame or NotSealed, and then nothing has changed.
+    """Write a change; `job` follows. Raises MovedOn, CancelCame, NotSealed or Unheld, and then nothing has changed.
 
     `after` is a move that `job` has followed and no entry tells of yet: this change's entry tells of both.
     """
@@ -47,6 +57,8 @@ async def write(plane: Plane, job: dict[str, Any], change: Change, *, after: Cha
             raise CancelCame
         case "unsealed":
             raise NotSealed
+        case Exceeded() as short:
+            raise Unheld(short)
 
 
 def follow(job: dict[str, Any], change: Change) -> None:

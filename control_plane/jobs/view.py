@@ -63,7 +63,19 @@ def shown(row: Row) -> dict[str, Any]:
         "project": row["project"],
         "submitted_at": timestamp(row["submitted_at"]),
         "workflow": row["workflow"],
+        "waiting": _waiting(row) if state == "QUEUED" else None,
     } | _told_apart(row)
+
+
+def _waiting(row: Row) -> dict[str, Any] | None:
+    """What a queued job waits for, as the last worker found that looked at it, or because of its tenant's limit."""
+    if (limit := row.get("running_limit")) is not None:
+        said = f"the tenant has {limit} jobs running, as many as may run at once"
+        return {"code": "tenant_running_limit", "detail": said, "budgets": []}
+    noted = row["waiting"]
+    if noted is None or noted["seq"] != row["seq"]:
+        return None
+    return {name: noted[name] for name in ("code", "detail", "budgets")}
 
 
 def _told_apart(row: Row) -> dict[str, Any]:

@@ -174,13 +174,25 @@ async def test_a_job_goes_only_where_its_decision_let_it(plane: Desk, fleet: dic
     assert fleet["second"].submissions == 0
 
 
-async def test_a_backend_above_the_hold_is_no_way_out(plane: Desk, fleet: dict[str, FakeDriver]) -> None:
-    """I3: the hold stays as it is, and what could cost more is left out."""
+async def test_a_backend_above_the_hold_makes_it_larger_where_its_budgets_have_room(
+    plane: Desk, fleet: dict[str, FakeDriver]
+) -> None:
+    """I3, path step 5: what may cost more than is held runs once more is held."""
     job_id = await plane.admitted()
-    plane.sql("UPDATE jobs.job SET hold_amount = 0.01")
-    fleet["first"].breaks["submit"] = Broken("it broke")
+    plane.sql("UPDATE finops.hold SET amount = amount - 0.5")
+    plane.sql("UPDATE finops.budget_window SET held = held - 0.5")
+    plane.sql("UPDATE finops.budget SET limit_amount = 0.1")
     assert await plane.claim() == []
-    assert (await plane.row(job_id))["error"]["code"] == "price_changed"
+    plane.sql("UPDATE finops.budget SET limit_amount = 0.52")
+    plane.lose_lease()
+    run = await attempt(plane, fleet)
+    fleet["first"].gate.clear()
+    going = asyncio.create_task(run.advance())
+    await soon(lambda: fleet["first"].tasks)
+    assert await plane.money() == (Decimal("0.52"), Decimal(0))
+    fleet["first"].gate.set()
+    await going
+    assert await plane.state(job_id) == "SEALING"
 
 
 async def test_a_job_of_unknown_outcome_is_not_sent_elsewhere(plane: Desk, fleet: dict[str, FakeDriver]) -> None:

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A hold and its capture, as the plane makes them: one call each; few or many budgets, no past charges or many.
+
+A job touches four budgets: tenant, project, cost centre, user.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from decimal import Decimal
+
+import psycopg
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+import finops.store
+from bench.plane import Plane
+from bench.record import Figures, Run, table
+from bench.spread import in_ms
+from control_plane.db import Database, engine, transaction
+from control_plane.sealing import utc_now
+
+TENANT = "bench-holds"
+SCOPES = (f"tenant:{TENANT}", "project:p0", "cost_center:c0", "user:u0")
+SIZES = ((10, 0), (10_000, 0), (10, 1_000_000), (10_000, 1_000_000))
+GOAL_MS = 2.0
+
+_OTHERS = """
+    INSERT INTO finops.budget (tenant, budget_id, scope, period, limit_amount, unit)
+    SELECT %(tenant)s, gen_random_uuid()::text, 'user:other-' || n, 'monthly', 1000, 'USD'
+    FROM generate_series(1, %(most)s) n"""
+_CHARGES = """
+    INSERT INTO finops.charge (tenant, entry_id, line, category, month, charged_at, job_id, project, meter, quantity,
+                               unit, rate, amount, currency, source)
+    SELECT %(tenant)s, gen_random_uuid(), 0, 'usage', '2026-10', '2026-10-05T00:00:00Z', 'past-' || n, 'p0', 'shots',
+           1000, 'Shots', 0.00008, 0.08, 'USD', 'measured'
+    FROM generate_series(1, %(most)s) n"""
+_HOLDS = """
+    INSERT INTO finops.hold (tenant, job_id, amount, currency, budgets, windows, state, captured, released, overrun)
+    SELECT %(tenant)s, 'past-' || n, 0.52, 'USD', %(budgets)s, %(windows)s, 'settled', 0.38, 0.14, 0
+    FROM generate_series(1, %(most)s) n"""
+
+
+def measure(run: Run, plane: Plane) -> None:
+    """Every number of budgets and of past charges."""
+    turns = 100 if run.quick else 1000
+    rows: list[Figures] = []
+    for budgets, past in SIZES:
+        asked = past // 100 if run.quick else past
+        with plane.superuser() as conn:
+            _fresh(conn)
+        rows.append(asyncio.run(_row(plane, budgets, asked, turns)))
+        run.keep(holds=rows)
+        run.say(f"{budgets} budgets, {asked} past charges")
+
+
+def _fresh(conn: psycopg.Connection[object]) -> None:
+    for name in ("charge", "hold", "budget_window", "budget"):
+        conn.execute(f"DELETE FROM finops.{name} WHERE tenant = %s".encode(), (TENANT,))
+
+
+async def _row(plane: Plane, budgets: int, past: int, turns: int) -> Figures:
+    pool = engine(Database.of_home(plane.home / "db").app, connections=2)
+    try:
+        ids = await _budgets(pool)
+        with plane.superuser() as conn:
+            conn.execute(_OTHERS.encode(), {"tenant": TENANT, "most": budgets - len(ids)})
+            if past:
+                values = {"tenant": TENANT, "most": past, "budgets": ids, "windows": ["2026-10"] * len(ids)}
+                conn.execute(_CHARGES.encode(), values)
+                conn.execute(_HOLDS.encode(), values)
+            conn.execute("ANALYZE finops.charge, finops.hold, finops.budget, finops.budget_window")
+        took: dict[str, list[float]] = {"hold": [], "capture": [], "both": []}
+        for turn in range(turns + 50):
+            begun = time.perf_counter()
+            job, at = str(uuid.uuid4()), utc_now()
+            async with transaction(pool, TENANT) as db:
+                held = await finops.store.hold(db, TENANT, job, ids, Decimal("0.52"), "USD", at)
+            between = time.perf_counter()
+            assert isinstance(held, finops.store.Held)
+            async with transaction(pool, TENANT) as db:
+                await finops.store.settle(db, TENANT, job, Decimal("0.38"))
+            ended = time.perf_counter()
+            if turn >= 50:
+                for name, seconds in zip(took, (between - begun, ended - between, ended - begun), strict=True):
+                    took[name].append(seconds)
+    finally:
+        await pool.dispose()
+    return {"budgets": budgets, "past": past, **{name: in_ms(seconds) for name, seconds in took.items()}}
+
+
+async def _budgets(pool: AsyncEngine) -> list[str]:
+    async with transaction(pool, TENANT) as db:
+        made = [await finops.store.set_budget(db, TENANT, one, "monthly", Decimal(10**9), "USD") for one in SCOPES]
+    return [one.budget_id for one in made]
+
+
+def tables(figures: Figures) -> dict[str, str]:
+    """Hold, capture, and the two together."""
+    if "holds" not in figures:
+        return {}
+    lines = [
+        f"| {row['budgets']:,} | {row['past']:,} | {_shown(row['hold'])} | {_shown(row['capture'])} "
+        f"| {_shown(row['both'])} | {GOAL_MS:g} |"
+        for row in figures["holds"]
+    ]
+    head = "| budgets | past charges | hold, ms: p50, p99 | capture, ms | both, ms | goal, p50 of both |"
+    return {"finops-holds": table(head, lines)}
+
+
+def _shown(figures: Figures) -> str:
+    return f"{figures['p50']:.2f}, {figures['p99']:.2f}"
