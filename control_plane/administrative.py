@@ -48,6 +48,8 @@ Kind: TypeAlias = Literal[
     "tenant:created",
     "tenant:exported",
     "tenant:limits_set",
+    "tenant:reader:created",
+    "tenant:reader:dropped",
     "tenant:reopened",
 ]
 KINDS = frozenset(get_args(Kind))

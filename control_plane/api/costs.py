@@ -52,8 +52,9 @@ async def shown(
     since: _Moment = None,
     until: _Moment = None,
     top: Annotated[
-        int | None, QueryParameter(ge=1, le=1000, description="So many that changed most against the period before.")
-    ] = None,
+        int,
+        QueryParameter(ge=0, le=1000, description="So many that changed most against the period before; 0 for none."),
+    ] = 0,
     project: _Value = None,
     team: _Value = None,
     cost_center: _Value = None,
@@ -68,7 +69,7 @@ async def shown(
     names, now = by.split(","), plane.now()
     wanted = (project, team, cost_center, backend, provider, purpose, classification)
     only = {name: value for name, value in zip(_ONLY, wanted, strict=True) if value is not None}
-    if top is not None:
+    if top:
         asked = spending.period(month, since, until, now)
         periods = (asked, spending.before(asked, now))
         return Response(await showing.moves(plane, request.user, periods, names, only, limit=top))

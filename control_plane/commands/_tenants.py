@@ -70,7 +70,7 @@ def _act(arguments: argparse.Namespace) -> None:
     from control_plane.tenants import acts
 
     act = {"create": acts.create, "close": acts.close, "reopen": acts.reopen}[arguments.verb]
-    _tell(arguments, lambda plane: act(plane, arguments.tenant, _reason(arguments)))
+    _tell(arguments, lambda plane: act(plane, arguments.tenant, reason_of(arguments)))
 
 
 def _limits(arguments: argparse.Namespace) -> None:
@@ -78,7 +78,7 @@ def _limits(arguments: argparse.Namespace) -> None:
 
     said = {name: getattr(arguments, name) for name in LIMITS if getattr(arguments, name) is not None}
     if said:
-        _tell(arguments, lambda plane: acts.limit(plane, arguments.tenant, said, _reason(arguments)))
+        _tell(arguments, lambda plane: acts.limit(plane, arguments.tenant, said, reason_of(arguments)))
     else:
         _tell(arguments, lambda plane: acts.shown(plane, arguments.tenant))
 
@@ -92,7 +92,7 @@ def _export(arguments: argparse.Namespace) -> None:
 
     async def run() -> dict[str, Any]:
         async with acts.opened(load({"home": arguments.home})) as plane:
-            return await export.written(plane, arguments.tenant, _reason(arguments), arguments.output)
+            return await export.written(plane, arguments.tenant, reason_of(arguments), arguments.output)
 
     done = asyncio.run(run())
     if arguments.json:
@@ -101,7 +101,8 @@ def _export(arguments: argparse.Namespace) -> None:
         tables.facts(list(done.items()))
 
 
-def _reason(arguments: argparse.Namespace) -> str:
+def reason_of(arguments: argparse.Namespace) -> str:
+    """The reason that was given; Refused `usage` without one."""
     from control_plane.errors import Refused
 
     text: str = arguments.reason or ""

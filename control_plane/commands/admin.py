@@ -6,12 +6,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from control_plane.commands import _tenants
+from control_plane.commands import _readers, _tenants
 
 
 def register(groups: Any) -> None:
     """Add the commands."""
-    group = groups.add_parser("admin", help="on the plane's machine: the first administrator, tenants")
+    group = groups.add_parser("admin", help="on the plane's machine: the first administrator, tenants, readers")
     admin = group.add_subparsers(title="commands", metavar="COMMAND", dest="action", required=True)
     first = admin.add_parser("bootstrap", help="name a tenant's first administrator; refused where there is one")
     first.add_argument("--issuer", metavar="ISSUER", required=True, help="as the settings name it")
@@ -23,6 +23,7 @@ def register(groups: Any) -> None:
     first.add_argument("--json", action="store_true", help="one document")
     first.set_defaults(run=_bootstrap)
     _tenants.add(admin)
+    _readers.add(admin)
 
 
 def _bootstrap(arguments: argparse.Namespace) -> None:

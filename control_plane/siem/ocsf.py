@@ -91,6 +91,8 @@ KINDS: Final[dict[str, _Meant]] = {
     "tenant:created": _Meant(_ENTITY, _CREATE, "tenant"),
     "tenant:exported": _Meant(_ENTITY, 2, "tenant", _MEDIUM),
     "tenant:limits_set": _Meant(_ENTITY, _UPDATE, "tenant"),
+    "tenant:reader:created": _Meant(_ENTITY, _CREATE, "tenant", _MEDIUM),
+    "tenant:reader:dropped": _Meant(_ENTITY, _UPDATE, "tenant"),
     "tenant:reopened": _Meant(_ENTITY, 10, "tenant", _HIGH),
 }
 _FAMILIES: Final = ("identity:", "project:", "tenant:")
