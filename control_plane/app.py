@@ -19,6 +19,7 @@ from litestar.openapi.config import OpenAPIConfig
 
 from control_plane.answers import answer, methods_told
 from control_plane.api import account as account_routes
+from control_plane.api import accounting as accounting_routes
 from control_plane.api import approvals as approval_routes
 from control_plane.api import backends as backend_routes
 from control_plane.api import budget_alerts, cost_estimates, events, results, submission
@@ -132,6 +133,7 @@ def assemble(settings: Settings, door: Any, parts: dict[str, Any], lifespan: lis
         *cost_routes.HANDLERS,
         *budget_alerts.HANDLERS,
         *cost_estimates.HANDLERS,
+        *accounting_routes.HANDLERS,
         *backend_routes.HANDLERS,
         *decision_routes.HANDLERS,
         *delegation_routes.HANDLERS,

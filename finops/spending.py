@@ -115,7 +115,7 @@ def period(month: str | None, since: str | None, until: str | None, now: datetim
     if since is None and until is None:
         running = f"{now.astimezone(UTC):%Y-%m}"
         return Period(_months_before(running, MONTHS_SHOWN - 1) if by_month else running, running)
-    found = Period(since=_moment(since, "since"), until=_moment(until, "until"))
+    found = Period(since=moment(since, "since"), until=moment(until, "until"))
     if found.since is not None and found.until is not None and found.until <= found.since:
         raise PeriodInvalid("ends before it begins", field="until")
     return found
@@ -152,7 +152,8 @@ def _month(text: str) -> str:
     return text
 
 
-def _moment(text: str | None, field: str) -> datetime | None:
+def moment(text: str | None, field: str) -> datetime | None:
+    """A day or a moment with its zone, in UTC; raises PeriodInvalid, naming the field."""
     if text is None:
         return None
     try:

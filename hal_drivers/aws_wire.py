@@ -159,6 +159,7 @@ def read_result(reading: Reading) -> Outcome:
         started_at=began,
         ended_at=ended,
         metadata={"quantum_task": str(reading.told["quantumTaskArn"]), "device": str(reading.told["deviceArn"])},
+        accounting={"task_id": str(reading.told["quantumTaskArn"])},
     )
 
 

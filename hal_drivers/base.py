@@ -264,7 +264,7 @@ class Outcome(Struct, frozen=True, forbid_unknown_fields=True):
     ended_at: datetime
     metadata: dict[str, str]
     accounting: dict[str, str] = {}
-    """By what else the work is known where it ran, such as ``slurm_job_id``: accounts are joined on it."""
+    """By what else the work is known where it ran: ``slurm_job_id``, a vendor's ``task_id``; accounts join on it."""
 
 
 class ExactRequest(Struct, frozen=True, forbid_unknown_fields=True):

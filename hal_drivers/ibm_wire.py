@@ -152,6 +152,7 @@ def outcome_of(body: bytes, metrics: Metrics, job: Job, asked: int | None) -> Ou
         started_at=began,
         ended_at=ended,
         metadata={"ibm_job": job.id, "device": job.backend},
+        accounting={"task_id": job.id},
     )
 
 

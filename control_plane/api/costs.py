@@ -28,7 +28,7 @@ _ONLY: Final = ("project", "team", "cost_center", "backend", "provider", "purpos
 _MOST_PAGES: Final = 10**9
 
 _Value = Annotated[str | None, QueryParameter(min_length=1, max_length=128, pattern=r"^[^\x00]*$")]
-_Moment = Annotated[str | None, QueryParameter(pattern=_MOMENT, description="A day (UTC) or a moment.")]
+Moment = Annotated[str | None, QueryParameter(pattern=_MOMENT, description="A day (UTC) or a moment.")]
 
 
 @get(
@@ -49,8 +49,8 @@ async def shown(
         str, QueryParameter(pattern=_BY, description=f"Up to {MAX_DIMENSIONS} of {', '.join(DIMENSIONS)}.")
     ] = "project",
     month: Annotated[str | None, QueryParameter(pattern=r"^[0-9]{4}-[0-9]{2}$", description="UTC.")] = None,
-    since: _Moment = None,
-    until: _Moment = None,
+    since: Moment = None,
+    until: Moment = None,
     top: Annotated[
         int,
         QueryParameter(ge=0, le=1000, description="So many that changed most against the period before; 0 for none."),

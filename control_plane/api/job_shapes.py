@@ -65,6 +65,16 @@ class EnvelopeShown(Struct, frozen=True):
     key_id: str
 
 
+class FactShown(Struct, frozen=True):
+    """One metered quantity, and who says so."""
+
+    meter: str
+    quantity: str
+    unit: str
+    source: Literal["vendor", "measured", "estimated"]
+    by: str
+
+
 class JobShown(Struct, frozen=True):
     """Everything of a job that its owner may see."""
 
@@ -84,6 +94,16 @@ class JobShown(Struct, frozen=True):
     submitted_at: Instant
     workflow: Workflow | None = None
     waiting: Waiting | None = None
+    accounting: Annotated[
+        dict[str, str] | None, Meta(description="The batch job that submitted it, in the words of its spec.")
+    ] = None
+    ran_as: Annotated[
+        dict[str, str] | None,
+        Meta(description="By what else the work is known where it ran: slurm_job_id, slurm_partition, task_id."),
+    ] = None
+    facts: Annotated[
+        tuple[FactShown, ...], Meta(description="What it used, once its outcome is sealed; what is unknown is absent.")
+    ] = ()
     approval: ApprovalShown | None = None
     envelope: EnvelopeShown | None = None
     fragments: Annotated[

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ def register(groups: Any) -> None:
     ):
         one = jobs.add_parser(name, help=words)
         one.add_argument("job", metavar="JOB")
+        if name == "show":
+            one.add_argument("--facts", action="store_true", help="what it used, and who says so")
         signing(one)
         one.add_argument("--json", action="store_true", help="one document")
         one.set_defaults(run=_show if name == "show" else _signal)
@@ -115,11 +117,13 @@ def _client() -> Any:
 
 
 def _submit(arguments: argparse.Namespace) -> int:
+    import os
+
     from control_plane import tables
     from control_plane.client import Answered
 
     client = _client()
-    body = read_body(client, arguments.file, arguments.alias_model)
+    body = accounted(read_body(client, arguments.file, arguments.alias_model), os.environ)
     headers = {"Idempotency-Key": arguments.idempotency_key} if arguments.idempotency_key else {}
     query = "?dry_run=true" if arguments.dry_run else f"?wait={WAIT_S:g}" if arguments.wait else ""
     try:
@@ -196,6 +200,25 @@ def read_body(client: Any, path: Path, model: str | None = None) -> bytes:
     return _read_by(made, model) if model is not None else made
 
 
+def accounted(body: bytes, environment: Mapping[str, str]) -> bytes:
+    """The spec with the Slurm job in which this runs, where it runs in one and the spec says nothing of it.
+
+    All else of it stays as it was written, for the plane to judge.
+    """
+    import json
+
+    names = {"slurm_job_id": "SLURM_JOB_ID", "account": "SLURM_JOB_ACCOUNT", "cluster": "SLURM_CLUSTER_NAME"}
+    told = {name: environment[variable] for name, variable in names.items() if environment.get(variable)}
+    try:
+        spec = json.loads(body)
+    except ValueError:
+        return body
+    if "slurm_job_id" not in told or not isinstance(spec, dict) or not spec or "accounting" in spec:
+        return body
+    opening = body.index(b"{") + 1
+    return body[:opening] + b'"accounting": ' + json.dumps(told).encode() + b", " + body[opening:]
+
+
 def _own(who: dict[str, Any]) -> str:
     """The caller's project: the one named like the tenant where there is one among several."""
     projects: list[str] = who["projects"]
@@ -252,6 +275,8 @@ def _tell(job: dict[str, Any]) -> None:
         pairs.append(("partial", job["partial"]))
     if job.get("workflow"):
         pairs += [(f"workflow {name}", value) for name, value in job["workflow"].items()]
+    for told, words in (("accounting", "submitted by"), ("ran_as", "ran as")):
+        pairs += [(f"{words} {name}", value) for name, value in (job.get(told) or {}).items()]
     if job.get("error"):
         pairs.append(("error", f"{job['error']['code']}: {job['error']['detail']}"))
     if job.get("waiting"):
@@ -303,6 +328,10 @@ def _show(arguments: argparse.Namespace) -> None:
         job = _client().ask("GET", f"/api/v1/jobs/{_quoted(arguments.job)}")
     if arguments.json:
         tables.document(job)
+        return
+    if arguments.facts:
+        heading = ("meter", "quantity", "unit", "source", "by")
+        tables.table(heading, [[fact[name] for name in heading] for fact in job.get("facts", ())])
         return
     _tell(job)
     tables.table(("state", "at"), [(event["state"], event["at"]) for event in job["history"]])

@@ -33,6 +33,11 @@ def workflow_of(spec: JobSpec) -> dict[str, Any] | None:
     return None if spec.workflow is None else dict(_in_domain(msgspec.to_builtins(spec.workflow)))
 
 
+def accounting_of(spec: JobSpec) -> dict[str, Any] | None:
+    """What they say of the batch job that submitted it, likewise."""
+    return None if spec.accounting is None else dict(_in_domain(msgspec.to_builtins(spec.accounting)))
+
+
 def _in_domain(value: Any) -> Any:
     match value:
         case float():

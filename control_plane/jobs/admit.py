@@ -318,10 +318,13 @@ class _Draft:
             "currency": self.snapshot.card.currency,
             "allowed": list(decision.backends),
             "workflow": accepted.workflow_of(self.spec),
+            "accounting": accepted.accounting_of(self.spec),
         }
 
     def _body(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        tied: dict[str, Any] = {name: row[name] for name in ("workflow", "estimate") if row[name] is not None}
+        tied: dict[str, Any] = {
+            name: row[name] for name in ("workflow", "accounting", "estimate") if row[name] is not None
+        }
         if chain := self.asked.principal.chain:
             tied["delegations"] = [link.delegation for link in chain]
         return tied | {

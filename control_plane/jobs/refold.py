@@ -129,6 +129,10 @@ async def _waiting(conn: AsyncConnection) -> AsyncIterator[tuple[Draft, dict[str
                 yield inner, body_of(inner), f"inbox {draft.entry_id}, record {position}"
 
 
+_ABSENT = dict.fromkeys(("approval", "envelope", "estimate", "accounting", "ran_as"))
+"""What a row has of what no entry tells."""
+
+
 async def _jobs(
     conn: AsyncConnection, jobs: Mapping[tuple[str, str], JobState], kept: Mapping[tuple[str, str], dict[str, Any]]
 ) -> list[str]:
@@ -144,7 +148,7 @@ async def _jobs(
         found += [f"job {key[1]} of {key[0]}: {difference}" for difference in _compare(row, told)]
         found += [
             f"job {key[1]} of {key[0]}: {name} is not what the ledger tells"
-            for name, value in ({"approval": None, "envelope": None, "estimate": None} | kept[key]).items()
+            for name, value in (_ABSENT | kept[key]).items()
             if row[name] != (parse_time(value) if name == "erased_at" and value else value)
         ]
     found += [f"job {job} of {tenant}: told by entries, no row" for tenant, job in sorted(jobs.keys() - seen)]

@@ -80,10 +80,14 @@ class Register:
             row |= {"spec_blob": entry.commitments["spec"], "input_blob": entry.commitments["decision_input"]}
             if "estimate" in body:
                 row["estimate"] = body["estimate"]
+            if "accounting" in body:
+                row["accounting"] = body["accounting"]
             if "envelope" in body:
                 row["envelope"] = body["envelope"] | {"blob": entry.commitments["envelope"]}
         if "approval" in body:
             row["approval"] = body["approval"]
+        if "charge" in body and "accounting" in body:  # before there were charges, rows didn't keep it
+            row["ran_as"] = body["accounting"]
         for name in ("statement", "result"):
             if name in entry.commitments:
                 row[f"{name}_blob"] = entry.commitments[name]

@@ -192,7 +192,7 @@ async def settle(
         "output_hash": ended.output_hash,
     }
     if isinstance(end, Success) and end.outcome.accounting:
-        body["accounting"] = end.outcome.accounting
+        body["accounting"] = columns["ran_as"] = end.outcome.accounting
     if told is not None:
         body["charge"] = told.body()
     pending = Pending(

@@ -237,6 +237,14 @@ class Workflow(Struct, frozen=True, forbid_unknown_fields=True):
     step: Annotated[int, Meta(ge=0, le=2**53 - 1, description="Which turn of the loop.")] | None = None
 
 
+class Accounting(Struct, frozen=True, forbid_unknown_fields=True):
+    """The batch job that submitted this one, as its scheduler named it to the submitter: provenance, recorded (G6)."""
+
+    slurm_job_id: Annotated[str, Meta(pattern=r"^[0-9]{1,19}$", description="SLURM_JOB_ID: accounts are joined on it.")]
+    account: Annotated[Name, Meta(description="SLURM_JOB_ACCOUNT.")] | None = None
+    cluster: Annotated[Name, Meta(description="SLURM_CLUSTER_NAME.")] | None = None
+
+
 class JobSpec(Struct, frozen=True, forbid_unknown_fields=True):
     """A vendor-neutral, declarative request for one quantum execution (G1)."""
 
@@ -246,6 +254,7 @@ class JobSpec(Struct, frozen=True, forbid_unknown_fields=True):
     circuit: Circuit | None = None
     program: Program | None = None
     workflow: Workflow | None = None
+    accounting: Accounting | None = None
     evidence_requirements: EvidenceRequirements = EvidenceRequirements()
 
     @property

@@ -84,6 +84,8 @@ job = Table(
     Column("cancel_requested", Boolean),
     Column("traceparent", Text),
     Column("workflow", JSONB),
+    Column("accounting", JSONB(none_as_null=True)),
+    Column("ran_as", JSONB(none_as_null=True)),
     Column("approval", JSONB(none_as_null=True)),
     Column("approver", Text),
     Column("envelope", JSONB(none_as_null=True)),
@@ -242,13 +244,17 @@ _FIND = """
            CASE WHEN j.state = 'QUEUED' THEN (
                SELECT l.running_jobs FROM auth.tenant_limit l WHERE l.tenant = j.tenant AND l.running_jobs <= (
                    SELECT count(*) FROM jobs.job r WHERE r.tenant = j.tenant AND r.worker IS NOT NULL
-                       AND r.state IN ('COMPILING', 'RESERVING', 'EXECUTING'))) END AS running_limit
+                       AND r.state IN ('COMPILING', 'RESERVING', 'EXECUTING'))) END AS running_limit,
+           (SELECT e.leaf FROM ledger.entry e WHERE e.entry_id = j.outcome_entry) AS told
     FROM jobs.job j WHERE j.job_id = %(job)s
 """
 
 
 def find(job_id: str) -> Query:
-    """The query for a job's row with `ready` (evidence may be handed out); other tenants' jobs don't exist (I7)."""
+    """The query for a job's row; other tenants' jobs don't exist (I7).
+
+    With `ready` (evidence may be handed out) and `told`, the leaf of its outcome once that is sealed.
+    """
     return _FIND, {"job": job_id}
 
 
@@ -437,7 +443,8 @@ async def settle_states(conn: AsyncConnection, at_most: int = SETTLED_AT_ONCE) -
 _ROWS = text("""
     SELECT tenant, job_id, state, final, seq, attempt, project, decision_id::text, backend, error->>'code' AS error,
            cost_amount::text AS cost, currency, bundle_id::text, pseudonym, team, executions, level, rate_card,
-           allowed, history, workflow, approval, envelope, spec_blob, input_blob, statement_blob, result_blob,
+           allowed, history, workflow, accounting, ran_as, approval, envelope, spec_blob, input_blob, statement_blob,
+           result_blob,
            retention_days, erased_at, estimate
     FROM jobs.job ORDER BY tenant, job_id
 """)

@@ -83,9 +83,20 @@ def _told_apart(row: Row) -> dict[str, Any]:
     shown: dict[str, Any] = {}
     if row["approval"] is not None:
         shown["approval"] = _approval(row)
+    shown |= {name: row[name] for name in ("accounting", "ran_as") if row[name] is not None}
+    if facts := outcome(row).get("facts"):
+        shown["facts"] = facts
     if row["envelope"] is not None:
         shown["envelope"] = {name: row["envelope"][name] for name in ("form", "alg", "key_id")}
     return shown
+
+
+def outcome(row: Row) -> dict[str, Any]:
+    """The body of the entry that tells how the job ended; nothing until that is sealed."""
+    if row.get("told") is None:
+        return {}
+    body: dict[str, Any] = msgspec.json.decode(row["told"])["body"]
+    return body
 
 
 def awaiting(row: Row) -> dict[str, Any]:

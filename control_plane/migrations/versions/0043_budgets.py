@@ -18,7 +18,7 @@ from alembic import op
 from control_plane.migrations.walls import roles
 
 revision = "0043_budgets"
-down_revision = "0040_charges"
+down_revision = "0042_meters"
 branch_labels = None
 depends_on = None
 

@@ -16,7 +16,7 @@ from alembic import op
 from control_plane.migrations.walls import protect, roles
 
 revision = "0044_alerts"
-down_revision = "0044_estimates"
+down_revision = "0043_budgets"
 branch_labels = None
 depends_on = None
 

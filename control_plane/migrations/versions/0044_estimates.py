@@ -6,7 +6,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0044_estimates"
-down_revision = "0043_budgets"
+down_revision = "0044_alerts"
 branch_labels = None
 depends_on = None
 
