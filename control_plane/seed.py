@@ -24,12 +24,13 @@ from control_plane.db import Database, engine, transaction
 from control_plane.jobs.vault import Vault
 from control_plane.sealing import utc_now
 from control_plane.settings import Settings
-from finops.errors import UnknownPrice
+from finops import card_store
 from ledger.blob import BlobKeys
 from ledger.chain import Pending
 
 PLANE_ACTOR = "plane"
-CARD = "providers.json"
+# Those of what a plane can reach as it comes; the others are pushed by who has a contract.
+CARDS = ("own.json", "aws-braket.json", "ibm-quantum.json")
 DEV_TENANTS = {"demo": "demo", "other": "other"}
 DEV_BUDGET = Decimal(1000)
 
@@ -52,24 +53,18 @@ async def seed(settings: Settings) -> None:
 
 
 async def open_tenant(pool: AsyncEngine, vault: Vault, tenant: str, reason: str = "an issuer speaks for it") -> None:
-    """A tenant with a blob key and a rate card of its own, each only where there is none."""
+    """A tenant with a blob key and rate cards of its own, each only where there is none."""
     now = utc_now()
     async with transaction(pool, tenant) as conn:
         if not any(known.tenant == tenant for known in await accounts.tenants(conn)):
             await accounts.add_tenant(conn, tenant)
             await _tell(conn, tenant, "tenant:created", {"tenant": tenant, "by": PLANE_ACTOR, "reason": reason})
         await vault.unlock(conn, tenant)
-        try:
-            await finops.store.current_card(conn, tenant, now)
-        except UnknownPrice:
-            document = files("finops").joinpath("cards", CARD).read_bytes()
-            card = await finops.store.push_card(conn, tenant, document)
-            await _tell(
-                conn,
-                tenant,
-                "rates:pushed",
-                {"rate_card": card.hash, "name": card.card.name},
-            )
+        if not await card_store.every(conn, tenant):
+            for name in CARDS:
+                document = files("finops").joinpath("cards", name).read_bytes()
+                card = await card_store.push(conn, tenant, document, now)
+                await _tell(conn, tenant, "rates:pushed", {"rate_card": card.hash, "name": card.name})
 
 
 async def _development(pool: AsyncEngine, tenant: str, project: str) -> None:

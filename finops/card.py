@@ -213,6 +213,15 @@ class RateCard(Struct, frozen=True):
         """The lines of a device, each with a rate or tiers; raises UnknownPrice where a unit has no price."""
         return tuple(self._rated(line) for line in self.price(provider, device, sku).lines)
 
+    def meters(self, provider: str, device: str, sku: str | None = None) -> frozenset[str]:
+        """The meters that the device's lines count; none where it has no price."""
+        try:
+            lines = self.price(provider, device, sku).lines
+        except UnknownPrice:
+            return frozenset()
+        terms = (term.of for line in lines for term in (*line.quantity, *line.minimum, *line.cap))
+        return frozenset({*terms, *(line.meter for line in lines if not line.quantity)}) - {JOB}
+
     def agreed(self, provider: str, device: str, sku: str | None = None) -> None:
         """Raise UnknownPrice where the device's price rests on a disputed reading that nobody accepted."""
         disputed = self.price(provider, device, sku).disputed

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Budgets, holds and rate cards in PostgreSQL (I3); other SQL of this package is in the `_store.py` files beside it.
+"""Budgets and holds in PostgreSQL (I3); other SQL of this package is in the `_store.py` files beside it.
 
 Contract: every function takes a connection whose transaction its caller owns, and whose tenant is set:
 row-level security shows that tenant's rows only. `hold`, `rehold`, `settle` and `refund` lock the budgets they touch,
@@ -10,12 +10,10 @@ entry of the same transaction, so that `books.fold` of the entries in their orde
 Not here: who may set a budget (the access rules), the entries (the ledger).
 """
 
-import hashlib
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any, TypeAlias
 
 from sqlalchemy import RowMapping, text
@@ -43,7 +41,6 @@ from finops.errors import (
     HoldExists,
     HoldOpen,
     HoldUnknown,
-    UnknownPrice,
 )
 from finops.holds import (
     Exceeded,
@@ -54,7 +51,6 @@ from finops.holds import (
     Refunded,
     Settled,
 )
-from finops.rates import RateCard, parse_card
 
 Row: TypeAlias = Mapping[str, Any] | RowMapping
 
@@ -66,17 +62,13 @@ __all__ = [
     "Parked",
     "Refunded",
     "Settled",
-    "all_cards",
     "applicable",
     "books",
-    "card",
-    "current_card",
     "exceeded",
     "hold",
     "named",
     "park",
     "placing",
-    "push_card",
     "refund",
     "rehold",
     "release",
@@ -87,8 +79,6 @@ __all__ = [
     "tenants",
     "views",
 ]
-
-_parsed = lru_cache(maxsize=64)(parse_card)  # a card's bytes never change
 
 
 async def set_budget(
@@ -321,59 +311,6 @@ async def park(conn: AsyncConnection, tenant: str, job_id: str) -> Parked:
     return Parked(job_id, row["amount"], row["currency"], _pairs(row["budgets"], row["windows"]))
 
 
-async def push_card(conn: AsyncConnection, tenant: str, document: bytes) -> RateCard:
-    """Check a rate card and make it the tenant's newest; pushed again, it is the newest again."""
-    pushed = parse_card(document)
-    values = {
-        "tenant": tenant,
-        "hash": pushed.hash,
-        "from": pushed.effective_from,
-        "until": pushed.effective_until,
-        "document": pushed.document,
-    }
-    await conn.execute(_PUSH_CARD, values)
-    return pushed
-
-
-async def current_card(conn: AsyncConnection, tenant: str, at: datetime) -> RateCard:
-    """The newest card whose dates cover the moment; raises UnknownPrice where none does, or its row was changed."""
-    row = (await conn.execute(_CURRENT_CARD, {"tenant": tenant, "at": at})).one_or_none()
-    if row is None:
-        raise UnknownPrice("no rate card is in force", field="rate_card")
-    return _sound(row.hash, row.document)
-
-
-async def card(conn: AsyncConnection, tenant: str, card_hash: str) -> RateCard:
-    """The card of this hash, in force or not; raises UnknownPrice."""
-    document = (await conn.execute(_CARD, {"tenant": tenant, "hash": card_hash})).scalar_one_or_none()
-    if document is None:
-        raise UnknownPrice(f"no rate card {card_hash}", field="rate_card")
-    return _sound(card_hash, document)
-
-
-async def cards(conn: AsyncConnection, tenant: str) -> dict[str, bool]:
-    """Hash of each card of the tenant → whether its document still has that hash; for the audit role (I6)."""
-    rows = await conn.execute(_ALL_CARDS, {"tenant": tenant})
-    return {row.hash: _hash(row.document) == row.hash for row in rows}
-
-
-async def all_cards(conn: AsyncConnection, tenant: str) -> list[RateCard]:
-    """Every card that the tenant ever had, by when it holds from; raises UnknownPrice where one was changed."""
-    rows = (await conn.execute(_ALL_CARDS, {"tenant": tenant})).all()
-    return sorted((_sound(row.hash, row.document) for row in rows), key=lambda one: (one.effective_from, one.hash))
-
-
-def _sound(card_hash: str, document: bytes) -> RateCard:
-    """The card, if its row holds what was pushed under this hash: nobody pays by a price that no entry tells of."""
-    if _hash(document) != card_hash:
-        raise UnknownPrice(f"rate card {card_hash} was changed in the database", field="rate_card")
-    return _parsed(bytes(document))
-
-
-def _hash(document: bytes) -> str:
-    return "sha256:" + hashlib.sha256(document).hexdigest()
-
-
 async def books(conn: AsyncConnection, tenant: str) -> Books:
     """The tenant's rows in the form of the fold (I6): all holds and charges ever made, so not for a request."""
     found = Books()
@@ -512,18 +449,6 @@ _PARK = text("""
     UPDATE finops.hold SET state = 'parked' WHERE tenant = :tenant AND job_id = :job AND state <> 'settled'
     RETURNING amount, currency, budgets, windows
 """)
-_PUSH_CARD = text("""
-    INSERT INTO finops.rate_card (tenant, hash, effective_from, effective_until, document)
-    VALUES (:tenant, :hash, :from, :until, :document)
-    ON CONFLICT (tenant, hash) DO UPDATE SET pushed_at = clock_timestamp()
-""")
-_CURRENT_CARD = text("""
-    SELECT hash, document FROM finops.rate_card
-    WHERE tenant = :tenant AND effective_from <= :at AND (effective_until IS NULL OR :at < effective_until)
-    ORDER BY pushed_at DESC LIMIT 1
-""")
-_CARD = text("SELECT document FROM finops.rate_card WHERE tenant = :tenant AND hash = :hash")
-_ALL_CARDS = text("SELECT hash, document FROM finops.rate_card WHERE tenant = :tenant")
 _TENANTS = text("SELECT DISTINCT tenant FROM finops.budget")
 _ALL_BUDGETS = text("SELECT * FROM finops.budget WHERE tenant = :tenant")
 _ALL_WINDOWS = text("SELECT budget_id, window_key, held, captured FROM finops.budget_window WHERE tenant = :tenant")

@@ -70,6 +70,7 @@ PURE = (
     "control_plane/jobs/itemised.py",
     "control_plane/jobs/meaning.py",
     "control_plane/jobs/observables.py",
+    "control_plane/jobs/pricing.py",
     "control_plane/jobs/program.py",
     "control_plane/jobs/routing.py",
     "control_plane/network/config.py",

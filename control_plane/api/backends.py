@@ -11,7 +11,6 @@ from litestar import Request, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 
-import finops.store
 from control_plane.api.backend_shapes import Backend, BackendFigures, BackendShown
 from control_plane.api.shapes import Answers
 from control_plane.auth.access import may_anywhere, visible
@@ -22,7 +21,7 @@ from control_plane.jobs.evidence import Row
 from control_plane.jobs.quote import NETWORK
 from control_plane.registry import figures as figured
 from control_plane.registry import store
-from finops import money
+from finops import card_store, money
 from finops.card import Line, RateCard
 from finops.errors import FinopsError
 from finops.rates import upper_bound
@@ -65,10 +64,11 @@ async def backend(
         row = next((row for row in rows if row["id"] == backend_id), None)
         if row is None:
             raise Refused("not_found", f"no backend {backend_id}")
-        cards = await finops.store.all_cards(conn, principal.tenant) if may_anywhere(principal, "rates:read") else []
+        cards = await card_store.every(conn, principal.tenant) if may_anywhere(principal, "rates:read") else []
     calibrations, queue = await plane.read(
         principal.tenant, store.calibrations(backend_id), store.queue(backend_id, hours)
     )
+    cards.sort(key=lambda one: (one.effective_from, one.hash))
     prices = [price for card in cards if (price := _price(card, row, plane.settings.job_deadline_s)) is not None]
     return _shown(_placed(row, await plane.known.nodes(plane.engine))) | {
         "calibrations": [_calibration(one) for one in calibrations],

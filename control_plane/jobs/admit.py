@@ -88,8 +88,9 @@ async def admit(plane: Plane, envelope: Envelope, submit: Submit, *, put_off_s: 
     principal, spec, at = envelope.principal, submit.spec, envelope.received_at
     if not submit.dry_run:
         plane.sealing.refuse()
-    qubits, services = await _scan(plane, spec)
-    asked = Asked(principal, spec, spec.circuits[0].format, qubits, at, services, submit.signature)
+    found = await scan(plane, spec)
+    format_, signature = spec.circuits[0].format, submit.signature
+    asked = Asked(principal, spec, format_, found.qubits, at, found.services, found.operations, signature)
     crash.point("admit.scanned")
     snapshot = await quote.look(plane, asked, submit.idempotency_key)
     if not submit.dry_run:
@@ -175,11 +176,16 @@ def new_job_id(at: dt.datetime) -> str:
     return f"qcos-job-{at:%Y-%m-%d}-{secrets.token_hex(6)}"
 
 
-async def _scan(plane: Plane, spec: JobSpec) -> tuple[int, tuple[str, ...]]:
-    """The declared qubits of the largest circuit and the service aliases of all; raises a DriverError.
+class Scanned(Struct, frozen=True):
+    """Of all circuits of a job: the declared qubits of the largest, the most operations, the service aliases."""
 
-    From a scan that parses nothing.
-    """
+    qubits: int
+    operations: int | None
+    services: tuple[str, ...]
+
+
+async def scan(plane: Plane, spec: JobSpec) -> Scanned:
+    """What a scan that parses nothing tells; raises a DriverError. `operations` is None where nobody can tell."""
     if spec.circuits[0].format == "QPY" and not plane.settings.qpy_enabled:
         raise Refused(
             "format_disabled",
@@ -187,15 +193,18 @@ async def _scan(plane: Plane, spec: JobSpec) -> tuple[int, tuple[str, ...]]:
             errors=({"field": "circuit.format", "message": "QPY is switched off"},),
         )
     most, services = 0, set[str]()
+    operations: int | None = 0
     for place, circuit in enumerate(spec.circuits):
         source, limits = specs.source_bytes(circuit), plane.settings.circuit_limits
-        scan = await aside(len(source), prescan, circuit.format, source, limits)
-        declared = scan.qubits_declared
+        found = await aside(len(source), prescan, circuit.format, source, limits)
+        declared = found.qubits_declared
         specs.fits_observables(spec, place, declared)
         specs.fits_analysis(spec, declared)
         most = max(most, declared)
-        services.update(scan.services)
-    return most, tuple(sorted(services))
+        services.update(found.services)
+        bounded = operations is not None and found.operations and not found.unbounded
+        operations = max(operations or 0, found.operations) if bounded else None
+    return Scanned(most, operations, tuple(sorted(services)))
 
 
 async def _repeat(plane: Plane, principal: Principal, bound: Mapping[str, Any], submit: Submit) -> Admission:
@@ -281,9 +290,9 @@ class _Draft:
         return None if key is None else (self.asked.principal.subject, key, self.submit.body_sha256)
 
     def _hold(self) -> Held:
-        card = self.snapshot.card
-        shots = Decimal(self.spec.executions if quoted(self.snapshot.budgets) else 0)
-        return Held(self.job_id, self.snapshot.price, card.currency, shares(self.snapshot.budgets), shots)
+        snapshot = self.snapshot
+        shots = Decimal(self.spec.executions if quoted(snapshot.budgets) else 0)
+        return Held(self.job_id, snapshot.price, snapshot.currency, shares(snapshot.budgets), shots)
 
     def _row(self) -> dict[str, Any]:
         principal, decision = self.asked.principal, self.decision
@@ -314,8 +323,9 @@ class _Draft:
             "spec_blob": self.sealed[0].commitment,
             "input_blob": self.sealed[1].commitment,
             "admission_entry": str(uuid.uuid4()),
-            "rate_card": self.snapshot.card.hash,
-            "currency": self.snapshot.card.currency,
+            "rate_card": self.snapshot.rate_card,
+            "rate_cards": {name: card for name, card in self.snapshot.cards.items() if name in decision.backends},
+            "currency": self.snapshot.currency,
             "allowed": list(decision.backends),
             "workflow": accepted.workflow_of(self.spec),
             "accounting": accepted.accounting_of(self.spec),
@@ -338,6 +348,7 @@ class _Draft:
             "retention_days": row["retention_days"],
             "price": {"amount": format(self.snapshot.price, "f"), "currency": row["currency"]},
             "rate_card": row["rate_card"],
+            "rate_cards": row["rate_cards"],
             "allowed": row["allowed"],
         }
 
@@ -430,9 +441,8 @@ def _advice(job_id: str, decision: Decision, snapshot: Snapshot, weights: Weight
 
 
 def _answer(job_id: str, state: State, decision: Decision, snapshot: Snapshot, problem: str | None) -> Admission:
-    card = snapshot.card
     price, told = format(snapshot.price, "f"), _estimate(snapshot) if problem is None else None
-    return Admission(job_id, state, decision, price, card.currency, card.hash, problem, estimate=told)
+    return Admission(job_id, state, decision, price, snapshot.currency, snapshot.rate_card, problem, estimate=told)
 
 
 def _estimate(snapshot: Snapshot) -> dict[str, Any] | None:

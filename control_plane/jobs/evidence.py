@@ -19,12 +19,12 @@ from msgspec.structs import replace
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-import finops.store
 import ledger.store
 from control_plane.context import Plane
 from control_plane.errors import Refused
 from control_plane.jobs import approval
 from control_plane.jobs.spec import JobSpec
+from finops import card_store
 from ledger import export
 from ledger.blob import SealedBlob
 from ledger.bundle import MAX_COSIGNATURES, Enrolment, Proof, Signatures, Stamp, assemble, choose_carried
@@ -374,6 +374,6 @@ async def _stamps(conn: AsyncConnection, targets: Sequence[bytes]) -> tuple[Stam
 
 async def _content(plane: Plane, conn: AsyncConnection, tenant: str, row: Row, name: str) -> bytes:
     if name == "rate_card":
-        card = await finops.store.card(conn, tenant, row["rate_card"])
+        card = await card_store.card(conn, tenant, row["rate_card"])
         return card.document
     return (await plane.vault.read(conn, tenant, row["artefacts"][name])).content

@@ -98,11 +98,20 @@ def priced(card: RateCard, sold: Sold, work: Work, bound: Decimal) -> Priced | N
 
 
 def look_ahead(
-    bounds: Mapping[str, Decimal], sold: Mapping[str, Sold], card: RateCard, work: Work, learned: Learned, first: str
+    bounds: Mapping[str, Decimal],
+    sold: Mapping[str, Sold],
+    cards: Mapping[str, RateCard],
+    work: Work,
+    learned: Learned,
+    first: str,
 ) -> Outlook | None:
-    """The outlook of a job that may cost so much at most on each of these backends; `first` is where it would go."""
+    """The outlook of a job that may cost so much at most on each of these backends, each by its card.
+
+    All cards are of one currency; `first` is where the job would go.
+    """
     found = {}
     for name, bound in bounds.items():
+        card = cards[name]
         key = name, card.hash, bound, work
         if key not in learned.known:
             if len(learned.known) >= REMEMBERED:
@@ -113,7 +122,7 @@ def look_ahead(
         one = learned.known[key]
         if one is not None:
             found[name] = one
-    return _outlook(work, card.currency, found, first)
+    return _outlook(work, cards[first].currency, found, first)
 
 
 def learn(rows: Iterable[Mapping[str, Any]], sold: Mapping[str, Sold], cards: Mapping[str, RateCard]) -> Learned:

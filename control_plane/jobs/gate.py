@@ -21,11 +21,12 @@ from control_plane import crash, telemetry
 from control_plane.context import Plane
 from control_plane.entitled import Entitled, entitled
 from control_plane.jobs import approval, failover, fees, holding, metering, program
-from control_plane.jobs.admit import decision_entry
+from control_plane.jobs.admit import decision_entry, scan
 from control_plane.jobs.asking import METER
 from control_plane.jobs.evidence import Submitted
 from control_plane.jobs.gathered import Program
-from control_plane.jobs.quote import NETWORK, asked_by_nodes, micros, nodes, priced, wants
+from control_plane.jobs.pricing import UNMITIGATED, Cards, before_compiling, fixed, in_currency, priced
+from control_plane.jobs.quote import NETWORK, asked_by_nodes, micros, nodes, wants
 from control_plane.jobs.routing import Candidate, Route, eligible, route
 from control_plane.jobs.spec import JobSpec
 from control_plane.notices import store as notices
@@ -33,8 +34,10 @@ from control_plane.notices import targets
 from control_plane.policy import duties
 from control_plane.policy.document import Plan, time_judged
 from finops import money
+from finops.card import RateCard
 from finops.holds import Exceeded
 from finops.rates import upper_bound
+from finops.reading import COMPILED
 from hal_drivers.base import Compiled
 from hal_drivers.errors import BackendUnavailable
 from hal_drivers.p2p import planned
@@ -112,15 +115,17 @@ async def _found(
 ) -> tuple[Route, dict[str, Exceeded | None]]:
     """The route, and what is short of those backends that were left out because a hold for them wouldn't be granted."""
     rows = await plane.known.backends(plane.engine)
-    card = await plane.known.card(plane.engine, job["tenant"], job["rate_card"])
+    cards = await _cards(plane, job)
     past = await plane.known.past(plane.engine, job["tenant"], plane.settings.routing.history_days)
     formats = tuple(sorted({circuit.format for circuit in spec.circuits}))
     judged = _judged.decode(submitted.decision_input).job
     # Of the nodes that admission saw: who was enrolled since is not planned with, and what a node asks never changes.
     allowed = frozenset(job["decision"].get("allowed_nodes", ()))
-    asking = await asked_by_nodes(plane, spec, judged.qubits, card.currency, allowed)
-    candidates = priced(rows, card, spec.executions, plane.settings.job_deadline_s, past, spec.items, asking)
-    wanted = wants(spec, formats, judged.qubits, card.currency, services=bool(judged.services))
+    bounds = before_compiling(await _operations(plane, spec, rows, cards), spec.executions, spec.items)
+    bounds |= await asked_by_nodes(plane, spec, judged.qubits, rows, cards, allowed)
+    candidates = priced(rows, cards, spec.executions, plane.settings.job_deadline_s, past, spec.items, bounds)
+    candidates = in_currency(candidates, job["currency"])
+    wanted = wants(spec, formats, judged.qubits, services=bool(judged.services))
     unfit = {line["backend"]: failover.said(line) for line in failed}
     if (target := approval.target_of(job)) is not None:
         unfit |= {one.id: f"the approval is for {target}" for one in candidates if one.id != target}
@@ -130,6 +135,24 @@ async def _found(
     unfit |= {backend: why for backend, (why, _) in short.items()}
     found = route(candidates, wanted, allowed_here, plane.settings.routing, unfit)
     return found, {backend: lacking for backend, (_, lacking) in short.items()}
+
+
+async def _cards(plane: Plane, job: Mapping[str, Any]) -> dict[str, RateCard | str]:
+    """The cards of the job's admission, by backend; raises UnknownPrice where one was changed since."""
+    found: dict[str, RateCard | str] = {}
+    for backend in job["allowed"]:
+        name = fixed(job, backend)
+        if name is not None:
+            found[backend] = await plane.known.card(plane.engine, job["tenant"], name)
+    return found
+
+
+async def _operations(plane: Plane, spec: JobSpec, rows: Sequence[Any], cards: Cards) -> int | None:
+    """How many operations a circuit has at most, as admission saw them; not looked for where no price asks."""
+    sold = ((cards.get(row["id"]), (row["provider"], row["id"], row["capability"].get("sku"))) for row in rows)
+    if any(isinstance(card, RateCard) and card.meters(*of) & COMPILED for card, of in sold):
+        return (await scan(plane, spec)).operations
+    return None
 
 
 @telemetry.traced("job.gate")
@@ -207,9 +230,9 @@ async def _counted(
     plane: Plane, job: Mapping[str, Any], spec: JobSpec, compiled: Compiled, target: Candidate
 ) -> Decimal:
     """The bound at this backend, with what compiling has counted."""
-    card = await plane.known.card(plane.engine, job["tenant"], job["rate_card"])
+    card = await plane.known.card(plane.engine, job["tenant"], fixed(job, target.id) or job["rate_card"])
     backend = await plane.known.backend(plane.engine, target.id)
-    counted, sku = metering.most(compiled, spec.shots), backend["capability"].get("sku")
+    counted, sku = {**UNMITIGATED, **metering.most(compiled, spec.shots)}, backend["capability"].get("sku")
     limit_s = plane.settings.job_deadline_s
     return upper_bound(card, target.provider, target.id, spec.executions, limit_s, spec.items, sku, counted).amount
 
@@ -217,7 +240,7 @@ async def _counted(
 async def _planned(plane: Plane, job: Mapping[str, Any], compiled: Compiled) -> Decimal:
     """The most that a plan can cost, with what its nodes may ask for."""
     made = planned.read(compiled.artefact)
-    card = await plane.known.card(plane.engine, job["tenant"], job["rate_card"])
+    card = await plane.known.card(plane.engine, job["tenant"], fixed(job, compiled.backend) or job["rate_card"])
     backend = await plane.known.backend(plane.engine, job["backend"] or compiled.backend)
     if strange := fees.in_other_currency(made, card.currency):
         raise Stopped("price_changed", f"prices here are in {card.currency}, not as {', '.join(strange[:8])} asks")

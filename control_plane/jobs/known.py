@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a process remembers of slow-changing rows, so that each job doesn't ask again: backends and rate cards.
 
-A card never changes under its hash and is kept; the registry of backends and which card is current are read anew after
-`FRESH_S`. What is decided on a remembered row is decided on a snapshot either way; holds and entries never are.
+A card never changes under its hash and is kept; the registry of backends and which cards are in force are read anew
+after `FRESH_S`. What is decided on a remembered row is decided on a snapshot either way; holds and entries never are.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Any
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-import finops.store
 from control_plane.db import read, transaction
 from control_plane.jobs import expected, past, store
 from control_plane.jobs.asking import Asking
@@ -24,13 +23,16 @@ from control_plane.jobs.expected import Learned
 from control_plane.jobs.past import Past
 from control_plane.network import store as network
 from control_plane.registry import store as registry
+from finops import card_store
+from finops.card import RateCard
 from finops.errors import UnknownPrice
-from finops.rates import RateCard
+from finops.tariff import Tariff
 
 FRESH_S = 1.0
 PAST_FRESH_S = 5.0  # what hundreds of jobs say changes little with the next
 LEARNED_FRESH_S = 30.0  # what they teach of prices changes even less, and takes longer to work out
 CARDS = 256
+_NEVER = dt.datetime.max.replace(tzinfo=dt.UTC)
 
 
 class Known:
@@ -40,7 +42,7 @@ class Known:
         """Know nothing yet."""
         self._backends: tuple[float, Sequence[RowMapping]] | None = None
         self._nodes: tuple[float, tuple[dict[str, Any], ...], tuple[Asking, ...]] | None = None
-        self._current: dict[str, tuple[float, RateCard]] = {}
+        self._tariffs: dict[str, tuple[float, dt.datetime, Tariff]] = {}
         self._cards: dict[tuple[str, str], RateCard] = {}
         self._past: dict[str, tuple[float, dict[str, Past]]] = {}
         self._learned: dict[str, tuple[float, Learned]] = {}
@@ -48,7 +50,7 @@ class Known:
     def forget(self) -> None:
         """Read everything anew from here on."""
         self._backends = self._nodes = None
-        self._current.clear()
+        self._tariffs.clear()
         self._cards.clear()
         self._past.clear()
         self._learned.clear()
@@ -111,24 +113,25 @@ class Known:
         sold = expected.parties(await self.backends(engine))
         self._learned[tenant] = time.monotonic(), expected.learn(rows, sold, cards)
 
-    async def current_card(self, engine: AsyncEngine, tenant: str, at: dt.datetime) -> RateCard:
-        """The tenant's rate card in force; raises UnknownPrice where there is none."""
-        known = self._current.get(tenant)
-        if known is None or time.monotonic() - known[0] > FRESH_S or not known[1].in_force(at):
+    async def tariff(self, engine: AsyncEngine, tenant: str, at: dt.datetime) -> Tariff:
+        """The tenant's rate cards in force; raises UnknownPrice where there is none."""
+        known = self._tariffs.get(tenant)
+        if known is None or time.monotonic() - known[0] > FRESH_S or not known[1] <= at < (known[2].until or _NEVER):
             async with transaction(engine, tenant) as conn:
-                known = time.monotonic(), await finops.store.current_card(conn, tenant, at)
-            self._current[tenant] = known
-        return known[1]
+                known = time.monotonic(), at, await card_store.tariff(conn, tenant, at)
+            self._tariffs[tenant] = known
+        return known[2]
 
     async def card(self, engine: AsyncEngine, tenant: str, card_hash: str) -> RateCard:
         """The card of this hash."""
         key = tenant, card_hash
-        if key not in self._cards:
+        card = self._cards.get(key)
+        if card is None or (card.disputes and not card.accepted):  # that it is accepted is all that may change
             if len(self._cards) >= CARDS:
                 self._cards.clear()
             async with transaction(engine, tenant) as conn:
-                self._cards[key] = await finops.store.card(conn, tenant, card_hash)
-        return self._cards[key]
+                card = self._cards[key] = await card_store.card(conn, tenant, card_hash)
+        return card
 
 
 def _asking(row: Mapping[str, Any]) -> Asking:

@@ -25,15 +25,15 @@ from control_plane.jobs import asking as asks
 from control_plane.jobs import store
 from control_plane.jobs.envelope import Signature
 from control_plane.jobs.expected import Outlook, look_ahead, parties
-from control_plane.jobs.past import NO_PAST, Past
+from control_plane.jobs.pricing import Cards, before_compiling, cards_of, in_currency, priced
 from control_plane.jobs.routing import Candidate, Wanted, eligible, plain, route
 from control_plane.jobs.spec import BackendConstraints, JobSpec, ProgramUnsupported
 from control_plane.policy.document import time_judged
 from control_plane.sealing import skew_s
 from finops.budget import BudgetView
-from finops.errors import FinopsError
+from finops.card import RateCard
+from finops.errors import UnknownPrice
 from finops.estimate import Work
-from finops.rates import RateCard, upper_bound
 
 NO_CONSTRAINTS = BackendConstraints()
 NETWORK = "p2p"  # the provider whose work goes to nodes
@@ -49,6 +49,8 @@ class Asked(Struct, frozen=True):
     at: dt.datetime
     services: tuple[str, ...] = ()
     """The service aliases that its circuits use."""
+    operations: int | None = None
+    """The most operations of any of its circuits; None where nobody can tell before it runs."""
     signature: Signature | None = None
 
 
@@ -57,10 +59,13 @@ class Snapshot(Struct, frozen=True):
 
     `skew_s` is by how much the database's clock was surely ahead of this process's; `candidates` and `wanted` are what
     routing would see now. `closed`: the project takes no new jobs. `estimate` is what the job will probably cost on the
-    backends that the spec's constraints leave; None where they leave none.
+    backends that the spec's constraints leave; None where they leave none. `rate_card` is the card of the price,
+    `cards` that of each backend, by their hashes.
     """
 
-    card: RateCard
+    rate_card: str
+    currency: str
+    cards: Mapping[str, str]
     budgets: tuple[BudgetView, ...]
     document: dict[str, Any]
     price: Decimal
@@ -78,11 +83,13 @@ async def look(plane: Plane, asked: Asked, key: str | None) -> Snapshot:
     principal, spec = asked.principal, asked.spec
     governance = spec.governance
     rows = await plane.known.backends(plane.engine)
-    card = await plane.known.current_card(plane.engine, principal.tenant, asked.at)
+    tariff = await plane.known.tariff(plane.engine, principal.tenant, asked.at)
+    cards = cards_of(tariff, rows)
     past = await plane.known.past(plane.engine, principal.tenant, plane.settings.routing.history_days)
-    asking = await asked_by_nodes(plane, spec, asked.qubits, card.currency) if _reached(rows, NETWORK) else None
-    candidates = priced(rows, card, spec.executions, plane.settings.job_deadline_s, past, spec.items, asking)
-    wanted = wants(spec, (asked.format,), asked.qubits, card.currency, services=bool(asked.services))
+    bounds = before_compiling(asked.operations, spec.executions, spec.items)
+    bounds |= await asked_by_nodes(plane, spec, asked.qubits, rows, cards)
+    candidates = priced(rows, cards, spec.executions, plane.settings.job_deadline_s, past, spec.items, bounds)
+    wanted = wants(spec, (asked.format,), asked.qubits, services=bool(asked.services))
     if wanted.session and not any(candidate.sessions for candidate in candidates):
         raise ProgramUnsupported("execution.session", "no backend of this plane has sessions")
     if wanted.services and not any(candidate.services for candidate in candidates):
@@ -91,12 +98,8 @@ async def look(plane: Plane, asked: Asked, key: str | None) -> Snapshot:
     if wanted.program and (one_by_one := _only_as_single(candidates, wanted)):
         said = f"{', '.join(one_by_one)} takes one circuit a job: submit each item as a job, of one workflow"
         raise ProgramUnsupported("program", said)
-    # Policy sees every backend that could take the work, so that a denial can name what would pass; price and budgets
-    # are those of the backends that the spec's constraints leave.
     _refuse_if_all_are_away(candidates, wanted)
-    offered = eligible(candidates, Wanted(NO_CONSTRAINTS, wanted.formats, services=wanted.services))
-    left = eligible(candidates, wanted) or _within(offered, wanted, eligible(candidates, _at_any_price(wanted)))
-    providers = {candidate.provider for candidate in left}
+    providers = {candidate.provider for candidate in eligible(candidates, _at_any_price(wanted))}
     before = plane.now.system()
     bound, usage, budgets = await plane.read(
         principal.tenant,
@@ -116,12 +119,22 @@ async def look(plane: Plane, asked: Asked, key: str | None) -> Snapshot:
     )
     skew = skew_s(usage[0]["now"], before, plane.now.system())
     views = finops.store.views(budgets)
-    price = max((candidate.price for candidate in left if candidate.price is not None), default=Decimal(0))
-    outlook = _outlook(plane, asked, card, rows, left, wanted)
+    currency = _currency(views, candidates)
+    bounded_in(spec, currency)
+    candidates = in_currency(candidates, currency)
+    _refuse_if_unpriced(candidates, wanted)
+    # Policy sees every backend that could take the work, so that a denial can name what would pass; price and budgets
+    # are those of the backends that the spec's constraints leave.
+    offered = eligible(candidates, Wanted(NO_CONSTRAINTS, wanted.formats, services=wanted.services))
+    left = eligible(candidates, wanted) or _within(offered, wanted, eligible(candidates, _at_any_price(wanted)))
+    dearest = max(left, key=lambda one: (one.price or Decimal(0), one.id), default=None)
+    price = (dearest.price if dearest is not None else None) or Decimal(0)
+    rate_card = (dearest.rate_card if dearest is not None else None) or tariff.cards[0].hash
+    outlook = _outlook(plane, asked, cards, rows, left, wanted)
     document = (
         _document(asked)
         | {
-            "price": _price(price, card.currency) if offered else None,
+            "price": _price(price, currency) if offered else None,
             "budgets": [budget_judged(budget) for budget in views if binding(budget)],
             "usage": msgspec.to_builtins(store.used(usage[0])),
             "backends": [backend_judged(candidate) for candidate in offered],
@@ -131,7 +144,18 @@ async def look(plane: Plane, asked: Asked, key: str | None) -> Snapshot:
         | ({"estimate": estimate_judged(outlook.told)} if outlook is not None else {})
     )
     known, over = bound[0] if bound else None, usage[0]["closed"]
-    return Snapshot(card, tuple(views), document, price, known, candidates, wanted, skew, over, outlook)
+    hashes = {one.id: one.rate_card for one in candidates if one.rate_card is not None and one.price is not None}
+    return Snapshot(
+        rate_card, currency, hashes, tuple(views), document, price, known, candidates, wanted, skew, over, outlook
+    )
+
+
+def _currency(budgets: Sequence[BudgetView], candidates: Sequence[Candidate]) -> str:
+    """What the job is priced in: the currency of its project's budget, or of any; without one, of any backend."""
+    kept = sorted(budgets, key=lambda one: not one.scope.startswith("project:"))
+    found = [one.currency for one in kept if one.currency.isupper()]  # quotas of shots or jobs have none
+    found += sorted(one.currency for one in candidates if one.price is not None and one.currency is not None)
+    return found[0] if found else "USD"
 
 
 def narrowed(plane: Plane, snapshot: Snapshot, allowed: Sequence[str]) -> Snapshot:
@@ -157,7 +181,7 @@ async def nodes(plane: Plane, providers: Iterable[str]) -> list[dict[str, Any]]:
 def _outlook(
     plane: Plane,
     asked: Asked,
-    card: RateCard,
+    cards: Cards,
     rows: Sequence[Any],
     left: Sequence[Candidate],
     wanted: Wanted,
@@ -168,7 +192,8 @@ def _outlook(
         return None
     work = Work(asked.spec.executions, asked.spec.items, asked.qubits)
     learned = plane.known.learned(asked.principal.tenant)
-    return look_ahead(bounds, parties(rows), card, work, learned, chosen.id)
+    by = {name: card for name in bounds if isinstance(card := cards[name], RateCard)}
+    return look_ahead(bounds, parties(rows), by, work, learned, chosen.id)
 
 
 def _only_as_single(candidates: Sequence[Candidate], wanted: Wanted) -> list[str]:
@@ -177,26 +202,39 @@ def _only_as_single(candidates: Sequence[Candidate], wanted: Wanted) -> list[str
     return [] if any(candidate.programs for candidate in alone) else [candidate.id for candidate in alone]
 
 
-def _reached(rows: Sequence[Any], provider: str) -> bool:
-    return any(row["provider"] == provider for row in rows)
-
-
 async def asked_by_nodes(
-    plane: Plane, spec: JobSpec, qubits: int, currency: str, allowed: Collection[str] | None = None
-) -> Decimal:
-    """The most that nodes can ask for the job, whatever its plan: those `allowed`, or all who are approved."""
+    plane: Plane,
+    spec: JobSpec,
+    qubits: int,
+    rows: Sequence[Any],
+    cards: Cards,
+    allowed: Collection[str] | None = None,
+) -> dict[str, Decimal]:
+    """The most that nodes can ask for the job, whatever its plan: those `allowed`, or all who are approved.
+
+    It counts in the currency of the network's rate card; nothing where there is no network.
+    """
+    networks = (cards.get(row["id"]) for row in rows if row["provider"] == NETWORK)
+    card = next((card for card in networks if isinstance(card, RateCard)), None)
+    if card is None:
+        return {}
     known = await plane.known.asking(plane.engine)
     nodes = known if allowed is None else [one for one in known if one.node_id in allowed]
     fragments = 1 if plane.settings.network.mode == "whole" else max(1, qubits)
-    return asks.bound(nodes, currency, fragments=fragments, shots=spec.shots)
+    return {asks.METER: asks.bound(nodes, card.currency, fragments=fragments, shots=spec.shots)}
 
 
-def wants(spec: JobSpec, formats: tuple[str, ...], qubits: int, currency: str, *, services: bool = False) -> Wanted:
-    """What the spec asks of a backend; raises Refused where its price is bounded in another currency."""
+def bounded_in(spec: JobSpec, currency: str) -> None:
+    """Raise Refused where the spec's highest price is in another currency."""
     bound = spec.execution.max_price
     if bound is not None and bound.currency != currency:
         said = f"prices here are in {currency}"
         raise Refused("spec_invalid", said, errors=({"field": "execution.max_price.currency", "message": said},))
+
+
+def wants(spec: JobSpec, formats: tuple[str, ...], qubits: int, *, services: bool = False) -> Wanted:
+    """What the spec asks of a backend."""
+    bound = spec.execution.max_price
     return Wanted(
         constraints=spec.execution.backend_constraints,
         formats=formats,
@@ -232,77 +270,14 @@ def _refuse_if_all_are_away(candidates: Sequence[Candidate], wanted: Wanted) -> 
         raise Refused("backends_unavailable", "; ".join(f"{one.id}: {away[one.id]}" for one in up[:8]))
 
 
-def priced(
-    rows: Sequence[Any],
-    card: RateCard,
-    executions: int,
-    deadline_s: float,
-    past: Mapping[str, Past],
-    tasks: int,
-    asking: Decimal | None = None,
-) -> tuple[Candidate, ...]:
-    """The registry's rows as candidates, each with its upper-bound price; None where the card has no price.
-
-    `asking` is the most that nodes of the network can ask for the job.
-    """
-    return tuple(
-        _candidate(row, card, executions, deadline_s, past.get(row["id"], NO_PAST), tasks, asking) for row in rows
-    )
-
-
-def _candidate(
-    row: Any, card: RateCard, executions: int, deadline_s: float, past: Past, tasks: int, asking: Decimal | None
-) -> Candidate:
-    sold = (row["provider"], row["id"], row["capability"].get("sku"))
-    price = _bound(card, sold, executions, deadline_s, tasks, asking if row["provider"] == NETWORK else None)
-    calibration = row["calibration"] or {}
-    return Candidate(
-        id=row["id"],
-        provider=row["provider"],
-        qubits=row["qubits"],
-        formats=tuple(row["formats"]),
-        state=row["state"] if row["fresh"] else "offline",
-        reason=row["reason"] if row["fresh"] else "no worker has reported it lately",
-        region=row["region"],
-        compliance_zone=row["compliance_zone"],
-        sovereign=row["sovereign"],
-        price=price,
-        currency=card.currency,
-        queue_s=round(max(row["queue_s"] or 0.0, past.queue_s)),
-        max_shots=row["max_shots"],
-        survival=calibration.get("survival"),
-        sessions=bool((row["capability"] or {}).get("session")),
-        services=bool((row["capability"] or {}).get("services")),
-        programs=bool((row["capability"] or {}).get("programs", True)),
-        succeeded=past.succeeded,
-        ended=past.ended,
-    )
-
-
-_bounds: dict[tuple[object, ...], Decimal | None] = {}
-BOUNDS = 16_384
-
-
-def _bound(
-    card: RateCard,
-    sold: tuple[str, str, str | None],
-    executions: int,
-    deadline_s: float,
-    tasks: int,
-    asking: Decimal | None,
-) -> Decimal | None:
-    """The upper bound, remembered: a pure function of a card's hash and of numbers that come again with most jobs."""
-    key = card.hash, sold, executions, deadline_s, tasks, asking
-    if key not in _bounds:
-        if len(_bounds) >= BOUNDS:
-            _bounds.clear()
-        provider, device, sku = sold
-        known = {} if asking is None else {asks.METER: asking}
-        try:
-            _bounds[key] = upper_bound(card, provider, device, executions, deadline_s, tasks, sku, known).amount
-        except FinopsError:
-            _bounds[key] = None
-    return _bounds[key]
+def _refuse_if_unpriced(candidates: Sequence[Candidate], wanted: Wanted) -> None:
+    """Where all that fit have no price, nothing is judged or held: the job is refused, and told why each has none."""
+    if eligible(candidates, wanted):
+        return
+    free = [replace(one, price=Decimal(0)) for one in candidates if one.price is None]
+    if unpriced := eligible(free, wanted):
+        said = "; ".join(f"{one.id}: {one.unpriced}" for one in unpriced[:8])
+        raise UnknownPrice(said, field="execution")
 
 
 def micros(amount: Decimal) -> int:

@@ -25,12 +25,15 @@ from control_plane.network import enrolment
 from control_plane.network import store as network
 from control_plane.reservations import store as windows_store
 from control_plane.reservations.asked import Key
-from finops import books
+from finops import books, card_store
 from hal_drivers.p2p.reservation import State
 from ledger.canonical import parse_time, sha256
 from ledger.chain import Draft, Leaf, body_of, parse_leaf, parse_pending
 from ledger.fold import FOLDED
 from ledger.store import StoredCheckpoint
+
+# Of jobs that were admitted before these were told.
+_UNTOLD = {"approval": None, "envelope": None, "estimate": None, "rate_cards": None}
 
 
 class Replayed(msgspec.Struct, frozen=True):
@@ -89,7 +92,7 @@ async def replay(
                 *await _jobs(conn, register.jobs, register.kept),
                 *_differ(await store.counted(conn), register.used),
                 *await _books(conn, register.books),
-                *await _cards(conn, register.pushed),
+                *await _cards(conn, register.pushed, register.accepted),
                 *_enrolled(await network.records(conn), register.peers),
                 *_reserved(await windows_store.states(conn), register.windows),
             ]
@@ -148,7 +151,11 @@ async def _jobs(
         found += [f"job {key[1]} of {key[0]}: {difference}" for difference in _compare(row, told)]
         found += [
             f"job {key[1]} of {key[0]}: {name} is not what the ledger tells"
+<<<<<<< HEAD
             for name, value in (_ABSENT | kept[key]).items()
+=======
+            for name, value in (_UNTOLD | kept[key]).items()
+>>>>>>> 08b989d (Each vendor's prices are a card of their own: a job is priced by that of the backend that runs it, and cards that overlap or leave a gap are refused (G6, G7, I3, I6))
             if row[name] != (parse_time(value) if name == "erased_at" and value else value)
         ]
     found += [f"job {job} of {tenant}: told by entries, no row" for tenant, job in sorted(jobs.keys() - seen)]
@@ -193,13 +200,16 @@ async def _books(conn: AsyncConnection, ledgers: Mapping[str, books.Books]) -> l
     return found
 
 
-async def _cards(conn: AsyncConnection, pushed: Mapping[str, set[str]]) -> list[str]:
+async def _cards(conn: AsyncConnection, pushed: Mapping[str, set[str]], accepted: Mapping[str, set[str]]) -> list[str]:
     found: list[str] = []
     for tenant, told in sorted(pushed.items()):
-        rows = await finops.store.cards(conn, tenant)
-        found += [f"{tenant}: rate card {name} was changed" for name, sound in sorted(rows.items()) if not sound]
+        rows = await card_store.sound(conn, tenant)
+        found += [f"{tenant}: rate card {name} was changed" for name, (sound, _) in sorted(rows.items()) if not sound]
         found += [f"{tenant}: rate card {name} is told by entries, no row" for name in sorted(told - rows.keys())]
         found += [f"{tenant}: rate card {name} is a row that no entry tells of" for name in sorted(rows.keys() - told)]
+        taken = {name for name, (_, accepted_) in rows.items() if accepted_}
+        differ = sorted(taken ^ accepted.get(tenant, set()))
+        found += [f"{tenant}: whether rate card {name} was accepted is not what the ledger tells" for name in differ]
     return found
 
 

@@ -42,6 +42,7 @@ class Register:
         self.kept: dict[tuple[str, str], dict[str, Any]] = {}
         self.used: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         self.pushed: defaultdict[str, set[str]] = defaultdict(set)
+        self.accepted: defaultdict[str, set[str]] = defaultdict(set)
         self.books: defaultdict[str, books.Books] = defaultdict(books.Books)
         self.peers: dict[str, enrolment.Record] = {}
         self.windows: dict[Key, State] = {}
@@ -56,6 +57,8 @@ class Register:
             self._use(tenant, kind, body)
             if kind == "rates:pushed":
                 self.pushed[tenant].add(body["rate_card"])
+            if kind == "rates:accepted":
+                self.accepted[tenant].add(body["rate_card"])
             enrolment.fold(self.peers, kind, body)
             reservations.fold(self.windows, tenant, kind, body)
             books.fold(self.books[tenant], kind, body, _named(entry))
@@ -78,16 +81,27 @@ class Register:
             row["retention_days"] = body.get("retention_days")  # before they were kept here no entry told them
             row |= {"pseudonym": entry.actor, "level": body["evidence_level"], "workflow": body.get("workflow")}
             row |= {"spec_blob": entry.commitments["spec"], "input_blob": entry.commitments["decision_input"]}
+<<<<<<< HEAD
             if "estimate" in body:
                 row["estimate"] = body["estimate"]
             if "accounting" in body:
                 row["accounting"] = body["accounting"]
+=======
+            for name in ("estimate", "rate_cards"):
+                if name in body:
+                    row[name] = body[name]
+>>>>>>> 08b989d (Each vendor's prices are a card of their own: a job is priced by that of the backend that runs it, and cards that overlap or leave a gap are refused (G6, G7, I3, I6))
             if "envelope" in body:
                 row["envelope"] = body["envelope"] | {"blob": entry.commitments["envelope"]}
         if "approval" in body:
             row["approval"] = body["approval"]
+<<<<<<< HEAD
         if "charge" in body and "accounting" in body:  # before there were charges, rows didn't keep it
             row["ran_as"] = body["accounting"]
+=======
+        if "rate_card" in body:  # that of the backend that it was handed to
+            row["rate_card"] = body["rate_card"]
+>>>>>>> 08b989d (Each vendor's prices are a card of their own: a job is priced by that of the backend that runs it, and cards that overlap or leave a gap are refused (G6, G7, I3, I6))
         for name in ("statement", "result"):
             if name in entry.commitments:
                 row[f"{name}_blob"] = entry.commitments[name]
@@ -125,6 +139,9 @@ class Register:
             }
             for tenant in tenants
         }
+        for tenant, part in parts.items():
+            if accepted := self.accepted.get(tenant):  # a state without any is as it was before there were any
+                part["rate_cards_accepted"] = sorted(accepted)
         for tenant, job in sorted(self.jobs):
             if tenant in parts:
                 told = msgspec.to_builtins(self.jobs[tenant, job])
@@ -162,6 +179,8 @@ def restored(document: Mapping[str, Any]) -> Register:
             found.books[tenant] = books.restored(part["books"])
             if part["rate_cards"]:
                 found.pushed[tenant] = set(part["rate_cards"])
+            if part.get("rate_cards_accepted"):
+                found.accepted[tenant] = set(part["rate_cards_accepted"])
             for job in part["jobs"]:
                 told = msgspec.convert(job["state"], JobState)
                 found.jobs[tenant, told.job_id] = told

@@ -37,7 +37,7 @@ class Candidate(Struct, frozen=True):
 
     `price` is the job's upper bound there and `survival` the chance, by the calibration's median errors, that one qubit
     passes a one-qubit gate, a two-qubit gate and its readout; each None if unknown. `succeeded` of `ended` are the
-    tenant's own jobs.
+    tenant's own jobs. `unpriced` is why there is no price, `rate_card` the hash of the card that has it.
     """
 
     id: str
@@ -59,6 +59,8 @@ class Candidate(Struct, frozen=True):
     programs: bool = True
     succeeded: int = 0
     ended: int = 0
+    unpriced: str | None = None
+    rate_card: str | None = None
 
 
 class Wanted(Struct, frozen=True):
@@ -122,7 +124,7 @@ def fits(candidate: Candidate, wanted: Wanted) -> str | None:
     if wanted.program and not candidate.programs:
         return "takes one circuit a job"
     if candidate.price is None:
-        return "no price is known"
+        return candidate.unpriced or "no price is known"
     if wanted.most is not None and candidate.price > wanted.most:
         return f"costs up to {plain(candidate.price)} {candidate.currency}, {wanted.why_most} is {plain(wanted.most)}"
     return None

@@ -264,7 +264,11 @@ class Run:
         """
         job = self.job
         held = holding.remade(job, route.chosen.provider, amount)
-        handed: dict[str, Any] = {"token": f"{job['attempt']}-{secrets.token_hex(16)}", "backend": route.chosen.id}
+        handed: dict[str, Any] = {
+            "token": f"{job['attempt']}-{secrets.token_hex(16)}",
+            "backend": route.chosen.id,
+            "rate_card": route.chosen.rate_card or job["rate_card"],
+        }
         told: dict[str, Any] = {
             **handed,
             "routed": {"by": self.plane.settings.routing.hash, "reason": route.reason},

@@ -22,6 +22,7 @@ from control_plane.errors import Refused
 from control_plane.jobs import denials, quote
 from control_plane.jobs import store as jobs
 from control_plane.jobs.admit import decided
+from control_plane.jobs.pricing import cards_of, priced
 from control_plane.jobs.vault import Sealed
 from control_plane.policy.decision import Decision, Reason, problem_code
 from control_plane.policy.document import time_judged
@@ -71,9 +72,9 @@ async def _document(
     plane: Plane, who: Principal, asked: WindowAsked, window: Window, node: NodeFacts, at: dt.datetime
 ) -> dict[str, Any]:
     governance = asked.governance
-    card = await plane.known.current_card(plane.engine, who.tenant, at)
+    tariff = await plane.known.tariff(plane.engine, who.tenant, at)
     rows = [row for row in await plane.known.backends(plane.engine) if row["provider"] == quote.NETWORK]
-    candidates = quote.priced(rows, card, 0, plane.settings.job_deadline_s, {}, 0)
+    candidates = priced(rows, cards_of(tariff, rows), 0, plane.settings.job_deadline_s, {}, 0, {})
     used, windows, budgets = await plane.read(
         who.tenant,
         jobs.usage(team=who.team, project=governance.project, at=at),
@@ -106,7 +107,7 @@ async def _document(
             "backend": None,
             "services": sorted(set(asked.services)),
         },
-        "price": {"amount": "0", "currency": card.currency, "micros": 0},
+        "price": {"amount": "0", "currency": tariff.cards[0].currency, "micros": 0},
         "budgets": [quote.budget_judged(budget) for budget in finops.store.views(budgets) if quote.binding(budget)],
         "usage": msgspec.to_builtins(jobs.used(used[0])) | {"windows": windows[0]["windows"]},
         "backends": [quote.backend_judged(candidate) for candidate in candidates],

@@ -10,8 +10,6 @@ down_revision = "0044_alerts"
 branch_labels = None
 depends_on = None
 
-EXPENDABLE = frozenset({"jobs.job.estimate"})  # it stands in the entry of the job's admission
-
 
 def upgrade() -> None:
     """Add the column; jobs from before have none."""

@@ -16,11 +16,11 @@ from typing import Any, TypeAlias
 import pytest
 from msgspec.structs import replace
 
-import finops.store
 from control_plane.jobs import run as runs
 from control_plane.jobs.run import Run
 from control_plane.policy.pdp import Pdp
 from control_plane.seed import _tell
+from finops import card_store
 from hal_drivers.base import Failed, Unsupported
 from hal_drivers.config import DriversConfig
 from hal_drivers.errors import ProgramUnsupported
@@ -277,13 +277,13 @@ async def stage(
 
 async def _price(desk: Desk) -> None:
     """A tariff of remote simulators."""
-    card = json.loads(files("finops").joinpath("cards", "aer.json").read_bytes())
-    seconds = {"meter": "simulator_seconds", "unit": "Seconds", "rate": "0.5", "cap": None}
-    meters = [*card["prices"][0]["meters"][:2], seconds]
-    card["prices"] = [*card["prices"], {"provider": "remote", "device": "*", "meters": meters}]
+    card = json.loads(files("finops").joinpath("cards", "own.json").read_bytes()) | {"revision": 2}
+    (remote,) = (price for price in card["prices"] if price["provider"] == "remote")
+    seconds = {"meter": "simulator_seconds", "unit": "Seconds", "rate": "0.5"}
+    remote["lines"] = [*card["prices"][0]["lines"][:2], seconds]
     async with desk.plane.transaction("demo") as conn:
-        pushed = await finops.store.push_card(conn, "demo", json.dumps(card).encode())
-        await _tell(conn, "demo", "rates:pushed", {"rate_card": pushed.hash, "name": "remote"})
+        pushed = await card_store.push(conn, "demo", json.dumps(card).encode(), desk.plane.now())
+        await _tell(conn, "demo", "rates:pushed", {"rate_card": pushed.hash, "name": pushed.name})
     desk.plane.known.forget()
 
 

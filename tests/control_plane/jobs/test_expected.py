@@ -109,7 +109,9 @@ def _row(high: str, cost: str, seconds: int = 1) -> dict[str, Any]:
 
 async def test_charges_outside_their_intervals_show_as_drift(desk: Desk) -> None:
     """When the promise isn't kept the answer says so, and the newest jobs alone are heard."""
-    card: RateCard = await desk.plane.known.current_card(desk.plane.engine, "demo", desk.plane.now())
+    card: RateCard = (await desk.plane.known.tariff(desk.plane.engine, "demo", desk.plane.now())).card_for(
+        "aer", "fake"
+    )
     sold = {"fake": ("aer", "fake", None)}
     kept = [_row("0.40", "0.39")] * 90 + [_row("0.40", "0.41")] * 10
     assert not expected.learn(kept, sold, {"card": card}).backends["fake"].drift
@@ -121,7 +123,7 @@ async def test_charges_outside_their_intervals_show_as_drift(desk: Desk) -> None
 
 async def test_what_tells_too_little_teaches_nothing(desk: Desk) -> None:
     """A job without an estimate, a charge, a route or a known card is left aside, not guessed."""
-    card = await desk.plane.known.current_card(desk.plane.engine, "demo", desk.plane.now())
+    card = (await desk.plane.known.tariff(desk.plane.engine, "demo", desk.plane.now())).card_for("aer", "fake")
     sold = {"fake": ("aer", "fake", None)}
     poor = [_row("0.4", "0.39") | {name: None} for name in ("estimate", "cost", "bound", "backend")]
     assert expected.learn(poor, sold, {"card": card}) == Learned()

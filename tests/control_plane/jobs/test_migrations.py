@@ -66,9 +66,16 @@ def content(desk: Desk) -> dict[str, str]:
 async def test_each_step_down_keeps_everything_or_is_refused(used: Desk) -> None:
     """N10: from the newest on, a step that can be undone loses no row; the first that can't changes nothing.
 
-    What was charged is nowhere else in rows, so its step is refused; the rest is looked at with it set aside.
+    What was charged, expected and priced by is nowhere else in rows, so those steps are refused; the rest is looked at
+    with it set aside.
     """
-    known, before = logins(used), content(used)
+    known, all_of_it = logins(used), content(used)
+    with pytest.raises(MigrationRefused, match=r"jobs\.job\.estimate"):
+        migrate(known, CHAIN[CHAIN.index("0044_estimates") - 1])
+    assert content(used) == all_of_it
+    used.sql("CREATE TABLE public.told AS SELECT tenant, job_id, estimate, rate_cards FROM jobs.job")
+    used.sql("UPDATE jobs.job SET estimate = NULL, rate_cards = NULL")
+    before = content(used)
     with pytest.raises(MigrationRefused, match=r"finops\.charge"):
         migrate(known, CHAIN[CHAIN.index("0040_charges") - 1])
     assert content(used) == before
@@ -91,6 +98,11 @@ async def test_each_step_down_keeps_everything_or_is_refused(used: Desk) -> None
     assert content(used) == before
     used.sql("INSERT INTO finops.charge SELECT * FROM public.aside")
     assert content(used) == whole
+    used.sql(
+        "UPDATE jobs.job j SET estimate = t.estimate, rate_cards = t.rate_cards FROM public.told t"
+        " WHERE (j.tenant, j.job_id) = (t.tenant, t.job_id)"
+    )
+    assert content(used) == all_of_it
     replayed = await used.replayed()
     assert replayed.agrees, replayed.differences
 

@@ -21,14 +21,14 @@ from tests.control_plane.jobs.desk import Desk, bell, person
 from tests.fakes import FakeDriver
 
 
-async def test_a_new_tenant_has_a_key_and_a_rate_card_of_its_own(desk: Desk) -> None:
+async def test_a_new_tenant_has_a_key_and_rate_cards_of_its_own(desk: Desk) -> None:
     """G11: and nothing of anybody else's; a second one of the name is refused."""
     made = await acts.create(desk.plane, "acme", "a new customer")
     assert (made["state"], made["limits"]) == ("open", msgspec.structs.asdict(Limits()))
     assert made["usage"] == {"waiting_jobs": 0, "running_jobs": 0, "shots_today": 0}
     keys = desk.sql("SELECT wrapped FROM ledger.tenant_key WHERE tenant IN ('acme', 'demo')")
     assert len({bytes(wrapped) for (wrapped,) in keys}) == 2
-    assert desk.sql("SELECT count(*) FROM finops.rate_card WHERE tenant = 'acme'") == [(1,)]
+    assert desk.sql("SELECT count(*) FROM finops.rate_card WHERE tenant = 'acme'") == [(3,)]
     with pytest.raises(Refused, match="there is a tenant acme") as refused:
         await acts.create(desk.plane, "acme", "again")
     assert refused.value.code == "conflict"
