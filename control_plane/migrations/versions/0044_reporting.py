@@ -13,7 +13,7 @@ from alembic import op
 from control_plane.migrations.walls import roles
 
 revision = "0044_reporting"
-down_revision = "0044_alerts"
+down_revision = "0044_estimates"
 branch_labels = None
 depends_on = None
 
