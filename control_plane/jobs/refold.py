@@ -32,9 +32,6 @@ from ledger.chain import Draft, Leaf, body_of, parse_leaf, parse_pending
 from ledger.fold import FOLDED
 from ledger.store import StoredCheckpoint
 
-# Of jobs that were admitted before these were told.
-_UNTOLD = {"approval": None, "envelope": None, "estimate": None, "rate_cards": None}
-
 
 class Replayed(msgspec.Struct, frozen=True):
     """What the ledger says: `hash` is over the canonical state of the first `size` entries, of which `entries` (and the
@@ -132,7 +129,7 @@ async def _waiting(conn: AsyncConnection) -> AsyncIterator[tuple[Draft, dict[str
                 yield inner, body_of(inner), f"inbox {draft.entry_id}, record {position}"
 
 
-_ABSENT = dict.fromkeys(("approval", "envelope", "estimate", "accounting", "ran_as"))
+_ABSENT = dict.fromkeys(("approval", "envelope", "estimate", "rate_cards", "accounting", "ran_as"))
 """What a row has of what no entry tells."""
 _LET_GO = frozenset({"estimate"})
 """What a way down to an earlier schema drops: a row without it is no lie."""
@@ -153,11 +150,7 @@ async def _jobs(
         found += [f"job {key[1]} of {key[0]}: {difference}" for difference in _compare(row, told)]
         found += [
             f"job {key[1]} of {key[0]}: {name} is not what the ledger tells"
-<<<<<<< HEAD
             for name, value in (_ABSENT | kept[key]).items()
-=======
-            for name, value in (_UNTOLD | kept[key]).items()
->>>>>>> 08b989d (Each vendor's prices are a card of their own: a job is priced by that of the backend that runs it, and cards that overlap or leave a gap are refused (G6, G7, I3, I6))
             if row[name] != (parse_time(value) if name == "erased_at" and value else value)
             and not (name in _LET_GO and row[name] is None)
         ]

@@ -81,27 +81,16 @@ class Register:
             row["retention_days"] = body.get("retention_days")  # before they were kept here no entry told them
             row |= {"pseudonym": entry.actor, "level": body["evidence_level"], "workflow": body.get("workflow")}
             row |= {"spec_blob": entry.commitments["spec"], "input_blob": entry.commitments["decision_input"]}
-<<<<<<< HEAD
-            if "estimate" in body:
-                row["estimate"] = body["estimate"]
-            if "accounting" in body:
-                row["accounting"] = body["accounting"]
-=======
-            for name in ("estimate", "rate_cards"):
+            for name in ("estimate", "rate_cards", "accounting"):
                 if name in body:
                     row[name] = body[name]
->>>>>>> 08b989d (Each vendor's prices are a card of their own: a job is priced by that of the backend that runs it, and cards that overlap or leave a gap are refused (G6, G7, I3, I6))
             if "envelope" in body:
                 row["envelope"] = body["envelope"] | {"blob": entry.commitments["envelope"]}
         if "approval" in body:
             row["approval"] = body["approval"]
-<<<<<<< HEAD
-        if "charge" in body and "accounting" in body:  # before there were charges, rows didn't keep it
-            row["ran_as"] = body["accounting"]
-=======
-        if "rate_card" in body:  # that of the backend that it was handed to
-            row["rate_card"] = body["rate_card"]
->>>>>>> 08b989d (Each vendor's prices are a card of their own: a job is priced by that of the backend that runs it, and cards that overlap or leave a gap are refused (G6, G7, I3, I6))
+            for name in ("estimate", "rate_cards", "accounting"):
+                if name in body:
+                    row[name] = body[name]
         for name in ("statement", "result"):
             if name in entry.commitments:
                 row[f"{name}_blob"] = entry.commitments[name]

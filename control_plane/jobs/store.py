@@ -444,14 +444,8 @@ async def settle_states(conn: AsyncConnection, at_most: int = SETTLED_AT_ONCE) -
 _ROWS = text("""
     SELECT tenant, job_id, state, final, seq, attempt, project, decision_id::text, backend, error->>'code' AS error,
            cost_amount::text AS cost, currency, bundle_id::text, pseudonym, team, executions, level, rate_card,
-<<<<<<< HEAD
-           allowed, history, workflow, accounting, ran_as, approval, envelope, spec_blob, input_blob, statement_blob,
-           result_blob,
-           retention_days, erased_at, estimate
-=======
-           rate_cards, allowed, history, workflow, approval, envelope, spec_blob, input_blob, statement_blob,
-           result_blob, retention_days, erased_at, estimate
->>>>>>> 08b989d (Each vendor's prices are a card of their own: a job is priced by that of the backend that runs it, and cards that overlap or leave a gap are refused (G6, G7, I3, I6))
+           rate_cards, allowed, history, workflow, accounting, ran_as, approval, envelope, spec_blob, input_blob,
+           statement_blob, result_blob, retention_days, erased_at, estimate
     FROM jobs.job ORDER BY tenant, job_id
 """)
 

@@ -7,7 +7,7 @@ from alembic import op
 from sqlalchemy import text
 
 revision = "0042_meters"
-down_revision = "0040_charges"
+down_revision = "0041_cards"
 branch_labels = None
 depends_on = None
 

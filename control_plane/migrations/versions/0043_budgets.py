@@ -18,11 +18,7 @@ from alembic import op
 from control_plane.migrations.walls import roles
 
 revision = "0043_budgets"
-<<<<<<< HEAD
 down_revision = "0042_meters"
-=======
-down_revision = "0041_cards"
->>>>>>> 08b989d (Each vendor's prices are a card of their own: a job is priced by that of the backend that runs it, and cards that overlap or leave a gap are refused (G6, G7, I3, I6))
 branch_labels = None
 depends_on = None
 
