@@ -128,6 +128,33 @@ def test_submit_wait_shows_what_jobs_show_shows(plane: Plane, done: Any) -> None
     assert shown["error"] is None
 
 
+def test_a_job_shows_what_it_used_and_who_says_so(plane: Plane, done: Any) -> None:
+    """G6: as its evidence has it."""
+    facts = {fact["meter"]: fact for fact in done["facts"]}
+    assert facts["two_qubit_gate_shots"]["quantity"] == facts["shots"]["quantity"] == "1000"
+    assert facts["submitted_one_qubit_gates"] | {"quantity": "1"} == facts["submitted_one_qubit_gates"]
+    assert (facts["simulator_cpu_seconds"]["source"], facts["simulator_cpu_seconds"]["by"]) == ("measured", "aer")
+    assert "qpu_seconds" not in facts
+    listed = plane.cli("jobs", "show", done["job_id"], "--facts", user="engineer").out.splitlines()
+    names = ("meter", "quantity", "unit", "source", "by")
+    assert [line.split("\t") for line in listed] == [[fact[name] for name in names] for fact in done["facts"]]
+
+
+def test_accounting_lists_what_a_slurm_job_submitted(plane: Plane) -> None:
+    """G6: `submit` tells in which it runs; sites join on its id, and nobody sees what `jobs list` doesn't show them."""
+    slurm = {"SLURM_JOB_ID": "424242", "SLURM_JOB_ACCOUNT": "chem", "SLURM_CLUSTER_NAME": "hpc1"}
+    job = plane.cli("submit", str(EXAMPLES / "bell.json"), "--wait", "--json", user="engineer", **slurm).json
+    assert job["accounting"] == {"slurm_job_id": "424242", "account": "chem", "cluster": "hpc1"}
+    (line,) = plane.cli("accounting", "--job", "424242", "--json", user="engineer").json
+    assert (line["job_id"], line["state"], line["shots"], line["exit"]) == (job["job_id"], "COMPLETED", 1000, "0:0")
+    assert line["cost"] == job["cost"]["amount"]
+    heading, row = plane.cli("accounting", "--job", "424242", "-P", user="engineer").out.splitlines()
+    assert dict(zip(heading.split("|"), row.split("|"), strict=True))["JobID"] == "424242"
+    assert len(plane.cli("accounting", "--account", "chem", "--format", "csv", user="engineer").out.splitlines()) == 2
+    refused = plane.cli("accounting", "--since", "yesterday", user="engineer")
+    assert (refused.code, refused.err.partition(":")[0]) == (2, "request_invalid")
+
+
 def test_result_holds_every_shot_in_qiskits_order(plane: Plane, done: Any) -> None:
     result = plane.cli("result", done["job_id"], "--json", user="engineer").json
     assert result["job_id"] == done["job_id"]
