@@ -131,7 +131,7 @@ async def _waiting(conn: AsyncConnection) -> AsyncIterator[tuple[Draft, dict[str
 
 _ABSENT = dict.fromkeys(("approval", "envelope", "estimate", "rate_cards", "accounting", "ran_as"))
 """What a row has of what no entry tells."""
-_LET_GO = frozenset({"estimate"})
+_LET_GO = frozenset({"estimate", "accounting", "ran_as"})
 """What a way down to an earlier schema drops: a row without it is no lie."""
 
 

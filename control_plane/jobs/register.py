@@ -88,9 +88,10 @@ class Register:
                 row["envelope"] = body["envelope"] | {"blob": entry.commitments["envelope"]}
         if "approval" in body:
             row["approval"] = body["approval"]
-            for name in ("estimate", "rate_cards", "accounting"):
-                if name in body:
-                    row[name] = body[name]
+        if "charge" in body and "accounting" in body:  # before there were charges, rows didn't keep it
+            row["ran_as"] = body["accounting"]
+        if "rate_card" in body:  # that of the backend that it was handed to
+            row["rate_card"] = body["rate_card"]
         for name in ("statement", "result"):
             if name in entry.commitments:
                 row[f"{name}_blob"] = entry.commitments[name]

@@ -142,8 +142,10 @@ def test_a_job_shows_what_it_used_and_who_says_so(plane: Plane, done: Any) -> No
 
 def test_accounting_lists_what_a_slurm_job_submitted(plane: Plane) -> None:
     """G6: `submit` tells in which it runs; sites join on its id, and nobody sees what `jobs list` doesn't show them."""
-    slurm = {"SLURM_JOB_ID": "424242", "SLURM_JOB_ACCOUNT": "chem", "SLURM_CLUSTER_NAME": "hpc1"}
-    job = plane.cli("submit", str(EXAMPLES / "bell.json"), "--wait", "--json", user="engineer", **slurm).json
+    words = ("submit", str(EXAMPLES / "bell.json"), "--wait", "--json")
+    job = plane.cli(
+        *words, user="engineer", SLURM_JOB_ID="424242", SLURM_JOB_ACCOUNT="chem", SLURM_CLUSTER_NAME="hpc1"
+    ).json
     assert job["accounting"] == {"slurm_job_id": "424242", "account": "chem", "cluster": "hpc1"}
     (line,) = plane.cli("accounting", "--job", "424242", "--json", user="engineer").json
     assert (line["job_id"], line["state"], line["shots"], line["exit"]) == (job["job_id"], "COMPLETED", 1000, "0:0")
