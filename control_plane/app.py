@@ -33,6 +33,7 @@ from control_plane.api import enrollment as enrollment_routes
 from control_plane.api import entries as entry_routes
 from control_plane.api import envelopes as envelope_routes
 from control_plane.api import exchange as exchange_routes
+from control_plane.api import forecasts as forecast_routes
 from control_plane.api import issuer as issuer_routes
 from control_plane.api import jobs as job_routes
 from control_plane.api import ledger as ledger_routes
@@ -41,6 +42,7 @@ from control_plane.api import network as network_routes
 from control_plane.api import plane as plane_routes
 from control_plane.api import policies as policy_routes
 from control_plane.api import projects as project_routes
+from control_plane.api import reconciliations as reconciliation_routes
 from control_plane.api import reservations as reservation_routes
 from control_plane.api import retention as retention_routes
 from control_plane.api import roles as role_routes
@@ -134,6 +136,8 @@ def assemble(settings: Settings, door: Any, parts: dict[str, Any], lifespan: lis
         *budget_alerts.HANDLERS,
         *cost_estimates.HANDLERS,
         *accounting_routes.HANDLERS,
+        *forecast_routes.HANDLERS,
+        *reconciliation_routes.HANDLERS,
         *backend_routes.HANDLERS,
         *decision_routes.HANDLERS,
         *delegation_routes.HANDLERS,

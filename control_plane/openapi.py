@@ -75,6 +75,11 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "files": {"data/limits.json": '{"limits": {}}\n', "qcos/quota/shots.rego": "package qcos.quota\n"},
         "message": "would fewer shots a day deny anything?",
     },
+    "Reconciling": {
+        "invoice": "dGFzayxtZXRlcixxdWFudGl0eSx1bml0LGFtb3VudCxjdXJyZW5jeSxzdGFydAphcm46dGFzay8xLHNo"
+        "b3RzLDEwMDAsU2hvdHMsMS40NSxVU0QsMjAyNi0xMC0wM1QxMDowMDowMFoK",
+        "provider": "aws-braket",
+    },
     "BudgetRequest": {"scope": "project:demo", "amount": "1000.00", "currency": "USD", "period": "monthly"},
     "Proposal": {
         "peer_id": "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp",

@@ -305,6 +305,12 @@ class Exact(Struct, frozen=True, tag="exact", forbid_unknown_fields=True):
     refused: dict[str, str] = {}
 
 
+def vendor_task(handle: Handle) -> str | None:
+    """The service's own name of a handle's task, as its invoices have it; None where it hasn't told one."""
+    name = handle.get("task", handle.get("job"))
+    return None if name is None else str(name)
+
+
 class Query(Protocol):
     """Reads; no call has a side effect, and all work before the driver is entered."""
 

@@ -46,6 +46,7 @@ class Register:
         self.books: defaultdict[str, books.Books] = defaultdict(books.Books)
         self.peers: dict[str, enrolment.Record] = {}
         self.windows: dict[Key, State] = {}
+        self.reconciled: dict[tuple[str, str], dict[str, Any]] = {}
         self.faults: list[str] = []
 
     def fold(self, entry: Draft | Leaf, body: dict[str, Any], where: str) -> None:
@@ -59,6 +60,8 @@ class Register:
                 self.pushed[tenant].add(body["rate_card"])
             if kind == "rates:accepted":
                 self.accepted[tenant].add(body["rate_card"])
+            if kind == "costs:reconciled":
+                self.reconciled[tenant, body["reconciliation_id"]] = body
             enrolment.fold(self.peers, kind, body)
             reservations.fold(self.windows, tenant, kind, body)
             books.fold(self.books[tenant], kind, body, _named(entry))
@@ -86,6 +89,8 @@ class Register:
                     row[name] = body[name]
             if "envelope" in body:
                 row["envelope"] = body["envelope"] | {"blob": entry.commitments["envelope"]}
+        if "vendor_tasks" in body:
+            row["vendor_tasks"] = body["vendor_tasks"]
         if "approval" in body:
             row["approval"] = body["approval"]
         if "charge" in body and "accounting" in body:  # before there were charges, rows didn't keep it
@@ -124,6 +129,7 @@ class Register:
                 "books": books.document(self.books[tenant]),
                 "jobs": [],
                 "rate_cards": sorted(self.pushed.get(tenant, ())),
+                "reconciliations": [],
                 "reservations": [],
                 "usage": [],
             }
@@ -139,6 +145,9 @@ class Register:
         for (tenant, scope, day), count in sorted(self.used.items()):
             if tenant in parts:
                 parts[tenant]["usage"].append([scope, day, count])
+        for tenant, name in sorted(self.reconciled):
+            if tenant in parts:
+                parts[tenant]["reconciliations"].append(self.reconciled[tenant, name])
         for (tenant, name), window in sorted(self.windows.items()):
             if tenant in parts:
                 parts[tenant]["reservations"].append([name, window])
@@ -171,6 +180,8 @@ def restored(document: Mapping[str, Any]) -> Register:
                 found.pushed[tenant] = set(part["rate_cards"])
             if part.get("rate_cards_accepted"):
                 found.accepted[tenant] = set(part["rate_cards_accepted"])
+            for known in part.get("reconciliations", ()):  # a state of an earlier release has none
+                found.reconciled[tenant, known["reconciliation_id"]] = known
             for job in part["jobs"]:
                 told = msgspec.convert(job["state"], JobState)
                 found.jobs[tenant, told.job_id] = told

@@ -79,6 +79,7 @@ from hal_drivers.base import (
     Unknown,
     Unsupported,
     Witness,
+    vendor_task,
 )
 from hal_drivers.errors import BackendUnavailable, DriverError
 from hal_drivers.outcome import judged
@@ -314,6 +315,7 @@ class Run:
             async with self.plane.transaction(job["tenant"]) as conn:
                 await store.keep_handle(conn, job["job_id"], job["attempt"], dict(handle))
             self.elsewhere = True
+            await self._name()
             self.moved_out()
         crash.point("run.kept")
         stop = asyncio.create_task(self._canceled.wait())
@@ -358,6 +360,20 @@ class Run:
             await self._fail(error.code, error.detail)
         finally:
             stop.cancel()
+
+    async def _name(self) -> None:
+        """Keep by which names the vendor knows what was handed over: invoices name nothing else (G7)."""
+        if self._handed is None or not self.elsewhere:
+            return
+        driver, handle = self._handed
+        handles = driver.handles() if isinstance(driver, Several) else [handle]
+        job, kept = self.job, list(self.job.get("vendor_tasks") or ())
+        names = (vendor_task(one) for one in handles)
+        told = ({"attempt": job["attempt"], "backend": job["backend"], "task": name} for name in names if name)
+        if new := [one for one in told if one not in kept]:
+            self.job = {**job, "vendor_tasks": [*kept, *new]}
+            async with self.plane.transaction(job["tenant"]) as conn:
+                await store.keep_vendor_tasks(conn, job["job_id"], job["attempt"], self.job["vendor_tasks"])
 
     async def _let_go(self, driver: Driver, handle: Handle) -> None:
         """The lease is gone: a task of this process is wasted work; a vendor's belongs to who has the job now."""
@@ -440,6 +456,7 @@ class Run:
         plane, job = self.plane, self.job
         if self._lost:
             raise MovedOn
+        await self._name()
         if self._handed is not None and isinstance(self._handed[0], Witness):
             return False  # others have received something of it: that stands in the evidence of this end
         if self._canceled.is_set() or not failover.may_move(job, self.spec, code, plane.settings.routing.failovers):
@@ -474,6 +491,7 @@ class Run:
         """Step 7, in one call; raises MovedOn where another worker has written meanwhile."""
         if self._lost:
             raise MovedOn
+        await self._name()
         shown = await self._shown(must=not isinstance(end, settle.Uncertainty))
         change = await settle.settle(self.plane, self.job, self.spec, self.claimed.submitted, end, shown)
         crash.point("run.settling")

@@ -193,6 +193,8 @@ async def settle(
     }
     if isinstance(end, Success) and end.outcome.accounting:
         body["accounting"] = columns["ran_as"] = end.outcome.accounting
+    if job.get("vendor_tasks"):
+        body["vendor_tasks"] = job["vendor_tasks"]
     if told is not None:
         body["charge"] = told.body()
     pending = Pending(

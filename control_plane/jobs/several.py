@@ -177,6 +177,10 @@ class Several:
             await self._fill()
         return self._handle()
 
+    def handles(self) -> list[Handle]:
+        """What the driver knows the items by that were handed over, in the items' order."""
+        return [self._handles[number] for number in sorted(self._handles)]
+
     def _handle(self) -> Handle:
         return {"program": self._token, "items": len(self._items)}
 

@@ -91,6 +91,7 @@ job = Table(
     Column("envelope", JSONB(none_as_null=True)),
     Column("estimate", JSONB(none_as_null=True)),
     Column("rate_cards", JSONB(none_as_null=True)),
+    Column("vendor_tasks", JSONB(none_as_null=True)),
     schema="jobs",
 )
 
@@ -283,6 +284,12 @@ async def keep_handle(conn: AsyncConnection, job_id: str, attempt: int, handle: 
     await conn.execute(job.update().where(and_(job.c.job_id == job_id, job.c.attempt == attempt)).values(handle=handle))
 
 
+async def keep_vendor_tasks(conn: AsyncConnection, job_id: str, attempt: int, named: list[dict[str, Any]]) -> None:
+    """Store by which names vendors know the job's tasks, those of earlier attempts among them."""
+    mine = and_(job.c.job_id == job_id, job.c.attempt == attempt)
+    await conn.execute(job.update().where(mine).values(vendor_tasks=named))
+
+
 async def keep_settlement(conn: AsyncConnection, job_id: str, settlement: Mapping[str, Any], cost: Decimal) -> bool:
     """Note how an UNCERTAIN job was settled, and what it cost after all; False where it was settled before."""
     unsettled = and_(job.c.job_id == job_id, job.c.final == "UNCERTAIN", job.c.settlement.is_(None))
@@ -445,7 +452,7 @@ _ROWS = text("""
     SELECT tenant, job_id, state, final, seq, attempt, project, decision_id::text, backend, error->>'code' AS error,
            cost_amount::text AS cost, currency, bundle_id::text, pseudonym, team, executions, level, rate_card,
            rate_cards, allowed, history, workflow, accounting, ran_as, approval, envelope, spec_blob, input_blob,
-           statement_blob, result_blob, retention_days, erased_at, estimate
+           statement_blob, result_blob, retention_days, erased_at, estimate, vendor_tasks
     FROM jobs.job ORDER BY tenant, job_id
 """)
 

@@ -25,6 +25,7 @@ ROWS: Final[dict[str, tuple[str, ...]]] = {
     "finops.charge": (),
     "finops.hold": (),
     "finops.rate_card": (),
+    "finops.reconciliation": (),
     "jobs.denial": (),
     "jobs.job": ("handle", "lease_until", "token", "traceparent", "worker"),
     "jobs.legal_hold": (),

@@ -37,7 +37,6 @@ class InvoiceLine(Struct, frozen=True, kw_only=True):
     amount: Decimal
     currency: str
     kind: Kind = "usage"
-    provider: str | None = None
     vendor_id: str | None = None
     job_id: str | None = None
     device: str | None = None
@@ -56,9 +55,9 @@ class Invoice(Struct, frozen=True):
     currency: str
 
 
-def read(data: bytes, form: Format, mapping: Mapping, provider: str | None = None) -> Invoice:
-    """The invoice of a file, of this provider or the mapping's; raises InvoiceInvalid naming line and field."""
-    found = _read(rows(data, form), mapping, provider or mapping.provider)
+def read(data: bytes, form: Format, mapping: Mapping) -> Invoice:
+    """The invoice of a file; raises InvoiceInvalid naming line and field."""
+    found = _read(rows(data, form), mapping)
     if not found:
         raise InvoiceInvalid("has a header and no line")
     currency = found[0].currency
@@ -71,7 +70,7 @@ def read(data: bytes, form: Format, mapping: Mapping, provider: str | None = Non
     return Invoice(tuple(found), currency)
 
 
-def _read(table: Iterable[Row], mapping: Mapping, provider: str | None) -> list[InvoiceLine]:
+def _read(table: Iterable[Row], mapping: Mapping) -> list[InvoiceLine]:
     found: list[InvoiceLine] = []
     for number, cells in table:
         for field, column in mapping.columns.items():
@@ -80,7 +79,7 @@ def _read(table: Iterable[Row], mapping: Mapping, provider: str | None) -> list[
         if mapping.only is not None and mapping.only.column not in cells:
             raise InvoiceInvalid("the invoice has no such column", field=f"line {number}, {mapping.only.column}")
         try:
-            found.append(_Reading(number, cells, mapping).line(provider))
+            found.append(_Reading(number, cells, mapping).line())
         except AmountInvalid as error:
             raise InvoiceInvalid(error.detail, field=error.field) from error
     return found
@@ -93,7 +92,7 @@ class _Reading:
         self.number, self.mapping = number, mapping
         self.cells: dict[str, str] = dict(cells)  # type: ignore[call-overload]
 
-    def line(self, provider: str | None) -> InvoiceLine:
+    def line(self) -> InvoiceLine:
         kind = self._kind()
         amount = self._amount(kind)
         unit_word, quantity, meter = self._cell("unit"), self._quantity(kind), None
@@ -108,7 +107,6 @@ class _Reading:
             amount=amount,
             currency=self._currency(),
             kind=kind,
-            provider=self._cell("provider") if provider is None else provider,
             vendor_id=self._cell("vendor_id"),
             job_id=self._cell("job_id"),
             device=None if device is None else self.mapping.device(device),

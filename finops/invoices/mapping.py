@@ -36,7 +36,6 @@ Field: TypeAlias = Literal[
     "end",
     "kind",
     "user",
-    "provider",
 ]
 FIELDS: Final[tuple[str, ...]] = get_args(Field)
 _Word = Annotated[str, Meta(min_length=1, max_length=200)]

@@ -88,7 +88,7 @@ def test_a_right_invoice_is_read_to_the_last_digit(name: str) -> None:
 
 def test_an_invoice_of_aws_is_read_by_its_mapping() -> None:
     shots, task, storage, credit = invoice("aws.csv", "aws").lines
-    assert (shots.meter, shots.quantity, shots.provider) == ("shots", Decimal(1000), "aws-braket")
+    assert (shots.meter, shots.quantity, shots.unit) == ("shots", Decimal(1000), "Shots")
     assert (task.meter, task.amount, task.vendor_id) == ("tasks", Decimal("0.30"), shots.vendor_id)
     assert (storage.kind, storage.meter, storage.amount) == ("other", None, Decimal("0.27"))
     assert (credit.kind, credit.amount) == ("credit", Decimal("-0.50"))

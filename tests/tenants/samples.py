@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from control_plane.auth.matrix import Relation
 from tests.e2e.plane import bell
-from tests.tenants.world import DEV, PEER, PLACES, World
+from tests.tenants.world import DEV, INVOICE, PEER, PLACES, World
 
 Body = Callable[[World, Relation], Any]
 Fresh = Callable[[World], str]
@@ -95,6 +95,7 @@ SAMPLES: Final[dict[str, Sample]] = {
     "GET /api/v1/approvals/{job_id}": Sample(good=(404, "not_found")),
     "POST /api/v1/jobs/{job_id}/approve": Sample(plain(REASON | {"expires_s": 60}), good=_ENDED, denied=_ENDED),
     "POST /api/v1/jobs/{job_id}/reject": Sample(plain(REASON), good=_ENDED, denied=_ENDED),
+    "POST /api/v1/costs/reconciliations": Sample(plain(INVOICE)),
     "PUT /api/v1/budgets": Sample(
         lambda _, relation: {
             "scope": f"project:{project_of(relation) if relation.startswith('own') else 'matrix-budgeted'}",

@@ -44,6 +44,10 @@ PEER: Final = {
     "currency": "USD",
 }
 DEV: Final = "urn:qcos:issuer:dev"
+INVOICE: Final = {
+    "invoice": base64.b64encode(b"task,amount,currency,start\nt-1,1.45,USD,2026-10-03\n").decode(),
+    "provider": "nobody",
+}
 NOBODY: Final = {
     "account": "nobody",
     "decision": str(uuid.UUID(int=7)),
@@ -59,6 +63,7 @@ NOBODY: Final = {
     "path": "9/000",
     "plan_id": "sha256:" + "0" * 64,
     "project": "matrix-nowhere",
+    "reconciliation_id": str(uuid.UUID(int=7)),
     "reservation_id": "r-nobody",
     "revision": "sha256:" + "0" * 64,
     "user": "a-" + "0" * 32,
@@ -102,6 +107,8 @@ class World:
         for place, tenant in (("own_tenant", "demo"), ("other_tenant", "other")):
             added = {"issuer": DEV, "subject": "matrix-known", "reason": "a test"}
             self.ids[place]["user"] = self.ask("POST", "/users", tenant, "quantum-admin", added).json["user"]
+            compared = self.ask("POST", "/costs/reconciliations", tenant, "quantum-admin", INVOICE)
+            self.ids[place]["reconciliation_id"] = compared.json["reconciliation_id"]
         for number, (place, (tenant, project)) in enumerate(PLACES.items()):
             self._manage(tenant, project)
             budget = {"scope": f"project:{project}", "amount": "1000", "currency": "USD", "period": "monthly"}

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Forecasts and anomalies are of the spend that who asks may see (G7, G13, I7)."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from control_plane.costs import forecasting
+from control_plane.errors import Refused
+from finops import charge_store
+from finops.charges import Line, Section
+from tests.control_plane.jobs.desk import Desk, person
+
+FIN = person("fin", "demo", "finops")
+
+
+async def spent(desk: Desk, days: int, amount: str = "10", last: str | None = None, project: str = "demo") -> None:
+    """So much a day, for so many complete days; `last` is yesterday's."""
+    midnight = desk.plane.now().astimezone(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    async with desk.plane.transaction("demo") as conn:
+        for ago in range(days, 0, -1):
+            line = Line(
+                amount=last if last and ago == 1 else amount, meter="tasks", quantity="1", unit="Tasks", rate="1"
+            )
+            told = Section(lines=(line,), currency="USD", job_id=f"j{project}{ago}", project=project)
+            at = midnight - dt.timedelta(days=ago) + dt.timedelta(hours=3)
+            await charge_store.insert(conn, "demo", str(uuid.uuid4()), at, (told,))
+
+
+async def forecast(desk: Desk, who: Any = FIN, by: str | None = None) -> dict[str, Any]:
+    return await forecasting.spend(desk.plane, who, by, {}, None)
+
+
+async def test_a_steady_month_ends_where_it_goes(desk: Desk) -> None:
+    await spent(desk, 40)
+    (group,) = (await forecast(desk))["groups"]
+    now = desk.plane.now().astimezone(dt.UTC)
+    days = ((now.replace(day=1) + dt.timedelta(days=32)).replace(day=1) - now.replace(day=1)).days
+    begun = (now - now.replace(hour=0, minute=0, second=0, microsecond=0)) / dt.timedelta(days=1)
+    assert float(group["forecast"]["month_end"]) == pytest.approx(10 * (days - begun), abs=0.1), "today's share alone"
+    assert (group["forecast"]["a_day"], group["days"]) == ("10", 40)
+
+
+async def test_too_few_days_are_an_answer(desk: Desk) -> None:
+    await spent(desk, 9)
+    (group,) = (await forecast(desk))["groups"]
+    assert (group["forecast"], group["reason"]) == (None, "not enough data: 9 complete days, and 14 are needed")
+    said = await forecasting.unusual(desk.plane, FIN, "project", {}, 7, 0.05)
+    assert (said["anomalies"], said["reason"]) == ([], "not enough data: 9 complete days, and 26 are needed")
+
+
+async def test_a_budget_is_told_when_it_is_spent(desk: Desk) -> None:
+    await spent(desk, 40)
+    await desk.limit("0.5")
+    budgets = {one["scope"]: one for one in (await forecast(desk))["budgets"]}
+    assert budgets["project:demo"]["expected"] == desk.plane.now().astimezone(dt.UTC).date().isoformat()
+
+
+async def test_who_sees_one_project_is_told_of_that_one_alone(desk: Desk) -> None:
+    """G13, I7: neither another project's spend nor its shape shows."""
+    await spent(desk, 30, "10", project="demo")
+    await spent(desk, 30, "1000", project="secret")
+    lead = replace(person("lead", "demo", "finops"), roles=(), project_roles={"demo": ("finops",)})
+    assert [one["project"] for one in (await forecast(desk, by="project"))["groups"]] == ["demo", "secret"]
+    assert [one["project"] for one in (await forecast(desk, lead, "project"))["groups"]] == ["demo"]
+    assert (await forecast(desk, lead))["groups"][0]["forecast"]["a_day"] == "10"
+
+
+async def test_a_day_out_of_line_is_named(desk: Desk) -> None:
+    await spent(desk, 40, last="300")
+    await spent(desk, 40, project="quiet")
+    said = await forecasting.unusual(desk.plane, FIN, "project", {}, 1, 0.05)
+    (one,) = said["anomalies"]
+    assert (one["project"], one["spend"], one["usual"], one["direction"]) == ("demo", "300", "10", "above")
+    assert (said["looks"], said["expected_false_alarms"]) == (2, 0.05)
+
+
+async def test_a_month_that_is_over_is_refused(desk: Desk) -> None:
+    for month in ("2020-01", "2099-01", "2026-13"):
+        with pytest.raises(Refused) as refused:
+            await forecasting.spend(desk.plane, FIN, None, {}, month)
+        assert refused.value.code == "period_invalid"
