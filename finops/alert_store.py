@@ -9,7 +9,7 @@ once: `told` is conditional, and belongs in the transaction of the entry that te
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
 from sqlalchemy import RowMapping, bindparam, text
@@ -18,7 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from finops import money
 
-MOST = 1000
+FIRED: Final = "budget:alert:fired"
+MOST: Final = 1000
 
 
 class Alert(Struct, frozen=True):
@@ -77,7 +78,13 @@ async def alerts(conn: AsyncConnection, tenant: str, most: int = MOST) -> list[A
     return [_alert(row) for row in rows.mappings()]
 
 
-def _alert(row: RowMapping) -> Alert:
+async def every(conn: AsyncConnection) -> dict[tuple[str, str], Alert]:
+    """(tenant, alert) → each that an entry tells of, of every tenant; for the audit role (I6)."""
+    rows = (await conn.execute(_EVERY)).mappings()
+    return {(row["tenant"], row["alert_id"]): _alert({k: v for k, v in row.items() if k != "tenant"}) for row in rows}
+
+
+def _alert(row: Mapping[str, Any] | RowMapping) -> Alert:
     values = dict(row)
     values["notify"] = None if row["notify"] is None else tuple(row["notify"])
     return Alert(**values)
@@ -98,4 +105,5 @@ _DELIVERED = text("""
     UPDATE finops.alert SET deliveries = deliveries || :became WHERE alert_id = CAST(:alert AS uuid)""").bindparams(
     bindparam("became", type_=JSONB)
 )
+_EVERY = text(f"SELECT a.tenant, {_COLUMNS} {_FROM} WHERE a.entry_id IS NOT NULL")
 _ALERTS = text(f"SELECT {_COLUMNS} {_FROM} WHERE a.tenant = :tenant ORDER BY a.at DESC, a.alert_id LIMIT :most")

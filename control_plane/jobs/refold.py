@@ -24,9 +24,10 @@ from control_plane.jobs.register import Register
 from control_plane.jobs.state import JobState
 from control_plane.network import enrolment
 from control_plane.network import store as network
+from control_plane.notices import alerts
 from control_plane.reservations import store as windows_store
 from control_plane.reservations.asked import Key
-from finops import books, card_store
+from finops import alert_store, books, card_store
 from hal_drivers.p2p.reservation import State
 from ledger.canonical import parse_time, sha256
 from ledger.chain import Draft, Leaf, body_of, parse_leaf, parse_pending
@@ -91,6 +92,7 @@ async def replay(
                 *_differ(await store.counted(conn), register.used),
                 *await _books(conn, register.books),
                 *await _cards(conn, register.pushed, register.accepted),
+                *alerts.differences(await alert_store.every(conn), register.alerts),
                 *_enrolled(await network.records(conn), register.peers),
                 *_reserved(await windows_store.states(conn), register.windows),
                 *reconciling.differences(await invoice_store.every(conn), register.reconciled),

@@ -23,6 +23,7 @@ from control_plane.network import enrolment
 from control_plane.reservations import asked as reservations
 from control_plane.reservations.asked import Key
 from finops import books
+from finops.alert_store import FIRED
 from finops.errors import FinopsError
 from hal_drivers.p2p.reservation import State
 from ledger.canonical import dumps, parse_time, sha256
@@ -47,6 +48,7 @@ class Register:
         self.peers: dict[str, enrolment.Record] = {}
         self.windows: dict[Key, State] = {}
         self.reconciled: dict[tuple[str, str], dict[str, Any]] = {}
+        self.alerts: dict[tuple[str, str], dict[str, Any]] = {}
         self.faults: list[str] = []
 
     def fold(self, entry: Draft | Leaf, body: dict[str, Any], where: str) -> None:
@@ -62,6 +64,8 @@ class Register:
                 self.accepted[tenant].add(body["rate_card"])
             if kind == "costs:reconciled":
                 self.reconciled[tenant, body["reconciliation_id"]] = body
+            if kind == FIRED:
+                self.alerts[tenant, body["alert_id"]] = body
             enrolment.fold(self.peers, kind, body)
             reservations.fold(self.windows, tenant, kind, body)
             books.fold(self.books[tenant], kind, body, _named(entry))
@@ -142,6 +146,9 @@ class Register:
             if tenant in parts:
                 told = msgspec.to_builtins(self.jobs[tenant, job])
                 parts[tenant]["jobs"].append({"row": self.kept.get((tenant, job), {}), "state": told})
+        for (tenant, _), alert in sorted(self.alerts.items()):
+            if tenant in parts:
+                parts[tenant].setdefault("alerts", []).append(alert)
         for (tenant, scope, day), count in sorted(self.used.items()):
             if tenant in parts:
                 parts[tenant]["usage"].append([scope, day, count])
@@ -188,6 +195,8 @@ def restored(document: Mapping[str, Any]) -> Register:
                 found.kept[tenant, told.job_id] = job["row"]
             for scope, day, count in part["usage"]:
                 found.used[tenant, scope, day] = count
+            for alert in part.get("alerts", ()):
+                found.alerts[tenant, alert["alert_id"]] = alert
             for name, window in part["reservations"]:
                 found.windows[tenant, name] = msgspec.convert(window, State)
     except (KeyError, TypeError, ValueError, FinopsError, msgspec.ValidationError) as error:

@@ -58,7 +58,7 @@ async def spend(desk: Desk, job: str, held: str, captured: str, budget: str, at:
 async def both(desk: Desk, budget: str) -> list[str]:
     """The budget, and the project's, without which nothing is held."""
     (project,) = desk.sql("SELECT budget_id FROM finops.budget WHERE tenant = 'demo' AND scope = 'project:demo'")[0]
-    return sorted({budget, project})
+    return sorted({budget or project, project})
 
 
 def raised(desk: Desk, scope: str = PROJECT) -> list[tuple[str, int, str, str]]:
@@ -108,6 +108,11 @@ async def test_a_hard_budget_alerts_when_it_is_committed_too(desk: Desk) -> None
     await desk.admitted()  # holds 0.52
     assert raised(desk)[0][:3] == ("committed", 40, "0")
     assert kinds(desk) == [("committed", 40)]
+    budget = (await both(desk, ""))[0]
+    await spend(desk, "a", "0.1", "0.1", budget)  # what is captured is told as that alone
+    await limit(desk, "0.2", thresholds=(30,))
+    assert ("spent", 30) in kinds(desk)
+    assert ("committed", 30) not in kinds(desk)
 
 
 async def test_an_alert_is_undone_with_its_transaction(desk: Desk) -> None:
@@ -205,12 +210,16 @@ async def test_an_alert_is_an_entry_and_a_signed_notice(desk: Desk, receiver: Re
     assert (said["event"], said["scope"], said["kind"], said["threshold"]) == ("budget:alert", PROJECT, "committed", 40)
     assert (said["limit"], said["held"], said["captured"], said["currency"]) == ("1", "0.52", "0", "USD")
     assert fields["qcos-notice"] == said["notice"]
-    assert [kind for kind in desk.kinds() if kind.startswith("budget:alert")] == [alerts.FIRED, alerts.DELIVERED]
+    assert [kind for kind in desk.kinds() if kind.startswith("budget:alert")] == [alert_store.FIRED, alerts.DELIVERED]
     async with desk.plane.transaction("demo") as conn:
         (alert,) = await alert_store.alerts(conn, "demo")
     assert alert.deliveries["finance"]["state"] == "delivered"
     assert alert.entry_id is not None
     assert (await desk.replayed()).differences == []
+    await desk.seal()
+    desk.sql("UPDATE finops.alert SET captured = 7")
+    (found,) = (await desk.replayed()).differences
+    assert found.startswith(f"alert {alert.alert_id} of demo: row")
 
 
 async def test_a_receiver_that_is_down_hears_of_it_when_it_is_back(
@@ -271,7 +280,7 @@ async def test_two_couriers_tell_of_an_alert_once(desk: Desk, receiver: Receiver
         assert sorted(fired) == [False, False, False, True]
         await courier.step()
     assert len(receiver.got) == 1
-    assert desk.kinds().count(alerts.FIRED) == 1
+    assert desk.kinds().count(alert_store.FIRED) == 1
 
 
 async def test_a_budget_tells_whom_it_names(desk: Desk, receiver: Receiver, tmp_path: Path) -> None:
@@ -280,7 +289,7 @@ async def test_a_budget_tells_whom_it_names(desk: Desk, receiver: Receiver, tmp_
     async with telling(desk, receiver, tmp_path) as courier:
         await desk.admitted()
         await courier.step()
-        assert desk.kinds()[-1] == alerts.FIRED
+        assert desk.kinds()[-1] == alert_store.FIRED
         await limit(desk, "2", thresholds=(20,), notify=("gone",))
         await courier.step()
     assert receiver.got == []

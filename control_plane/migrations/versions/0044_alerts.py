@@ -96,7 +96,7 @@ BEGIN
                 UNION ALL
                 SELECT 'committed', t FROM unnest(v_budget.thresholds) AS t
                     WHERE v_budget.mode = 'hard' AND v_held + v_captured > 0
-                      AND (v_held + v_captured) * 100 >= v_limit * t
+                      AND (v_held + v_captured) * 100 >= v_limit * t AND v_captured * 100 < v_limit * t
                 UNION ALL
                 SELECT 'exceeded', 100 WHERE v_captured > v_limit
                     OR v_budget.mode <> 'hard' AND v_held + v_captured > v_limit

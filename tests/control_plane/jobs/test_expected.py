@@ -82,6 +82,7 @@ async def test_a_denial_has_none(desk: Desk) -> None:
 async def test_completed_jobs_teach_the_next(desk: Desk, driver: FakeDriver) -> None:
     """From the rows alone: what was charged, between what was certain and what was held, of jobs of like work."""
     driver.wall_s = 2.0
+    desk.sql("UPDATE jobs.backend SET simulator = true")
     for _ in range(LEAST):
         await desk.admitted()
         await (await desk.attempt(driver)).advance()
