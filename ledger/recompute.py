@@ -19,7 +19,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET
 
-from ledger import canonical
+from ledger import billed, canonical
 from ledger.bundle import MAX_CARRIED_BYTES, Bundle
 from ledger.errors import EvidenceInvalid
 from ledger.predicate import Approval, Artefact, CostLine, Handed, Money, Predicate
@@ -124,7 +124,12 @@ def cost(bundle: Bundle) -> str:
     content = bundle.contents.get("rate_card")
     if content is None:
         return f"sum of {len(bundle.cost.lines)} lines; rate card {NOT_CARRIED}"
-    _priced(bundle.cost.lines, bundle.cost.currency, content)
+    if billed.second(content):
+        run = bundle.execution_metadata
+        ran_on, facts = (run.provider, run.backend), bundle.contents.get("execution")
+        billed.recomputed(bundle.cost.lines, bundle.cost.currency, ran_on, content, facts)
+    else:
+        _priced(bundle.cost.lines, bundle.cost.currency, content)
     return f"{bundle.cost.amount} {bundle.cost.currency} from {len(bundle.cost.lines)} lines"
 
 

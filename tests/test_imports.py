@@ -142,6 +142,7 @@ PURE = (
     "hal_drivers/remote/judge.py",
     "hal_drivers/remote/wire.py",
     "hal_drivers/statements.py",
+    "ledger/billed.py",
     "ledger/canonical.py",
     "ledger/chain.py",
     "ledger/documents.py",

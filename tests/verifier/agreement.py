@@ -50,6 +50,9 @@ def vectors() -> Iterator[Case]:
     folder = VECTORS / "bundles"
     for path in [*sorted(folder.glob("good/*.json")), *sorted(folder.glob("bad/*.json"))]:
         yield path.name, path.read_bytes(), (folder / "trust.json").read_bytes()
+    billed = VECTORS / "billed"
+    for path in sorted(billed.glob("[bg]*.json")):
+        yield f"billed {path.name}", path.read_bytes(), (billed / "trust.json").read_bytes()
     yield "self_issued", (folder / "self_issued.json").read_bytes(), (folder / "self_issued_trust.json").read_bytes()
     yield (
         "under another's trust",

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What follows from other members or from what is carried, computed again (section 10, step 2). */
+import { checkBill, second } from "./billed.ts";
 import { hashText, readBase64, sha256, Wrong } from "./bytes.ts";
 import { add, decimal, type Decimal, equal, multiply, round, type Rounding, written } from "./decimal.ts";
 import { isObject, type Json, type Members, read } from "./json.ts";
@@ -68,7 +69,10 @@ export function checkCost(file: Json): string {
   if (listed !== undefined && str(listed, "sha256") !== str(cost, "rate_card")) throw new Wrong("the rate card's hash is not the artefact's");
   const card = readArtefact(file, "rate_card");
   if (card === null) return `sum of ${lines.length} lines; rate card not_carried`;
-  checkLines(cost, lines, card);
+  if (second(card)) {
+    const run = get(file, "execution_metadata");
+    checkBill(cost, get(run, "provider"), get(run, "backend"), card, readArtefact(file, "execution"));
+  } else checkLines(cost, lines, card);
   return `${str(cost, "amount")} ${str(cost, "currency")} from ${lines.length} lines`;
 }
 
