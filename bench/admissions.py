@@ -9,10 +9,13 @@ is put off. OPA and PostgreSQL are the running plane's, whose sealer seals meanw
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import datetime as dt
 import hashlib
 import json
 import multiprocessing
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,8 @@ from control_plane.db import Database
 from control_plane.jobs import reading
 from control_plane.jobs.admit import admit
 from control_plane.jobs.envelope import Envelope, Submit
+from control_plane.policy.decision import Decision
+from control_plane.policy.pdp import Pdp
 from control_plane.sealing import utc_now
 from control_plane.settings import load
 
@@ -45,39 +50,59 @@ def measure(run: Run, plane: Plane) -> None:
     for processes in PROCESSES:
         for clients in CLIENTS:
             if clients >= processes:
-                rows.append(_row(plane, processes, clients, seconds))
+                rows.append(_row(plane, processes, clients, seconds, decided="each"))
                 run.keep(admissions=rows)
                 run.say(f"{clients} clients in {processes} processes: {rows[-1]['per_s']:.0f}/s")
+    rows.append(_row(plane, max(PROCESSES), max(CLIENTS), seconds, decided="once"))
+    run.keep(admissions=rows)
 
 
-def _row(plane: Plane, processes: int, clients: int, seconds: float) -> Figures:
+def _row(plane: Plane, processes: int, clients: int, seconds: float, *, decided: str) -> Figures:
     before = use(plane.status)
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        asked = (str(plane.home), clients // processes, seconds)
+        asked = (str(plane.home), clients // processes, seconds, decided)
         found: list[tuple[list[float], float]] = pool.starmap(_process, [asked] * processes)
     after = use(plane.status)
     took = [one for times, _ in found for one in times]
     return {
         "processes": processes,
         "clients": clients,
+        "decided": decided,
         "per_s": len(took) / seconds,
         "ms": in_ms(took),
         "cpu_ms": cpu_ms(before, after, len(took)) | {"admitting": sum(spent for _, spent in found) / len(took) * 1e3},
     }
 
 
-def _process(home: str, clients: int, seconds: float) -> tuple[list[float], float]:
-    return asyncio.run(_admitting(home, clients, seconds))
+class _Once(Pdp):
+    """Decides the first and gives its decision to all others: what admissions cost without OPA."""
+
+    def __init__(self, pdp: Pdp) -> None:
+        super().__init__(pdp.engine, pdp.held)
+        self._first: Decision | None = None
+
+    async def decide(self, document: Mapping[str, object], decision_id: str, at: dt.datetime) -> Decision:
+        """Ask once."""
+        if self._first is None:
+            self._first = await super().decide(document, decision_id, at)
+        return msgspec.structs.replace(self._first, id=decision_id)
 
 
-async def _admitting(home: str, clients: int, seconds: float) -> tuple[list[float], float]:
+def _process(home: str, clients: int, seconds: float, decided: str) -> tuple[list[float], float]:
+    return asyncio.run(_admitting(home, clients, seconds, decided))
+
+
+async def _admitting(home: str, clients: int, seconds: float, decided: str) -> tuple[list[float], float]:
     settings = load({"home": home})
     settings = msgspec.structs.replace(
         settings, policy_engine="opa", opa_url=f"unix://{settings.opa_socket}", policy_limit_s=30.0
     )
     database = Database.of_home(Path(home) / "db")
     plane = open_plane(settings, database, connections=min(clients, 16) + 2, name="bench")
-    assert plane.watch is not None
+    watch = plane.watch
+    assert watch is not None
+    if decided == "once":
+        plane = dataclasses.replace(plane, pdp=_Once(plane.pdp))
     body = json.dumps(_spec()).encode()
     spec, digest, took = reading.parse(body), hashlib.sha256(body).hexdigest(), []
     ends = 0.0
@@ -90,7 +115,7 @@ async def _admitting(home: str, clients: int, seconds: float) -> tuple[list[floa
             took.append(time.perf_counter() - begun)
 
     try:
-        await plane.watch.look()
+        await watch.look()
         ends = time.perf_counter() + 0.5
         await client()  # what a process learns once
         took.clear()
@@ -125,10 +150,11 @@ def tables(figures: Figures) -> dict[str, str]:
         return {}
     rows = figures["admissions"]
     lines = [
-        f"| {row['clients']} in {row['processes']} | {row['per_s']:,.0f} "
+        f"| {row['clients']} in {row['processes']}{', decided once' if row['decided'] == 'once' else ''} "
+        f"| {row['per_s']:,.0f} "
         f"| {row['ms']['p50']:.1f}, {row['ms']['p99']:.1f} "
         f"| {_cpu(row, 'admitting')} | {_cpu(row, 'opa')} | {_cpu(row, 'postgres: app')} | {_cpu(row, 'sealer')} "
-        f"| {GOAL if row['clients'] == max(CLIENTS) else ''} |"
+        f"| {GOAL if row['clients'] == max(CLIENTS) and row['decided'] == 'each' else ''} |"
         for row in rows
     ]
     head = (

@@ -7,9 +7,10 @@ after `FRESH_S`. What is decided on a remembered row is decided on a snapshot ei
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -46,6 +47,16 @@ class Known:
         self._cards: dict[tuple[str, str], RateCard] = {}
         self._past: dict[str, tuple[float, dict[str, Past]]] = {}
         self._learned: dict[str, tuple[float, Learned]] = {}
+        self._reading: dict[tuple[str, str | None], asyncio.Future[None]] = {}
+
+    async def _once(self, what: str, tenant: str | None, read: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Read, and whoever asks for the same meanwhile waits for that: a hundred requests need no hundred reads."""
+        key = what, tenant
+        if key not in self._reading:
+            self._reading[key] = reading = asyncio.ensure_future(read())
+            reading.add_done_callback(lambda _: self._reading.pop(key, None))
+        # Of who goes away the others don't suffer.
+        await asyncio.shield(self._reading[key])
 
     def forget(self) -> None:
         """Read everything anew from here on."""
@@ -57,9 +68,14 @@ class Known:
 
     async def backends(self, engine: AsyncEngine) -> Sequence[RowMapping]:
         """The registry, at most `FRESH_S` old."""
-        if self._backends is None or time.monotonic() - self._backends[0] > FRESH_S:
+
+        async def look() -> None:
             async with transaction(engine, None) as conn:
                 self._backends = time.monotonic(), await registry.backends(conn, registry.BACKEND_STALE_S)
+
+        if self._backends is None or time.monotonic() - self._backends[0] > FRESH_S:
+            await self._once("backends", None, look)
+        assert self._backends is not None
         return self._backends[1]
 
     async def nodes(self, engine: AsyncEngine) -> tuple[dict[str, Any], ...]:
@@ -71,9 +87,14 @@ class Known:
         return (await self._approved(engine))[1]
 
     async def _approved(self, engine: AsyncEngine) -> tuple[tuple[dict[str, Any], ...], tuple[Asking, ...]]:
-        if self._nodes is None or time.monotonic() - self._nodes[0] > FRESH_S:
+
+        async def look() -> None:
             (rows,) = await read(engine, None, network.enrolments(state="approved"))
             self._nodes = time.monotonic(), tuple(map(_node, rows)), tuple(map(_asking, rows))
+
+        if self._nodes is None or time.monotonic() - self._nodes[0] > FRESH_S:
+            await self._once("nodes", None, look)
+        assert self._nodes is not None
         return self._nodes[1:]
 
     async def backend(self, engine: AsyncEngine, backend_id: str) -> RowMapping:
@@ -86,14 +107,19 @@ class Known:
 
     async def past(self, engine: AsyncEngine, tenant: str, days: int) -> dict[str, Past]:
         """What the tenant's own last jobs say of each backend, at most `PAST_FRESH_S` old."""
-        known = self._past.get(tenant)
-        if known is None or time.monotonic() - known[0] > PAST_FRESH_S:
-            if known is None and len(self._past) >= CARDS:
+
+        async def look() -> None:
+            if tenant not in self._past and len(self._past) >= CARDS:
                 self._past.clear()
                 self._learned.clear()
             (rows,) = await read(engine, tenant, store.past(days))
-            known = self._past[tenant] = time.monotonic(), past.fold(rows)
-            await self._learn(engine, tenant, rows)
+            await self._learn(engine, tenant, rows)  # first: whoever finds the past finds what it teaches
+            self._past[tenant] = time.monotonic(), past.fold(rows)
+
+        known = self._past.get(tenant)
+        if known is None or time.monotonic() - known[0] > PAST_FRESH_S:
+            await self._once("past", tenant, look)
+            known = self._past[tenant]
         return known[1]
 
     def learned(self, tenant: str) -> Learned:
@@ -115,11 +141,18 @@ class Known:
 
     async def tariff(self, engine: AsyncEngine, tenant: str, at: dt.datetime) -> Tariff:
         """The tenant's rate cards in force; raises UnknownPrice where there is none."""
+
+        async def look() -> None:
+            async with transaction(engine, tenant) as conn:
+                self._tariffs[tenant] = time.monotonic(), at, await card_store.tariff(conn, tenant, at)
+
         known = self._tariffs.get(tenant)
         if known is None or time.monotonic() - known[0] > FRESH_S or not known[1] <= at < (known[2].until or _NEVER):
+            await self._once("tariff", tenant, look)
+            known = self._tariffs[tenant]
+        if not known[1] <= at < (known[2].until or _NEVER):  # read for another moment
             async with transaction(engine, tenant) as conn:
-                known = time.monotonic(), at, await card_store.tariff(conn, tenant, at)
-            self._tariffs[tenant] = known
+                return await card_store.tariff(conn, tenant, at)
         return known[2]
 
     async def card(self, engine: AsyncEngine, tenant: str, card_hash: str) -> RateCard:
