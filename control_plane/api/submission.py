@@ -169,7 +169,8 @@ def _of_the_plane(error: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         reason
         | {
-            "message": f"{short['scope']} ({short['period']}) has {short['available']} {short['currency']} left",
+            "message": f"{short['scope']} ({short['period']}) has {short['available']} {short['currency']} left "
+            f"of {short['limit']}, {short['asked']} asked",
             "rule": "plane:hold",
             "want": f"at most {short['available']} {short['currency']}",
             "have": f"{short['asked']} {short['currency']}",

@@ -395,7 +395,7 @@ SETTINGS = settings(deadline=None, suppress_health_check=list(HealthCheck), data
 
 def test_the_books_follow_whatever_holds_do() -> None:
     """I6: the fold alone."""
-    run_state_machine_as_test(Machine, settings=settings(SETTINGS, max_examples=150, stateful_step_count=40))
+    run_state_machine_as_test(Machine, settings=settings(SETTINGS, max_examples=80, stateful_step_count=40))
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -407,4 +407,4 @@ def test_the_database_does_what_the_model_says(database: TestDatabase) -> None:
         pass
 
     Bound.engine = engine
-    run_state_machine_as_test(Bound, settings=settings(SETTINGS, max_examples=12, stateful_step_count=30))
+    run_state_machine_as_test(Bound, settings=settings(SETTINGS, max_examples=10, stateful_step_count=30))
