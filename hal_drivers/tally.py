@@ -94,6 +94,7 @@ class _Counting:
     def __init__(self, services: frozenset[str], *, distinct: bool) -> None:
         self._services, self._distinct = services, distinct
         self._known: dict[object, _Sum] = {}
+        self._compared: dict[object, int | None] = {}
 
     def block(self, circuit: QuantumCircuit) -> _Sum:
         names = circuit.count_ops()
@@ -144,7 +145,7 @@ class _Counting:
             return _gate(operation.num_qubits)
         if definition is None:
             raise Uncountable("an operation has no definition in gates")
-        if (known := _spelt_out(operation, definition)) is not None:
+        if operation.name.removeprefix(OWN) in _GATES and (known := self._standard(operation, definition)) is not None:
             return _gate(known)
         key = (type(operation), operation.name, operation.num_qubits)
         if not self._distinct or (type(operation).__module__ or _LIBRARY).startswith(_LIBRARY):
@@ -152,6 +153,15 @@ class _Counting:
         if key not in self._known:
             self._known[key] = self.block(definition)
         return self._known[key]
+
+    def _standard(self, operation: Operation, definition: QuantumCircuit) -> int | None:
+        """As `_spelt_out`; of a text what was compared once is known."""
+        key = (type(operation), operation.name, operation.num_qubits, tuple(map(str, operation.params)))
+        if not self._distinct:
+            return _spelt_out(operation, definition)
+        if key not in self._compared:
+            self._compared[key] = _spelt_out(operation, definition)
+        return self._compared[key]
 
 
 def _spelt_out(operation: Operation, definition: QuantumCircuit) -> int | None:
