@@ -44,6 +44,8 @@ Kind: TypeAlias = Literal[
     "project:changed",
     "project:closed",
     "project:created",
+    "rates:accepted",
+    "rates:pushed",
     "tenant:closed",
     "tenant:created",
     "tenant:exported",

@@ -42,6 +42,7 @@ from control_plane.api import network as network_routes
 from control_plane.api import plane as plane_routes
 from control_plane.api import policies as policy_routes
 from control_plane.api import projects as project_routes
+from control_plane.api import rates as rate_routes
 from control_plane.api import reconciliations as reconciliation_routes
 from control_plane.api import reservations as reservation_routes
 from control_plane.api import retention as retention_routes
@@ -132,6 +133,7 @@ def assemble(settings: Settings, door: Any, parts: dict[str, Any], lifespan: lis
         *ledger_routes.HANDLERS,
         *entry_routes.HANDLERS,
         *budget_routes.HANDLERS,
+        *rate_routes.HANDLERS,
         *cost_routes.HANDLERS,
         *budget_alerts.HANDLERS,
         *cost_estimates.HANDLERS,

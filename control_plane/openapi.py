@@ -57,6 +57,25 @@ DESCRIPTION = (
 )
 # A body that is taken as it stands on a new plane of profile `dev`; of policies an excerpt, which is refused.
 EXAMPLES: dict[str, dict[str, Any]] = {
+    "Accepting": {"reason": "the contract says that m adds"},
+    "Card2": {
+        "version": 2,
+        "name": "example",
+        "revision": 1,
+        "currency": "USD",
+        "source": "a contract",
+        "source_date": "2026-11-01",
+        "effective_from": "2026-11-01",
+        "precision": "0.0001",
+        "rounding": "half_even",
+        "prices": [
+            {
+                "provider": "example",
+                "device": "*",
+                "lines": [{"meter": "shots", "unit": "Shots", "rate": "0.0001"}],
+            }
+        ],
+    },
     "DeviceCode": {"device_code": "dG9sZC1vbmx5LXRvLXRoZS1jb21tYW5kLXRoYXQtYXNrZWQ"},
     "JobSpec": {
         "circuit": {

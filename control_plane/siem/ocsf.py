@@ -86,6 +86,7 @@ KINDS: Final[dict[str, _Meant]] = {
     "project:changed": _Meant(_ENTITY, _UPDATE, "project"),
     "project:closed": _Meant(_ENTITY, 11, "project"),
     "project:created": _Meant(_ENTITY, _CREATE, "project"),
+    "rates:accepted": _Meant(_ENTITY, _UPDATE, "rate card"),
     "rates:pushed": _Meant(_ENTITY, 10, "rate card"),
     "tenant:closed": _Meant(_ENTITY, 11, "tenant", _HIGH),
     "tenant:created": _Meant(_ENTITY, _CREATE, "tenant"),

@@ -125,6 +125,10 @@ SAMPLES: Final[dict[str, Sample]] = {
     "POST /api/v1/policy/shadow": Sample(plain({"files": {"a.rego": "package a"}}), good=(422, "policy_refused")),
     "DELETE /api/v1/policy/shadow": Sample(),
     "POST /api/v1/policy/log/opa": Sample(plain([])),
+    # A card that is none; and no card of the world's rests on a disputed reading.
+    "POST /api/v1/rates": Sample(plain({}), good=(400, "rate_card_invalid")),
+    "GET /api/v1/rates/{card_hash}": Sample(good=_NONE),
+    "POST /api/v1/rates/{card_hash}/accept": Sample(plain(REASON), good=_NONE),
     "POST /api/v1/reservations": Sample(lambda world, relation: world.window(project_of(relation))),
     "POST /api/v1/reservations/{reservation_id}/cancel": Sample(),
     "POST /api/v1/retention/holds": Sample(plain({"scope": "job:nothing"} | REASON)),

@@ -50,6 +50,7 @@ INVOICE: Final = {
 }
 NOBODY: Final = {
     "account": "nobody",
+    "card_hash": "sha256:" + "0" * 64,
     "decision": str(uuid.UUID(int=7)),
     "name": "none.npy",
     "entry": str(uuid.UUID(int=7)),

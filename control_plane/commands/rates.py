@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`qcos rates lint|push|list|show|accept|price` (G6). `lint` needs no plane."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def register(groups: Any) -> None:
+    """Add the commands."""
+    rates = groups.add_parser("rates", help="rate cards").add_subparsers(
+        title="commands", metavar="COMMAND", dest="action", required=True
+    )
+    lint = rates.add_parser("lint", help="every fault of cards, by themselves and together; needs no plane")
+    lint.add_argument(
+        "files", metavar="FILE", type=Path, nargs="+", help="cards, in the order in which they are pushed"
+    )
+    lint.set_defaults(run=_lint)
+    push = rates.add_parser("push", help="make a card the newest of its name")
+    push.add_argument("file", metavar="FILE", type=Path)
+    push.set_defaults(run=_push)
+    listing = rates.add_parser("list", help="cards, and which of them price now")
+    listing.set_defaults(run=_list)
+    show = rates.add_parser("show", help="the document of a card")
+    show.add_argument("card", metavar="HASH")
+    show.set_defaults(run=_show)
+    accept = rates.add_parser("accept", help="take what is disputed on a card as it is chosen")
+    accept.add_argument("card", metavar="HASH")
+    accept.add_argument("--reason", metavar="TEXT", required=True, help="why; it stands in the ledger")
+    accept.set_defaults(run=_accept)
+    price = rates.add_parser("price", help="an example bill, line by line")
+    price.add_argument("provider", metavar="PROVIDER")
+    price.add_argument("device", metavar="DEVICE", help="a backend, or what it is sold as")
+    price.add_argument("--shots", metavar="N", type=int, default=1000, help="1000")
+    price.add_argument("--tasks", metavar="N", type=int, default=1, help="1")
+    price.add_argument("--fact", metavar="METER=QUANTITY", action="append", default=[], help="such as qpu_seconds=2.5")
+    price.add_argument("--card", metavar="FILE", type=Path, help="by this card, without a plane")
+    price.set_defaults(run=_price)
+    for one in (lint, push, listing, show, accept, price):
+        one.add_argument("--json", action="store_true", help="one document")
+
+
+def _lint(arguments: argparse.Namespace) -> int:
+    from control_plane import tables
+    from finops.lint import lint
+
+    found = lint({str(file): _read(file) for file in arguments.files})
+    rows = [(one.file, one.line, one.field, one.detail) for one in found]
+    if arguments.json:
+        names = ("file", "line", "field", "detail")
+        tables.document({"ok": not rows, "faults": [dict(zip(names, row, strict=True)) for row in rows]})
+    else:
+        for file, line, where, detail in rows:
+            sys.stdout.write(f"{file}:{line}: {where}: {detail}\n")
+        if not rows:
+            sys.stdout.write(f"{len(arguments.files)} sound\n")
+    return 1 if rows else 0
+
+
+def _push(arguments: argparse.Namespace) -> None:
+    _print_one(arguments, _client().ask("POST", "/api/v1/rates", _document(arguments.file)))
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    from control_plane import tables
+
+    found = _client().ask("GET", "/api/v1/rates")
+    if arguments.json:
+        tables.document(found)
+        return
+    heading = ("card", "revision", "currency", "from", "until", "state", "hash")
+    rows = [(c["name"], c["revision"], c["currency"], c["from"], c["until"], _state(c), c["rate_card"]) for c in found]
+    tables.table(heading, rows)
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    from control_plane import tables
+
+    tables.document(_client().ask("GET", f"/api/v1/rates/{arguments.card}"))
+
+
+def _accept(arguments: argparse.Namespace) -> None:
+    path = f"/api/v1/rates/{arguments.card}/accept"
+    _print_one(arguments, _client().ask("POST", path, {"reason": arguments.reason}))
+
+
+def _price(arguments: argparse.Namespace) -> None:
+    from decimal import Decimal
+
+    from control_plane import tables
+    from finops import money
+    from finops.facts import fact
+    from finops.rates import charge
+
+    card = _card(arguments)
+    card.agreed(arguments.provider, arguments.device)
+    used = {"tasks": Decimal(arguments.tasks), "shots": Decimal(arguments.shots)}
+    for one in arguments.fact:
+        meter, _, quantity = one.partition("=")
+        used[meter] = money.parse(quantity, meter)
+    facts = [fact(meter, quantity, "estimated", "example") for meter, quantity in used.items()]
+    bill = charge(card, arguments.provider, facts, arguments.device)
+    record: Any = bill.record()
+    if arguments.json:
+        tables.document(record | {"unmeasured": list(bill.unmeasured)})
+        return
+    names = ("meter", "quantity", "unit", "rate", "amount")
+    tables.table(names, [[line[name] for name in names] for line in record["lines"]])
+    told = f"{record['amount']} {record['currency']} by card {card.name}, revision {card.card.revision}"
+    sys.stdout.write(f"{told}\n")
+    if bill.unmeasured:
+        sys.stdout.write(f"not counted, for no --fact says: {', '.join(bill.unmeasured)}\n")
+
+
+def _card(arguments: argparse.Namespace) -> Any:
+    import msgspec
+
+    from control_plane.sealing import utc_now
+    from finops.reading import parse_card
+    from finops.tariff import tariff
+
+    if arguments.card is not None:
+        return parse_card(_read(arguments.card), accepted=True)
+    client = _client()
+    found = [one for one in client.ask("GET", "/api/v1/rates") if one["in_force"]]
+    cards = []
+    for one in reversed(found):
+        told = client.ask("GET", f"/api/v1/rates/{one['rate_card']}")
+        cards.append(parse_card(msgspec.json.encode(told["card"]), accepted=told["accepted"]))
+    return tariff(cards, utc_now()).card_for(arguments.provider, arguments.device)
+
+
+def _read(file: Path) -> bytes:
+    from control_plane.errors import Refused
+
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise Refused("request_invalid", f"{file}: {error.strerror}") from error
+
+
+def _document(file: Path) -> Any:
+    """The card as a value; one with faults is told here, with lines of the file as it is."""
+    import msgspec
+
+    from control_plane.errors import Refused
+    from finops.reading import faults
+
+    data = _read(file)
+    if found := faults(data):
+        told = tuple({"field": one.field, "message": f"line {one.line}: {one.detail}"} for one in found)
+        said = "; ".join(f"{file}:{one.line}: {one.field}: {one.detail}" for one in found[:3])
+        raise Refused("rate_card_invalid", said, errors=told)
+    return msgspec.json.decode(data)
+
+
+def _state(card: dict[str, Any]) -> str:
+    if card["disputed"] and not card["accepted"]:
+        return "disputed"
+    return "in force" if card["in_force"] else "not in force"
+
+
+def _print_one(arguments: argparse.Namespace, card: dict[str, Any]) -> None:
+    from control_plane import tables
+
+    if arguments.json:
+        tables.document(card)
+    else:
+        sys.stdout.write(f"{card['name']} revision {card['revision']}: {_state(card)}, {card['rate_card']}\n")
+
+
+def _client() -> Any:
+    from control_plane.client import Client
+    from control_plane.settings import located
+
+    return Client(located().home)

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jobs priced by a tariff of several cards: what has no price is refused with a reason, never free (G6, G7, I6)."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any
+
+import pytest
+
+from control_plane.costs import rates
+from control_plane.errors import Refused
+from finops.errors import UnknownPrice
+from tests.control_plane.jobs.desk import Desk, person
+from tests.control_plane.jobs.ends import finish
+from tests.fakes import FakeDriver
+
+OWN: dict[str, Any] = json.loads(files("finops").joinpath("cards", "own.json").read_bytes())
+DISPUTED = {
+    "about": "what a task is",
+    "readings": [
+        {"says": "each circuit", "source": "a page", "source_date": "2026-11-01"},
+        {"says": "each job", "source": "another", "source_date": "2026-11-01"},
+    ],
+    "chosen": 0,
+}
+
+
+async def push(desk: Desk, change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+    """A revision of the plane's own card, changed."""
+    card = copy.deepcopy(OWN) | {"revision": 2}
+    change(card)
+    return await rates.push(desk.plane, person("ada", "demo", "quantum-admin"), json.dumps(card).encode())
+
+
+async def test_a_job_has_the_card_of_the_backend_that_ran_it_and_what_is_pushed_later_changes_nothing(
+    desk: Desk, driver: FakeDriver
+) -> None:
+    """G7, I6: the card of its admission prices it; the entries tell it, and the replay agrees."""
+    job_id = await desk.admitted()
+    before = (await desk.row(job_id))["rate_cards"]
+    await push(desk, lambda card: card["prices"][0]["lines"][0].update(rate="0.90"))
+    await (await desk.attempt(driver)).advance()
+    assert await finish(desk, job_id) == "COMPLETED"
+    row = await desk.row(job_id)
+    assert row["rate_card"] == before[row["backend"]]
+    assert row["cost_amount"] < 1
+    await desk.seal()
+    assert (await desk.replayed()).differences == []
+
+
+async def test_a_disputed_reading_takes_no_job_until_it_is_accepted(desk: Desk) -> None:
+    """G6: the refusal names the card; who accepts it stands in the ledger."""
+    card = await push(desk, lambda card: card["prices"][0].update(disputed=DISPUTED))
+    with pytest.raises(UnknownPrice, match="disputed reading") as caught:
+        await desk.submit()
+    assert card["rate_card"] in str(caught.value)
+    admin = person("ada", "demo", "quantum-admin")
+    accepted = await rates.accept(desk.plane, admin, card["rate_card"], "the contract says so")
+    assert accepted["accepted"]
+    assert (await rates.accept(desk.plane, admin, card["rate_card"], "again"))["accepted"]
+    assert (await desk.submit()).state == "QUEUED"
+    await desk.seal()
+    assert (await desk.replayed()).differences == []
+    desk.sql("UPDATE finops.rate_card SET accepted_at = NULL")
+    assert any("accepted" in line for line in (await desk.replayed()).differences)
+
+
+async def test_a_price_in_another_currency_is_no_price(desk: Desk) -> None:
+    """G7: nothing is converted; the reason names both currencies."""
+    await push(desk, lambda card: card.update(currency="EUR"))
+    with pytest.raises(UnknownPrice, match="priced in EUR, the budgets are in USD"):
+        await desk.submit()
+
+
+async def test_a_device_priced_by_gates_is_admitted_by_what_its_scan_bounds(desk: Desk) -> None:
+    """I3: as many gate-shots as operations times shots are held; what compiling counts is held at the gate."""
+    gates = {"meter": "one_qubit_gate_shots", "unit": "Gate-Shots", "rate": "0.0001"}
+    await push(desk, lambda card: card["prices"][0].update(lines=[gates]))
+    admission = await desk.submit()
+    assert admission.state == "QUEUED"
+    assert admission.amount == "0.4000"  # h, cx and two measurements, a thousand times each
+
+
+async def test_a_bad_card_changes_nothing_and_each_fault_has_its_line(desk: Desk) -> None:
+    """G6: also one that is good alone and overlaps with another in force."""
+    before = desk.sql("SELECT count(*) FROM finops.rate_card")
+
+    def change(card: dict[str, Any]) -> None:
+        card["currency"] = "usd"
+        card["prices"][0]["lines"][0]["rate"] = "-1"
+
+    with pytest.raises(Refused) as caught:
+        await push(desk, change)
+    assert caught.value.code == "rate_card_invalid"
+    assert [fault["field"] for fault in caught.value.errors] == ["$.currency", "$.prices[0].lines[0].rate"]
+    with pytest.raises(Refused, match="cards own and mine both price aer"):
+        await push(desk, lambda card: card.update(name="mine"))
+    assert desk.sql("SELECT count(*) FROM finops.rate_card") == before
