@@ -203,6 +203,7 @@ class Submitted(Struct, frozen=True):
     evidence: None
     advisory: bool = False
     route: tuple[Route, ...] = ()
+    error: Failure | None = None
 
 
 class Move(Struct, frozen=True):

@@ -44,6 +44,7 @@ from control_plane.jobs.weights import Weights
 from control_plane.notices import targets
 from control_plane.policy import duties
 from control_plane.policy.decision import Decision, obliged, problem_code
+from finops.budget import share
 from finops.holds import Exceeded, Held, quoted, shares
 from hal_drivers.prescan import prescan
 from ledger.canonical import dumps, timestamp
@@ -62,6 +63,8 @@ class Admission(Struct, frozen=True):
     problem: str | None = None
     repeated: bool = False
     advisory: bool = False
+    short: Exceeded | None = None
+    """Of a dry run: the budgets that would refuse it."""
     route: tuple[Considered, ...] = ()
     """Of a dry run: where the job would go now, and why not elsewhere."""
     estimate: Mapping[str, Any] | None = None
@@ -105,7 +108,7 @@ async def admit(plane: Plane, envelope: Envelope, submit: Submit, *, put_off_s: 
     snapshot = quote.narrowed(plane, snapshot, decision.backends)
     crash.point("admit.decided")
     if submit.dry_run:
-        return _advice(spec.job_id or "", decision, snapshot, plane.settings.routing)
+        return _advice(spec.job_id or "", decision, snapshot, plane.settings.routing, spec.executions)
     await plane.vault.ready(plane.engine, principal.tenant)
     draft = _Draft(plane, asked, submit, spec.job_id or new_job_id(at), snapshot, decision)
     problem = _problem(decision)
@@ -431,13 +434,22 @@ def denial_text(decision: Decision, problem: str) -> str:
     return "; ".join(reason.message for reason in decision.reasons) or problem
 
 
-def _advice(job_id: str, decision: Decision, snapshot: Snapshot, weights: Weights) -> Admission:
-    """What a dry run answers: what would be decided now."""
-    problem = _problem(decision)
+def _short(snapshot: Snapshot, executions: int) -> Exceeded | None:
+    """The hard budgets of the snapshot that wouldn't hold the job."""
+    asked = {view: share(view.currency, snapshot.price, Decimal(executions)) for view in snapshot.budgets}
+    found = tuple(view.refused(asked[view]) for view in asked if view.mode == "hard" and asked[view] > view.available)
+    return Exceeded(found) if found else None
+
+
+def _advice(job_id: str, decision: Decision, snapshot: Snapshot, weights: Weights, executions: int) -> Admission:
+    """What a dry run answers: what would be decided now, and which budget would refuse what policy allows."""
+    problem, short = _problem(decision), None
+    if problem is None and (short := _short(snapshot, executions)) is not None:
+        problem = short.code
     state: State = "DENIED" if problem is not None else "AWAITING_APPROVAL" if approval.needed(decision) else "QUEUED"
     made = _answer(job_id, state, decision, snapshot, problem)
     found = route(snapshot.candidates, snapshot.wanted, frozenset(decision.backends), weights)
-    return msgspec.structs.replace(made, advisory=True, route=found.considered)
+    return msgspec.structs.replace(made, advisory=True, route=found.considered, short=short)
 
 
 def _answer(job_id: str, state: State, decision: Decision, snapshot: Snapshot, problem: str | None) -> Admission:

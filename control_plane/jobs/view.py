@@ -34,6 +34,9 @@ def submitted(admission: Admission) -> dict[str, Any]:
     }
     if admission.advisory:
         shown["advisory"] = True
+        if (short := admission.short) is not None:
+            budgets = [view.record() for view in short.budgets]
+            shown["error"] = {"code": short.code, "detail": short.detail, "budgets": budgets}
         shown["route"] = [_line(msgspec.to_builtins(line) | {"attempt": 1}) for line in admission.route]
     return shown
 

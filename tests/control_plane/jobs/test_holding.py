@@ -233,7 +233,9 @@ async def test_jobs_at_once_are_bounded_by_a_quota_and_the_refusal_names_it(
     job_id = await plane.admitted(**ANY)
     refused = await plane.submit()
     assert (refused.state, refused.problem) == ("DENIED", "quota_exceeded")
+    advised = view.submitted(await plane.submit(dry_run=True))
     error = (await plane.row(refused.job_id))["error"]
+    assert (advised["state"], advised["error"]) == ("DENIED", error)
     assert error["detail"] == "project:demo (concurrent) has 0 jobs left of 1, 1 asked"
     assert error["budgets"] == [
         {
