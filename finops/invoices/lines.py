@@ -28,6 +28,8 @@ _ISO: Final = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?
 _MONTH_FIRST: Final = re.compile(r"(\d{2})/(\d{2})/(\d{4})", re.ASCII)
 _AMOUNT: Final = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,2})?", re.ASCII)
 DAY: Final = timedelta(days=1)
+FIRST_YEAR: Final = 2000
+LAST_YEAR: Final = 2999
 
 
 class InvoiceLine(Struct, frozen=True, kw_only=True):
@@ -210,17 +212,23 @@ class _Reading:
             return None, False
         wanted = "a date or time as ISO 8601" if self.mapping.dates == "iso" else "a date as MM/DD/YYYY"
         try:
-            if self.mapping.dates == "month-first":
-                match = _MONTH_FIRST.fullmatch(cell)
-                if match is None:
-                    raise ValueError
-                day = date(int(match[3]), int(match[1]), int(match[2]))
-                return datetime.combine(day, time(), UTC), True
-            if _ISO_DAY.fullmatch(cell):
-                return datetime.combine(date.fromisoformat(cell), time(), UTC), True
-            if not _ISO.fullmatch(cell):
-                raise ValueError
-            at = datetime.fromisoformat(cell)
-        except ValueError:
+            at, is_day = _moment(cell, month_first=self.mapping.dates == "month-first")
+        except (ValueError, OverflowError):
             raise self._refused(field, f"want {wanted}") from None
-        return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).astimezone(UTC), False
+        if not FIRST_YEAR <= at.year <= LAST_YEAR:
+            raise self._refused(field, f"is in the year {at.year}")
+        return at, is_day
+
+
+def _moment(cell: str, *, month_first: bool) -> tuple[datetime, bool]:
+    if month_first:
+        match = _MONTH_FIRST.fullmatch(cell)
+        if match is None:
+            raise ValueError(cell)
+        return datetime.combine(date(int(match[3]), int(match[1]), int(match[2])), time(), UTC), True
+    if _ISO_DAY.fullmatch(cell):
+        return datetime.combine(date.fromisoformat(cell), time(), UTC), True
+    if not _ISO.fullmatch(cell):
+        raise ValueError(cell)
+    at = datetime.fromisoformat(cell)
+    return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).astimezone(UTC), False

@@ -31,6 +31,8 @@ REFUSED = {
     "duplicated-header.csv": "line 1, task: the header names this column twice",
     "unnamed-column.csv": "line 1: a column has no name, or spaces around it",
     "bad-date.csv": "line 2, start: want a date or time as ISO 8601",
+    "year-one.csv": "line 2, start: want a date or time as ISO 8601",
+    "year-9999.csv": "line 2, start: is in the year 9999",
     "ambiguous-date.csv": "line 2, start: want a date or time as ISO 8601",
     "end-before-start.csv": "line 2, end: is before the start",
     "unknown-unit.csv": "line 2, unit: an unknown unit: Flops",
