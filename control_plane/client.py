@@ -83,7 +83,7 @@ class Client:
         return status, answer
 
     def download(self, path: str, body: object, file: Path, *, limit_s: float = _LIMIT_S) -> int:
-        """Send `body` and write what is answered to a new file, 0600, as it comes; how many bytes.
+        """Send `body` and write what is answered to a new file, 0600, as it comes; how many bytes. None asks with GET.
 
         A file that is there is left alone; one that broke off stays, for its reader to see.
         """
@@ -95,7 +95,10 @@ class Client:
         connection = _connection(self._url, limit_s)
         with os.fdopen(place, "wb") as to:
             try:
-                connection.request("POST", path, body=json.dumps(body).encode(), headers=sent)
+                if body is None:
+                    connection.request("GET", path, headers=sent)
+                else:
+                    connection.request("POST", path, body=json.dumps(body).encode(), headers=sent)
                 response = connection.getresponse()
                 if response.status >= 300:
                     file.unlink()

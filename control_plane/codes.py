@@ -556,6 +556,12 @@ CODES: dict[str, Meaning] = {
     "rate_card_invalid": Meaning(
         400, "The rate card isn't valid", "The rate card isn't understood.", "qcos rates lint"
     ),
+    "focus_invalid": Meaning(
+        400,
+        "The FOCUS file is refused",
+        "A month, version or format that isn't exported, or a file that isn't one of ours.",
+        "Read the detail: it names the parameter, or the line and the field.",
+    ),
     "invoice_invalid": Meaning(
         400,
         "The invoice isn't valid",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from control_plane.commands import _costs_estimates, _costs_forecast, _costs_reconcile, _costs_show
+from control_plane.commands import _costs_estimates, _costs_export, _costs_forecast, _costs_reconcile, _costs_show
 
 
 def register(groups: Any) -> None:
@@ -17,3 +17,4 @@ def register(groups: Any) -> None:
     _costs_estimates.register(costs)
     _costs_reconcile.register(costs)
     _costs_forecast.register(costs)
+    _costs_export.register(costs)
