@@ -5,7 +5,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from control_plane.commands import _costs_estimates, _costs_export, _costs_forecast, _costs_reconcile, _costs_show
+from control_plane.commands import (
+    _costs_estimates,
+    _costs_export,
+    _costs_forecast,
+    _costs_recompute,
+    _costs_reconcile,
+    _costs_show,
+)
 
 
 def register(groups: Any) -> None:
@@ -18,3 +25,4 @@ def register(groups: Any) -> None:
     _costs_reconcile.register(costs)
     _costs_forecast.register(costs)
     _costs_export.register(costs)
+    _costs_recompute.register(costs)
