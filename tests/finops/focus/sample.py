@@ -62,8 +62,16 @@ def row(number: int = 1, **changed: Any) -> dict[str, Any]:
 
 def month() -> list[dict[str, Any]]:
     """A month's rows."""
-    seconds = {"meter": "qpu_seconds", "quantity": Decimal("1.234567"), "unit": "Seconds", "rate": Decimal("1.6")}
-    october = {"started_at": datetime(2026, 10, 5, tzinfo=UTC), "ended_at": datetime(2026, 10, 6, tzinfo=UTC)}
+    seconds: dict[str, Any] = {
+        "meter": "qpu_seconds",
+        "quantity": Decimal("1.234567"),
+        "unit": "Seconds",
+        "rate": Decimal("1.6"),
+    }
+    october: dict[str, Any] = {
+        "started_at": datetime(2026, 10, 5, tzinfo=UTC),
+        "ended_at": datetime(2026, 10, 6, tzinfo=UTC),
+    }
     return [
         row(),
         row(line=1, meter="tasks", quantity=Decimal(1), unit="Tasks", rate=Decimal("0.3"), amount=Decimal("0.3"))
