@@ -20,6 +20,13 @@ from control_plane.seed import PLANE_ACTOR
 from ledger.chain import PLANE, Pending
 
 Kind: TypeAlias = Literal[
+    "costs:allocation_set",
+    "costs:corrected",
+    "costs:credited",
+    "costs:month_closed",
+    "costs:month_frozen",
+    "costs:refunded",
+    "costs:shared",
     "identity:admin:bootstrapped",
     "identity:delegation:granted",
     "identity:delegation:revoked",

@@ -25,6 +25,7 @@ from control_plane.api import backends as backend_routes
 from control_plane.api import budget_alerts, cost_estimates, cost_export, events, results, submission
 from control_plane.api import budgets as budget_routes
 from control_plane.api import costs as cost_routes
+from control_plane.api import credits as credits_routes
 from control_plane.api import decisions as decision_routes
 from control_plane.api import delegations as delegation_routes
 from control_plane.api import device as device_routes
@@ -38,6 +39,7 @@ from control_plane.api import issuer as issuer_routes
 from control_plane.api import jobs as job_routes
 from control_plane.api import ledger as ledger_routes
 from control_plane.api import login as login_routes
+from control_plane.api import months as months_routes
 from control_plane.api import network as network_routes
 from control_plane.api import plane as plane_routes
 from control_plane.api import policies as policy_routes
@@ -141,6 +143,8 @@ def assemble(settings: Settings, door: Any, parts: dict[str, Any], lifespan: lis
         *accounting_routes.HANDLERS,
         *forecast_routes.HANDLERS,
         *reconciliation_routes.HANDLERS,
+        *credits_routes.HANDLERS,
+        *months_routes.HANDLERS,
         *backend_routes.HANDLERS,
         *decision_routes.HANDLERS,
         *delegation_routes.HANDLERS,

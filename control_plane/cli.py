@@ -54,6 +54,7 @@ _USAGE = frozenset(
         "amount_invalid",
         "budget_invalid",
         "period_invalid",
+        "allocation_invalid",
     }
 )
 

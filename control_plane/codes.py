@@ -547,6 +547,24 @@ CODES: dict[str, Meaning] = {
     "amount_invalid": Meaning(
         400, "The amount isn't valid", "An amount must be a plain decimal number.", "Write it as 12.50."
     ),
+    "allocation_invalid": Meaning(
+        400,
+        "The method of allocation isn't valid",
+        "The method can't be read in one way, or its ratios don't sum to exactly one.",
+        "Mend what the detail names.",
+    ),
+    "correction_invalid": Meaning(
+        409,
+        "More than was charged",
+        "A refund or correction would take off more than was charged, or is of a job that was never charged.",
+        "qcos costs show --by job",
+    ),
+    "month_invalid": Meaning(
+        409,
+        "The month can't be closed",
+        "It isn't a month, isn't over, or another one has to be closed before it.",
+        "qcos costs statements",
+    ),
     "currency_mismatch": Meaning(
         409,
         "Currencies differ",

@@ -76,6 +76,17 @@ EXAMPLES: dict[str, dict[str, Any]] = {
             }
         ],
     },
+    "Closing": {"reason": "month end"},
+    "Correcting": {"amount": "-1.25", "currency": "USD", "reason": "billed twice", "project": "demo"},
+    "Crediting": {"project": "demo", "amount": "25", "currency": "USD", "reason": "goodwill"},
+    "Method": {
+        "version": 1,
+        "name": "2026",
+        "rules": [{"pool": "platform", "by": "spend"}],
+        "defaults": {"demo": "CC-1"},
+    },
+    "Refunding": {"job_id": "qcos-job-2026-01-01-000000000000", "reason": "the backend was out of order"},
+    "Sharing": {"pool": "platform", "amount": "100", "currency": "USD", "reason": "fee of the month"},
     "DeviceCode": {"device_code": "dG9sZC1vbmx5LXRvLXRoZS1jb21tYW5kLXRoYXQtYXNrZWQ"},
     "JobSpec": {
         "circuit": {

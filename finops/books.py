@@ -9,6 +9,8 @@ Contract: the fold reads these sections of a body, and nothing else:
 - `settle` in the body of any entry: `SettleRecord`, or `ParkRecord` where the outcome isn't known yet;
 - `charge` and `charges` in the body of any entry: `charges.Section`, whose rows are kept by entry;
 - `refund` in the body of any entry: `RefundRecord`;
+- `freeze` and `close` in the body of any entry: a month to which nothing is charged any more, and its statement;
+- `allocation` in the body of any entry: the hash of the method that is in force from then on;
 
 each as the result of the `store` call makes it with `body()`.
 
@@ -123,6 +125,34 @@ class Hold(Struct, frozen=True):
     refunded: Decimal = ZERO
 
 
+class MonthRecord(Struct, frozen=True):
+    """A month that is closing: the entry that froze it; once it is closed, that entry and its statement's id."""
+
+    frozen: str
+    closed: str | None = None
+    bundle_id: str | None = None
+    statement: str | None = None
+
+
+class FreezeRecord(Struct, frozen=True, forbid_unknown_fields=True):
+    """Section `freeze`: what is charged from now on counts in another month."""
+
+    month: str
+
+
+class CloseRecord(Struct, frozen=True, forbid_unknown_fields=True):
+    """Section `close`: the statement of a frozen month, by its hashes."""
+
+    month: str
+    frozen: str
+    bundle_id: str
+    lines: str
+    count: int
+    statement: str
+    previous: str | None
+    allocation: str | None
+
+
 class Books(Struct):
     """One tenant's budgets, balances by (budget, window), holds by job, charged lines by entry, closed months."""
 
@@ -130,7 +160,8 @@ class Books(Struct):
     balances: dict[tuple[str, str], Balance] = {}
     holds: dict[str, Hold] = {}
     charges: dict[str, tuple[Charged, ...]] = {}
-    closed: set[str] = set()
+    months: dict[str, MonthRecord] = {}
+    methods: list[str] = []
 
 
 class Named(Struct, frozen=True):
@@ -164,6 +195,12 @@ def fold(books: Books, kind: str, body: dict[str, Any], entry: Named | None = No
             _fold_charges(books, body, entry)
         if "refund" in body:
             _fold_refund(books, msgspec.convert(body["refund"], RefundRecord))
+        if entry is not None and "freeze" in body:
+            _fold_freeze(books, msgspec.convert(body["freeze"], FreezeRecord), entry)
+        if entry is not None and "close" in body:
+            _fold_close(books, msgspec.convert(body["close"], CloseRecord), entry)
+        if kind == "costs:allocation_set":
+            books.methods.append(str(body["allocation"]["hash"]))
     except msgspec.ValidationError as error:
         raise BooksInconsistent(str(error), field=kind) from error
     return books
@@ -180,6 +217,8 @@ def document(kept: Books) -> dict[str, Any]:
         "holds": [_written(job_id, kept.holds[job_id]) for job_id in sorted(kept.holds)],
         # Left out where there are none, so that what was kept before there were any still has its hash.
         **({"charges": _listed(kept.charges)} if kept.charges else {}),
+        **({"months": msgspec.to_builtins(kept.months)} if kept.months else {}),
+        **({"methods": kept.methods} if kept.methods else {}),
     }
 
 
@@ -193,6 +232,8 @@ def restored(document: dict[str, Any]) -> Books:
         },
         {told["job_id"]: _read(told) for told in document["holds"]},
         _by_entry(charges.restored(told) for told in document.get("charges", ())),
+        msgspec.convert(document.get("months", {}), dict[str, MonthRecord]),
+        list(document.get("methods", ())),
     )
 
 
@@ -237,6 +278,8 @@ def differences(rows: Books, folded: Books) -> list[str]:
         ("budget", rows.budgets, folded.budgets),
         ("balance", _touched(rows), _touched(folded)),
         ("hold", rows.holds, folded.holds),
+        ("month", rows.months, folded.months),
+        ("method", dict(enumerate(rows.methods)), dict(enumerate(folded.methods))),
     )
     for name, stored, rebuilt in parts:
         for key in sorted(stored.keys() | rebuilt.keys()):
@@ -335,12 +378,33 @@ def _fold_charges(books: Books, body: dict[str, Any], entry: Named | None) -> No
     if entry is None or entry.entry_id in books.charges:
         raise BooksInconsistent("charges of no entry, or of one that charged before", field="charge")
     told = charges.sections(body)
-    rows = charges.rows(entry.entry_id, entry.at.astimezone(UTC), told, books.closed)
+    rows = charges.rows(entry.entry_id, entry.at.astimezone(UTC), told, books.months)
     captured = body.get("settle", {}).get("capture")
     if captured is not None and money.total(row.amount for row in rows) != money.parse(captured, "capture"):
         raise BooksInconsistent("the charges are not what was captured", field="charge")
     if rows:
         books.charges[entry.entry_id] = rows
+
+
+def _fold_freeze(books: Books, record: FreezeRecord, entry: Named) -> None:
+    if record.month in books.months or record.month >= charges.month_of(entry.at):
+        raise BooksInconsistent("frozen twice, or before it was over", field=record.month)
+    books.months[record.month] = MonthRecord(entry.entry_id)
+
+
+def _fold_close(books: Books, record: CloseRecord, entry: Named) -> None:
+    month = books.months.get(record.month)
+    if month is None or month.closed is not None or month.frozen != record.frozen:
+        raise BooksInconsistent("closed twice, or never frozen", field=record.month)
+    before = max((name for name in books.months if name < record.month), default=None)
+    if record.previous != (None if before is None else books.months[before].statement):
+        raise BooksInconsistent("doesn't follow the statement before it", field=record.month)
+    lines = sum(row.month == record.month for own in books.charges.values() for row in own)
+    if record.count != lines:
+        raise BooksInconsistent(f"{record.count} lines where {lines} were charged", field=record.month)
+    if record.allocation is not None and record.allocation not in books.methods:
+        raise BooksInconsistent("a method that was never in force", field=record.month)
+    books.months[record.month] = MonthRecord(month.frozen, entry.entry_id, record.bundle_id, record.statement)
 
 
 def _open_hold(books: Books, job_id: str, currency: str) -> Hold:

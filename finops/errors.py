@@ -9,6 +9,9 @@
     ├── UnknownPrice         unknown_price        no price, or no bound for one: the job is refused
     ├── BudgetInvalid        budget_invalid       a scope or period that doesn't exist
     ├── PeriodInvalid        period_invalid       a month or moment that can't be read, or an end before its beginning
+    ├── AllocationInvalid    allocation_invalid   a method of allocation that can't be read, or doesn't sum to one
+    ├── CorrectionInvalid    correction_invalid   a refund or correction of more than was charged, or of nothing
+    ├── MonthInvalid         month_invalid        a month that can't be closed: no month, not over, not the next
     ├── HoldExists           hold_exists          the job has held money before
     ├── HoldUnknown          hold_unknown         the job never held money
     ├── HoldClosed           hold_closed          the job's hold was settled before
@@ -71,6 +74,24 @@ class PeriodInvalid(FinopsError):
     """A month, moment or span isn't one; `field` names which."""
 
     code = "period_invalid"
+
+
+class AllocationInvalid(FinopsError):
+    """A method of allocation is malformed, ambiguous, or its ratios don't sum to one; `field` is the path inside."""
+
+    code = "allocation_invalid"
+
+
+class CorrectionInvalid(FinopsError):
+    """A refund or correction takes back more than was charged, or is about a job that was never charged."""
+
+    code = "correction_invalid"
+
+
+class MonthInvalid(FinopsError):
+    """A month isn't one, isn't over yet, or may not be closed before another."""
+
+    code = "month_invalid"
 
 
 class HoldExists(FinopsError):

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from finops import charge_store, money
+from finops import charge_store, money, month_store
 from finops.books import QUOTED, Books, BudgetSet, Hold, Share
 from finops.budget import (
     Balance,
@@ -327,6 +327,7 @@ async def books(conn: AsyncConnection, tenant: str) -> Books:
         counted = {name: row[name] or money.ZERO for name in QUOTED}
         found.holds[row["job_id"]] = Hold(row["amount"], row["currency"], shares, row["state"], ended, **counted)
     found.charges = await charge_store.every(conn, tenant)
+    found.months, found.methods = await month_store.recorded(conn, tenant)
     return found
 
 

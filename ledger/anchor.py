@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What ties a bundle to keys that came from elsewhere: commitment, log, signatures, tokens, scope and time.
 
-Enters: a parsed `Bundle` and a loaded `Trust`. Each check returns a detail, raises a LedgerError where
+Enters: a parsed `Bundle`, or another record that is proven as bundles are (`Anchored`), and a loaded
+`Trust`. Each check returns a detail, raises a LedgerError where
 something is wrong, or `Unreached` where nothing is wrong but the trust file knows no key for it. A known
 key is never excused: once the checkpoint is signed by a trusted log, a signature that no trusted key made
 is wrong, not foreign. The checks are called in the order of `ledger.verify`; later ones use what earlier
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -25,11 +26,11 @@ from msgspec import UNSET, Struct
 
 from ledger import chain, cms, cosignature, fold, merkle, timestamp
 from ledger import checkpoint as notes
-from ledger.bundle import Bundle, Fold
+from ledger.bundle import Bundle, Fold, Proof, Signatures
 from ledger.canonical import parse_time
 from ledger.errors import EvidenceInvalid, LedgerError, TokenInvalid
 from ledger.keys import PublicKey
-from ledger.predicate import STATEMENT_COMMITMENT, pae, statement_bytes
+from ledger.predicate import STATEMENT_COMMITMENT, Level, Scope, pae, statement_bytes
 from ledger.timestamp import OPERATORS, Authority, Operator
 from ledger.trust import LoadedKey, LoadedWitness, Trust
 
@@ -54,13 +55,37 @@ class _Believed(Struct, frozen=True):
     at: datetime
 
 
-class Anchor:
-    """The checks over one bundle, sharing the statement, the stamped bytes and what was found so far."""
+class Proven(Protocol):
+    """A record with its proofs: a bundle, or a cost statement."""
 
-    def __init__(self, bundle: Bundle, trust: Trust) -> None:
-        self._bundle, self._trust = bundle, trust
-        self._statement = statement_bytes(bundle.predicate(), decoded=True)
-        self._note = bundle.proof.checkpoint.encode()
+    @property
+    def bundle_id(self) -> str:
+        """Which one it is."""
+
+    @property
+    def scope(self) -> Scope:
+        """Where it was made."""
+
+    @property
+    def evidence_level(self) -> Level:
+        """How it is signed."""
+
+    @property
+    def signatures(self) -> Signatures:
+        """What was made over it."""
+
+    @property
+    def proof(self) -> Proof:
+        """Its entry, and where that lies."""
+
+
+class Anchored:
+    """The checks over one record, sharing its statement, the stamped bytes and what was found so far."""
+
+    def __init__(self, record: Proven, statement: bytes, trust: Trust) -> None:
+        self._proven, self._trust = record, trust
+        self._statement = statement
+        self._note = record.proof.checkpoint.encode()
         self._entry: chain.Leaf | None = None
         self._parsed: notes.Checkpoint | None = None
         self._log_reached = False
@@ -72,7 +97,7 @@ class Anchor:
 
     def commitment(self) -> str:
         """The leaf commits to the statement that the file's own fields make."""
-        salt = self._bundle.proof.statement_salt
+        salt = self._proven.proof.statement_salt
         if len(salt) != chain.SALT_BYTES:
             raise EvidenceInvalid(f"a salt of {len(salt)} bytes")
         made = chain.commitment(salt, self._statement)
@@ -82,43 +107,25 @@ class Anchor:
 
     def leaf(self) -> str:
         """The entry speaks of this bundle, at this level, in this tenant."""
-        leaf, bundle = self._leaf(), self._bundle
+        leaf, bundle = self._leaf(), self._proven
         if leaf.tenant != bundle.scope.tenant:
             raise EvidenceInvalid("the entry belongs to another tenant")
         _, body, said = self._record()
         if body.get("evidence") != {"bundle_id": bundle.bundle_id, "level": bundle.evidence_level}:
             raise EvidenceInvalid("the entry names another bundle or level")
-        if body.get("job_id", bundle.job_id) != bundle.job_id:
-            raise EvidenceInvalid("the entry names another job")
         return f"entry {leaf.index}, {said}"
+
+    def entry(self) -> chain.Leaf:
+        """The entry that commits to the record, or to what folds it; raises what is wrong with its form."""
+        return self._leaf()
 
     def inclusion(self) -> str:
         """The entry is in the tree that the checkpoint states."""
-        head, proof = self._head(), self._bundle.proof
+        head, proof = self._head(), self._proven.proof
         index = self._leaf().index
         found = merkle.leaf_hash(proof.leaf)
         merkle.verify_inclusion(index=index, size=head.size, leaf=found, path=proof.path, root=head.root)
         return f"entry {index} of {head.size}"
-
-    def enrolment(self) -> str:
-        """Who asked had enrolled the key before: an entry of theirs, earlier and under the same checkpoint, says so."""
-        said, shown = self._bundle.envelope, self._bundle.proof.enrolment
-        if said is UNSET or shown is UNSET:
-            raise EvidenceInvalid("a record of an envelope and the enrolment of its key go together")
-        leaf, head = chain.parse_leaf(shown.leaf), self._head()
-        if leaf.kind != ENROLLED or leaf.entry_id != said.enrolled:
-            raise EvidenceInvalid("another entry than the enrolment that the record names")
-        if leaf.body.get("key_id") != said.key_id:
-            raise EvidenceInvalid("the enrolment is of another key")
-        if (leaf.tenant, leaf.actor) != (self._bundle.scope.tenant, self._actor()):
-            raise EvidenceInvalid("somebody else enrolled the key")
-        if leaf.index >= self._leaf().index:
-            raise EvidenceInvalid("the key was enrolled after the job")
-        if leaf.time > parse_time(self._bundle.submission.submitted_at) + CLOCK_TOLERANCE:
-            raise EvidenceInvalid("the key was enrolled after the submission")
-        found = merkle.leaf_hash(shown.leaf)
-        merkle.verify_inclusion(index=leaf.index, size=head.size, leaf=found, path=shown.path, root=head.root)
-        return f"entry {leaf.index}, {leaf.time:%Y-%m-%dT%H:%M:%SZ}"
 
     def checkpoint(self) -> str:
         """Both lines of the checkpoint are good signatures by keys of the trusted log."""
@@ -140,7 +147,7 @@ class Anchor:
 
         A line of nobody known is not skipped, as a client of C2SP may: what nobody judges could be changed unseen.
         """
-        lines = self._bundle.proof.cosignatures
+        lines = self._proven.proof.cosignatures
         if lines is UNSET:
             return "none"
         head = self._head()
@@ -188,7 +195,7 @@ class Anchor:
         targets = list(self._targets())
         imprints = [hashlib.sha256(data).digest() for _, data in targets]
         order, unknown = [], 0
-        for stamp in self._bundle.signatures.timestamp_authority:
+        for stamp in self._proven.signatures.timestamp_authority:
             token = timestamp.parse(stamp.token)
             said = timestamp.read(token)
             if said.imprint not in imprints or said.algorithm != "sha256":
@@ -226,17 +233,17 @@ class Anchor:
 
     def qcos_signature(self) -> str:
         """ML-DSA-65 over the statement's PAE (FIPS 204, empty context)."""
-        made = self._bundle.signatures.qcos_signature
-        if self._bundle.evidence_level == "sealed":
+        made = self._proven.signatures.qcos_signature
+        if self._proven.evidence_level == "sealed":
             return self._absent(made)
         if made is None:
-            raise EvidenceInvalid(f"missing, and the level is {self._bundle.evidence_level}")
+            raise EvidenceInvalid(f"missing, and the level is {self._proven.evidence_level}")
         return self._signed_by(_mldsa65, lambda key: key.verify(made, pae(self._statement)))
 
     def ecdsa_signature(self) -> str:
         """ECDSA P-256 with SHA-256 over the same bytes, low s, so that there is one form of it."""
-        made = self._bundle.signatures.ecdsa_p256_signature
-        if self._bundle.evidence_level != "full":
+        made = self._proven.signatures.ecdsa_p256_signature
+        if self._proven.evidence_level != "full":
             return self._absent(made)
         if made is None:
             raise EvidenceInvalid("missing, and the level is full")
@@ -251,7 +258,7 @@ class Anchor:
 
     def scope(self) -> str:
         """A trusted key speaks for the profile, plane and tenants of its trust file, and for no other."""
-        ours, theirs = self._trust.file.scope, self._bundle.scope
+        ours, theirs = self._trust.file.scope, self._proven.scope
         covered = ours.tenants is None or theirs.tenant in ours.tenants
         said = f"{theirs.profile}/{theirs.plane}/{theirs.tenant}"
         if covered and (ours.profile, ours.plane) == (theirs.profile, theirs.plane):
@@ -305,15 +312,9 @@ class Anchor:
             seen.append((max(whole), "external"))
         return min(seen, default=None)
 
-    def time_order(self, now: datetime) -> str:
-        """Submitted, started, ended, recorded, stamped, read: none before the one it follows."""
-        run = self._bundle.execution_metadata
-        steps: list[tuple[str, str]] = [("submitted", self._bundle.submission.submitted_at)]
-        steps += [(step.state, step.at) for step in self._bundle.history]
-        _rising([(name, parse_time(at)) for name, at in steps])
-        marks = [("submitted", steps[0][1]), ("start", run.start_time), ("end", run.end_time)]
-        times = [(name, parse_time(at)) for name, at in marks if at is not None]
-        times.append(("recorded", self._leaf().time))
+    def rising(self, times: list[tuple[str, datetime]], now: datetime) -> None:
+        """These, recorded, then stamped or cosigned, then read: raise where one lies before what it follows."""
+        times = [*times, ("recorded", self._leaf().time)]
         proven = [("stamped", token.at) for token in self._tokens]
         seen = [("cosigned", at) for _, at in self._witnessed]
         for told in (proven, seen):
@@ -321,7 +322,6 @@ class Anchor:
         for name, at in (*proven, *seen):
             if at > now + FUTURE_TOLERANCE:
                 raise EvidenceInvalid(f"{name} {at:%Y-%m-%dT%H:%M:%SZ}, which is still to come")
-        return "submitted, started, ended, recorded, stamped"
 
     def time(self) -> tuple[datetime, Operator] | None:
         """The last time that the tokens prove: an outside authority's if it stamped all, else ours."""
@@ -348,13 +348,8 @@ class Anchor:
 
     def _leaf(self) -> chain.Leaf:
         if self._entry is None:
-            self._entry = chain.parse_leaf(self._bundle.proof.leaf)
+            self._entry = chain.parse_leaf(self._proven.proof.leaf)
         return self._entry
-
-    def _actor(self) -> str:
-        """Who acted, by what commits to the statement."""
-        inner = self._bundle.proof.fold
-        return self._leaf().actor if inner is UNSET else self._folded(inner).actor
 
     def _folded(self, inner: Fold) -> chain.Draft:
         leaf = self._leaf()
@@ -369,7 +364,7 @@ class Anchor:
 
     def _record(self) -> tuple[dict[str, str], dict[str, Any], str]:
         """Commitments, body and kind of what commits to the statement: the entry, or a record that it folds."""
-        leaf, inner = self._leaf(), self._bundle.proof.fold
+        leaf, inner = self._leaf(), self._proven.proof.fold
         if inner is UNSET:
             return leaf.commitments, leaf.body, leaf.kind
         draft = self._folded(inner)
@@ -381,8 +376,8 @@ class Anchor:
 
     def _targets(self) -> Iterator[tuple[str, bytes]]:
         """What must carry a token: `full` stamps its signatures, the other levels rest on the checkpoint."""
-        made = self._bundle.signatures
-        if self._bundle.evidence_level != "full":
+        made = self._proven.signatures
+        if self._proven.evidence_level != "full":
             yield "checkpoint", self._note
             return
         if made.qcos_signature is not None:
@@ -395,8 +390,8 @@ class Anchor:
 
     def _absent(self, signature: bytes | None) -> str:
         if signature is not None:
-            raise EvidenceInvalid(f"a signature that level {self._bundle.evidence_level} does not have")
-        return f"none at level {self._bundle.evidence_level}"
+            raise EvidenceInvalid(f"a signature that level {self._proven.evidence_level} does not have")
+        return f"none at level {self._proven.evidence_level}"
 
     def _signed_by(self, narrow: Callable[[PublicKey], _Key | None], check: Callable[[_Key], None]) -> str:
         """The trusted key that made a signature; the file does not name it, there are few."""
@@ -425,6 +420,58 @@ class Anchor:
         if origin not in (self._trust.file.log.origin, *self._trust.file.log.earlier):
             return True
         return self._trust.speaks(key.id, origin, self._leaf().index + 1)
+
+
+class Anchor(Anchored):
+    """The checks over one bundle."""
+
+    def __init__(self, bundle: Bundle, trust: Trust) -> None:
+        super().__init__(bundle, statement_bytes(bundle.predicate(), decoded=True), trust)
+        self._job = bundle
+
+    def leaf(self) -> str:
+        """The entry speaks of this bundle, at this level, in this tenant, and of its job."""
+        said = super().leaf()
+        _, body, _ = self._record()
+        if body.get("job_id", self._job.job_id) != self._job.job_id:
+            raise EvidenceInvalid("the entry names another job")
+        return said
+
+    def enrolment(self) -> str:
+        """Who asked had enrolled the key before: an entry of theirs, earlier and under the same checkpoint, says so."""
+        said, shown = self._job.envelope, self._proven.proof.enrolment
+        if said is UNSET or shown is UNSET:
+            raise EvidenceInvalid("a record of an envelope and the enrolment of its key go together")
+        leaf, head = chain.parse_leaf(shown.leaf), self._head()
+        if leaf.kind != ENROLLED or leaf.entry_id != said.enrolled:
+            raise EvidenceInvalid("another entry than the enrolment that the record names")
+        if leaf.body.get("key_id") != said.key_id:
+            raise EvidenceInvalid("the enrolment is of another key")
+        if (leaf.tenant, leaf.actor) != (self._proven.scope.tenant, self._actor()):
+            raise EvidenceInvalid("somebody else enrolled the key")
+        if leaf.index >= self._leaf().index:
+            raise EvidenceInvalid("the key was enrolled after the job")
+        if leaf.time > parse_time(self._job.submission.submitted_at) + CLOCK_TOLERANCE:
+            raise EvidenceInvalid("the key was enrolled after the submission")
+        found = merkle.leaf_hash(shown.leaf)
+        merkle.verify_inclusion(index=leaf.index, size=head.size, leaf=found, path=shown.path, root=head.root)
+        return f"entry {leaf.index}, {leaf.time:%Y-%m-%dT%H:%M:%SZ}"
+
+    def time_order(self, now: datetime) -> str:
+        """Submitted, started, ended, recorded, stamped, read: none before the one it follows."""
+        run = self._job.execution_metadata
+        steps: list[tuple[str, str]] = [("submitted", self._job.submission.submitted_at)]
+        steps += [(step.state, step.at) for step in self._job.history]
+        _rising([(name, parse_time(at)) for name, at in steps])
+        marks = [("submitted", steps[0][1]), ("start", run.start_time), ("end", run.end_time)]
+        times = [(name, parse_time(at)) for name, at in marks if at is not None]
+        self.rising(times, now)
+        return "submitted, started, ended, recorded, stamped"
+
+    def _actor(self) -> str:
+        """Who acted, by what commits to the statement."""
+        inner = self._proven.proof.fold
+        return self._leaf().actor if inner is UNSET else self._folded(inner).actor
 
 
 def _mldsa65(key: PublicKey) -> MLDSA65PublicKey | None:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, cast, get_args
 
 from msgspec import Struct
 
-from ledger import merkle
+from ledger import cost_statement, merkle
 from ledger.canonical import dumps, sha256
 from ledger.chain import (
     PLANE,
@@ -34,10 +34,11 @@ from ledger.chain import (
     place,
 )
 from ledger.checkpoint import note_hash
+from ledger.cost_statement import CostStatement
 from ledger.documents import REFUSED
 from ledger.errors import EvidenceUnbound, LeafInvalid, LedgerError
 from ledger.policies import NOT_SIGNED
-from ledger.predicate import Profile, Scope, parse_statement
+from ledger.predicate import Predicate, Profile, Scope, parse_statement
 from ledger.rekor import leaf_of
 from ledger.signed import Signed
 
@@ -315,7 +316,9 @@ def _evidence(row: Row, draft: Draft, plane: Plane) -> Evidence | None:
         raise EvidenceUnbound("no such evidence level")
     evidence = Evidence(bundle_id=row.bundle_id, level=cast("Level", row.level), statement=row.statement, salt=row.salt)
     check_bound(draft, evidence)
-    predicate = parse_statement(evidence.statement)
+    closing = draft.kind == cost_statement.CLOSED  # an entry of this kind carries a cost statement, and no other does
+    parsed = cost_statement.parse_statement if closing else parse_statement
+    predicate: Predicate | CostStatement = parsed(evidence.statement)
     claimed = (predicate.bundle_id, predicate.evidence_level, predicate.scope)
     ours = Scope(profile=plane.profile, plane=plane.name, tenant=draft.tenant)
     if claimed != (evidence.bundle_id, evidence.level, ours):

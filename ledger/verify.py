@@ -20,7 +20,7 @@ from typing import Literal
 from msgspec import Struct
 
 from ledger import asked, canonical, nodes, recompute
-from ledger.anchor import FUTURE_TOLERANCE, Anchor, Unreached
+from ledger.anchor import FUTURE_TOLERANCE, Anchor, Anchored, Unreached
 from ledger.bundle import Bundle, parse_bundle
 from ledger.errors import EvidenceInvalid, LedgerError, NotCanonical
 from ledger.timestamp import Operator
@@ -99,7 +99,7 @@ def verify(bundle: bytes, trust: bytes, now: datetime, *, max_age: timedelta | N
     checks = Checks()
     parsed = _parse(checks, bundle)
     if parsed is None:
-        return _report(checks, trusted, None)
+        return report(checks, trusted, None)
     checks.run("trust_current", lambda: trust_current(trusted, now, max_age))
     _recompute(checks, parsed)
     anchor = Anchor(parsed, trusted)
@@ -116,7 +116,7 @@ def verify(bundle: bytes, trust: bytes, now: datetime, *, max_age: timedelta | N
     checks.run("trust_scope", anchor.scope)
     checks.run("key_validity", anchor.key_validity)
     checks.run("time_order", lambda: anchor.time_order(now))
-    return _report(checks, trusted, anchor)
+    return report(checks, trusted, anchor)
 
 
 def _parse(checks: Checks, data: bytes) -> Bundle | None:
@@ -170,7 +170,7 @@ def trust_current(trust: Trust, now: datetime, max_age: timedelta | None = None)
     return f"{said}, until {trust.file.expires}"
 
 
-def _assurance(verdict: Verdict, anchor: Anchor | None) -> Assurance:
+def _assurance(verdict: Verdict, anchor: Anchored | None) -> Assurance:
     """The highest that holds: a witness saw the log and not only a digest, an outside clock saw the digest."""
     time = anchor.time() if anchor else None
     if verdict != "valid" or anchor is None or time is None:
@@ -180,7 +180,8 @@ def _assurance(verdict: Verdict, anchor: Anchor | None) -> Assurance:
     return "external_time" if time[1] == "external" else "self_issued"
 
 
-def _report(checks: Checks, trust: Trust, anchor: Anchor | None) -> Report:
+def report(checks: Checks, trust: Trust, anchor: Anchored | None) -> Report:
+    """What the checks come to."""
     time = anchor.time() if anchor else None
     verdict = checks.verdict()
     return Report(

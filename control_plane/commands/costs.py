@@ -6,6 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 from control_plane.commands import (
+    _costs_close,
+    _costs_credit,
     _costs_estimates,
     _costs_export,
     _costs_forecast,
@@ -26,3 +28,5 @@ def register(groups: Any) -> None:
     _costs_forecast.register(costs)
     _costs_export.register(costs)
     _costs_recompute.register(costs)
+    _costs_close.register(costs)
+    _costs_credit.register(costs)

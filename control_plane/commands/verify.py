@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`qcos verify FILE --trust FILE`: an evidence bundle or a proof judged offline, by keys that came from elsewhere.
+"""`qcos verify FILE --trust FILE`: evidence, a proof or a cost statement judged offline, by keys from elsewhere.
 
 Needs the base install alone and opens no socket. Exit 0 means `valid` and nothing else; 1 is `invalid` or
 `unanchored`; 2 that one of the files cannot be judged at all. `--attack` then changes the bundle in every way that
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from ledger.verify import Report
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_HELP = "judge an evidence bundle or a proof of the log offline: valid, invalid or unanchored"
+_HELP = "judge an evidence bundle, a proof of the log or a cost statement offline: valid, invalid or unanchored"
 
 
 def register(groups: Any) -> None:
     """Add the command."""
     command = groups.add_parser("verify", help=_HELP, description=f"{_HELP[0].upper()}{_HELP[1:]}.")
-    command.add_argument("file", metavar="FILE", help="as `qcos evidence get` or `qcos ledger proof` wrote it")
+    command.add_argument("file", metavar="FILE", help="as `evidence get`, `ledger proof` or `costs statement` wrote it")
     command.add_argument(
         "--trust", metavar="FILE", required=True, help="the trust file, delivered apart from the bundle"
     )
@@ -36,6 +36,7 @@ def register(groups: Any) -> None:
     )
     beside = command.add_mutually_exclusive_group()
     beside.add_argument("--leaf", metavar="FILE", help="the entry that a .tlog-proof is about, where it carries none")
+    beside.add_argument("--lines", metavar="FILE", help="a cost statement's lines, from which it is computed again")
     beside.add_argument("--bundle", metavar="FILE", help="the bundle whose entry a .tlog-proof is about")
     command.add_argument("--json", action="store_true", help="the whole report as one document")
     attack = command.add_argument_group("attacking it")
@@ -69,7 +70,7 @@ def _count(text: str) -> int:
 def _verify(arguments: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
-    from ledger import proofs, tlogproof
+    from ledger import cost_statement, proofs, tlogproof
     from ledger.bundle import MAX_FILE_BYTES
     from ledger.errors import UsageError
     from ledger.proved import prove
@@ -78,7 +79,13 @@ def _verify(arguments: argparse.Namespace) -> int:
 
     age: timedelta | None = arguments.max_trust_age
     file, trust, now = _read(arguments.file, MAX_FILE_BYTES), _read(arguments.trust, MAX_TRUST_BYTES), datetime.now(UTC)
-    if tlogproof.looks_like_one(file) or proofs.looks_like_one(file):
+    if arguments.lines is not None and not cost_statement.looks_like_one(file):
+        raise UsageError("--lines goes with a cost statement")
+    if cost_statement.looks_like_one(file):
+        if arguments.attack:
+            raise UsageError("--attack changes bundles, and this is a cost statement")
+        report = _statement(arguments, file, trust)
+    elif tlogproof.looks_like_one(file) or proofs.looks_like_one(file):
         if arguments.attack:
             raise UsageError("--attack changes bundles, and this is a proof")
         if tlogproof.looks_like_one(file):
@@ -101,6 +108,23 @@ def _verify(arguments: argparse.Namespace) -> int:
     else:
         sys.stdout.write(text(report))
     return 0 if report.verdict == "valid" else 1
+
+
+def _statement(arguments: argparse.Namespace, file: bytes, trust: bytes) -> Report:
+    """A cost statement, with its sums computed again from its lines where they are given."""
+    from contextlib import ExitStack
+    from datetime import UTC, datetime
+    from pathlib import Path
+
+    from control_plane.costs import judging
+    from ledger.errors import UsageError
+
+    with ExitStack() as opened:
+        try:
+            lines = None if arguments.lines is None else opened.enter_context(Path(arguments.lines).open("rb"))
+        except OSError as error:
+            raise UsageError(f"{arguments.lines}: {error.strerror}") from error
+        return judging.judge(file, trust, datetime.now(UTC), lines=lines, max_age=arguments.max_trust_age)
 
 
 def _leaf(arguments: argparse.Namespace) -> bytes | None:

@@ -30,6 +30,7 @@ from ledger.blob import SealedBlob
 from ledger.bundle import MAX_COSIGNATURES, Enrolment, Proof, Signatures, Stamp, assemble, choose_carried
 from ledger.canonical import sha256, timestamp
 from ledger.chain import Evidence
+from ledger.checkpoint import parse as parse_note
 from ledger.predicate import (
     Answer,
     Approval,
@@ -41,6 +42,7 @@ from ledger.predicate import (
     Gap,
     GovernanceRecord,
     Handed,
+    Level,
     PolicyReason,
     Predicate,
     Profile,
@@ -326,36 +328,44 @@ async def bundle(plane: Plane, conn: AsyncConnection, row: Row) -> bytes:
     inner = UNSET if place is None else await export.folded(conn, *place)
     opened = await plane.vault.read(conn, tenant, row["statement_blob"])
     record = parse_statement(opened.content)
-    checkpoint = await ledger.store.checkpoint_over(conn, index)
-    if checkpoint is None:  # entry and checkpoint are one commit; a missing one is a broken ledger
-        raise Refused("not_in_log", f"no checkpoint covers entry {index}")
-    own = None if record.evidence_level == "full" else checkpoint.size
-    if (seen := await ledger.store.cosigned_over(conn, index, own=own)) is not None:
-        checkpoint = seen
-    lines = await ledger.store.cosignatures(conn, checkpoint.size) if seen is not None else []
-    signed = await ledger.store.signature(conn, record.bundle_id)
-    qcos, p256 = (signed.mldsa65, signed.p256) if signed is not None else (None, None)
-    stamped = [qcos, p256] if record.evidence_level == "full" else [checkpoint.note]
-    stamps = await _stamps(conn, [target for target in stamped if target is not None])
+    signatures, proof = await proven(conn, (index, leaf), record.bundle_id, record.evidence_level, opened.salt)
     contents = {
         artefact.name: await _content(plane, conn, tenant, row, artefact.name)
         for artefact in record.artefacts
         if artefact.carried
     }
-    return assemble(
-        record,
-        signatures=Signatures(qcos_signature=qcos, ecdsa_p256_signature=p256, timestamp_authority=stamps),
-        proof=Proof(
-            leaf=leaf,
-            path=tuple(await export.inclusion(conn, index, checkpoint.size)),
-            checkpoint=checkpoint.note.decode(),
-            statement_salt=opened.salt,
-            fold=inner,
-            cosignatures=tuple(lines[:MAX_COSIGNATURES]) if lines else UNSET,
-            enrolment=await _enrolment(conn, record, checkpoint.size),
-        ),
-        contents=contents,
+    head = parse_note(proof.checkpoint.encode())
+    proof = replace(proof, fold=inner, enrolment=await _enrolment(conn, record, head.size))
+    return assemble(record, signatures=signatures, proof=proof, contents=contents)
+
+
+async def proven(
+    conn: AsyncConnection, entry: tuple[int, bytes], bundle_id: str, level: Level, salt: bytes
+) -> tuple[Signatures, Proof]:
+    """What was made over a record, and its sealed entry's place under a checkpoint, cosigned where one is.
+
+    Raises Refused `evidence_pending` while a time-stamp is awaited.
+    """
+    index, leaf = entry
+    checkpoint = await ledger.store.checkpoint_over(conn, index)
+    if checkpoint is None:  # entry and checkpoint are one commit; a missing one is a broken ledger
+        raise Refused("not_in_log", f"no checkpoint covers entry {index}")
+    own = None if level == "full" else checkpoint.size
+    if (seen := await ledger.store.cosigned_over(conn, index, own=own)) is not None:
+        checkpoint = seen
+    lines = await ledger.store.cosignatures(conn, checkpoint.size) if seen is not None else []
+    signed = await ledger.store.signature(conn, bundle_id)
+    qcos, p256 = (signed.mldsa65, signed.p256) if signed is not None else (None, None)
+    stamped = [qcos, p256] if level == "full" else [checkpoint.note]
+    stamps = await _stamps(conn, [target for target in stamped if target is not None])
+    proof = Proof(
+        leaf=leaf,
+        path=tuple(await export.inclusion(conn, index, checkpoint.size)),
+        checkpoint=checkpoint.note.decode(),
+        statement_salt=salt,
+        cosignatures=tuple(lines[:MAX_COSIGNATURES]) if lines else UNSET,
     )
+    return Signatures(qcos_signature=qcos, ecdsa_p256_signature=p256, timestamp_authority=stamps), proof
 
 
 async def _stamps(conn: AsyncConnection, targets: Sequence[bytes]) -> tuple[Stamp, ...]:

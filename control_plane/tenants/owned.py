@@ -20,10 +20,12 @@ ROWS: Final[dict[str, tuple[str, ...]]] = {
     "auth.tenant_limit": (),
     "auth.workload_rule": (),
     "finops.alert": ("due_at",),
+    "finops.allocation": (),
     "finops.budget": (),
     "finops.budget_window": (),
     "finops.charge": (),
     "finops.hold": (),
+    "finops.month": (),
     "finops.rate_card": (),
     "finops.reconciliation": (),
     "jobs.denial": (),
@@ -58,5 +60,5 @@ ELSEWHERE: Final[dict[str, str]] = {
 }
 """Tables whose rows are not exported as such, and why."""
 
-TEXTS: Final[dict[str, str]] = {"finops.rate_card": "document"}
+TEXTS: Final[dict[str, str]] = {"finops.allocation": "document", "finops.rate_card": "document"}
 """Columns of bytes that are text."""

@@ -96,6 +96,20 @@ SAMPLES: Final[dict[str, Sample]] = {
     "POST /api/v1/jobs/{job_id}/approve": Sample(plain(REASON | {"expires_s": 60}), good=_ENDED, denied=_ENDED),
     "POST /api/v1/jobs/{job_id}/reject": Sample(plain(REASON), good=_ENDED, denied=_ENDED),
     "POST /api/v1/costs/reconciliations": Sample(plain(INVOICE)),
+    "POST /api/v1/costs/credits": Sample(
+        plain({"project": "nobody", "amount": "1", "currency": "USD"} | REASON), good=(404, "not_found")
+    ),
+    "POST /api/v1/costs/refunds": Sample(plain({"job_id": "nobody"} | REASON), good=(409, "correction_invalid")),
+    "POST /api/v1/costs/corrections": Sample(
+        plain({"job_id": "nobody", "amount": "1", "currency": "USD"} | REASON), good=(409, "correction_invalid")
+    ),
+    "POST /api/v1/costs/shared": Sample(
+        plain({"pool": "platform", "amount": "0", "currency": "USD"} | REASON), good=(400, "amount_invalid")
+    ),
+    "POST /api/v1/costs/months/{month}/close": Sample(plain(REASON), good=(409, "month_invalid")),
+    "GET /api/v1/costs/months/{month}/statement": Sample(good=(404, "not_found")),
+    "GET /api/v1/costs/months/{month}/lines": Sample(good=(404, "not_found")),
+    "PUT /api/v1/costs/allocation": Sample(plain({"version": 1}), good=(400, "allocation_invalid")),
     "PUT /api/v1/budgets": Sample(
         lambda _, relation: {
             "scope": f"project:{project_of(relation) if relation.startswith('own') else 'matrix-budgeted'}",

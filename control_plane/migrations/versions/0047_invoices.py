@@ -8,7 +8,7 @@ from alembic import op
 from control_plane.migrations.walls import protect
 
 revision = "0047_invoices"
-down_revision = "0044_reporting"
+down_revision = "0045_close"
 branch_labels = None
 depends_on = None
 
