@@ -80,6 +80,7 @@ async def test_each_step_down_keeps_everything_or_is_refused(used: Desk) -> None
         migrate(known, CHAIN[CHAIN.index("0040_charges") - 1])
     assert content(used) == before
     used.sql("CREATE TABLE public.aside AS TABLE finops.charge")
+    used.sql("ALTER TABLE finops.charge DISABLE TRIGGER charges_stay")
     used.sql("DELETE FROM finops.charge")
     whole, before = before, content(used)
     for place in range(len(CHAIN) - 1, -1, -1):
