@@ -20,13 +20,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from control_plane import demo_data
+from control_plane import demo_data, demo_invoice
 from control_plane.auth.keys import demand_dev, pseudonym_key
 from control_plane.context import Plane
 from control_plane.demo_data import TENANT, Crowd
@@ -38,13 +39,17 @@ from control_plane.sealing import PlaneClock, Sealing, utc_now
 from control_plane.seed import funded
 from control_plane.settings import Settings
 from control_plane.worker import drivers_config
+from finops import charge_store
 from hal_drivers.base import Block, Driver, Handle, Outcome, Running, Status
 from hal_drivers.table import open_drivers, running
+
+BILLED = "aws-braket"
+"""The provider whose invoice is made."""
 
 AT_ONCE = 2
 """Simulators that run beside each other."""
 
-BUDGETS: dict[str, Decimal | None] = {"demo": None, "materials": Decimal(200), "chemistry": Decimal(20)}
+BUDGETS: dict[str, Decimal | None] = {"demo": None, "materials": Decimal(200), "chemistry": Decimal(12)}
 """Projects with the monthly budget that each gets; `demo` has one from the seed, chemistry's is nearly used up."""
 
 COST_CENTERS = {"demo": "CC-LAB-1", "materials": "CC-RD-42", "chemistry": "CC-RD-7"}
@@ -55,8 +60,8 @@ CIRCUITS = (
     "qubit[3] q;\nbit[3] c;\nh q[0];\ncx q[0], q[1];\ncx q[1], q[2];\nc = measure q;\n",
     "qubit[4] q;\nbit[4] c;\nh q;\ncx q[0], q[1];\nrz(0.3) q[1];\ncx q[2], q[3];\nrx(1.1) q[3];\nc = measure q;\n",
 )
-WEEK = (9, 10, 9, 8, 6, 2, 1)
-"""Jobs by weekday, Monday first, of a month with some 210."""
+WEEK = (6, 6, 6, 5, 4, 1, 1)
+"""Jobs by weekday, Monday first: some 130 a month."""
 
 CROWDS = (
     Crowd("engineer", "quantum-engineer", "materials", None, 4, 60),
@@ -77,13 +82,14 @@ class Asked(Struct, frozen=True):
 
 
 class Made(Struct, frozen=True):
-    """How many jobs there are of which day's month, how they ended, and in what time."""
+    """How many jobs there are from which day to which, how they ended, what is wrong in the invoice; in what time."""
 
     since: str
     until: str
     jobs: int
     ended: dict[str, int]
     denied: dict[str, int]
+    planted: dict[str, int]
     seconds: float
 
 
@@ -130,8 +136,13 @@ def _spec(project: str, provider: str, shots: int, purpose: str, circuit: str) -
     }
 
 
-async def month(settings: Settings, scale: float, tell: Callable[[int, int], None]) -> Made:
-    """Make them; `tell` hears how many there are of how many. Refused or SettingInvalid outside profile `dev`."""
+async def month(
+    settings: Settings, scale: float, tell: Callable[[int, int], None], invoice: Path | None = None
+) -> Made:
+    """Make them, and `BILLED`'s invoice of the whole month where a file for it is named.
+
+    `tell` hears how many jobs there are of how many. Refused or SettingInvalid outside profile `dev`.
+    """
     demand_dev(settings.profile)
     begun, now = time.monotonic(), utc_now()
     asked, key = list(drawn(now, scale)), pseudonym_key(settings.home)
@@ -153,10 +164,21 @@ async def month(settings: Settings, scale: float, tell: Callable[[int, int], Non
             async with asyncio.TaskGroup() as group:
                 for number in range(AT_ONCE):
                     group.create_task(some(f"demo-data-{number}"))
+        planted = {} if invoice is None else await _bill(plane, now, invoice)
     ended = {state: went.pop(state) for state in ("COMPLETED", "FAILED", "CANCELED", "UNCERTAIN") if state in went}
     first = asked[0].at.date().isoformat() if asked else ""
     seconds = round(time.monotonic() - begun, 3)
-    return Made(first, now.date().isoformat(), sum(ended.values()), ended, dict(went.most_common()), seconds)
+    return Made(first, now.date().isoformat(), sum(ended.values()), ended, dict(went.most_common()), planted, seconds)
+
+
+async def _bill(plane: Plane, now: dt.datetime, file: Path) -> dict[str, int]:
+    """Write the invoice of the whole month; what is planted in it."""
+    whole = f"{next(_days(now)):%Y-%m}"
+    async with plane.transaction(TENANT) as conn:
+        found = [one async for one in charge_store.lines(conn, TENANT, month=whole) if one.provider == BILLED]
+    text, planted = demo_invoice.invoice(found)
+    file.write_text(text, encoding="utf-8")
+    return planted
 
 
 async def _one(plane: Plane, drivers: Mapping[str, Driver], asked: Asked, key: bytes, name: str) -> str:

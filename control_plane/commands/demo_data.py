@@ -20,7 +20,10 @@ def register(groups: Any) -> None:
     made.add_argument("--json", action="store_true", help="one document")
     made.set_defaults(run=_decisions)
     month = data.add_parser("month", help="jobs of the last month and this one, run and charged at their own times")
-    month.add_argument("--scale", default="1", metavar="X", help="so many times as many jobs (1: some 350)")
+    month.add_argument("--scale", default="1", metavar="X", help="so many times as many jobs (1: some 220)")
+    month.add_argument(
+        "--invoice", metavar="FILE", help="write a provider's invoice of the last month, with faults in it"
+    )
     month.add_argument("--json", action="store_true", help="one document")
     month.set_defaults(run=_month)
 
@@ -64,6 +67,7 @@ def _decisions(arguments: argparse.Namespace) -> None:
 def _month(arguments: argparse.Namespace) -> None:
     import asyncio
     import sys
+    from pathlib import Path
 
     import msgspec
 
@@ -78,6 +82,9 @@ def _month(arguments: argparse.Namespace) -> None:
         scale = 0.0
     if not 0 < scale <= _LARGEST:
         raise Refused("usage", f"{arguments.scale}: a number above 0, at most {_LARGEST}")
+    file = Path(arguments.invoice) if arguments.invoice else None
+    if file is not None and file.exists():
+        raise Refused("usage", f"{file} is there already: name a new file")
     settings = located()
     running_record(settings.home)
     shown = sys.stderr.isatty() and not arguments.json
@@ -86,9 +93,13 @@ def _month(arguments: argparse.Namespace) -> None:
         if shown:
             sys.stderr.write(f"\r{done:,} of {wanted:,}{chr(10) if done == wanted else ''}")
 
-    made = asyncio.run(demo_month.month(settings, scale, tell))
+    made = asyncio.run(demo_month.month(settings, scale, tell, file))
     if arguments.json:
         tables.document(msgspec.to_builtins(made))
         return
     told = ", ".join(f"{count:,} {name}" for name, count in (made.ended | made.denied).items()) or "none"
-    tables.facts([("days", f"{made.since} to {made.until}"), ("jobs", told), ("took", f"{made.seconds:.1f} s")])
+    facts = [("days", f"{made.since} to {made.until}"), ("jobs", told), ("took", f"{made.seconds:.1f} s")]
+    if file is not None:
+        wrong = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in made.planted.items())
+        facts.append(("invoice", f"{file}; planted: {wrong}"))
+    tables.facts(facts)
