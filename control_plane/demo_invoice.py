@@ -42,10 +42,11 @@ def invoice(charges: Sequence[Charged]) -> tuple[str, dict[str, int]]:
     like = [one for one in charges if one.job_id == jobs[0]]
     for number in range(BYPASSES):
         rows += _bypass(like, chance, number)
+    rows.sort(key=lambda row: row[COLUMNS.index("start")])
     written = io.StringIO()
     table = csv.writer(written, lineterminator="\n")
     table.writerow(COLUMNS)
-    table.writerows(sorted(rows, key=lambda row: row[COLUMNS.index("start")]))
+    table.writerows(rows)
     return written.getvalue(), {"bypass_jobs": BYPASSES, "not_billed_jobs": 1, "dearer_lines": 1, "lines_twice": 1}
 
 
