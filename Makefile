@@ -86,7 +86,7 @@ identity-tools: ## what tests of sign-in and SIEM want beside this: identity pro
 FOCUS := .tools/focus
 focus-tools: ## what judges FOCUS files, in a place of its own: it wants Python 3.12 or newer
 	@set -eu; chosen=; \
-	for python in python3.12 python3.13 python3.14 python3 "$$HOME"/.pyenv/versions/3.1[2-9]*/bin/python3; do \
+	for python in python3.12 python3.13 python3.14 python3 "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.1[2-9]*/bin/python3; do \
 	  "$$python" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 12))' >/dev/null 2>&1 && { chosen=$$python; break; }; \
 	done; \
 	[ -n "$$chosen" ] || { echo "no Python 3.12 or newer: focus-validator is left out, and its tests are skipped"; exit 1; }; \
@@ -95,6 +95,10 @@ focus-tools: ## what judges FOCUS files, in a place of its own: it wants Python 
 	$(FOCUS)/bin/python -m pip --disable-pip-version-check --no-input install --quiet --root-user-action=ignore \
 	  --require-hashes --no-deps -r tests/focus/requirements.lock; \
 	cp tests/focus/requirements.lock $(FOCUS)/stamp
+
+.PHONY: focus-check
+focus-check: $(VENV)/dev.stamp ## FILE=file.csv judged by FOCUS's own validator; wants make focus-tools
+	@$(PY) -m tests.focus.judge "$(FILE)"
 
 faults: $(VENV)/dev.stamp ## kill each part of a running plane, at each crash point and at random; then verify ledger and budgets
 	@$(PY) -m pytest -q -n 2 -m faults

@@ -9,6 +9,7 @@ command waits for a person.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import re
 import subprocess
 import time
@@ -19,11 +20,13 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
+from tests.focus import judge
 from tests.guides.typed import Act
 from tests.identity import ldap, oidc, saml
 from tests.identity.person import Person
 
 ROOT = Path(__file__).parents[2]
+FINOPS = ROOT / "docs" / "guide-finops.md"
 ADMIN = ROOT / "docs" / "guide-admin.md"
 POLICY = ROOT / "docs" / "guide-policy.md"
 _ADDRESS = re.compile(r"Open (\S+)")
@@ -138,7 +141,22 @@ def _types_password(command: subprocess.Popen[str]) -> list[str]:
     return []
 
 
+@contextlib.contextmanager
+def last_month(_folder: Path) -> Iterator[Stage]:
+    """The page's October is the last whole month; make is called where its Makefile is."""
+    first = dt.datetime.now(dt.UTC).replace(day=1) - dt.timedelta(days=1)
+    yield Stage(
+        replaced={"2026-10": f"{first:%Y-%m}", "make focus-check FILE=": f"make -s -C {ROOT} focus-check FILE=$PWD/"}
+    )
+
+
+def no_validator() -> str:
+    """Why FOCUS files can't be judged here."""
+    return "" if judge.PROGRAM.exists() else "focus-validator is not installed (make focus-tools)"
+
+
 WALKS = (
+    Walk("finops", FINOPS, "## A month in ten minutes", last_month, no_validator),
     Walk("policy", POLICY, "## A change in five minutes", nothing),
     Walk("saml", ADMIN, "### With SAML", assertions, saml.lacking),
     Walk("oidc", ADMIN, "### With an OIDC provider", openid, oidc.lacking),
