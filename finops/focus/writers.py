@@ -9,12 +9,14 @@ moment or the machine is in a file. Pure but for the sink.
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from typing import Any, Final, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from finops import money
 from finops.focus import shape
 from finops.focus.columns import FORMATS
 from finops.focus.errors import FocusRefused
@@ -24,6 +26,7 @@ from finops.focus.shape import Parties
 SHAPE: Final = b"focus_version"
 MEDIA: Final = {"csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet"}
 _AT_ONCE: Final = 1 << 13  # a line of CSV is some thousand bytes
+_ZERO: Final = f"0E-{money.DECIMALS}"
 _TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -116,12 +119,22 @@ def _cells(column: Any) -> Any:
     if pa.types.is_timestamp(kind):
         text = pc.strftime(column, _TIME)
     elif pa.types.is_decimal(kind):
-        text = pc.replace_substring_regex(pc.cast(column, pa.string()), r"(\.[0-9]{10})00?$", r"\1")
+        text = pc.replace_substring_regex(_plain(pc.cast(column, pa.string())), r"(\.[0-9]{10})00?$", r"\1")
     elif pa.types.is_string(kind):
         text = _quoted(column)
     else:
         text = pc.cast(column, pa.string())
     return pc.fill_null(text, "")
+
+
+def _plain(texts: Any) -> Any:
+    """Decimals as Arrow tells them, but for those below a millionth, and 0, which it tells with an exponent."""
+    texts = pc.if_else(pc.equal(texts, _ZERO), f"{Decimal(_ZERO):f}", texts)
+    tiny = pc.fill_null(pc.match_substring(texts, "E"), False)
+    if not pc.any(tiny).as_py():
+        return texts
+    told = [f"{Decimal(text):f}" for text in texts.filter(tiny).to_pylist()]
+    return pc.replace_with_mask(texts, tiny, pa.array(told, pa.string()))
 
 
 def _quoted(texts: Any) -> Any:

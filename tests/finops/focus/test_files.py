@@ -48,6 +48,15 @@ def test_decimals_are_exact_and_look_like_decimals() -> None:
         assert product == Decimal(line["ListCost"])
 
 
+def test_small_and_no_amounts_are_told_without_an_exponent() -> None:
+    """Below a millionth too, on either side of 0."""
+    amounts = ("0", "0.000000000001", "0.0000001", "-0.00000025", "0.000001", "-3")
+    rows = [row(number, amount=Decimal(amount)) for number, amount in enumerate(amounts)]
+    told = [line["BilledCost"] for line in read(file([*rows, row(9, line=1, amount=None)]))]
+    assert told[:4] == ["0.0000000000", "0.000000000001", "0.0000001000", "-0.0000002500"]
+    assert told[4:] == ["0.0000010000", "-3.0000000000", ""]
+
+
 def test_credits_and_corrections_are_classed_as_focus_does() -> None:
     """A correction of an earlier month has a class; within the month it is an adjustment."""
     said = [(line["ChargeCategory"], line["ChargeClass"], line["ConsumedQuantity"]) for line in read(file(month()))[3:]]
