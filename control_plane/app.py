@@ -22,7 +22,7 @@ from control_plane.api import account as account_routes
 from control_plane.api import accounting as accounting_routes
 from control_plane.api import approvals as approval_routes
 from control_plane.api import backends as backend_routes
-from control_plane.api import budget_alerts, cost_estimates, cost_export, events, results, submission
+from control_plane.api import budget_alerts, cost_estimates, cost_evidence, cost_export, events, results, submission
 from control_plane.api import budgets as budget_routes
 from control_plane.api import costs as cost_routes
 from control_plane.api import credits as credits_routes
@@ -139,6 +139,7 @@ def assemble(settings: Settings, door: Any, parts: dict[str, Any], lifespan: lis
         *cost_routes.HANDLERS,
         *budget_alerts.HANDLERS,
         *cost_estimates.HANDLERS,
+        *cost_evidence.HANDLERS,
         *cost_export.HANDLERS,
         *accounting_routes.HANDLERS,
         *forecast_routes.HANDLERS,

@@ -85,6 +85,10 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "rules": [{"pool": "platform", "by": "spend"}],
         "defaults": {"demo": "CC-1"},
     },
+    "ChargesAsked": {
+        "jobs": ["qcos-job-2026-01-01-000000000000"],
+        "entries": ["00000000-0000-4000-8000-000000000000"],
+    },
     "Refunding": {"job_id": "qcos-job-2026-01-01-000000000000", "reason": "the backend was out of order"},
     "Sharing": {"pool": "platform", "amount": "100", "currency": "USD", "reason": "fee of the month"},
     "DeviceCode": {"device_code": "dG9sZC1vbmx5LXRvLXRoZS1jb21tYW5kLXRoYXQtYXNrZWQ"},

@@ -9,6 +9,7 @@ answered like what isn't there. Proofs are computed from tiles, in O(log n) read
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
@@ -57,12 +58,23 @@ async def inclusion(plane: Plane, principal: Principal, which: str, size: int) -
         head = await checkpoint(conn, size)
         if found.index >= head.size:
             raise Refused("not_in_log", f"the log of {head.size} entries does not have that entry yet")
-        path = await export.inclusion(conn, found.index, head.size)
-    return proofs.document(
-        proofs.Inclusion(
-            index=found.index, leaf=found.leaf, path=tuple(path), checkpoint=head.note.decode(), fold=found.fold
-        )
-    )
+        return await _document(conn, found, head)
+
+
+async def inclusions(
+    plane: Plane, conn: AsyncConnection, principal: Principal, names: Sequence[str]
+) -> dict[str, bytes]:
+    """The same of several entries by their ids, where the caller has seen to it that they may be shown.
+
+    What isn't sealed is left out.
+    """
+    head = await checkpoint(conn, 0)
+    documents: dict[str, bytes] = {}
+    for name in names:
+        found = await _looked_up(plane, conn, principal, name)
+        if found is not None and found.index < head.size:
+            documents[name] = await _document(conn, found, head)
+    return documents
 
 
 async def consistency(conn: AsyncConnection, old: int, new: int) -> bytes:
@@ -109,6 +121,15 @@ async def page(conn: AsyncConnection, tenant: str, start: int, limit: int) -> tu
         place = row.tenant_index or 0
         found.append(Shown(row.index, place, str(row.entry_id), row.kind, bytes(row.leaf), records))
     return found, None
+
+
+async def _document(conn: AsyncConnection, found: _Found, head: StoredCheckpoint) -> bytes:
+    path = await export.inclusion(conn, found.index, head.size)
+    return proofs.document(
+        proofs.Inclusion(
+            index=found.index, leaf=found.leaf, path=tuple(path), checkpoint=head.note.decode(), fold=found.fold
+        )
+    )
 
 
 async def _found(plane: Plane, conn: AsyncConnection, principal: Principal, which: str) -> _Found:

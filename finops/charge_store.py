@@ -175,6 +175,11 @@ def _narrowed(
     return " AND ".join(clauses), {"tenant": tenant} | {f"{name}{suffix}": value for name, (_, value) in wanted.items()}
 
 
+async def telling(conn: AsyncConnection, tenant: str, entries: Sequence[str]) -> frozenset[str]:
+    """Those of these entries that tell of a charge."""
+    return frozenset((await conn.execute(_TELLING, {"tenant": tenant, "entries": list(entries)})).scalars())
+
+
 async def every(conn: AsyncConnection, tenant: str) -> dict[str, tuple[Charged, ...]]:
     """All lines that the tenant was ever charged, by entry; for the audit role (I6)."""
     found: dict[str, tuple[Charged, ...]] = {}
@@ -198,3 +203,6 @@ _WANTED = {
     "job": "job_id = :job",
 }
 _TENANTS = text("SELECT DISTINCT tenant FROM finops.charge ORDER BY tenant")
+_TELLING = text("""
+    SELECT DISTINCT entry_id::text FROM finops.charge
+    WHERE tenant = :tenant AND entry_id = ANY (cast(:entries AS uuid[]))""")

@@ -123,14 +123,17 @@ def assemble(
     signatures: Signatures,
     proof: Proof,
     contents: Mapping[str, bytes],
+    only: frozenset[str] | None = None,
 ) -> bytes:
     """The bundle file. `timestamp_authority` must be in the order that `ledger.verify` demands.
 
     That order: tokens over `qcos_signature`, then over `ecdsa_p256_signature`, then over the checkpoint;
     within each `self` before `external`, then by their bytes.
-    `contents` must hold exactly the artefacts that the predicate calls carried.
+    `contents` must hold exactly the artefacts that the predicate calls carried; with `only`, those of them that it
+    names: such an extract proves what it has, and passes for a bundle only where `ledger.verify` is told so.
     """
     carried = {artefact.name for artefact in predicate.artefacts if artefact.carried}
+    carried = carried if only is None else carried & only
     if carried != set(contents):
         raise EvidenceInvalid(f"contents {sorted(contents)} where the predicate carries {sorted(carried)}")
     fields: dict[str, Any] = {name: getattr(predicate, name) for name in Predicate.__struct_fields__}

@@ -58,12 +58,12 @@ def artefact(bundle: Bundle, name: str) -> Artefact | None:
     return next((part for part in bundle.artefacts if part.name == name), None)
 
 
-def contents_closed(bundle: Bundle) -> str:
-    """The file carries exactly the artefacts that the record says it carries, within 1 MB."""
+def contents_closed(bundle: Bundle, only: frozenset[str] | None = None) -> str:
+    """The file carries exactly the artefacts that the record says it carries, within 1 MB; an extract `only` some."""
     names = [part.name for part in bundle.artefacts]
     if len(names) != len(set(names)):
         raise EvidenceInvalid("an artefact is listed twice")
-    carried = {part.name for part in bundle.artefacts if part.carried}
+    carried = {part.name for part in bundle.artefacts if part.carried and (only is None or part.name in only)}
     for name in sorted(carried ^ set(bundle.contents)):
         raise EvidenceInvalid(
             f"{name} is {'missing from' if name in carried else 'not a carried artefact, but in'} contents"

@@ -90,8 +90,15 @@ class Checks:
         return next(failed, "every check passed")
 
 
-def verify(bundle: bytes, trust: bytes, now: datetime, *, max_age: timedelta | None = None) -> Report:
-    """Judge a bundle file by a trust file at the time `now` (aware).
+def verify(
+    bundle: bytes,
+    trust: bytes,
+    now: datetime,
+    *,
+    max_age: timedelta | None = None,
+    only: frozenset[str] | None = None,
+) -> Report:
+    """Judge a bundle file by a trust file at the time `now` (aware); with `only`, an extract that carries no more.
 
     UsageError when either is no such file at all: not JSON, too large, a trust file that is not sound.
     """
@@ -101,7 +108,7 @@ def verify(bundle: bytes, trust: bytes, now: datetime, *, max_age: timedelta | N
     if parsed is None:
         return report(checks, trusted, None)
     checks.run("trust_current", lambda: trust_current(trusted, now, max_age))
-    _recompute(checks, parsed)
+    _recompute(checks, parsed, only)
     anchor = Anchor(parsed, trusted)
     checks.run("statement_commitment", anchor.commitment)
     checks.run("leaf", anchor.leaf)
@@ -135,10 +142,10 @@ def _parse(checks: Checks, data: bytes) -> Bundle | None:
     return parsed
 
 
-def _recompute(checks: Checks, bundle: Bundle) -> None:
+def _recompute(checks: Checks, bundle: Bundle, only: frozenset[str] | None) -> None:
     checks.run("input_hash", lambda: recompute.input_hash(bundle))
     checks.run("output_hash", lambda: recompute.output_hash(bundle))
-    checks.run("contents", lambda: recompute.contents_closed(bundle))
+    checks.run("contents", lambda: recompute.contents_closed(bundle, only))
     for part in bundle.artefacts:
         if part.name not in ("spec", "result"):
             checks.run(f"artefact:{part.name}", partial(recompute.content_hash, bundle, part))

@@ -321,8 +321,11 @@ async def resting(conn: AsyncConnection, row: Row) -> tuple[tuple[int, bytes], t
     return entry, place
 
 
-async def bundle(plane: Plane, conn: AsyncConnection, row: Row) -> bytes:
-    """The bundle file of an ended job; raises Refused `evidence_pending` until it is sealed and stamped."""
+async def bundle(plane: Plane, conn: AsyncConnection, row: Row, only: frozenset[str] | None = None) -> bytes:
+    """The bundle file of an ended job, or an extract that carries `only` some of its contents.
+
+    Raises Refused `evidence_pending` until it is sealed and stamped.
+    """
     tenant = row["tenant"]
     (index, leaf), place = await resting(conn, row)
     inner = UNSET if place is None else await export.folded(conn, *place)
@@ -332,11 +335,11 @@ async def bundle(plane: Plane, conn: AsyncConnection, row: Row) -> bytes:
     contents = {
         artefact.name: await _content(plane, conn, tenant, row, artefact.name)
         for artefact in record.artefacts
-        if artefact.carried
+        if artefact.carried and (only is None or artefact.name in only)
     }
     head = parse_note(proof.checkpoint.encode())
     proof = replace(proof, fold=inner, enrolment=await _enrolment(conn, record, head.size))
-    return assemble(record, signatures=signatures, proof=proof, contents=contents)
+    return assemble(record, signatures=signatures, proof=proof, contents=contents, only=only)
 
 
 async def proven(

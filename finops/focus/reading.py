@@ -24,7 +24,8 @@ from finops.focus.recompute import AMOUNTS, PRODUCTS, QUANTITIES, RATES, FileLin
 
 TEXTS: Final = (
     *("BillingCurrency", "PricingUnit", "ConsumedUnit", "SkuMeter", "x_Category", "x_JobId", "x_LedgerEntryId"),
-    *("x_Source", "x_RateCard", "x_EvidenceBundleId", "x_Provider", "x_Backend"),
+    *("x_Source", "x_RateCard", "x_EvidenceBundleId", "x_Provider", "x_Backend", "x_Project", "x_CostCenter"),
+    *("SubAccountId", "BillingPeriodStart", "x_ChargedAt"),
 )
 DECIMALS: Final = (*AMOUNTS, *PRODUCTS, *RATES, *QUANTITIES, "x_LedgerLine")
 _NEEDED: Final = ("BilledCost", "x_LedgerLine")

@@ -1,20 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A FOCUS file's usage held against evidence: facts and rate card give each line again (G7, G3).
+"""A FOCUS file held against evidence: facts and rate card give each usage again, its entry any other line (G7, G3).
 
-Contract: enters the lines of a file (`reading`) and, by job, what its evidence says: provider, backend, facts and the
-card's bytes. Leaves a finding a line: same, differs (both amounts), missing (evidence has it, the file doesn't), extra
-(the file has it, evidence doesn't) or unproven, with the reason. A backend may be sold under another name, which
-evidence doesn't give: each price of its provider on that card is tried, and one MUST give exactly what was signed.
-Not here: verifying evidence, and lines that are no usage, which no evidence of a job proves. Pure.
+Contract: enters the lines of a file (`reading`), by job what its evidence says: provider, backend, facts and the card's
+bytes, and by ledger entry the lines that it tells of. Leaves a finding a line: same, differs (both amounts), missing
+(evidence has it, the file doesn't), extra (the file has it, evidence doesn't) or unproven, with the reason. A backend
+may be sold under another name, which evidence doesn't give: each price of its provider on that card is tried, and one
+MUST give exactly what was signed. A job that was settled by hand has no facts: its line is held against its entry.
+Not here: verifying evidence and entries. Pure.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
 from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
 from finops import money
+from finops.charges import Charged
 from finops.errors import FinopsError, UnknownPrice
 from finops.facts import Fact
 from finops.rates import Charge, ChargeLine, charge, parse_card
@@ -25,6 +27,8 @@ AMOUNTS: Final = ("BilledCost", "EffectiveCost")
 PRODUCTS: Final = ("ListCost", "ContractedCost")
 RATES: Final = ("ListUnitPrice", "ContractedUnitPrice")
 QUANTITIES: Final = ("PricingQuantity", "ConsumedQuantity")
+_NOTHING: Final[Mapping[str, Collection[Charged]]] = {}
+_STEP: Final = Decimal(1).scaleb(-money.DECIMALS)
 
 
 class FileLine(Struct, frozen=True):
@@ -40,6 +44,9 @@ class Proven(Struct, frozen=True):
 
     job_id: str
     bundle_id: str
+    entry_id: str
+    project: str
+    cost_center: str | None
     provider: str
     backend: str
     facts: tuple[Fact, ...]
@@ -80,15 +87,27 @@ def _plain(line: ChargeLine) -> tuple[str, str, str, str, str, str]:
     return (line.meter, quantity, line.unit, rate, amount, line.source)
 
 
-def compare(lines: Iterable[FileLine], proven: Mapping[str, Proven], why: Mapping[str, str]) -> list[Finding]:
-    """A finding for each line of the file and each that it lacks; `why` says of a job why nothing is proven of it."""
+def compare(
+    lines: Iterable[FileLine],
+    proven: Mapping[str, Proven],
+    why: Mapping[str, str],
+    told: Mapping[str, Collection[Charged]] = _NOTHING,
+) -> list[Finding]:
+    """A finding for each line of the file and each that it lacks of a job; `why` says why nothing is proven.
+
+    By job id, or by the entry's. `told` are the lines of entries that verify, by the entry's id.
+    """
     found: list[Finding] = []
     of: dict[str, list[FileLine]] = {}
+    left = {(entry, row.line): row for entry, rows in told.items() for row in rows}
     for line in lines:
-        if line.texts["x_Category"] == "usage":
-            of.setdefault(line.texts["x_JobId"], []).append(line)
+        job_id, entry = line.texts.get("x_JobId", ""), line.texts["x_LedgerEntryId"]
+        if line.texts["x_Category"] == "usage" and (job_id in proven or job_id in why or entry not in told):
+            of.setdefault(job_id, []).append(line)
+        elif entry in told:
+            found.append(_held(line, left.pop((entry, int(line.decimals["x_LedgerLine"])), None)))
         else:
-            found.append(_unproven(line, "no usage: its ledger entry tells of it"))
+            found.append(_unproven(line, why.get(entry, "its ledger entry isn't there")))
     for job_id in sorted(of.keys() | proven.keys()):
         rows, job = of.get(job_id, []), proven.get(job_id)
         if job is None:
@@ -101,6 +120,26 @@ def compare(lines: Iterable[FileLine], proven: Mapping[str, Proven], why: Mappin
             continue
         found += _compared(job, again, rows)
     return found
+
+
+def lacking(lines: Iterable[FileLine], whole: Iterable[FileLine]) -> list[Finding]:
+    """What of the whole month the file lacks: jobs, and lines that are no usage; of a job's lines `compare` tells."""
+    places = {(line.texts["x_LedgerEntryId"], line.decimals["x_LedgerLine"]) for line in lines}
+    entries = {entry for entry, _ in places}
+    return [
+        Finding(
+            "missing",
+            line.texts.get("x_JobId", ""),
+            None,
+            None,
+            money.text(line.decimals["BilledCost"]),
+            line.texts["BillingCurrency"],
+            f"{line.texts['x_Category']}, entry {line.texts['x_LedgerEntryId']}",
+        )
+        for line in whole
+        if (entry := line.texts["x_LedgerEntryId"]) not in entries
+        or (line.texts["x_Category"] != "usage" and (entry, line.decimals["x_LedgerLine"]) not in places)
+    ]
 
 
 def differences(found: Iterable[Finding]) -> dict[str, str]:
@@ -145,15 +184,56 @@ def _wrong(job: Proven, again: Charge, due: ChargeLine, row: FileLine) -> list[s
         "x_Source": due.source,
         "x_RateCard": again.card_hash,
         "x_EvidenceBundleId": job.bundle_id,
+        "x_LedgerEntryId": job.entry_id,
+        "x_Project": job.project,
+        "SubAccountId": job.project,
+        "x_CostCenter": job.cost_center,
         "x_Provider": job.provider,
         "x_Backend": job.backend,
     }
+    return _unlike(row, texts, decimals, product)
+
+
+def _held(row: FileLine, due: Charged | None) -> Finding:
+    """A line held against what its entry tells of it."""
+    got, currency = money.text(row.decimals["BilledCost"]), row.texts["BillingCurrency"]
+    if due is None:
+        return Finding("extra", row.texts.get("x_JobId", ""), row.number, got, None, currency, "its entry has no such")
+    product: Decimal | None = due.amount
+    if due.category == "usage":
+        with money.exact():
+            product = None if due.quantity is None or due.rate is None else due.quantity * due.rate
+    decimals = dict.fromkeys(AMOUNTS, due.amount) | dict.fromkeys(RATES, due.rate)
+    decimals |= dict.fromkeys(QUANTITIES, due.quantity)
+    texts = {
+        "BillingCurrency": due.currency,
+        "x_Category": due.category,
+        "x_JobId": due.job_id,
+        "x_Project": due.project,
+        "SubAccountId": due.project,
+        "x_CostCenter": due.cost_center,
+        "x_Provider": due.provider,
+        "x_Backend": due.backend,
+        "x_Source": due.source,
+        "x_RateCard": due.rate_card,
+    }
+    wrong = _unlike(row, texts, decimals, product)
+    state: State = "differs" if wrong else "same"
+    return Finding(state, due.job_id or "", row.number, got, money.text(due.amount), due.currency, ", ".join(wrong))
+
+
+def _unlike(
+    row: FileLine,
+    texts: Mapping[str, str | None],
+    decimals: Mapping[str, Decimal | None],
+    product: Decimal | None,
+) -> list[str]:
+    """The columns in which the line says otherwise."""
     wrong = [name for name, value in texts.items() if row.texts.get(name) != value]
     wrong += [name for name, value in decimals.items() if row.decimals.get(name) != value]
-    step = Decimal(1).scaleb(-money.DECIMALS)
     for name in PRODUCTS:
         said = row.decimals.get(name)
-        if said is None or abs(said - product) >= step:
+        if (said is None) != (product is None) or (said is not None and abs(said - (product or 0)) >= _STEP):
             wrong.append(name)
     return wrong
 

@@ -96,6 +96,7 @@ SAMPLES: Final[dict[str, Sample]] = {
     "POST /api/v1/jobs/{job_id}/approve": Sample(plain(REASON | {"expires_s": 60}), good=_ENDED, denied=_ENDED),
     "POST /api/v1/jobs/{job_id}/reject": Sample(plain(REASON), good=_ENDED, denied=_ENDED),
     "POST /api/v1/costs/reconciliations": Sample(plain(INVOICE)),
+    "POST /api/v1/costs/evidence": Sample(plain({"jobs": ["nobody"]})),
     "POST /api/v1/costs/credits": Sample(
         plain({"project": "nobody", "amount": "1", "currency": "USD"} | REASON), good=(404, "not_found")
     ),

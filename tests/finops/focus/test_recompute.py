@@ -45,7 +45,18 @@ CHARGE = charge(parse_card(CARD), "aws-braket", FACTS, device="braket-forte", sk
 SIGNED = tuple(
     (one.meter, text(one.quantity), one.unit, text(one.rate), text(one.amount), one.source) for one in CHARGE.lines
 )
-JOB = Proven("job-1", "00000000-0000-4000-8000-00000000000b", "aws-braket", "braket-forte", FACTS, CARD, SIGNED)
+JOB = Proven(
+    job_id="job-1",
+    bundle_id="00000000-0000-4000-8000-00000000000b",
+    entry_id="00000000-0000-4000-8000-000000000001",
+    project="demo",
+    cost_center="CC-1",
+    provider="aws-braket",
+    backend="braket-forte",
+    facts=FACTS,
+    card=CARD,
+    signed=SIGNED,
+)
 
 
 def written(form: str = "csv", most: int = 2) -> bytes:
