@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ledger.verify import Report
 
+_MAX_LINE_BYTES = 1024 * 1024
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _HELP = "judge an evidence bundle, a proof of the log or a cost statement offline: valid, invalid or unanchored"
 
@@ -121,9 +122,11 @@ def _statement(arguments: argparse.Namespace, file: bytes, trust: bytes) -> Repo
 
     with ExitStack() as opened:
         try:
-            lines = None if arguments.lines is None else opened.enter_context(Path(arguments.lines).open("rb"))
+            read = None if arguments.lines is None else opened.enter_context(Path(arguments.lines).open("rb"))
         except OSError as error:
             raise UsageError(f"{arguments.lines}: {error.strerror}") from error
+        # A longer line comes in parts, none of which is a line.
+        lines = None if read is None else iter(lambda: read.readline(_MAX_LINE_BYTES), b"")
         return judging.judge(file, trust, datetime.now(UTC), lines=lines, max_age=arguments.max_trust_age)
 
 

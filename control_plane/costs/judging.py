@@ -44,10 +44,13 @@ def judge(
 def _recomputed(file: StatementFile, lines: Iterable[bytes]) -> str:
     """The lines are those that were signed for, and every sum follows from them."""
     summed = Month(_allocation(file))
-    for line in lines:
-        row = read_line(line)
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = read_line(line)
+        except FinopsError as error:
+            raise EvidenceInvalid(f"line {number}: {error.detail}") from error
         if row.month != file.month:
-            raise EvidenceInvalid(f"a line of {row.month}")
+            raise EvidenceInvalid(f"line {number}: of {row.month}")
         summed.add(row)
     counted, signed = summed.lines(), file.lines
     if (counted.count, counted.sha256) != (signed.count, signed.sha256):
