@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """`make bench-finops`: what holding and capturing money costs, whatever there are of budgets and past charges, and how
-many whole admissions a hot budget takes (I3, G7).
+many whole admissions a hot budget takes, and how long a month of a million charges takes to become a file (I3, G7).
 """
 
 from __future__ import annotations
 
-from bench import admissions, holds
+from bench import admissions, focus_month, holds
 from bench.plane import Plane
 from bench.record import Figures, Run, main
 
-PARTS = (holds, admissions)
+PARTS = (holds, admissions, focus_month)
 
 
 def measure(run: Run) -> None:

@@ -22,7 +22,7 @@ BEFORE = f"{dt.datetime.now(dt.UTC).replace(day=1) - dt.timedelta(days=1):%Y-%m}
 def files(stranger: Plane, sampled: Any) -> dict[str, Path]:
     """The sample month as CSV and Parquet, and the month that runs, with a credit and a refund in it."""
     assert sampled["jobs"] > 3
-    made = {}
+    made: dict[str, Path] = {}
     for name, month, form, version in (
         ("before.csv", BEFORE, "csv", "1.2"),
         ("before.parquet", BEFORE, "parquet", "1.4"),
