@@ -65,7 +65,9 @@ async def exported(
     )
     form = exporting.Form(focus, format)
     exporting.check(form)
-    return Stream(exporting.stream(plane, request.user.tenant, selection, form), media_type=_MEDIA[format])
+    # As a header: of a stream, the route's own media type would win.
+    kind = {"content-type": _MEDIA[format]}
+    return Stream(exporting.stream(plane, request.user.tenant, selection, form), headers=kind)
 
 
 HANDLERS = (exported,)

@@ -96,7 +96,7 @@ async def months(request: Request[Principal, Any, Any], plane: NamedDependency[P
     opt={
         "action": "cost:manage",
         "where": "tenant",
-        "owner": "tenant",
+        "owner": None,
         "answers": Answers({200: MonthShown}, refusals=("month_invalid", "conflict"), body=Closing),
     },
     summary="Close a month",
@@ -115,7 +115,7 @@ async def close(
     opt={
         "action": "cost:read",
         "where": "tenant",
-        "owner": "tenant",
+        "owner": None,
         "answers": Answers({200: MonthSums}, refusals=("month_invalid",)),
     },
     summary="Who bears what of a month",
@@ -133,7 +133,7 @@ async def sums(
     opt={
         "action": "cost:read",
         "where": "tenant",
-        "owner": "tenant",
+        "owner": None,
         "answers": Answers({200: [_FILE]}, refusals=(*_PENDING, "document_failed")),
     },
     summary="The statement of a closed month",
@@ -152,7 +152,7 @@ async def statement(
     opt={
         "action": "cost:read",
         "where": "tenant",
-        "owner": "tenant",
+        "owner": None,
         "answers": Answers({200: [_LINES]}, refusals=_PENDING),
     },
     media_type=JSONL,

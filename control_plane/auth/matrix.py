@@ -8,7 +8,8 @@ routes.
 What a route says of itself in its `opt`, beside `action`, which the door asks anywhere in the tenant:
 
 - `owner`: whose the thing named by its path is: `project`, `tenant`, `plane` or `self` (the caller's own, as a session
-  is). By default it follows from the parameter's name (`OWNERS`); a name that isn't there must say it.
+  is), or None where the path names nothing of anybody's, as a month. By default it follows from the parameter's name
+  (`OWNERS`); a name that isn't there must say it.
 - `sees`: the action without which the thing doesn't exist for the caller, where it isn't `action`.
 - `then`: the action that is asked for in the thing's project once it is seen, where it isn't `action`.
 - `where`: `tenant` where the action must be held in the whole tenant, `project` where the request's body names the
@@ -187,7 +188,7 @@ def _rule(method: str, path: str, handler: Any) -> Rule:
     if names and handler.opt["action"] != PUBLIC and "owner" not in told:
         if names[0] not in OWNERS:  # what follows lies within the first
             raise RouteWithoutRule(
-                f"route {plain}: whose is {{{names[0]}}}? opt['owner'] says it: 'project', 'tenant', 'plane' or 'self'"
+                f"route {plain}: whose is {{{names[0]}}}? opt['owner'] says it: project, tenant, plane, self or None"
             )
         told["owner"] = OWNERS[names[0]]
     status = 101 if method == "WEBSOCKET" else handler.status_code

@@ -56,7 +56,7 @@ def closed() -> Iterator[Closed]:
     plane.start()
     try:
         made = plane.cli("demo-data", "month", "--scale", "0.03", "--json").json
-        assert made["jobs"] == made["ended"]["COMPLETED"] > 3
+        assert made["jobs"] == made["ended"]["COMPLETED"] > 1
         files = {name: plane.folder / name for name in ("statement", "lines", "trust", "bundle", "method")}
         files["method"].write_bytes(json.dumps(METHOD).encode())
         assert plane.cli("costs", "allocation", "set", str(files["method"]), user="finops").code == 0
@@ -104,7 +104,7 @@ def changed(closed: Closed, change: Callable[[Any], object]) -> bytes:
 def test_a_closed_month_has_a_statement_that_anybody_can_judge_offline(closed: Closed) -> None:
     """Sums computed again from the lines, method, entry, log, both signatures, time: exit 0, and no socket."""
     file = json.loads(closed.statement)
-    assert file["lines"]["count"] == closed.lines.count(b"\n") > 3
+    assert file["lines"]["count"] == closed.lines.count(b"\n") > 1
     assert file["lines"]["sha256"] == sha256(closed.lines)
     assert float(file["totals"][0]["net"]) > 0
     assert file["allocation"]["name"] == "labs"

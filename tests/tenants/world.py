@@ -56,7 +56,6 @@ NOBODY: Final = {
     "entry": str(uuid.UUID(int=7)),
     "hold_id": str(uuid.UUID(int=7)),
     "job_id": "qcos-job-2026-01-01-000000000000",
-    "month": "9998-12",
     "key_id": "A" * 43,
     "service_key": "0" * 24,
     "node_id": "12D3KooWNobodyNobodyNobodyNobodyNobodyNobodyNobodyNo",
@@ -104,6 +103,7 @@ class World:
             "path": "0/000.p/1",
             "revision": policy["revision"],
             "provider": "nobody",
+            "month": "9998-12",
         }
         assert self.ask("POST", "/enrollment/peers", "demo", "quantum-admin", PEER).status == 201
         for place, tenant in (("own_tenant", "demo"), ("other_tenant", "other")):
@@ -125,7 +125,6 @@ class World:
             self.ids[place] |= {
                 "project": project,
                 "job_id": job["job_id"],
-                "month": "9998-12",
                 "decision": job["decision"]["id"],
                 "entry": job["job_id"],
                 "reservation_id": window.json["reservation_id"],
