@@ -15,7 +15,7 @@ import tempfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -269,6 +269,23 @@ def _file(flags: Mapping[str, Any], env: Mapping[str, str]) -> Path | None:
     return next((path for path in (Path("qcos.toml"), home / "qcos.toml") if path.is_file()), None)
 
 
+LISTED: Final[dict[str, type[Any]]] = {
+    "oidc": OidcIssuer,
+    "saml": SamlFacts,
+    "ldap": LdapFacts,
+    "backend": BackendFacts,
+    "witness": WitnessFacts,
+    "anchor": AnchorFacts,
+    "notify": targets.NotifyFacts,
+    "mail": MailFacts,
+    "siem": siem.SiemFacts,
+}
+"""Lists of tables by their name, and what each table is."""
+
+TABLES: Final = (*LISTED, "telemetry", "routing", "network", "keys")
+"""What a file has beside its plain fields."""
+
+
 def _from_file(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
@@ -280,52 +297,14 @@ def _from_file(path: Path | None) -> dict[str, Any]:
     for key, value in table.items():
         if key in FIELDS:
             values[key] = FIELDS[key].parse(key, value)
-        elif key == "oidc":
-            values[key] = _tables(key, value, OidcIssuer)
-        elif key == "saml":
-            values[key] = _tables(key, value, SamlFacts)
-        elif key == "ldap":
-            values[key] = _tables(key, value, LdapFacts)
-        elif key == "backend":
-            values[key] = _tables(key, value, BackendFacts)
-        elif key == "witness":
-            values[key] = _tables(key, value, WitnessFacts)
-        elif key == "anchor":
-            values[key] = _tables(key, value, AnchorFacts)
-        elif key == "notify":
-            values[key] = _tables(key, value, targets.NotifyFacts)
-        elif key == "mail":
-            values[key] = _tables(key, value, MailFacts)
-        elif key == "siem":
-            values[key] = _tables(key, value, siem.SiemFacts)
+        elif key in LISTED:
+            values[key] = _tables(key, value, LISTED[key])
         elif key in {"telemetry", "network", "keys"}:
             values[key] = value
         elif key == "routing":
             values[key] = weights.read(value)
         else:
-            raise SettingInvalid(
-                key,
-                value,
-                "one of the known keys: "
-                + ", ".join(
-                    [
-                        *FIELDS,
-                        "oidc",
-                        "saml",
-                        "ldap",
-                        "backend",
-                        "witness",
-                        "anchor",
-                        "notify",
-                        "mail",
-                        "siem",
-                        "telemetry",
-                        "routing",
-                        "network",
-                        "keys",
-                    ]
-                ),
-            )
+            raise SettingInvalid(key, value, "one of the known keys: " + ", ".join([*FIELDS, *TABLES]))
     return values
 
 

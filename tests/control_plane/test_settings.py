@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from control_plane.auth.providers import OidcIssuer
 from control_plane.errors import SettingInvalid, problem
 from control_plane.fields import FIELDS
-from control_plane.settings import BackendFacts, Settings, from_json, load, located, to_json
+from control_plane.settings import TABLES, BackendFacts, Settings, from_json, load, located, to_json
 
 _SAAS = {"QCOS_PROFILE": "saas", "QCOS_DATABASE_URL": "postgresql://a:b@db/qcos", "QCOS_PLANE": "eu-1"}
 _OIDC = "[[oidc]]\nissuer = 'https://id.example'\naudience = 'qcos'\ntenant = 'acme'\n"
@@ -33,20 +33,7 @@ def test_a_flag_beats_the_environment_and_that_the_file() -> None:
 
 
 def test_each_field_has_a_reader_and_each_reader_a_field() -> None:
-    assert set(FIELDS) | {
-        "oidc",
-        "saml",
-        "ldap",
-        "backend",
-        "witness",
-        "anchor",
-        "notify",
-        "siem",
-        "telemetry",
-        "routing",
-        "network",
-        "keys",
-    } == set(Settings.__struct_fields__)
+    assert set(FIELDS) | set(TABLES) == set(Settings.__struct_fields__)
 
 
 def test_the_homes_own_file_is_read(tmp_path: Path) -> None:
