@@ -106,5 +106,7 @@ async def test_a_push_that_obliges_to_tell_a_table_that_is_not_there_is_refused(
     document = json.loads(SHIPPED.files["data/obligations.json"])
     document["obligations"]["rules"]["told"] = {"kind": "notify", "value": "finanze", "because": "a slip"}
     files = {**SHIPPED.files, "data/obligations.json": json.dumps(document, indent=2).encode()}
-    with pytest.raises(Refused, match=r"data/obligations\.json:\d+: obligations: .* no \[\[notify\]\] table finanze"):
+    with pytest.raises(
+        Refused, match=r"data/obligations\.json:\d+: .* no \[\[notify\]\] or \[\[mail\]\] table finanze"
+    ):
         await policies.pushed(desk.plane, ADMIN, files, None, "")
