@@ -110,7 +110,7 @@ def test_what_a_file_lacks_is_missing_unless_it_is_a_part(stranger: Plane, files
 
 
 def test_who_may_not_see_costs_recomputes_none(stranger: Plane, files: dict[str, Path]) -> None:
-    """Nor another tenant, for whom the jobs aren't there; a folder without a trust file proves nothing."""
+    """And a folder without a trust file proves nothing."""
     ran = stranger.cli("costs", "recompute", str(files["before.csv"]), user="user")
     assert (ran.code, ran.err.split(":")[0]) == (1, "forbidden"), ran
     ran = stranger.cli("costs", "recompute", str(files["before.csv"]), "--evidence", ".", user="finops")
