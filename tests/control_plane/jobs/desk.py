@@ -206,6 +206,7 @@ async def report(desk: Desk, driver: Driver) -> None:
             "region": device.region,
             "compliance_zone": device.compliance_zone,
             "sovereign": device.sovereign,
+            "simulator": device.simulator,
             "capability": msgspec.to_builtins(device.capabilities),
         }
         async with desk.plane.transaction(None) as conn:
