@@ -18,7 +18,7 @@ from finops import money
 from finops.focus.selection import Selection
 from finops.focus.shape import RAW, RAW_SCHEMA
 
-GROUP: Final = 1 << 16
+GROUP: Final = 1 << 15
 _BLOCK: Final = 4 << 20
 
 
