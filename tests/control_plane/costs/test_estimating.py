@@ -50,7 +50,7 @@ async def test_completed_jobs_are_judged_by_the_interval_that_they_were_given(de
         desk.sql("UPDATE jobs.job SET estimate = %s::jsonb WHERE job_id = %s", json.dumps(given), job)
     await desk.admitted()  # has not ended
     (cost,) = desk.sql("SELECT DISTINCT trim_scale(cost_amount)::text FROM jobs.job WHERE cost_amount IS NOT NULL")
-    assert cost == ("0.38",)
+    assert cost == ("0.3801",)
     (rows,) = await desk.plane.read("demo", store.judged(EVER, ["demo"]))
     (one,) = estimating.document(rows)
     assert (one["backend"], one["jobs"], one["judged"], one["inside"]) == ("fake", 5, 3, 1)
