@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,12 @@ from hypothesis import HealthCheck, settings
 from control_plane.auth import access
 from control_plane.policy.revision import load
 from tests.postgres import RunningCluster, TestDatabase, postgresql_15, running_cluster
+
+# Nothing that a test writes is kept: databases and planes lie in memory where there is room, so that a slow disk makes
+# no slow tests. Faults kill planes on the disk (tests/faults).
+_MEMORY, _ROOM = Path("/dev/shm"), 4 << 30
+if "TMPDIR" not in os.environ and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM:
+    os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
 
 # How fast a machine draws examples or runs one says nothing of the promise under test.
 settings.register_profile("qcos", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -136,7 +136,7 @@ def relinked(folder: Path) -> Path:
 
 def running_cluster(binaries: Path | None = None) -> RunningCluster:
     """Make and start a cluster in a short temporary folder (a Unix socket's path is short)."""
-    return RunningCluster(Path(tempfile.mkdtemp(prefix="qcos-t-", dir="/tmp")), binaries=binaries)
+    return RunningCluster(Path(tempfile.mkdtemp(prefix="qcos-t-")), binaries=binaries)
 
 
 def postgresql_15() -> Path | None:

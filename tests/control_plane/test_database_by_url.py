@@ -33,7 +33,7 @@ TENANT_COLUMNS = ("tenant", "tenant_id")
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A short folder that all may enter: the system's PostgreSQL doesn't run as root."""
-    made = Path(tempfile.mkdtemp(prefix="qcos-x-", dir="/tmp"))
+    made = Path(tempfile.mkdtemp(prefix="qcos-x-"))
     made.chmod(0o755)
     yield made
     shutil.rmtree(made, ignore_errors=True)

@@ -42,7 +42,7 @@ ENDED = {"COMPLETED", "FAILED"}
 @pytest.fixture
 def home() -> Iterator[Path]:
     """A short folder, for the sake of sockets."""
-    made = Path(tempfile.mkdtemp(prefix="qcos-d-", dir="/tmp"))
+    made = Path(tempfile.mkdtemp(prefix="qcos-d-"))
     yield made / "home"
     shutil.rmtree(made, ignore_errors=True)
 

@@ -60,7 +60,7 @@ ORDINARY = 65534
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A short folder of this user alone, as /root is."""
-    made = Path(tempfile.mkdtemp(prefix="qcos-u-", dir="/tmp"))
+    made = Path(tempfile.mkdtemp(prefix="qcos-u-"))
     yield made
     shutil.rmtree(made, ignore_errors=True)
 
@@ -68,7 +68,7 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def plane() -> Iterator[OwnPlane]:
     """A plane that the supervision tests break and find mended."""
-    made = Path(tempfile.mkdtemp(prefix="qcos-u-", dir="/tmp"))
+    made = Path(tempfile.mkdtemp(prefix="qcos-u-"))
     own = OwnPlane(made / "home", config="workers = 1\n")
     try:
         with own.running():

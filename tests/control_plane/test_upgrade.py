@@ -23,7 +23,7 @@ HEAD = max(path.stem for path in Path("control_plane/migrations/versions").glob(
 @pytest.fixture(scope="module")
 def plane() -> Iterator[OwnPlane]:
     """A home whose plane has run a job and is down."""
-    made = Path(tempfile.mkdtemp(prefix="qcos-m-", dir="/tmp"))
+    made = Path(tempfile.mkdtemp(prefix="qcos-m-"))
     own = OwnPlane(made / "home", config="workers = 1\n")
     with own.running():
         own.ask("login", "--as", "engineer")

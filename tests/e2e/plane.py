@@ -82,7 +82,7 @@ class Plane:
     """One plane, started by `start`, ended by `stop`."""
 
     def __init__(self, **settings: str) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="qcos-e-", dir="/tmp"))
+        self.folder = Path(tempfile.mkdtemp(prefix="qcos-e-"))
         self.home = self.folder / "home"
         kept = {name: value for name, value in os.environ.items() if not name.startswith("QCOS_")}
         for name in ("QCOS_OPA_BIN", "QCOS_POLICY_ENGINE"):

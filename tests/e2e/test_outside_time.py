@@ -24,7 +24,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 @pytest.fixture
 def outside() -> Iterator[OutsideTime]:
     """The authority, in a short folder, for its plane's sockets lie below it."""
-    room = Path(tempfile.mkdtemp(prefix="qcos-t-", dir="/tmp"))
+    room = Path(tempfile.mkdtemp(prefix="qcos-t-"))
     make_authority(room)
     with OutsideTime(room).serving() as serving:
         yield serving
