@@ -177,7 +177,7 @@ def parse_unit(text: object, period: Period, amount: Decimal) -> str:
     if text not in QUOTAS:
         if period.kind == "concurrent":
             raise BudgetInvalid("concurrent counts shots or jobs, no money", field="period")
-        return money.currency(text)
+        return money.iso_4217(text, "currency")
     if amount != amount.to_integral_value():
         raise BudgetInvalid(f"{text} are counted whole", field="amount")
     return str(text)

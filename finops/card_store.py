@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from finops.card import RateCard
 from finops.errors import RateCardInvalid, UnknownPrice
 from finops.reading import hash_of, parse_card
-from finops.tariff import Tariff, clashes
+from finops.tariff import Tariff, clashes, reused
 from finops.tariff import tariff as made
 
 _parsed = lru_cache(maxsize=256)(parse_card)  # a card's bytes never change
@@ -31,6 +31,9 @@ async def push(conn: AsyncConnection, tenant: str, document: bytes, at: datetime
     pushed = parse_card(document)
     await conn.execute(_LOCK, {"tenant": tenant})
     rows = (await conn.execute(_LASTING, {"tenant": tenant, "at": at})).all()
+    named = (await conn.execute(_NAMED, {"tenant": tenant, "name": pushed.name})).all()
+    if (twin := reused(pushed, [_sound(row.hash, row.document, row.accepted) for row in named])) is not None:
+        raise RateCardInvalid(twin.detail, field=twin.field)
     standing = [_sound(row.hash, row.document, row.accepted) for row in rows if row.hash != pushed.hash]
     for clash in clashes([*standing, pushed], at):
         # What was there before, and clashes with another that was, is not this card's fault.
@@ -124,6 +127,10 @@ _CHANGES = text("""
 _LASTING = text("""
     SELECT hash, document, accepted_at IS NOT NULL AS accepted FROM finops.rate_card
     WHERE tenant = :tenant AND (effective_until IS NULL OR :at < effective_until OR ends) ORDER BY pushed_at
+""")
+_NAMED = text("""
+    SELECT hash, document, accepted_at IS NOT NULL AS accepted FROM finops.rate_card
+    WHERE tenant = :tenant AND name = :name
 """)
 _CARD = text("""
     SELECT document, accepted_at IS NOT NULL AS accepted FROM finops.rate_card WHERE tenant = :tenant AND hash = :hash

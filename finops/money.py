@@ -32,6 +32,16 @@ ZERO = Decimal(0)
 
 _PLAIN = re.compile(r"(0|[1-9][0-9]{0,14})(\.[0-9]{1,12})?", re.ASCII)
 _CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
+# ISO 4217, list one: what is legal tender or a unit of account somewhere, and BGN, which was until 2026.
+_ISO_4217 = """
+    AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BOV BRL BSD BTN BWP BYN BZD CAD CDF CHE
+    CHF CHW CLF CLP CNY COP COU CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GNF GTQ GYD
+    HKD HNL HTG HUF IDR ILS INR IQD IRR ISK JMD JOD JPY KES KGS KHR KMF KPW KRW KWD KYD KZT LAK LBP LKR LRD LSL LYD MAD
+    MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MXV MYR MZN NAD NGN NIO NOK NPR NZD OMR PAB PEN PGK PHP PKR PLN PYG QAR
+    RON RSD RUB RWF SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH
+    UGX USD USN UYI UYU UYW UZS VED VES VND VUV WST XAF XAG XAU XCD XCG XDR XOF XPD XPF XPT YER ZAR ZMW ZWG
+"""
+CURRENCIES = frozenset(_ISO_4217.split())
 # 15 + 12 digits times 15 + 12 digits fit into 54; Inexact is trapped: a lost digit is an error.
 _EXACT = Context(prec=80, traps=[Inexact, InvalidOperation, Overflow, Clamped])
 
@@ -50,6 +60,8 @@ def exact() -> AbstractContextManager[Context]:
 
 def parse(value: object, field: str) -> Decimal:
     """Read a non-negative amount from its plain text ("0.52"); raises AmountInvalid."""
+    if isinstance(value, str) and value.startswith("-") and _PLAIN.fullmatch(value[1:]):
+        raise AmountInvalid("is negative", field=field)
     if not isinstance(value, str) or not _PLAIN.fullmatch(value):
         raise AmountInvalid(f"want a plain decimal below 10^15 with at most {DECIMALS} decimals, as text", field=field)
     return Decimal(value)
@@ -100,3 +112,10 @@ def currency(code: object, field: str = "currency") -> str:
     if not isinstance(code, str) or not _CURRENCY.fullmatch(code):
         raise AmountInvalid("want a three-letter ISO 4217 code", field=field)
     return code
+
+
+def iso_4217(code: object, field: str = "currency") -> str:
+    """Return the code of a currency that exists, for what people write anew; raises AmountInvalid."""
+    if (read := currency(code, field)) not in CURRENCIES:
+        raise AmountInvalid(f"ISO 4217 has no currency {read}", field=field)
+    return read

@@ -47,6 +47,10 @@ def placed(data: bytes) -> Placed:
         text = data.decode()
     except UnicodeDecodeError as error:
         raise NoJson("not UTF-8", data[: error.start].count(b"\n") + 1) from error
+    if text.startswith("\ufeff"):
+        raise NoJson("begins with a byte order mark: save it as UTF-8 without one", 1)
+    if not text.strip():
+        raise NoJson("is empty", 1)
     reader = _Reader(text)
     value, end = reader.value(0, "$", 0)
     if (end := reader.space(end)) != len(text):
@@ -100,10 +104,16 @@ class _Reader:
         found = _STRING.match(self.text, at)
         if found is None:
             raise self.fault("want a text in double quotes", at)
+        if "\\" not in found[0]:
+            return found[0][1:-1], found.end()
         try:
-            return str(json.loads(found[0])), found.end()
+            read = str(json.loads(found[0]))
+            read.encode()
+        except UnicodeEncodeError as error:
+            raise self.fault("a text with half of a surrogate pair", at) from error
         except ValueError as error:
             raise self.fault("a text with a wrong escape", at) from error
+        return read, found.end()
 
     def _object(self, at: int, path: str, depth: int) -> tuple[dict[str, Any], int]:
         found: dict[str, Any] = {}

@@ -14,6 +14,7 @@ from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Final
+from unicodedata import category
 
 import msgspec
 from msgspec import Struct
@@ -44,7 +45,11 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
 _MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
 _UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _STEP: Final = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
+_PRICE: Final = re.compile(r"\$\.prices\[\d+\]")
 _MOST_FAULTS: Final = 100
+# Breaks of a line, control and format characters, halves of pairs: what a reader doesn't see.
+_UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_NAMED: Final = frozenset({"name", "provider", "device", "unit", "meter"})
 # What stands in for a member that couldn't be read, so that the rest of a card is judged too.
 _LINE: Final = {"meter": "tasks", "unit": "Tasks", "rate": "0"}
 _READINGS: Final = [{"says": "x", "source": "x", "source_date": "2000-01-01"}] * 2
@@ -113,40 +118,46 @@ def _read(data: bytes) -> tuple[Card | Card2 | None, list[Fault]]:
     except NoJson as error:
         return None, [Fault("$", error.detail, error.line)]
     found = [(path, "stands there twice") for path in file.twice]
-    card, broken = _shaped(file.value)
+    card, broken, mended = _shaped(file.value)
     found += broken
-    # Of what had to be mended, what follows isn't the file's own fault.
-    spoilt = tuple(_around(path) for path, _ in broken)
     if card is not None:
-        found += [(at, said) for at, said in _faults(card) if not at.startswith(spoilt)]
+        found += [(at, said) for at, said in _faults(card) if not _spoilt(at, mended)]
     return card, _told(found, file)
 
 
 def _told(found: list[tuple[str, str]], file: Placed) -> list[Fault]:
-    made = [Fault(path, said, file.line(path)) for path, said in dict.fromkeys(found)]
+    made = [Fault(_plain_text(path), _plain_text(said), file.line(path)) for path, said in dict.fromkeys(found)]
     return sorted(made, key=lambda one: one.line)
 
 
-def _shaped(value: Any) -> tuple[Card | Card2 | None, list[tuple[str, str]]]:
-    """The value as a card, mended where its shape is wrong, and what was."""
+def _plain_text(said: str) -> str:
+    """What quotes a file, on one line whatever the file has there."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in said)
+
+
+def _shaped(value: Any) -> tuple[Card | Card2 | None, list[tuple[str, str]], list[str]]:
+    """The value as a card, mended where its shape is wrong; what was wrong, and the paths that were mended."""
     found: list[tuple[str, str]] = []
+    mended: list[str] = []
     shape: type[Card | Card2] = Card
     while len(found) < _MOST_FAULTS:
         try:
             known = msgspec.convert(value, _Version).version
             if known not in (1, 2):
-                return None, [*found, ("$.version", "want 1 or 2")]
+                return None, [*found, ("$.version", "want 1 or 2")], mended
             shape = Card if known == 1 else Card2
-            return msgspec.convert(value, shape), found
+            return msgspec.convert(value, shape), found, mended
         except msgspec.ValidationError as error:
             detail, _, path = str(error).partition(" - at ")
             path = path.strip("`") or "$"
             named = _MISSING.fullmatch(detail) or _UNKNOWN.fullmatch(detail)
-            where = path if named is None or detail.startswith("Object missing") else f"{path}.{named[1]}"
-            found.append((where, detail))
+            member = path if named is None else f"{path}.{named[1]}"
+            if not any(_inside(member, one) for one in mended):  # what a stand-in lacks isn't the file's own fault
+                found.append((path if detail.startswith("Object missing") else member, detail))
+            mended.append(member)
             if not isinstance(value, dict) or not _mended(value, path, detail):
                 break
-    return None, found
+    return None, found, mended
 
 
 def _mended(value: dict[str, Any], path: str, detail: str) -> bool:
@@ -178,13 +189,24 @@ def _copy(value: Any) -> Any:
     return msgspec.json.decode(msgspec.json.encode(value))
 
 
-def _around(path: str) -> str:
-    """The list's element that a path lies in, or the path itself."""
-    end = path.rfind("]")
-    return path[: end + 1] if end > 0 else path
+def _spoilt(at: str, mended: list[str]) -> bool:
+    """Whether a fault is told of what only stands in for what the file has there.
+
+    A line, unit, term or reading with a wrong member is judged no further; of a price its own place alone isn't.
+    """
+    for path in mended:
+        around = path[: path.rfind("]") + 1] or path
+        if at == around or (_inside(at, around) and not _PRICE.fullmatch(around)) or _inside(at, path):
+            return True
+    return False
+
+
+def _inside(at: str, path: str) -> bool:
+    return at == path or at.startswith((f"{path}.", f"{path}["))
 
 
 def _faults(card: Card | Card2) -> Iterator[tuple[str, str]]:
+    yield from _names(msgspec.to_builtins(card), "$", "")
     yield from _head(card)
     devices: set[tuple[str, str]] = set()
     sold = [(price.provider, price.device) for price in card.prices]
@@ -200,9 +222,25 @@ def _faults(card: Card | Card2) -> Iterator[tuple[str, str]]:
             yield from _rates(rates.meters, f"$.prices[{number}]")
 
 
+def _names(value: Any, path: str, member: str) -> Iterator[tuple[str, str]]:
+    """Names with characters that nobody sees, or with spaces around: two prices would look like one."""
+    match value:
+        case dict():
+            for name, one in value.items():
+                yield from _names(one, f"{path}.{name}", name)
+        case list() | tuple():
+            for number, one in enumerate(value):
+                yield from _names(one, f"{path}[{number}]", member)
+        case str() if member in _NAMED:
+            if (unseen := next((one for one in value if category(one) in _UNSEEN), None)) is not None:
+                yield path, f"has a character that nobody sees, U+{ord(unseen):04X}"
+            elif value != value.strip():
+                yield path, "begins or ends with a space"
+
+
 def _head(card: Card | Card2) -> Iterator[tuple[str, str]]:
     try:
-        money.currency(card.currency)
+        money.iso_4217(card.currency)
     except AmountInvalid as error:
         yield "$.currency", error.detail
     if card.precision not in PRECISIONS:
@@ -237,6 +275,8 @@ def _priced(price: Priced, card: Card2, path: str) -> Iterator[tuple[str, str]]:
     if price.disputed is not None:
         for number, reading in enumerate(price.disputed.readings):
             yield from _dated(reading.source_date, f"{path}.disputed.readings[{number}].source_date")
+        if len({reading.says for reading in price.disputed.readings}) < len(price.disputed.readings):
+            yield f"{path}.disputed.readings", "has a reading twice"
         if price.disputed.chosen >= len(price.disputed.readings):
             yield f"{path}.disputed.chosen", f"there are readings 0 to {len(price.disputed.readings) - 1}"
     meters: set[str] = set()

@@ -55,6 +55,15 @@ def clashes(pushed: Sequence[RateCard], since: datetime = _FIRST) -> list[Clash]
     return [*_overlaps(pushed, since), *_gaps(pushed, since)]
 
 
+def reused(card: RateCard, others: Iterable[RateCard]) -> Clash | None:
+    """What is wrong where another card of the name has the same revision and says something else."""
+    for other in others:
+        if (other.name, other.card.revision) == (card.name, card.card.revision) and other.hash != card.hash:
+            said = f"revision {card.card.revision} of {card.name} is another card: give this one a number of its own"
+            return Clash(card, "$.revision", said)
+    return None
+
+
 def _in_force(pushed: Sequence[RateCard], at: datetime) -> Iterator[RateCard]:
     decided: set[str] = set()
     for card in reversed(pushed):

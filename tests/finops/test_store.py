@@ -33,7 +33,7 @@ from finops.errors import (
 from tests.postgres import TestDatabase
 
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
-AER = (Path(finops.__file__).parent / "cards" / "aer.json").read_bytes()
+AER = (Path(__file__).parents[1] / "vectors" / "cards" / "good" / "version_1_aer.json").read_bytes()
 D = Decimal
 
 
@@ -477,6 +477,18 @@ async def test_cards_of_several_names_price_side_by_side_and_an_overlap_is_refus
     later = AER.replace(b'"2026-01-01"', b'"2026-12-01"')
     aer = await card_store.push(conn, "demo", later, AT)
     assert (await card_store.tariff(conn, "demo", datetime(2026, 12, 1, tzinfo=UTC))).cards == (aer, braket)
+
+
+async def test_a_revision_is_one_card_for_ever(conn: AsyncConnection) -> None:
+    """G6: a bill may say "revision 1 of aer", also after that has ended."""
+    ended = AER.replace(b'"effective_until": null', b'"effective_until": "2026-06-01"')
+    await card_store.push(conn, "demo", ended, AT)
+    with pytest.raises(RateCardInvalid, match="revision 1 of aer is another card") as caught:
+        await card_store.push(conn, "demo", AER, AT)
+    assert caught.value.field == "$.revision"
+    again = await card_store.push(conn, "demo", ended, AT)
+    newer = await card_store.push(conn, "demo", AER.replace(b'"revision": 1', b'"revision": 2'), AT)
+    assert await card_store.every(conn, "demo") == [again, newer]
 
 
 async def test_a_disputed_card_is_accepted_once(conn: AsyncConnection) -> None:

@@ -177,7 +177,7 @@ class Soak:
 
 def _cost(shots: Sequence[int]) -> Decimal:
     """What these jobs will be charged, the simulator's seconds apart, which are fractions of a cent."""
-    card = parse_card((ROOT / "finops" / "cards" / "aer.json").read_bytes())
+    card = parse_card((ROOT / "finops" / "cards" / "own.json").read_bytes())
     total = Decimal(0)
     for number in shots:
         facts = [fact("tasks", Decimal(1), "measured", "plane"), fact("shots", Decimal(number), "measured", "plane")]

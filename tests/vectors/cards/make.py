@@ -92,8 +92,17 @@ def _many(card: Card) -> None:
     _line(1, unit="AQT")(card)
 
 
+def _missing_and_negative(card: Card) -> None:
+    del card["source"]
+    del card["prices"][0]["provider"]
+    _line(0, rate="-1")(card)
+
+
 CHANGED: dict[str, Callable[[Card], Any]] = {
+    "a_reading_twice": _disputed(_READING, _READING, chosen=0),
     "chosen_reading_is_not_there": _disputed(_READING, _OTHER, chosen=2),
+    "currency_that_is_none": _head(currency="UDS"),
+    "device_behind_a_space": lambda card: card["prices"][0].update(device=" *"),
     "disputed_with_one_reading": _disputed(_READING, chosen=0),
     "disputed_without_a_choice": _disputed(_READING, _OTHER),
     "divided_by_zero": _term(1, per="0"),
@@ -105,10 +114,13 @@ CHANGED: dict[str, Callable[[Card], Any]] = {
     "minimum_above_cap_of_mitigated_tasks": _limits({"tasks": "1", "mitigated_tasks": "3"}, {"tasks": "2"}),
     "minimum_above_cap_of_one_task": _limits({"job": "3"}, {"tasks": "2"}),
     "minimum_of_shots": _line(minimum=[{"each": "3", "of": "shots"}]),
+    "missing_and_negative": _missing_and_negative,
     "name_missing": lambda card: card.pop("name"),
+    "name_with_an_unseen_character": _head(name="exam\u202eple\x00"),
     "nan": _line(rate="NaN"),
     "negative_rate": _line(rate="-0.01"),
     "no_rate": _line(rate=None),
+    "prices_that_are_no_list": _head(prices={}),
     "quantity_named_as_a_meter": _line(1, meter="tasks"),
     "rate_and_price_of_the_unit": _line(1, rate="2"),
     "rate_and_tiers": _line(tiers=[{"above": "0", "rate": "1"}]),
@@ -128,7 +140,9 @@ CHANGED: dict[str, Callable[[Card], Any]] = {
     "wrong_currency": _head(currency="usd"),
 }
 WRITTEN: dict[str, tuple[str, str]] = {
+    "byte_order_mark": ('{\n  "version": 2,', '\ufeff{\n  "version": 2,'),
     "comma_too_many": ('"version": 2,', '"version": 2,,'),
+    "half_a_surrogate_pair": ('"A contract"', '"A \\ud800contract"'),
     "member_twice": ('  "currency": "USD",\n', '  "currency": "USD",\n  "currency": "EUR",\n'),
     "nan_as_a_number": ('"rate": "0.01"', '"rate": NaN'),
     "text_without_an_end": ('"source": "A contract",', '"source": "A contract,'),
@@ -136,6 +150,7 @@ WRITTEN: dict[str, tuple[str, str]] = {
 TOGETHER: dict[str, tuple[Callable[[Card], Any], Callable[[Card], Any]]] = {
     "gap": (_head(effective_until="2026-07-01"), _head(revision=2, effective_from="2026-08-01")),
     "overlap": (_head(), _head(name="other")),
+    "two_of_one_revision": (_head(), _head(currency="EUR")),
 }
 
 
