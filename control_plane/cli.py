@@ -16,7 +16,7 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -55,6 +55,9 @@ _USAGE = frozenset(
         "budget_invalid",
         "period_invalid",
         "allocation_invalid",
+        "fact_invalid",
+        "invoice_invalid",
+        "rate_card_invalid",
     }
 )
 
@@ -133,8 +136,18 @@ def complain(error: Exception, *, as_json: bool) -> int:
     if as_json:
         sys.stderr.write(json.dumps(document, ensure_ascii=False) + "\n")
     else:
-        sys.stderr.write(f"{code}: {' '.join(str(document['detail']).split())}\n")
+        sys.stderr.write(f"{code}: {' '.join(_said(document).split())}\n")
     return 3 if code in _UNREACHABLE else 4 if code in _SIGNED_OUT else 2 if code in _USAGE else 1
+
+
+def _said(document: Mapping[str, Any]) -> str:
+    """The detail; of one field at fault, whose text alone doesn't say which, with its name."""
+    detail = str(document["detail"])
+    match document.get("errors"):
+        case [{"field": str(field), "message": message}] if field and message == detail and field not in detail:
+            return f"{field}: {detail}"
+        case _:
+            return detail
 
 
 def run() -> NoReturn:

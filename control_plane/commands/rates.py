@@ -61,7 +61,8 @@ def _lint(arguments: argparse.Namespace) -> int:
 
 
 def _push(arguments: argparse.Namespace) -> None:
-    _print_one(arguments, _client().ask("POST", "/api/v1/rates", _document(arguments.file)))
+    card = _document(arguments.file)
+    _print_one(arguments, _client().ask("POST", "/api/v1/rates", card))
 
 
 def _list(arguments: argparse.Namespace) -> None:
@@ -92,20 +93,27 @@ def _price(arguments: argparse.Namespace) -> None:
 
     from control_plane import tables
     from finops import money
+    from finops.errors import FactInvalid
     from finops.facts import fact
     from finops.rates import charge
 
     card = _card(arguments)
     card.agreed(arguments.provider, arguments.device)
     used = {"tasks": Decimal(arguments.tasks), "shots": Decimal(arguments.shots)}
+    said: set[str] = set()
     for one in arguments.fact:
         meter, _, quantity = one.partition("=")
-        used[meter] = money.parse(quantity, meter)
+        if meter in said:
+            raise FactInvalid("is said twice", field=meter)
+        said.add(meter)
+        used[meter] = money.parse(quantity, meter or "--fact")
     facts = [fact(meter, quantity, "estimated", "example") for meter, quantity in used.items()]
     bill = charge(card, arguments.provider, facts, arguments.device)
+    disputed = card.price(arguments.provider, arguments.device).disputed
     record: Any = bill.record()
     if arguments.json:
-        tables.document(record | {"unmeasured": list(bill.unmeasured)})
+        about = None if disputed is None else disputed.about
+        tables.document(record | {"unmeasured": list(bill.unmeasured), "disputed": about})
         return
     names = ("meter", "quantity", "unit", "rate", "amount")
     tables.table(names, [[line[name] for name in names] for line in record["lines"]])
@@ -113,6 +121,9 @@ def _price(arguments: argparse.Namespace) -> None:
     sys.stdout.write(f"{told}\n")
     if bill.unmeasured:
         sys.stdout.write(f"not counted, for no --fact says: {', '.join(bill.unmeasured)}\n")
+    if disputed is not None:
+        says = disputed.readings[disputed.chosen].says
+        sys.stdout.write(f"disputed: {disputed.about}; this is: {says}\n")
 
 
 def _card(arguments: argparse.Namespace) -> Any:

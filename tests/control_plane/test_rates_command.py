@@ -28,3 +28,22 @@ def test_price_writes_an_example_bill_line_by_line(capsys: pytest.CaptureFixture
     assert main([*asked, *gates]) == 0
     bill = json.loads(capsys.readouterr().out)
     assert (bill["amount"], [line["unit"] for line in bill["lines"]]) == ("153.9166", ["AQT"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["--shots", "-1"], "amount_invalid: shots: is negative"),
+        (["--fact", "shots"], "amount_invalid: shots: want a plain decimal"),
+        (["--fact", "photons=1"], "fact_invalid: photons: no such meter"),
+        (["--fact", "shots=1", "--fact", "shots=2"], "fact_invalid: shots: is said twice"),
+    ],
+)
+def test_an_error_of_one_field_names_it(capsys: pytest.CaptureFixture[str], asked: list[str], said: str) -> None:
+    assert main(["rates", "price", "aer", "aer", "--card", str(CARDS / "own.json"), *asked]) == 2
+    assert capsys.readouterr().err.startswith(said)
+
+
+def test_a_card_that_cannot_be_read_is_told_before_a_plane_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rates", "push", str(make.HERE / "bad" / "nan.json")]) == 2
+    assert "nan.json:26: $.prices[0].lines[0].rate: " in capsys.readouterr().err
