@@ -157,6 +157,7 @@ Moved: TypeAlias = Literal["moved", "moved_on", "canceled", "unsealed"] | Exceed
 
 _ADMIT = "SELECT jobs.admit(%s, %s::jsonb, %b::bytea[], %b::bytea[])"
 _ADVANCE = "SELECT jobs.advance(%s, %s::jsonb, %b::bytea[], %b::bytea[])"
+_told = msgspec.json.Decoder(float_hook=Decimal).decode  # amounts among it
 
 
 async def admit(engine: AsyncEngine, tenant: str, new: NewJob) -> Admitted:
@@ -219,7 +220,7 @@ async def advance(engine: AsyncEngine, tenant: str, change: Change) -> Moved:
 
 def _refused(outcome: str) -> str | Exceeded:
     """What a function answered: a word, or in JSON the budgets that are short."""
-    return finops.store.exceeded(msgspec.json.decode(outcome)["exceeded"]) if outcome.startswith("{") else outcome
+    return finops.store.exceeded(_told(outcome)["exceeded"]) if outcome.startswith("{") else outcome
 
 
 async def _write(

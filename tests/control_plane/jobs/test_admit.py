@@ -135,6 +135,14 @@ async def test_the_hold_is_the_authority_and_the_decision_stays_as_made(desk: De
     row = await desk.row(admission.job_id)
     assert row["decision"]["allow"] is True
     assert row["error"]["code"] == "budget_exceeded"
+    (short,) = row["error"]["budgets"]
+    assert {name: short[name] for name in ("limit", "held", "captured", "available", "asked")} == {
+        "limit": "0.1",
+        "held": "0",
+        "captured": "0",
+        "available": "0.1",
+        "asked": format(Decimal(admission.amount or "").normalize(), "f"),
+    }
     assert await desk.money() == NOTHING
     assert (await desk.replayed()).differences == []
 
