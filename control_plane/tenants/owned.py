@@ -57,6 +57,7 @@ ELSEWHERE: Final[dict[str, str]] = {
     "jobs.notice": "messages on their way",
     "jobs.session": "what vendors hold open",
     "policy.shadow_seen": "the plane's, of its policies",
+    "reporting.reader": "the name of a login of this database",
 }
 """Tables whose rows are not exported as such, and why."""
 

@@ -3,15 +3,16 @@
 
 Such a login sees the views of schema `reporting` and, through them, the rows of its one tenant: a policy on each table
 behind a view is bound to the login's role, and to no setting that it could change. It has the columns that the views
-use, and not the schemas in which the tables are, so it can name no table; it writes nothing. Made again it has a new
-password, and whatever views came since. Its password is written to a new file of mode 0600 and nowhere else.
+use, and not the schemas in which the tables are, so it can name none of them; it writes nothing. Made again it has a
+new password, and whatever views came since. Its password is written to a new file of mode 0600 and nowhere else.
+`confined` is false where the plane's database login isn't a superuser: PostgreSQL then lets a reader take advisory
+locks and write large objects, as it lets every login.
 
 Roles span a server and are in no backup: after a restore logins are made again.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 from collections.abc import Iterator
@@ -33,38 +34,43 @@ from control_plane.tenants import reader_store, store
 async def create(plane: Plane, tenant: str, reason: str, file: Path) -> dict[str, Any]:
     """Make the tenant's login, or give it a new password; Refused `not_found` without the tenant."""
     await _known(plane, tenant)
-    role, database = role_of(plane.settings, tenant), Database.of_home(plane.settings.home / "db")
-    password = secrets.token_urlsafe(32)
+    database = Database.of_home(plane.settings.home / "db")
+    owning, password = database.roles.owner, secrets.token_urlsafe(32)
     _write(file, password)
     try:
         with _administered(plane.settings) as admin, _connected(database.migrator) as owner:
+            role = reader_store.named(admin, owner, owning, tenant)
             reader_store.login(admin, role, password)
-            reader_store.open_views(owner, database.roles.owner, role, tenant)
+            confined = reader_store.confine(admin, database.roles, role)
+            reader_store.open_views(owner, owning, role)
             host, name = admin.info.host, admin.info.dbname
     except BaseException:
         file.unlink()
         raise
     await _tell(plane, tenant, "tenant:reader:created", role, reason)
-    return {"tenant": tenant, "login": role, "database": name, "host": host, "password_file": str(file)}
+    return {
+        "tenant": tenant,
+        "login": role,
+        "database": name,
+        "host": host,
+        "password_file": str(file),
+        "confined": confined,
+    }
 
 
 async def drop(plane: Plane, tenant: str, reason: str) -> dict[str, Any]:
     """End the tenant's login at once; Refused `not_found` where there is none."""
-    role, database = role_of(plane.settings, tenant), Database.of_home(plane.settings.home / "db")
+    database = Database.of_home(plane.settings.home / "db")
     with _administered(plane.settings) as admin, _connected(database.migrator) as owner:
-        if not reader_store.exists(admin, role):
+        role = reader_store.of_tenant(admin, owner, database.roles.owner, tenant)
+        if role is None:
             raise Refused("not_found", f"tenant {tenant} has no reader")
         reader_store.close_views(owner, database.roles.owner, role)
         owner.commit()  # a role that a policy names can't be dropped
         reader_store.end(admin, role)
+        reader_store.forget(owner, database.roles.owner, role)
     await _tell(plane, tenant, "tenant:reader:dropped", role, reason)
     return {"tenant": tenant, "login": role}
-
-
-def role_of(settings: Settings, tenant: str) -> str:
-    """The login's name: roles span a server, so it is of this plane's database too."""
-    owner = Database.of_home(settings.home / "db").roles.owner
-    return f"qcos_reader_{hashlib.sha256(f'{owner}/{tenant}'.encode()).hexdigest()[:16]}"
 
 
 async def _known(plane: Plane, tenant: str) -> None:

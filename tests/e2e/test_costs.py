@@ -60,6 +60,7 @@ def test_a_login_for_reports_reads_its_tenant_until_it_is_dropped(plane: Plane, 
     made = plane.cli("admin", "reader", "create", "demo", "-o", str(file), "--reason", "a report", "--json")
     told = json.loads(made.out)
     password = file.read_text().strip()
+    assert told["confined"] is True
     assert (stat.S_IMODE(file.stat().st_mode), password in made.out) == (0o600, False)
     again = plane.cli("admin", "reader", "create", "demo", "-o", str(file), "--reason", "a report")
     assert again.err.startswith("unusable_input"), "a file that is there is left alone"

@@ -34,18 +34,21 @@ class Readers:
 
     def __init__(self, database: TestDatabase) -> None:
         self.database = database
-        self.names = {tenant: f"qcos_reader_{database.name}_{tenant}" for tenant in ("demo", "other")}
+        self.names: dict[str, str] = {}
         with self.admin() as admin:
             for tenant, amount in (("demo", "0.25"), ("other", "100")):
                 admin.execute(CHARGED.format(tenant=tenant, amount=amount).encode())
                 admin.execute(BUDGET.format(tenant=tenant, amount=amount).encode())
-        for tenant in self.names:
+        for tenant in ("demo", "other"):
             self.make(tenant)
 
     def make(self, tenant: str, password: str = "secret") -> None:
+        roles = self.database.roles
         with self.admin() as admin, self.owner() as owner:
-            reader_store.login(admin, self.names[tenant], password)
-            reader_store.open_views(owner, self.database.roles.owner, self.names[tenant], tenant)
+            name = self.names[tenant] = reader_store.named(admin, owner, roles.owner, tenant)
+            reader_store.login(admin, name, password)
+            assert reader_store.confine(admin, roles, name)
+            reader_store.open_views(owner, roles.owner, name)
 
     def drop(self, tenant: str) -> None:
         with self.admin() as admin, self.owner() as owner:
@@ -53,6 +56,7 @@ class Readers:
                 reader_store.close_views(owner, self.database.roles.owner, self.names[tenant])
                 owner.commit()
                 reader_store.end(admin, self.names[tenant])
+                reader_store.forget(owner, self.database.roles.owner, self.names[tenant])
 
     def admin(self) -> Any:
         return psycopg.connect(self.database.conninfo("superuser"))
@@ -129,6 +133,13 @@ FORBIDDEN = (
     "COPY reporting.charges TO '/tmp/charges'",
     "COPY reporting.charges FROM PROGRAM 'id'",
     "SELECT pg_read_file('postgresql.conf')",
+    "SELECT pg_advisory_lock(1)",
+    "SELECT pg_try_advisory_lock_shared(1, 2)",
+    "SELECT pg_advisory_xact_lock(hashtext('finops.month'), hashtext('other'))",
+    "SELECT lo_create(0)",
+    "SELECT lo_from_bytea(0, 'mine')",
+    "INSERT INTO reporting.reader VALUES ('other', current_user)",
+    "UPDATE reporting.reader SET tenant = 'other'",
 )
 
 
@@ -156,6 +167,40 @@ def test_it_reads_the_views_and_can_do_nothing_else(readers: Readers) -> None:
             pytest.fail(statement)
     with readers.admin() as admin:
         assert admin.execute("SELECT sum(amount) FROM finops.charge").fetchone() == (Decimal("200.50"),)
+
+
+CATALOGUE = (
+    "SELECT * FROM pg_policies",
+    "SELECT * FROM pg_roles",
+    "SELECT * FROM pg_db_role_setting",
+    "SELECT * FROM pg_stats WHERE schemaname IN ('finops', 'jobs', 'reporting')",
+    "SELECT obj_description(oid) FROM pg_class",
+    "SELECT * FROM reporting.reader",
+)
+
+
+def test_the_catalogue_tells_no_tenant_of_another(readers: Readers) -> None:
+    """I7: what every login may read of roles, policies, settings and statistics names no tenant."""
+    with readers.admin() as admin:
+        admin.execute("ANALYZE")
+    with readers.reader() as reader:
+        for statement in CATALOGUE:
+            told = str(reader.execute(statement.encode()).fetchall())
+            assert "other" not in told, statement
+        assert reader.execute("SELECT tenant FROM reporting.reader").fetchall() == [("demo",)]
+
+
+def test_what_a_reader_wrote_while_it_could_does_not_keep_it(readers: Readers) -> None:
+    """A login that wasn't confined, and owns something, is ended all the same."""
+    with readers.admin() as admin:
+        admin.execute("GRANT EXECUTE ON FUNCTION lo_create(oid) TO PUBLIC")
+    with readers.reader() as reader:
+        reader.execute("SET default_transaction_read_only = off")
+        reader.execute("SELECT lo_create(0)")
+    readers.drop("demo")
+    with readers.admin() as admin:
+        assert not reader_store.exists(admin, readers.names["demo"])
+        assert admin.execute("SELECT tenant FROM reporting.reader").fetchall() == [("other",)]
 
 
 def test_row_security_switched_off_refuses_instead_of_showing_all(readers: Readers) -> None:
@@ -189,3 +234,6 @@ def test_the_planes_own_roles_see_what_they_saw(readers: Readers) -> None:
         assert app.execute("SELECT count(*) FROM finops.charge").fetchone() == (0,)
         app.execute("SELECT set_config('qcos.tenant', 'demo', true)")
         assert app.execute("SELECT count(*) FROM finops.charge").fetchone() == (2,)
+    for role in ("app", "sealer", "audit", "migrator"):
+        with psycopg.connect(readers.database.conninfo(role)) as ours:
+            assert ours.execute("SELECT pg_try_advisory_xact_lock(1, 2)").fetchone() == (True,)
