@@ -21,16 +21,19 @@ Class: TypeAlias = Literal[
     "currency",
     "duplicate",
     "failed_job",
+    "open_job",
     "unknown_job",
     "ambiguous",
     "missing_on_invoice",
     "credit",
     "refund",
+    "discount",
+    "tax",
     "unrelated",
 ]
 By: TypeAlias = Literal["vendor_id", "job_id", "device_and_time"]
 CLASSES: Final[tuple[str, ...]] = get_args(Class)
-AGREED: Final = frozenset({"matched", "rounding", "unrelated"})
+AGREED: Final = frozenset({"matched", "rounding", "tax", "unrelated"})
 
 
 class ChargedLine(Struct, frozen=True):
@@ -44,7 +47,7 @@ class ChargedLine(Struct, frozen=True):
 
 
 class KnownJob(Struct, frozen=True, kw_only=True):
-    """What the ledger knows of one job at a provider; a job that gave no result has no lines."""
+    """What the ledger knows of one job at a provider; a job that gave no result, or none yet, has no lines."""
 
     job_id: str
     state: str

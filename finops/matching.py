@@ -1,18 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which job a line of an invoice bills: found by name, else by device, time and shots; never guessed (G7). Pure."""
+"""Which job a line of an invoice bills: found by name, else by device, time and shots; never guessed (G7). Pure.
+
+A line that bills more than any one job of its device and time is a sum of several: it stands for all of them.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import timedelta
 from typing import Final
 
-from finops.findings import By, Finding, KnownJob, alone
+from finops import money
+from finops.findings import By, ChargedLine, Finding, KnownJob, alone
 from finops.invoices.lines import InvoiceLine
 
 MOST_CANDIDATES: Final = 10
+LEAST_SUMMED: Final = timedelta(hours=1)
+"""Providers sum up what was used in an hour, a day or a month; a shorter line is of one task."""
 
 
 class Jobs:
@@ -65,3 +71,29 @@ class Jobs:
             then = start <= line.end + self.slack and line.start - self.slack <= end
             if then and not (named_else or elsewhere or other_shots):
                 yield job
+
+    def summed(
+        self, line: InvoiceLine, taken: Collection[tuple[str, str | None]]
+    ) -> dict[str, tuple[ChargedLine, ...]] | None:
+        """What the jobs were charged that the line bills together; None where it may be of one job, or of none.
+
+        `taken` are jobs and meters that other lines bill; without a meter a line bills all that none else does.
+        """
+        if line.start is None or line.end is None or line.end - line.start < LEAST_SUMMED or line.vendor_id:
+            return None
+        found: dict[str, tuple[ChargedLine, ...]] = {}
+        for _, _, job in self.ran[bisect_left(self.starts, line.start) : bisect_left(self.starts, line.end)]:
+            here = line.device is None or line.device in job.devices
+            if here and job.currency == line.currency and (job.job_id, None) not in taken:
+                mine = (one for one in job.lines if line.meter in (None, one.meter))
+                if ours := tuple(one for one in mine if (job.job_id, one.meter) not in taken):
+                    found[job.job_id] = ours
+        return found if found and all(_more(line, ours) for ours in found.values()) else None
+
+
+def _more(line: InvoiceLine, ours: Sequence[ChargedLine]) -> bool:
+    """Whether the line bills more than these: more units of its meter, or more money where it has none."""
+    ran = [one.quantity for one in ours if one.quantity is not None]
+    if line.meter is None or line.quantity is None or len(ran) < len(ours):
+        return line.amount > money.total(one.amount for one in ours)
+    return line.quantity > money.total(ran)

@@ -4,7 +4,8 @@
 Contract: enter the invoice's lines, what the ledger knows of jobs at that provider, and the period. Each invoice line,
 and each charged line of the period, stands in exactly one `Finding`, so that the findings' amounts add up to the
 invoice and to the ledger, to the last decimal. A line finds its job by the vendor's own name of the task, by the job's
-id, else by device, time and shots where exactly one job fits; where several do it is `ambiguous`.
+id, else by device, time and shots where exactly one job fits; where several do it is `ambiguous`, but for a line that
+bills more than any of them: that is a sum, and is held against all jobs of its device and time that no line names.
 
 Two amounts are one where they differ by no more than rounding: half a unit of the rate card's precision a line, on
 either side. Any other tolerance is an argument, and none by default. Pure: no clock, randomness, socket or database.
@@ -13,7 +14,7 @@ either side. Any other tolerance is an argument, and none by default. Pure: no c
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Context, Decimal, localcontext
 from typing import Final, get_args
 
@@ -22,15 +23,21 @@ from msgspec.structs import replace
 from finops import money
 from finops.findings import By, ChargedLine, Class, Finding, KnownJob, Reconciliation, Sum, Tolerances, alone
 from finops.invoices.lines import Invoice, InvoiceLine
-from finops.matching import Jobs
+from finops.matching import MOST_CANDIDATES, Jobs
 from finops.money import ZERO
 
+ENDED: Final = frozenset({"COMPLETED", "FAILED", "CANCELED", "DENIED"})
 _WIDE: Final = Context(prec=80)
 
 
 def months_of(invoice: Invoice) -> tuple[str, ...]:
-    """The UTC months in which the invoice's lines begin, in order; empty where no line has a time."""
-    return tuple(sorted({f"{line.start:%Y-%m}" for line in invoice.lines if line.start is not None}))
+    """The UTC months in which the invoice's lines of usage begin, in order; empty where no line has a time.
+
+    A credit for an older month doesn't make the invoice one of that month; where nothing else has a time it does.
+    """
+    timed = [line for line in invoice.lines if line.start is not None]
+    used = [line for line in timed if line.kind == "usage"]
+    return tuple(sorted({f"{line.start:%Y-%m}" for line in used or timed}))
 
 
 def reconcile(
@@ -42,17 +49,27 @@ def reconcile(
     findings: list[Finding] = []
     billed: defaultdict[tuple[str, str | None], list[InvoiceLine]] = defaultdict(list)
     by: dict[int, By] = {}
+    unnamed: list[tuple[InvoiceLine, Finding]] = []
     for line in invoice.lines:
         found = _told(line) if line.kind != "usage" else index.find(line)
         if isinstance(found, Finding):
-            findings.append(found)
+            unnamed.append((line, found))
         else:
             billed[found[0], line.meter].append(line)
             by[line.line] = found[1]
     for (job_id, meter), lines in billed.items():
         findings += _compared(index.jobs[job_id], meter, lines, months, allowed.amount, billed.keys())
+    taken: set[tuple[str, str | None]] = set(billed)
+    for lines, otherwise in _alike(unnamed):
+        together = index.summed(lines[0], taken) if lines[0].kind == "usage" else None
+        if together is None:
+            findings += otherwise
+            continue
+        findings += _summed([index.jobs[name] for name in together], together, lines, months, allowed.amount)
+        by |= {line.line: "device_and_time" for line in lines}
+        taken |= {(name, one.meter) for name, ours in together.items() for one in ours}
     findings = [replace(one, found_by=by.get(one.lines[0])) for one in sorted(findings, key=lambda one: one.lines)]
-    findings += _missing(jobs, billed.keys(), months, invoice.currency)
+    findings += _missing(jobs, taken, months, invoice.currency)
     return Reconciliation(
         tuple(months),
         invoice.currency,
@@ -69,6 +86,10 @@ def _told(line: InvoiceLine) -> Finding:
             return alone(line, "credit", "the provider credits it")
         case "refund":
             return alone(line, "refund", "the provider pays it back")
+        case "discount":
+            return alone(line, "discount", "the provider takes it off")
+        case "tax":
+            return alone(line, "tax", "a tax on what is billed")
         case _:
             return alone(line, "unrelated", "no usage of a quantum service, by the mapping")
 
@@ -84,11 +105,55 @@ def _compared(
     """What there is to say of the lines that bill one meter of one job, or all of it."""
     ours = _ours(job, meter, billed)
     if not job.lines:
+        if job.state not in ENDED:
+            open_yet = f"it is {job.state} here, and charged nothing so far"
+            return [_against(job, meter, lines, (), "open_job", open_yet)]
         gave = f"it ended {job.state} here, and was charged nothing"
         return [_against(job, meter, lines, (), "failed_job" if job.state != "COMPLETED" else "price", gave)]
     if lines[0].currency != job.currency:
         told = f"billed in {lines[0].currency}, charged in {job.currency}"
         return [_against(job, meter, lines, ours, "currency", told)]
+    return _weighed(job, meter, lines, ours, months, tolerance)
+
+
+def _alike(unnamed: Iterable[tuple[InvoiceLine, Finding]]) -> Iterator[tuple[list[InvoiceLine], list[Finding]]]:
+    """Lines of one kind, device, meter and time, with what there is to say of each by itself."""
+    found: defaultdict[object, tuple[list[InvoiceLine], list[Finding]]] = defaultdict(lambda: ([], []))
+    for line, said in unnamed:
+        whose = line.line if line.vendor_id or line.kind != "usage" else None
+        lines, findings = found[whose, line.device, line.meter, line.start, line.end]
+        lines.append(line)
+        findings.append(said)
+    return iter(found.values())
+
+
+def _summed(
+    jobs: Sequence[KnownJob],
+    charged: Mapping[str, tuple[ChargedLine, ...]],
+    lines: list[InvoiceLine],
+    months: Sequence[str],
+    tolerance: Decimal,
+) -> list[Finding]:
+    """What there is to say of lines that bill several jobs as one sum: no job's alone."""
+    month = next((job.month for job in jobs if job.month in months), jobs[0].month)
+    ours = tuple(one for mine in charged.values() for one in mine)
+    whole = replace(jobs[0], month=month, lines=ours)
+    few = tuple(sorted(charged)[:MOST_CANDIDATES])
+    return [
+        replace(one, job_id=None, candidates=few, detail=f"{len(jobs)} jobs together{one.detail and f': {one.detail}'}")
+        for one in _weighed(whole, lines[0].meter, lines, ours, months, tolerance)
+    ]
+
+
+def _weighed(
+    job: KnownJob,
+    meter: str | None,
+    lines: list[InvoiceLine],
+    ours: tuple[ChargedLine, ...],
+    months: Sequence[str],
+    tolerance: Decimal,
+) -> list[Finding]:
+    """The lines beside what was charged, and those among them that bill it again."""
     kept, again = _once(lines, ours, tolerance)
     found = [_judged(job, meter, kept, ours, months, tolerance)]
     return [
@@ -111,6 +176,9 @@ def _once(
     """The lines that bill the work, which may be several, and those that bill it again."""
     if len(lines) == 1 or _same(lines, ours, tolerance):
         return lines, []
+    # Parts of the work, and then parts again.
+    if part := next((size for size in range(1, len(lines)) if _same(lines[:size], ours, tolerance)), None):
+        return lines[:part], lines[part:]
     seen: set[object] = set()
     kept: list[InvoiceLine] = []
     again: list[InvoiceLine] = []

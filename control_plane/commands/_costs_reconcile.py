@@ -62,8 +62,11 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _bytes(file: Path) -> bytes:
     from control_plane.errors import Refused
+    from finops.invoices.table import MAX_BYTES
 
     try:
+        if (size := file.stat().st_size) > MAX_BYTES:
+            raise Refused("unusable_input", f"{file}: has {size} bytes, and at most {MAX_BYTES} are read")
         return file.read_bytes()
     except OSError as error:
         raise Refused("unusable_input", f"{file}: {error.strerror}") from None

@@ -23,9 +23,9 @@ _CHARGED = text("""
     ORDER BY job_id, charged_at, entry_id, line""")
 # A job that went to another backend was at the first one too, and may be billed there.
 _JOBS = text("""
-    SELECT job_id, final, backend, currency, executions, vendor_tasks, history FROM jobs.job
+    SELECT job_id, state, final, backend, currency, executions, vendor_tasks, history FROM jobs.job
     WHERE job_id = ANY (:charged) OR (
-        submitted_at >= :since AND submitted_at < :until AND final IS NOT NULL
+        submitted_at >= :since AND submitted_at < :until
         AND (backend = ANY (:backends) OR EXISTS (
             SELECT FROM jsonb_array_elements(coalesce(vendor_tasks, '[]')) AS v
             WHERE v ->> 'backend' = ANY (:backends))))
@@ -60,7 +60,7 @@ async def charged(
 async def jobs(
     conn: AsyncConnection, charged: Sequence[str], backends: Sequence[str], since: dt.datetime, until: dt.datetime
 ) -> Sequence[RowMapping]:
-    """Jobs that were charged, and those of these days that ended and were at one of these backends."""
+    """Jobs that were charged, and those of these days that are or were at one of these backends."""
     values = {"charged": list(charged), "backends": list(backends), "since": since, "until": until}
     return (await conn.execute(_JOBS, values)).mappings().all()
 

@@ -168,7 +168,7 @@ def _job(
     gone = row["backend"] not in names  # it failed here, and went to another provider
     return KnownJob(
         job_id=row["job_id"],
-        state="FAILED" if gone else row["final"] or "UNCERTAIN",
+        state="FAILED" if gone else row["final"] or row["state"],
         currency=lines[0]["currency"] if lines else row["currency"],
         devices=frozenset(names | skus | {sku.rpartition("/")[2] for sku in skus}),
         vendor_ids=frozenset(one["task"] for one in tasks),

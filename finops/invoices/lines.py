@@ -2,9 +2,10 @@
 """An invoice's rows as lines that can be compared with charges (G7).
 
 Contract: each line has an amount and a currency, and what else its columns say: whose task, which meter, how many of
-which unit (in units of ours), from when to when. Amounts are exact: NaN, 10^15 and more, more than 12 decimals are
-refused, and so is a negative amount in a line that is neither credit nor refund. One invoice has one currency. A line
-of a kind that the mapping calls `other`, or of another service, is read, and compared with nothing. Pure.
+which unit (in units of ours), from when to when. Amounts are exact: NaN, 10^15 and more, more than 20 decimals are
+refused, and so is a negative amount in a line of usage. One invoice has one currency. A line of a kind that the mapping
+calls `other`, or of another service, is read, and compared with nothing. A line of totals is no line: it must be what
+the lines above it add up to, else it is refused. Pure.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Final
 
 from msgspec import Struct
@@ -20,13 +21,22 @@ from msgspec import Struct
 from finops import money
 from finops.errors import AmountInvalid, InvoiceInvalid
 from finops.facts import UNITS
-from finops.invoices.mapping import Kind, Mapping
-from finops.invoices.table import Format, Row, rows
+from finops.invoices.mapping import OTHER, Kind, Mapping, several
+from finops.invoices.table import Cells, Format, Row, rows
 
 _ISO_DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _ISO: Final = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})?", re.ASCII)
-_MONTH_FIRST: Final = re.compile(r"(\d{2})/(\d{2})/(\d{4})", re.ASCII)
+_MONTH_FIRST: Final = re.compile(r"(?P<month>\d{1,2})/(?P<day>\d{1,2})/(?P<year>\d{4})", re.ASCII)
+_DAY_FIRST: Final = re.compile(r"(?P<day>\d{1,2})(?P<by>[./])(?P<month>\d{1,2})(?P=by)(?P<year>\d{4})", re.ASCII)
 _AMOUNT: Final = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,2})?", re.ASCII)
+_GROUPED: Final = re.compile(r"-?[0-9]{1,3}(,[0-9]{3})*(\.[0-9]{1,40})?", re.ASCII)
+_GROUPS: Final = {" ": " \u00a0\u202f", "'": "'\u2019"}
+"""Other ways to write what groups digits: spaces that don't break a line, a typographer's apostrophe."""
+_TOTAL: Final = re.compile(r"(grand |invoice |sub[ -]?)?totals?:?", re.IGNORECASE)
+DECIMALS: Final = 20
+"""An invoice's: providers write sixteen, where a rate was multiplied as a float."""
+_FINEST: Final = Decimal(1).scaleb(-DECIMALS)
+_WIDE: Final = Context(prec=80)
 DAY: Final = timedelta(days=1)
 FIRST_YEAR: Final = 2000
 LAST_YEAR: Final = 2999
@@ -67,7 +77,7 @@ def read(data: bytes, form: Format, mapping: Mapping) -> Invoice:
         if line.currency != currency:
             raise InvoiceInvalid(
                 f"is in {line.currency}, line {found[0].line} in {currency}: an invoice has one currency",
-                field=f"line {line.line}, {mapping.columns.get('currency', 'currency')}",
+                field=f"line {line.line}, {(*mapping.named('currency'), 'currency')[0]}",
             )
     return Invoice(tuple(found), currency)
 
@@ -75,39 +85,57 @@ def read(data: bytes, form: Format, mapping: Mapping) -> Invoice:
 def _read(table: Iterable[Row], mapping: Mapping) -> list[InvoiceLine]:
     found: list[InvoiceLine] = []
     for number, cells in table:
-        for field, column in mapping.columns.items():
-            if column not in cells and field not in mapping.optional:
-                raise InvoiceInvalid("the invoice has no such column", field=f"line {number}, {column}")
-        if mapping.only is not None and mapping.only.column not in cells:
-            raise InvoiceInvalid("the invoice has no such column", field=f"line {number}, {mapping.only.column}")
+        one = _Reading(number, cells, mapping)
         try:
-            found.append(_Reading(number, cells, mapping).line())
+            line = one.line()
         except AmountInvalid as error:
             raise InvoiceInvalid(error.detail, field=error.field) from error
+        if line.kind == "total":
+            one.check_total(line.amount, money.total(above.amount for above in found))
+        else:
+            found.append(line)
     return found
 
 
 class _Reading:
     """One row being read: each cell by our name of it, and where it stands for a refusal."""
 
-    def __init__(self, number: int, cells: object, mapping: Mapping) -> None:
-        self.number, self.mapping = number, mapping
-        self.cells: dict[str, str] = dict(cells)  # type: ignore[call-overload]
+    def __init__(self, number: int, cells: Cells, mapping: Mapping) -> None:
+        self.number, self.mapping, self.cells = number, mapping, cells
+        self.columns = {field: self._column(mapping.named(field), field) for field in mapping.columns}
+        self.only = None if mapping.only is None else self._column(several(mapping.only.column), None)
+
+    def _column(self, names: tuple[str, ...], field: str | None) -> str:
+        """Under which of its names a column is there; the first where it is optional, and isn't."""
+        found = next((name for name in names if name in self.cells), None)
+        if found is None and field not in self.mapping.optional:
+            told = " or ".join(names)
+            raise InvoiceInvalid("the invoice has no such column", field=f"line {self.number}, {told}")
+        return found or names[0]
+
+    def check_total(self, told: Decimal, above: Decimal) -> None:
+        """Raises InvoiceInvalid where a line of totals isn't what is above it: the file lacks lines, or has others."""
+        if told != above:
+            why = f"is a total of {money.text(told)}, and the lines above it add up to {money.text(above)}"
+            raise self._refused("amount", why)
 
     def line(self) -> InvoiceLine:
         kind = self._kind()
         amount = self._amount(kind)
         unit_word, quantity, meter = self._cell("unit"), self._quantity(kind), None
         unit: str | None = None
-        if kind != "other":
+        if kind not in (OTHER, "total"):
             meter = self._meter()
-            unit, quantity = self._unit(unit_word, quantity, meter)
+            if meter == OTHER:
+                kind, meter = OTHER, None
+            else:
+                unit, quantity = self._unit(unit_word, quantity, meter)
         start, end = self._times()
         device = self._cell("device")
         return InvoiceLine(
             line=self.number,
             amount=amount,
-            currency=self._currency(),
+            currency=self._currency() if kind != "total" else "",
             kind=kind,
             vendor_id=self._cell("vendor_id"),
             job_id=self._cell("job_id"),
@@ -121,19 +149,23 @@ class _Reading:
         )
 
     def _cell(self, field: str) -> str | None:
-        column = self.mapping.columns.get(field)  # type: ignore[call-overload]
+        column = self.columns.get(field)
         return self.cells.get(column, "").strip() or None if column is not None else None
 
     def _where(self, field: str) -> str:
-        return f"line {self.number}, {self.mapping.columns.get(field, field)}"  # type: ignore[call-overload]
+        return f"line {self.number}, {self.columns.get(field, field)}"
 
     def _refused(self, field: str, why: str) -> InvoiceInvalid:
         return InvoiceInvalid(why, field=self._where(field))
 
     def _kind(self) -> Kind:
         only = self.mapping.only
-        if only is not None and self.cells.get(only.column, "").strip().lower() not in {w.lower() for w in only.words}:
-            return "other"
+        if self._is_total():
+            return "total"
+        if only is not None and self.only is not None:
+            of = self.cells.get(self.only, "").strip().lower()
+            if of not in {word.lower() for word in only.words}:
+                return "other"
         word = self._cell("kind")
         if word is None:
             return "usage"
@@ -141,6 +173,12 @@ class _Reading:
         if kind is None:
             raise self._refused("kind", f"an unknown kind of line: {word}")
         return kind  # type: ignore[return-value]
+
+    def _is_total(self) -> bool:
+        """Whether but for numbers and a currency the row says nothing save that it is the total."""
+        numbers = {self.columns.get(field) for field in ("amount", "quantity", "currency")}
+        told = [cell.strip() for name, cell in self.cells.items() if name not in numbers and cell.strip()]
+        return len(told) == 1 and _TOTAL.fullmatch(told[0]) is not None
 
     def _amount(self, kind: Kind) -> Decimal:
         cell = self._cell("amount")
@@ -150,13 +188,28 @@ class _Reading:
 
     def _signed(self, field: str, cell: str, kind: Kind) -> Decimal:
         """A number, negative only where the provider gives something back."""
-        if not _AMOUNT.fullmatch(cell):
-            raise self._refused(field, "want a decimal number")
-        whole = Decimal(cell)
-        money.check(abs(whole), self._where(field))
+        whole = self._number(field, cell)
+        if abs(whole) >= money.CEILING:
+            raise self._refused(field, "is 10^15 or more")
+        if whole != whole.quantize(_FINEST, context=_WIDE):
+            raise self._refused(field, f"has more than {DECIMALS} decimals")
         if whole < 0 and kind == "usage":
-            raise self._refused(field, "is negative, and the line is neither credit nor refund")
+            raise self._refused(field, "is negative, and the line is neither credit, refund nor discount")
         return whole
+
+    def _number(self, field: str, cell: str) -> Decimal:
+        """A number as the mapping's example has it."""
+        like = self.mapping.numbers
+        plain, number = cell, _AMOUNT
+        if like != "1234.56":
+            groups, point = _GROUPS.get(like[1], like[1]), like[5]
+            plain = "".join(
+                "," if one in groups else "." if one == point else "?" if one in ".," else one for one in cell
+            )
+            number = _GROUPED if "," in plain else _AMOUNT
+        if not number.fullmatch(plain):
+            raise self._refused(field, f"want a decimal number like {like}: {cell[:60]}")
+        return Decimal(plain.replace(",", ""))
 
     def _currency(self) -> str:
         cell = self._cell("currency")
@@ -182,6 +235,8 @@ class _Reading:
         if word is None:
             return (None, quantity) if meter is None else (UNITS[meter], quantity)
         unit = self.mapping.unit(word)
+        if unit is None and meter is None:
+            return None, quantity  # of what isn't said which meter it is, nothing but the amount is compared
         if unit is None:
             raise self._refused("unit", f"an unknown unit: {word[:100]}")
         if meter is not None and unit.unit != UNITS[meter]:
@@ -210,22 +265,32 @@ class _Reading:
         cell = self._cell(field)
         if cell is None:
             return None, False
-        wanted = "a date or time as ISO 8601" if self.mapping.dates == "iso" else "a date as MM/DD/YYYY"
+        pattern, wanted = _DATES[self.mapping.dates]
         try:
-            at, is_day = _moment(cell, month_first=self.mapping.dates == "month-first")
+            at, is_day = _moment(cell) if pattern is None else _day(cell, pattern)
         except (ValueError, OverflowError):
-            raise self._refused(field, f"want {wanted}") from None
+            raise self._refused(field, f"want {wanted}: {cell[:60]}") from None
         if not FIRST_YEAR <= at.year <= LAST_YEAR:
             raise self._refused(field, f"is in the year {at.year}")
         return at, is_day
 
 
-def _moment(cell: str, *, month_first: bool) -> tuple[datetime, bool]:
-    if month_first:
-        match = _MONTH_FIRST.fullmatch(cell)
-        if match is None:
-            raise ValueError(cell)
-        return datetime.combine(date(int(match[3]), int(match[1]), int(match[2])), time(), UTC), True
+_DATES: Final = {
+    "iso": (None, "a date or time as ISO 8601"),
+    "month-first": (_MONTH_FIRST, "a date as MM/DD/YYYY"),
+    "day-first": (_DAY_FIRST, "a date as DD.MM.YYYY or DD/MM/YYYY"),
+}
+
+
+def _day(cell: str, pattern: re.Pattern[str]) -> tuple[datetime, bool]:
+    match = pattern.fullmatch(cell)
+    if match is None:
+        raise ValueError(cell)
+    day = date(int(match["year"]), int(match["month"]), int(match["day"]))
+    return datetime.combine(day, time(), UTC), True
+
+
+def _moment(cell: str) -> tuple[datetime, bool]:
     if _ISO_DAY.fullmatch(cell):
         return datetime.combine(date.fromisoformat(cell), time(), UTC), True
     if not _ISO.fullmatch(cell):

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the columns of an invoice mean: a JSON file, so that a provider's format needs no code (G7).
 
-Contract: a mapping names for each of our fields the column that has it, and turns the provider's words for meters,
-units and kinds of line into ours. A word is a pattern as shells have them (`*QuantumTask-Shot*`), compared without
-regard to case; the first that fits counts. Those that ship lie beside this file. Pure.
+Contract: a mapping names for each of our fields the column that has it (or several names of it, of which the first in
+the file counts), and turns the provider's words for meters, units and kinds of line into ours. A word is a pattern as
+shells have them (`*QuantumTask-Shot*`), compared without regard to case; the first that fits counts. Those that ship
+lie beside this file. Pure.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from finops.errors import AmountInvalid, InvoiceInvalid
 from finops.facts import UNITS
 
 MAX_BYTES: Final = 100_000
-Kind: TypeAlias = Literal["usage", "credit", "refund", "other"]
+Kind: TypeAlias = Literal["usage", "credit", "refund", "discount", "tax", "other", "total"]
+Numbers: TypeAlias = Literal["1234.56", "1,234.56", "1.234,56", "1 234,56", "1'234.56"]
+"""How the file writes a number, by an example: what groups its digits, and what its decimals begin with."""
 Field: TypeAlias = Literal[
     "vendor_id",
     "job_id",
@@ -37,9 +40,11 @@ Field: TypeAlias = Literal[
     "kind",
     "user",
 ]
+OTHER: Final = "other"
 FIELDS: Final[tuple[str, ...]] = get_args(Field)
 _Word = Annotated[str, Meta(min_length=1, max_length=200)]
 _Column = Annotated[str, Meta(min_length=1, max_length=200)]
+_Columns: TypeAlias = _Column | Annotated[tuple[_Column, ...], Meta(min_length=1, max_length=20)]
 
 
 class Unit(Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,7 +65,7 @@ class Meant(Struct, frozen=True, forbid_unknown_fields=True):
 class Only(Struct, frozen=True, forbid_unknown_fields=True):
     """Lines whose column has none of these words are of something else: told, and compared with nothing."""
 
-    column: _Column
+    column: _Columns
     words: Annotated[tuple[_Word, ...], Meta(min_length=1)]
 
 
@@ -69,21 +74,26 @@ class Mapping(Struct, frozen=True, forbid_unknown_fields=True):
 
     `columns` has at least `amount` and `currency` (or `currency` is the code of the whole file); a column named in
     `optional` may be missing, and an empty cell of any column but the amount's says nothing. Times without a zone are
-    UTC.
+    UTC. A meter may mean `other`: a line of no job, as of a notebook's hours.
     """
 
     version: Literal[1]
     name: _Word
-    columns: dict[Field, _Column]
+    columns: dict[Field, _Columns]
     provider: _Word | None = None
     currency: str | None = None
     optional: tuple[Field, ...] = ()
-    dates: Literal["iso", "month-first"] = "iso"
+    dates: Literal["iso", "month-first", "day-first"] = "iso"
+    numbers: Numbers = "1234.56"
     meters: tuple[Meant, ...] = ()
     units: tuple[Unit, ...] = ()
     kinds: tuple[Meant, ...] = ()
     devices: tuple[Meant, ...] = ()
     only: Only | None = None
+
+    def named(self, field: str) -> tuple[str, ...]:
+        """The names under which the field's column may stand in a file."""
+        return several(self.columns.get(field, ()))  # type: ignore[call-overload]
 
     def meter(self, word: str) -> str | None:
         """Our meter for the provider's word; None where no pattern fits."""
@@ -101,6 +111,11 @@ class Mapping(Struct, frozen=True, forbid_unknown_fields=True):
         """Our unit for the provider's; None for an unknown one."""
         known = (one for one in self.units if fnmatchcase(word.lower(), one.word.lower()))
         return next(known, Unit(word, word) if word in UNITS.values() else None)
+
+
+def several(columns: str | tuple[str, ...]) -> tuple[str, ...]:
+    """One name or several, as several."""
+    return (columns,) if isinstance(columns, str) else columns
 
 
 def parse(data: bytes) -> Mapping:
@@ -137,7 +152,7 @@ def _check(read: Mapping) -> None:
     if "currency" not in read.columns and read.currency is None:
         raise InvoiceInvalid("names neither a column nor a code of the currency", field="map $.currency")
     for number, meant in enumerate(read.meters):
-        if meant.means not in UNITS:
+        if meant.means not in (*UNITS, OTHER):
             raise InvoiceInvalid(f"no such meter: {meant.means}", field=f"map $.meters[{number}]")
     for number, meant in enumerate(read.kinds):
         if meant.means not in get_args(Kind):

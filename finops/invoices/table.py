@@ -1,38 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
 """An invoice's file as rows of text: CSV (RFC 4180) or a JSON list of objects (G7).
 
-Contract: UTF-8, with or without a byte order mark; each row has the line of the file on which it begins (in JSON the
-number of the object). A header that names a column twice, a row with more or fewer cells than the header, a quote that
-never ends, a NUL, a nested value: refused by line. A JSON number is kept by its own digits: nothing becomes a float. A
-cell that begins like a spreadsheet's formula is text here as any other; what writes it out again makes it harmless.
+Contract: UTF-8, with or without a byte order mark, or UTF-16 with one; each row has the line of the file on which it
+begins (in JSON the number of the object). Cells are parted by the one of `,` `;` `|` and tab that parts the header
+into most; a row without any text is none. A header that names a column twice, a row with more or fewer cells than the
+header, a quote that never ends, a NUL, a number that is none: refused by line. A JSON number is kept by its own digits:
+nothing becomes a float; what is nested is kept as its JSON text. A cell that begins like a spreadsheet's formula is
+text here as any other; what writes it out again makes it harmless.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, Literal, NoReturn, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from finops.errors import InvoiceInvalid
 
 MAX_BYTES: Final = 16 << 20
 MAX_LINES: Final = 200_000
 MAX_CELL: Final = 10_000
+_SEPARATORS: Final = ",;|\t"
 Format: TypeAlias = Literal["csv", "json", "focus"]
-Row: TypeAlias = tuple[int, Mapping[str, str]]
+Cells: TypeAlias = Mapping[str, str]
+Row: TypeAlias = tuple[int, Cells]
 
 
 def rows(data: bytes, form: Format) -> Iterator[Row]:
     """Line and cells of each row, in order; raises InvoiceInvalid."""
     if len(data) > MAX_BYTES:
         raise InvoiceInvalid(f"the file has {len(data)} bytes, and at most {MAX_BYTES} are read")
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise InvoiceInvalid("is not UTF-8", field=f"line {line}") from None
+        raise InvoiceInvalid(f"is not {'UTF-16' if wide else 'UTF-8'}", field=f"line {line}") from None
     if (at := text.find("\x00")) >= 0:
         raise InvoiceInvalid("holds a NUL", field=f"line {text[:at].count(chr(10)) + 1}")
     if not text.strip():
@@ -42,20 +48,30 @@ def rows(data: bytes, form: Format) -> Iterator[Row]:
 
 
 def _cells(text: str) -> Iterator[Row]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), strict=True)
         header = next(reader)
         _check_header(header)
         # A quoted cell may hold line breaks: a row begins after the last line of the one before.
         line = reader.line_num + 1
         for row in reader:
-            if row and len(row) != len(header):
+            told = any(cell.strip() for cell in row)
+            if told and len(row) != len(header):
                 raise InvoiceInvalid(f"has {len(row)} cells, the header {len(header)}", field=f"line {line}")
-            if row:
+            if told:
                 yield line, _checked(line, dict(zip(header, row, strict=True)))
             line = reader.line_num + 1
     except csv.Error as error:
         raise InvoiceInvalid(f"is no CSV: {error}", field=f"line {reader.line_num}") from None
+
+
+def _separator(text: str) -> str:
+    """What parts the header into most cells; a comma where several do."""
+
+    def cells(separator: str) -> int:
+        return len(next(csv.reader(io.StringIO(text[: MAX_CELL * 100], newline=""), delimiter=separator), ()))
+
+    return max(_SEPARATORS, key=cells)
 
 
 def _check_header(header: list[str]) -> None:
@@ -80,7 +96,7 @@ def _checked(line: int, row: dict[str, str]) -> dict[str, str]:
 
 def _objects(text: str) -> Iterator[Row]:
     try:
-        read = json.loads(text, object_pairs_hook=_once, parse_float=str, parse_int=str, parse_constant=_no_number)
+        read = json.loads(text, object_pairs_hook=_once, parse_float=str, parse_int=str, parse_constant=_NoNumber)
     except json.JSONDecodeError as error:
         raise InvoiceInvalid(f"is no JSON: {error.msg}", field=f"line {error.lineno}") from None
     except RecursionError:
@@ -91,14 +107,24 @@ def _objects(text: str) -> Iterator[Row]:
         yield number, _checked(number, {name: _text(number, name, cell) for name, cell in row.items()})
 
 
+class _NoNumber(str):
+    """NaN or Infinity, which are no JSON."""
+
+    __slots__ = ()
+
+
 def _text(number: int, name: str, cell: Any) -> str:
-    if cell is None:
-        return ""
-    if isinstance(cell, str):
-        return cell
-    if isinstance(cell, bool):
-        return "true" if cell else "false"
-    raise InvoiceInvalid("want text, a number or null", field=f"line {number}, {name}")
+    match cell:
+        case None:
+            return ""
+        case _NoNumber():
+            raise InvoiceInvalid(f"{cell} is no number", field=f"line {number}, {name}")
+        case str():
+            return cell
+        case bool():
+            return "true" if cell else "false"
+        case _:  # tags, as some tools nest them
+            return json.dumps(cell, ensure_ascii=False)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -108,7 +134,3 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise InvoiceInvalid("an object names this twice", field=twice)
     return found
-
-
-def _no_number(word: str) -> NoReturn:
-    raise InvoiceInvalid(f"{word} is no amount")

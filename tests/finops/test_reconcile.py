@@ -162,6 +162,8 @@ def test_what_is_billed_twice_is_found_and_what_is_billed_in_parts_is_not() -> N
     assert [(one.kind, one.lines) for one in twice.findings] == [("matched", (2,)), ("duplicate", (3,))]
     parts = found(Billed(2, "0.45", "300"), Billed(3, "1.00", "700"), jobs=(job(),))
     assert [(one.kind, one.lines) for one in parts.findings] == [("matched", (2, 3))]
+    thrice = found(*(Billed(n, "0.725", "500") for n in (2, 3, 4)), jobs=(job(),))
+    assert [(one.kind, one.lines) for one in thrice.findings] == [("matched", (2, 3)), ("duplicate", (4,))]
     again = found(Billed(2), Billed(3, start=START + timedelta(days=2), end=START + timedelta(days=2)), jobs=(job(),))
     assert [(one.kind, one.lines) for one in again.findings] == [("matched", (2,)), ("duplicate", (3,))]
 
@@ -184,6 +186,74 @@ def test_the_months_are_those_in_which_lines_begin() -> None:
     assert months_of(Invoice(lines, "USD")) == ("2026-10", "2026-11")
 
 
+def test_a_credit_for_an_older_month_does_not_ask_for_that_month() -> None:
+    older = Billed(kind="credit", start=START - timedelta(days=40)).read()
+    assert months_of(Invoice((Billed().read(), older), "USD")) == ("2026-10",)
+    assert months_of(Invoice((older,), "USD")) == ("2026-08",)
+
+
+def test_a_job_that_has_not_ended_here_is_no_bypass() -> None:
+    """Billed at month end while it runs, or while nobody knows how it ended: a class of its own."""
+    for state in ("EXECUTING", "UNCERTAIN"):
+        one = only(found(Billed(), jobs=(job(lines=(), state=state, month=None),)))
+        assert (one.kind, one.job_id, one.difference) == ("open_job", "job-1", Decimal("1.45"))
+        assert one.detail == f"it is {state} here, and charged nothing so far"
+
+
+def test_discounts_and_taxes_are_told_apart_and_a_tax_leaves_nothing_to_explain() -> None:
+    answer = found(Billed(), Billed(3, "-0.10", kind="discount"), Billed(4, "0.30", kind="tax"), jobs=(job(),))
+    assert [one.kind for one in answer.findings] == ["matched", "discount", "tax"]
+    assert answer.invoiced == Decimal("1.65")
+    assert not answer.agrees
+    assert found(Billed(), Billed(4, "0.30", kind="tax"), jobs=(job(),)).agrees
+
+
+MIDNIGHT = START.replace(hour=0)
+
+
+def day(number: int = 2, amount: str = "4.35", quantity: str | None = "3000", meter: str | None = "shots") -> Billed:
+    """What a device did in a day, in one line that names no task."""
+    end = MIDNIGHT + timedelta(days=1)
+    return Billed(number, amount, quantity, meter, None, start=MIDNIGHT, end=end)
+
+
+def spread(count: int) -> tuple[KnownJob, ...]:
+    return tuple(job(f"j{n:02}", (), (SHOTS, TASK), start=START + timedelta(minutes=n)) for n in range(count))
+
+
+def test_a_days_sum_is_held_against_all_jobs_of_the_day() -> None:
+    """Providers sum up: three jobs in a line are matched as three, and no charge of theirs is said to be missing."""
+    answer = found(day(), day(3, "0.90", "3", "tasks"), jobs=spread(3))
+    assert [(one.kind, one.lines, one.charged) for one in answer.findings] == [
+        ("matched", (2,), Decimal("4.35")),
+        ("matched", (3,), Decimal("0.90")),
+    ]
+    assert answer.findings[0].candidates == ("j00", "j01", "j02")
+    assert answer.findings[0].detail == "3 jobs together"
+    whole = found(day(amount="5.25", quantity=None, meter=None), jobs=spread(3))
+    assert only(whole).kind == "matched", "and one line for all meters"
+
+
+def test_a_days_sum_that_holds_a_bypass_is_more_than_the_plane_charged() -> None:
+    more = found(day(2, "1.20", "4", "tasks"), jobs=spread(3))
+    assert (more.findings[0].kind, more.findings[0].difference) == ("quantity", Decimal("0.30"))
+    assert more.findings[0].detail == "3 jobs together: billed 4, charged 3"
+    dearer = found(day(amount="8.70"), jobs=spread(3)).findings[0]
+    assert (dearer.kind, dearer.difference) == ("price", Decimal("4.35"))
+    beside = found(day(), Billed(3, "1.45", job_id="j03", vendor_id=None), jobs=spread(4))
+    assert [one.kind for one in beside.findings[:2]] == ["matched", "matched"], (
+        "what has a line of its own is not in it"
+    )
+
+
+def test_a_line_that_may_be_of_one_job_is_no_sum() -> None:
+    assert found(day(quantity="1000", amount="1.45"), jobs=spread(2)).findings[0].kind == "ambiguous"
+    short = Billed(2, "4.35", "3000", vendor_id=None)
+    assert found(short, jobs=spread(3)).findings[0].kind == "unknown_job"
+    other = day()
+    assert found(Billed(**(vars(other) | {"device": "aria"})), jobs=spread(3)).findings[0].kind == "unknown_job"
+
+
 def test_the_same_invoice_and_the_same_jobs_say_the_same() -> None:
     jobs = (job("a", ()), job("b", ()), job())
     assert found(Billed(), Billed(3), jobs=jobs) == found(Billed(), Billed(3), jobs=tuple(reversed(jobs)))
@@ -198,7 +268,7 @@ _jobs = st.lists(
     st.builds(
         KnownJob,
         job_id=st.sampled_from(["a", "b", "c", "d"]),
-        state=st.sampled_from(["COMPLETED", "FAILED", "UNCERTAIN"]),
+        state=st.sampled_from(["COMPLETED", "FAILED", "UNCERTAIN", "EXECUTING"]),
         currency=st.sampled_from(["USD", "EUR"]),
         devices=st.just(frozenset({"garnet"})),
         vendor_ids=st.frozensets(_vendors, max_size=2),
@@ -222,14 +292,19 @@ _invoices = st.lists(
         quantity=st.none() | _amounts.map(str),
         meter=st.none() | _meters,
         vendor_id=st.none() | _vendors,
-        kind=st.sampled_from(["usage", "usage", "usage", "credit", "other"]),
+        kind=st.sampled_from(["usage", "usage", "usage", "credit", "tax", "other"]),
         start=_moments,
+        end=st.none() | st.just(START),
     ),
     min_size=1,
     max_size=12,
 ).map(
     lambda lines: [
-        Billed(number, one.amount, one.quantity, one.meter, one.vendor_id, one.kind, start=one.start, end=one.start)
+        Billed(
+            *(number, one.amount, one.quantity, one.meter, one.vendor_id, one.kind),
+            start=one.start,
+            end=one.start if one.end is None or one.start is None else one.start + timedelta(days=40),
+        )
         for number, one in enumerate(lines, 2)
     ]
 )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import json
 from typing import Any
@@ -16,6 +17,7 @@ from control_plane.errors import Refused
 from finops.errors import InvoiceInvalid
 from hal_drivers.base import Compiled, Failed, Handle, Task
 from tests.control_plane.jobs.desk import Desk, person
+from tests.control_plane.jobs.ends import soon
 from tests.fakes import FakeDriver
 
 FIN = person("fin", "demo", "finops")
@@ -99,6 +101,18 @@ async def test_a_job_that_failed_at_a_vendor_and_is_billed_there_is_found(desk: 
     assert (kinds(found), found["found"][0]["job_id"]) == (["failed_job"], job)
     replayed = await desk.replayed()
     assert replayed.agrees, replayed.differences
+
+
+async def test_a_job_that_still_runs_and_is_billed_already_is_no_bypass(desk: Desk, driver: Vendor) -> None:
+    """Its task's name is kept from the moment in which the vendor told it."""
+    job = await desk.admitted()
+    driver.gate.clear()
+    going = asyncio.create_task((await desk.attempt(driver)).advance())
+    await soon(lambda: desk.sql("SELECT vendor_tasks FROM jobs.job")[0][0])
+    found = await reconciling.compare(desk.plane, FIN, invoice("arn:task/1,,fake,shots,5,Shots,1,USD,DAY,usage,"))
+    assert (kinds(found), found["found"][0]["job_id"]) == (["open_job"], job)
+    driver.gate.set()
+    await going
 
 
 async def test_findings_and_names_that_somebody_changed_in_the_database_are_found(desk: Desk, driver: Vendor) -> None:
