@@ -25,7 +25,9 @@ _WHERE = {
     "until": "j.submitted_at < :until",
     "account": "j.accounting ->> 'account' = :account",
     "user": "(j.actor = :user OR j.subject = :user)",
+    # sacct lists all tasks of an array by its id, and all parts of a heterogeneous job.
     "job": "(j.accounting IS NOT NULL OR j.ran_as IS NOT NULL) AND (j.accounting ->> 'slurm_job_id' = :job "
+    "OR substring(j.accounting ->> 'slurm_job_id' FROM '^[0-9]+') = :job "
     "OR :job = ANY(string_to_array(j.ran_as ->> 'slurm_job_id', ',')))",
 }
 _BEFORE = "(j.submitted_at, j.job_id) < (:before_at, :before_id)"

@@ -18,6 +18,7 @@ from control_plane.api.shapes import Answers
 from control_plane.auth.access import visible
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
+from control_plane.jobs.spec import SLURM_ID
 from finops import spending
 
 _Text = Annotated[str | None, QueryParameter(min_length=1, max_length=256, pattern=r"^[^\x00]*$")]
@@ -41,7 +42,10 @@ async def accounting(
     user: _Text = None,
     job: Annotated[
         str | None,
-        QueryParameter(pattern=r"^[0-9]{1,19}$", description="A Slurm job's id, of who submitted or ran it."),
+        QueryParameter(
+            pattern=SLURM_ID,
+            description="A Slurm job's id, of who submitted or ran it: of an array or heterogeneous job all or one.",
+        ),
     ] = None,
     limit: cursors.Limit = cursors.PAGE,
     cursor: cursors.Cursor = None,

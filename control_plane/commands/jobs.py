@@ -207,8 +207,10 @@ def accounted(body: bytes, environment: Mapping[str, str]) -> bytes:
     """
     import json
 
-    names = {"slurm_job_id": "SLURM_JOB_ID", "account": "SLURM_JOB_ACCOUNT", "cluster": "SLURM_CLUSTER_NAME"}
+    names = {"account": "SLURM_JOB_ACCOUNT", "cluster": "SLURM_CLUSTER_NAME"}
     told = {name: environment[variable] for name, variable in names.items() if environment.get(variable)}
+    if slurm_job_id := _slurm_job_id(environment):
+        told = {"slurm_job_id": slurm_job_id} | told
     try:
         spec = json.loads(body)
     except ValueError:
@@ -217,6 +219,19 @@ def accounted(body: bytes, environment: Mapping[str, str]) -> bytes:
         return body
     opening = body.index(b"{") + 1
     return body[:opening] + b'"accounting": ' + json.dumps(told).encode() + b", " + body[opening:]
+
+
+def _slurm_job_id(environment: Mapping[str, str]) -> str | None:
+    """As sacct names the job: a task of an array is ARRAY_TASK there, a part of a heterogeneous job LEADER+PART."""
+    mine = environment.get("SLURM_JOB_ID")
+    array, task = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
+    if mine and array and task:
+        return f"{array}_{task}"
+    parts = environment.get("SLURM_HET_SIZE", "")
+    for part in range(min(int(parts), 1000) if parts.isdecimal() else 0):
+        if mine and environment.get(f"SLURM_JOB_ID_HET_GROUP_{part}") == mine:
+            return f"{environment.get('SLURM_JOB_ID_HET_GROUP_0', mine)}+{part}"
+    return mine or None
 
 
 def _own(who: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ import base64
 import binascii
 import math
 from fractions import Fraction
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -237,10 +237,19 @@ class Workflow(Struct, frozen=True, forbid_unknown_fields=True):
     step: Annotated[int, Meta(ge=0, le=2**53 - 1, description="Which turn of the loop.")] | None = None
 
 
+SLURM_ID: Final = r"^[0-9]{1,19}([_+][0-9]{1,10})?$"
+
+
 class Accounting(Struct, frozen=True, forbid_unknown_fields=True):
     """The batch job that submitted this one, as its scheduler named it to the submitter: provenance, recorded (G6)."""
 
-    slurm_job_id: Annotated[str, Meta(pattern=r"^[0-9]{1,19}$", description="SLURM_JOB_ID: accounts are joined on it.")]
+    slurm_job_id: Annotated[
+        str,
+        Meta(
+            pattern=SLURM_ID,
+            description="As sacct names it (JobID): 4711, 4711_3 of an array, 4711+0 of a heterogeneous job.",
+        ),
+    ]
     account: Annotated[Name, Meta(description="SLURM_JOB_ACCOUNT.")] | None = None
     cluster: Annotated[Name, Meta(description="SLURM_CLUSTER_NAME.")] | None = None
 

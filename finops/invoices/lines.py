@@ -102,7 +102,7 @@ class _Reading:
 
     def __init__(self, number: int, cells: Cells, mapping: Mapping) -> None:
         self.number, self.mapping, self.cells = number, mapping, cells
-        self.columns = {field: self._column(mapping.named(field), field) for field in mapping.columns}
+        self.columns: dict[str, str] = {field: self._column(mapping.named(field), field) for field in mapping.columns}
         self.only = None if mapping.only is None else self._column(several(mapping.only.column), None)
 
     def _column(self, names: tuple[str, ...], field: str | None) -> str:

@@ -68,6 +68,16 @@ async def test_a_job_is_found_by_the_slurm_job_that_submitted_it_and_by_the_one_
     assert msgspec.json.decode(carried)["accounting"] == submitted
 
 
+async def test_an_array_is_listed_by_its_id_and_each_task_by_its_own(desk: Desk) -> None:
+    """sacct writes `4711_3` and `4712+0`, and lists all of them for `-j 4711`; 47 is another job."""
+    driver = FakeDriver()
+    third = await ran(desk, driver, accounting={"slurm_job_id": "4711_3"})
+    fourth = await ran(desk, driver, accounting={"slurm_job_id": "4711_4"})
+    leader = await ran(desk, driver, accounting={"slurm_job_id": "4712+0"})
+    for asked, jobs in {"4711": [fourth, third], "4711_3": [third], "4712": [leader], "47": [], "4711_": []}.items():
+        assert [line["job_id"] for line in await lines(desk, job=asked)] == jobs, asked
+
+
 async def test_a_page_is_of_what_was_asked_for_and_of_no_other_tenant_or_project(desk: Desk) -> None:
     """I7: the projects that somebody may see bound the page."""
     driver = FakeDriver()
@@ -159,10 +169,28 @@ def test_submit_tells_the_slurm_job_that_it_runs_in_and_changes_nothing_else() -
 
 
 @pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ({}, "4713"),
+        ({"SLURM_ARRAY_JOB_ID": "4711", "SLURM_ARRAY_TASK_ID": "3"}, "4711_3"),
+        ({"SLURM_HET_SIZE": "2", "SLURM_JOB_ID_HET_GROUP_0": "4712", "SLURM_JOB_ID_HET_GROUP_1": "4713"}, "4712+1"),
+        ({"SLURM_HET_SIZE": "1", "SLURM_JOB_ID_HET_GROUP_0": "4713"}, "4713+0"),
+        ({"SLURM_HET_SIZE": "x"}, "4713"),
+    ],
+)
+def test_submit_names_the_slurm_job_as_sacct_does(more: dict[str, str], named: str) -> None:
+    """SLURM_JOB_ID of a task of an array is a number that no line of `sacct` has as its JobID."""
+    told = msgspec.json.decode(accounted(b'{"a": 1}', {"SLURM_JOB_ID": "4713"} | more))
+    assert told["accounting"] == {"slurm_job_id": named}
+
+
+@pytest.mark.parametrize(
     ("accounting", "field"),
     [
         ({"account": "chem"}, "accounting.slurm_job_id"),
         ({"slurm_job_id": "12;rm"}, "accounting.slurm_job_id"),
+        ({"slurm_job_id": "12.0"}, "accounting.slurm_job_id"),
+        ({"slurm_job_id": "12_"}, "accounting.slurm_job_id"),
         ({"slurm_job_id": "12", "account": "a b"}, "accounting.account"),
         ({"slurm_job_id": "12", "queue": "x"}, "accounting.queue"),
     ],
