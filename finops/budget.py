@@ -107,6 +107,8 @@ class BudgetView(Struct, frozen=True):
     currency: str
     mode: Mode = "hard"
     thresholds: tuple[int, ...] = THRESHOLDS
+    notify: tuple[str, ...] | None = None
+    """The channels that its alerts go to, where it names any; only `show` reads them."""
     asked: Decimal | None = None
     """What the hold that was refused would have taken; None where none was."""
 
@@ -170,6 +172,13 @@ def counts(unit: str) -> Counts:
 def share(unit: str, amount: Decimal, shots: Decimal, jobs: Decimal = ONE) -> Decimal:
     """What a hold, or its settlement, counts in a budget of this unit."""
     return {"money": amount, "shots": shots, "jobs": jobs}[counts(unit)]
+
+
+def in_reach(mode: str, unit: str, currency: str) -> bool:
+    """Whether a budget has to do with a hold in this currency. Nothing is converted: a hard one in another refuses it,
+    a soft or advisory one, which stops nothing, doesn't count it.
+    """
+    return mode == "hard" or counts(unit) != "money" or unit == currency
 
 
 def parse_unit(text: object, period: Period, amount: Decimal) -> str:

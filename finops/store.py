@@ -152,7 +152,7 @@ def views(rows: Iterable[Row]) -> list[BudgetView]:
 
 async def show(conn: AsyncConnection, tenant: str, at: datetime) -> list[BudgetView]:
     """All budgets of the tenant, by scope and period."""
-    rows = await conn.exec_driver_sql(_STANDING, _standing(tenant, None, at))
+    rows = await conn.exec_driver_sql(_SHOWN, _standing(tenant, None, at))
     return sorted(views(rows.mappings()), key=lambda view: (view.scope, view.period))
 
 
@@ -367,7 +367,7 @@ def _standing(tenant: str, scopes: list[str] | None, at: datetime) -> dict[str, 
 def _view(row: Row) -> BudgetView:
     # An amount has one form, however many zeros the sum of it gained; as JSON it came as a number's own text.
     limit, held, captured = (Decimal(money.text(Decimal(row[name]))) for name in ("limit_amount", "held", "captured"))
-    asked = row.get("asked")
+    asked, notify = row.get("asked"), row.get("notify")
     return BudgetView(
         row["budget_id"],
         row["scope"],
@@ -379,6 +379,7 @@ def _view(row: Row) -> BudgetView:
         row["unit"],
         row["mode"],
         tuple(row["thresholds"]),
+        None if notify is None else tuple(notify),
         None if asked is None else Decimal(money.text(Decimal(asked))),
     )
 
@@ -433,6 +434,7 @@ _STANDING = """
         WHERE tenant = %(tenant)s AND (%(scopes)s::text[] IS NULL OR scope = ANY (%(scopes)s::text[]))
     ) AS wanted, finops.standing(%(tenant)s, wanted.budgets, wanted.windows) AS s
 """
+_SHOWN = f"SELECT o.*, b.notify FROM ({_STANDING}) AS o JOIN finops.budget b USING (budget_id)"
 _NAMED = _STANDING.replace("scope = ANY", "budget_id = ANY")
 _HOLD = text("""
     SELECT * FROM finops.place_hold(

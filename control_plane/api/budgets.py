@@ -139,6 +139,7 @@ def _shown(view: Any) -> dict[str, Any]:
         "currency": view.currency,
         "mode": view.mode,
         "thresholds": list(view.thresholds),
+        "notify": None if view.notify is None else list(view.notify),
     }
 
 

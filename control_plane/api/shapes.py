@@ -304,3 +304,5 @@ class Budget(Struct, frozen=True):
     currency: Unit
     mode: Mode
     thresholds: tuple[int, ...]
+    notify: tuple[str, ...] | None
+    """The tables that its alerts go to; null: every one with `budgets = true`."""

@@ -7,6 +7,7 @@ import argparse
 from typing import Any
 
 FIELDS = ("scope", "period", "limit", "held", "captured", "available", "currency", "mode")
+TOLD = ("thresholds", "notify")
 
 
 def register(groups: Any) -> None:
@@ -103,4 +104,11 @@ def _print(arguments: argparse.Namespace, budgets: list[dict[str, Any]]) -> None
     if arguments.json:
         tables.document(budgets)
     else:
-        tables.table(FIELDS, [[budget[name] for name in FIELDS] for budget in budgets])
+        tables.table(FIELDS + TOLD, [[*(budget[name] for name in FIELDS), *_told(budget)] for budget in budgets])
+
+
+def _told(budget: dict[str, Any]) -> tuple[str, str]:
+    """At which per cents whom it alerts: as `budget set` takes them, and in a word where no table is named."""
+    notify = budget["notify"]
+    names = "all" if notify is None else ",".join(notify) or "nobody"
+    return ",".join(map(str, budget["thresholds"])), names

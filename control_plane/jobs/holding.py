@@ -17,7 +17,7 @@ import finops.store
 from control_plane.context import Plane
 from control_plane.jobs.routing import Candidate
 from finops.books import Share
-from finops.budget import QUOTAS, BudgetView, share, windows
+from finops.budget import QUOTAS, BudgetView, in_reach, share, windows
 from finops.holds import Exceeded, Held
 
 WORTH = 2  # a hold that is too large is made smaller alone where only one part in so many of it is needed
@@ -96,4 +96,5 @@ def _lacking(job: Mapping[str, Any], held: Held, views: Sequence[BudgetView]) ->
 
 
 def _sold_by(job: Mapping[str, Any], provider: str) -> list[dict[str, Any]]:
-    return [one for one in job["providers"] if one["scope"] == f"provider:{provider}"]
+    sold = [one for one in job["providers"] if one["scope"] == f"provider:{provider}"]
+    return [one for one in sold if in_reach(one["mode"], one["unit"], job["hold"]["currency"])]

@@ -52,7 +52,7 @@ _CLAIM = "SELECT jobs.claim(%s, %s, %s, %s::text[], %s::text[], %s)"
 _TAKEN = """
     SELECT j.*, jobs.evidence_ready(coalesce(j.outcome_entry, j.admission_entry)) AS ready,
            (SELECT coalesce(jsonb_agg(jsonb_build_object('id', b.budget_id, 'scope', b.scope, 'period', b.period,
-               'unit', b.unit)), '[]') FROM finops.budget b
+               'unit', b.unit, 'mode', b.mode)), '[]') FROM finops.budget b
             WHERE b.tenant = j.tenant AND b.scope >= 'provider:' AND b.scope < 'provider;') AS providers,
            (SELECT t.state FROM auth.tenant t WHERE t.tenant = j.tenant) AS tenant_state,
            CASE WHEN h.job_id IS NOT NULL THEN jsonb_build_object('amount', h.amount::text, 'currency', h.currency,

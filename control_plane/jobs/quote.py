@@ -30,12 +30,13 @@ from control_plane.jobs.routing import Candidate, Wanted, eligible, plain, route
 from control_plane.jobs.spec import BackendConstraints, JobSpec, ProgramUnsupported
 from control_plane.policy.document import time_judged
 from control_plane.sealing import skew_s
-from finops.budget import BudgetView
+from finops.budget import BudgetView, in_reach
 from finops.card import RateCard
 from finops.errors import UnknownPrice
 from finops.estimate import Work
 
 NO_CONSTRAINTS = BackendConstraints()
+MAX_MICROS = 2**53 - 1  # the largest integer that policy compares
 NETWORK = "p2p"  # the provider whose work goes to nodes
 
 
@@ -119,7 +120,8 @@ async def look(plane: Plane, asked: Asked, key: str | None) -> Snapshot:
     )
     skew = skew_s(usage[0]["now"], before, plane.now.system())
     views = finops.store.views(budgets)
-    currency = _currency(views, candidates)
+    currency = currency_of(views, candidates)
+    views = [view for view in views if in_reach(view.mode, view.currency, currency)]
     bounded_in(spec, currency)
     candidates = in_currency(candidates, currency)
     _refuse_if_unpriced(candidates, wanted)
@@ -133,9 +135,9 @@ async def look(plane: Plane, asked: Asked, key: str | None) -> Snapshot:
     outlook = _outlook(plane, asked, cards, rows, left, wanted)
     document = (
         _document(asked)
+        | budgets_judged(views)
         | {
             "price": _price(price, currency) if offered else None,
-            "budgets": [budget_judged(budget) for budget in views if binding(budget)],
             "usage": msgspec.to_builtins(store.used(usage[0])),
             "backends": [backend_judged(candidate) for candidate in offered],
             "nodes": await nodes(plane, (candidate.provider for candidate in offered)),
@@ -150,9 +152,9 @@ async def look(plane: Plane, asked: Asked, key: str | None) -> Snapshot:
     )
 
 
-def _currency(budgets: Sequence[BudgetView], candidates: Sequence[Candidate]) -> str:
+def currency_of(budgets: Sequence[BudgetView], candidates: Sequence[Candidate]) -> str:
     """What the job is priced in: the currency of its project's budget, or of any; without one, of any backend."""
-    kept = sorted(budgets, key=lambda one: not one.scope.startswith("project:"))
+    kept = sorted(budgets, key=lambda one: (not one.scope.startswith("project:"), one.mode != "hard"))
     found = [one.currency for one in kept if one.currency.isupper()]  # quotas of shots or jobs have none
     found += sorted(one.currency for one in candidates if one.price is not None and one.currency is not None)
     return found[0] if found else "USD"
@@ -285,6 +287,11 @@ def micros(amount: Decimal) -> int:
     return int((amount * 1_000_000).to_integral_value(rounding="ROUND_CEILING"))
 
 
+def capped(amount: Decimal) -> int:
+    """Micro-units of what a job may cost, or the most that policy compares: beyond it the hold alone judges."""
+    return min(micros(amount), MAX_MICROS)
+
+
 def _document(asked: Asked) -> dict[str, Any]:
     principal, spec = asked.principal, asked.spec
     by = asked.signature
@@ -339,18 +346,18 @@ def _price(amount: Decimal, currency: str) -> dict[str, Any]:
     return {
         "amount": format(amount, "f"),
         "currency": currency,
-        "micros": micros(amount),
+        "micros": capped(amount),
     }
 
 
 def estimate_judged(told: Mapping[str, Any]) -> dict[str, Any]:
     """The estimate as policy sees it."""
     amounts = {name: told[name] for name in ("amount", "low", "high")}
-    ends = {"low_micros": micros(Decimal(told["low"])), "high_micros": micros(Decimal(told["high"]))}
+    ends = {"low_micros": capped(Decimal(told["low"])), "high_micros": capped(Decimal(told["high"]))}
     return {
         **amounts,
         "currency": told["currency"],
-        "micros": micros(Decimal(told["amount"])),
+        "micros": capped(Decimal(told["amount"])),
         **ends,
         "jobs": told["basis"]["jobs"],
         "of": told["basis"]["of"],
@@ -362,19 +369,28 @@ def binding(view: BudgetView) -> bool:
     return view.mode == "hard" and view.counts == "money"
 
 
-def budget_judged(view: BudgetView) -> dict[str, Any]:
-    """A budget as policy sees it."""
+def budgets_judged(views: Sequence[BudgetView]) -> dict[str, Any]:
+    """The budgets that a job would touch as policy sees them, by what they stop."""
+    money = [view for view in views if view.counts == "money"]
     return {
-        "scope": view.scope,
-        "period": view.period,
-        "limit": format(view.limit, "f"),
-        "held": format(view.held, "f"),
-        "captured": format(view.captured, "f"),
-        "available": format(view.available, "f"),
-        "currency": view.currency,
-        "available_micros": -micros(-view.available),
-        "limit_micros": -micros(-view.limit),
+        "budgets": [_money_judged(view) for view in money if binding(view)],
+        "lenient_budgets": [_money_judged(view) | {"mode": view.mode} for view in money if not binding(view)],
+        "quotas": [_quota_judged(view) for view in views if view.counts != "money"],
     }
+
+
+def _money_judged(view: BudgetView) -> dict[str, Any]:
+    amounts = {name: format(getattr(view, name), "f") for name in ("limit", "held", "captured", "available")}
+    available, limit = -micros(-view.available), -micros(-view.limit)
+    if (most := max(limit, abs(available))) > MAX_MICROS:  # in the same proportion, so that no share seems less spent
+        available, limit = available * MAX_MICROS // most, limit * MAX_MICROS // most
+    named = {"scope": view.scope, "period": view.period, "currency": view.currency}
+    return named | amounts | {"available_micros": available, "limit_micros": limit}
+
+
+def _quota_judged(view: BudgetView) -> dict[str, Any]:
+    counted = {name: int(getattr(view, name)) for name in ("limit", "held", "captured", "available")}
+    return {"scope": view.scope, "period": view.period, "unit": view.currency, "mode": view.mode} | counted
 
 
 def backend_judged(candidate: Candidate) -> dict[str, Any]:
@@ -386,5 +402,5 @@ def backend_judged(candidate: Candidate) -> dict[str, Any]:
         "region": candidate.region,
         "compliance_zone": candidate.compliance_zone,
         "sovereign": candidate.sovereign,
-        "price_micros": micros(candidate.price or Decimal(0)),
+        "price_micros": capped(candidate.price or Decimal(0)),
     }

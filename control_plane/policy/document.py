@@ -121,6 +121,25 @@ class Budget(Struct, frozen=True, forbid_unknown_fields=True):
     """Absent from what was recorded before thresholds were judged by it."""
 
 
+class Lenient(Budget, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A budget in money that stops nothing."""
+
+    mode: Literal["soft", "advisory"]
+
+
+class Quota(Struct, frozen=True, forbid_unknown_fields=True):
+    """A budget of shots or jobs that the job would touch; `available` is negative after a lowered limit."""
+
+    scope: str
+    period: str
+    unit: Literal["shots", "jobs"]
+    mode: Literal["hard", "soft", "advisory"]
+    limit: Count
+    held: Count
+    captured: Count
+    available: Signed
+
+
 class Usage(Struct, frozen=True, forbid_unknown_fields=True):
     """What was already used today (UTC), and the project's unfinished jobs: a snapshot."""
 
@@ -294,6 +313,10 @@ class Document(Struct, frozen=True, forbid_unknown_fields=True):
     """Absent where the request has no signature but that of its way here."""
     estimate: Estimate | None = None
     """Absent where no backend could take the job, and from what was recorded before there were estimates."""
+    lenient_budgets: tuple[Lenient, ...] = ()
+    """Soft and advisory ones in money; absent from older records."""
+    quotas: tuple[Quota, ...] = ()
+    """Of every mode; the hold judges the hard ones. Absent from older records."""
 
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")

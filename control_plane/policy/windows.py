@@ -83,19 +83,25 @@ class Changed:
     def by(self, document: Mapping[str, Any], at: str) -> None:
         """A flip: the job with this document, decided at this moment, would have been let in, or kept out."""
         self._running.add(document["job"]["project"])
-        for budget in document.get("budgets", ()):
+        for budget in _budgets(document):
             self._budgets[budget["scope"], budget["period"]] = at  # the last: the nearest to what comes after
 
     def reaches(self, document: Mapping[str, Any], at: str) -> Iterator[Literal["running", "budget"]]:
         """Which figures of this later document would be others."""
         if document["job"]["project"] in self._running:
             yield "running"
-        if any(self._spent(budget["scope"], budget["period"], at) for budget in document.get("budgets", ())):
+        if any(self._spent(budget["scope"], budget["period"], at) for budget in _budgets(document)):
             yield "budget"
 
     def _spent(self, scope: str, period: str, at: str) -> bool:
         since = self._budgets.get((scope, period))
         return since is not None and _same_window(period, since, at)
+
+
+def _budgets(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """All that were judged, whatever they count or stop."""
+    for member in ("budgets", "lenient_budgets", "quotas"):
+        yield from document.get(member, ())
 
 
 def _teams(document: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -28,6 +28,7 @@ from control_plane.policy.decision import Decision, Reason, problem_code
 from control_plane.policy.document import time_judged
 from control_plane.reservations import store
 from control_plane.reservations.asked import Window, WindowAsked
+from finops.budget import in_reach
 from hal_drivers.p2p.plan import NodeFacts
 from ledger.chain import Pending
 
@@ -90,6 +91,8 @@ async def _document(
     )
     if used[0]["closed"]:
         raise quote.closed(governance.project)
+    views = finops.store.views(budgets)
+    currency = quote.currency_of(views, candidates)
     zone = {name: getattr(node, name) for name in ("organisation", "region", "compliance_zone", "sovereign")}
     return {
         "action": ACTION,
@@ -107,8 +110,8 @@ async def _document(
             "backend": None,
             "services": sorted(set(asked.services)),
         },
-        "price": {"amount": "0", "currency": tariff.cards[0].currency, "micros": 0},
-        "budgets": [quote.budget_judged(budget) for budget in finops.store.views(budgets) if quote.binding(budget)],
+        "price": {"amount": "0", "currency": currency, "micros": 0},
+        **quote.budgets_judged([one for one in views if in_reach(one.mode, one.currency, currency)]),
         "usage": msgspec.to_builtins(jobs.used(used[0])) | {"windows": windows[0]["windows"]},
         "backends": [quote.backend_judged(candidate) for candidate in candidates],
         "nodes": [{"id": node.node_id, **zone}],
