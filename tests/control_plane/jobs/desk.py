@@ -77,6 +77,12 @@ class Desk:
 
     def __init__(self, database: TestDatabase, plane: Plane, sealer: SealerConfig) -> None:
         self.database, self.plane, self._sealer = database, plane, sealer
+        # Statements are planned anew each time: tests change tables.
+        self._superuser = psycopg.connect(database.conninfo("superuser"), autocommit=True, prepare_threshold=None)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._superuser.close()
 
     async def submit(
         self,
@@ -164,9 +170,8 @@ class Desk:
 
     def sql(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """As superuser."""
-        with psycopg.connect(self.database.conninfo("superuser"), autocommit=True) as conn:
-            cursor = conn.execute(statement.encode(), values)
-            return cursor.fetchall() if cursor.description else []
+        cursor = self._superuser.execute(statement.encode(), values)
+        return cursor.fetchall() if cursor.description else []
 
 
 @contextlib.asynccontextmanager
@@ -189,8 +194,9 @@ async def desk(database: TestDatabase, home: Path, pdp: Pdp) -> AsyncIterator[De
             plane=Scope(profile="dev", name=settings.plane),
         )
         made = Desk(database, plane, sealer)
-        await made.seal()
-        yield made
+        with contextlib.closing(made):
+            await made.seal()
+            yield made
 
 
 async def report(desk: Desk, driver: Driver) -> None:
