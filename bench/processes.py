@@ -60,6 +60,11 @@ def resident_mb(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
+def spent_s(pids: Iterable[int]) -> float:
+    """CPU seconds that these processes have used so far."""
+    return sum(_cpu_s(str(pid)) for pid in pids)
+
+
 def below(pid: int) -> list[int]:
     """The processes that it started, and theirs."""
     parents = _parents()
