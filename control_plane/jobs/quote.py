@@ -102,9 +102,8 @@ async def look(plane: Plane, asked: Asked, key: str | None) -> Snapshot:
     _refuse_if_all_are_away(candidates, wanted)
     providers = {candidate.provider for candidate in eligible(candidates, _at_any_price(wanted))}
     before = plane.now.system()
-    bound, usage, budgets = await plane.read(
+    usage, budgets, *bound = await plane.read(
         principal.tenant,
-        store.known_key(principal.subject, key),
         store.usage(team=principal.team, project=governance.project, at=asked.at),
         finops.store.applicable(
             principal.tenant,
@@ -117,6 +116,7 @@ async def look(plane: Plane, asked: Asked, key: str | None) -> Snapshot:
             workflow=spec.workflow.id if spec.workflow is not None else None,
             session=spec.workflow.session if spec.workflow is not None else None,
         ),
+        *([store.known_key(principal.subject, key)] if key is not None else []),
     )
     skew = skew_s(usage[0]["now"], before, plane.now.system())
     views = finops.store.views(budgets)
@@ -145,7 +145,7 @@ async def look(plane: Plane, asked: Asked, key: str | None) -> Snapshot:
         }
         | ({"estimate": estimate_judged(outlook.told)} if outlook is not None else {})
     )
-    known, over = bound[0] if bound else None, usage[0]["closed"]
+    known, over = next((row for rows in bound for row in rows), None), usage[0]["closed"]
     hashes = {one.id: one.rate_card for one in candidates if one.rate_card is not None and one.price is not None}
     return Snapshot(
         rate_card, currency, hashes, tuple(views), document, price, known, candidates, wanted, skew, over, outlook

@@ -364,18 +364,19 @@ async def approvals(
     return (await conn.execute(query)).mappings().all()
 
 
-_USAGE = """
-    SELECT coalesce((SELECT executions FROM jobs.usage WHERE scope = %(team)s AND day = %(day)s), 0)::bigint AS team,
-           coalesce((SELECT executions FROM jobs.usage WHERE scope = %(scope)s AND day = %(day)s), 0)::bigint
-               AS project,
-           (SELECT count(*) FROM jobs.job WHERE project = %(project)s
-            AND state IN ('QUEUED', 'HELD', 'COMPILING', 'RESERVING', 'EXECUTING', 'AWAITING_APPROVAL')) AS running,
-           (SELECT count(*) FROM jobs.job WHERE team = %(team_name)s
-            AND state IN ('QUEUED', 'HELD', 'COMPILING', 'RESERVING', 'EXECUTING', 'AWAITING_APPROVAL'))
-               AS team_running,
+_UNFINISHED = "state IN ('QUEUED', 'HELD', 'COMPILING', 'RESERVING', 'EXECUTING', 'AWAITING_APPROVAL')"
+_EXECUTIONS = "(SELECT executions FROM jobs.usage WHERE scope = %({scope})s AND day = %(day)s)"
+_USED = f"""
+    SELECT {{team}}, coalesce({_EXECUTIONS.format(scope="scope")}, 0)::bigint AS project,
+           (SELECT count(*) FROM jobs.job WHERE project = %(project)s AND {_UNFINISHED}) AS running,
            EXISTS (SELECT FROM auth.project WHERE project = %(project)s AND state = 'closed') AS closed,
            clock_timestamp() AS now
 """
+_OF_TEAM = f"""coalesce({_EXECUTIONS.format(scope="team")}, 0)::bigint AS team,
+           (SELECT count(*) FROM jobs.job WHERE team = %(team_name)s AND {_UNFINISHED}) AS team_running"""
+# Two texts: with a null for the team PostgreSQL would plan the whole anew for each job.
+_USAGE = _USED.format(team=_OF_TEAM)
+_USAGE_TEAMLESS = _USED.format(team="0::bigint AS team, 0::bigint AS team_running")
 
 
 _PAST = """
@@ -408,13 +409,8 @@ def usage(*, team: str | None, project: str, at: dt.datetime) -> Query:
 
     Its one row is a `Usage` by `used`, whether the project is closed, and `now` by the database's clock.
     """
-    return _USAGE, {
-        "team": f"team:{team}" if team is not None else None,
-        "team_name": team,
-        "scope": f"project:{project}",
-        "project": project,
-        "day": at.astimezone(dt.UTC).date(),
-    }
+    values = {"scope": f"project:{project}", "project": project, "day": at.astimezone(dt.UTC).date()}
+    return (_USAGE_TEAMLESS, values) if team is None else (_USAGE, values | {"team": f"team:{team}", "team_name": team})
 
 
 def used(row: Mapping[str, Any]) -> Usage:

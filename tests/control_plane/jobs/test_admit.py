@@ -15,14 +15,21 @@ import msgspec
 import psycopg
 import pytest
 
+import finops.store
+from control_plane import db
 from control_plane.db import FAULTS
 from control_plane.errors import QcosError, Refused
+from control_plane.jobs import store
 from control_plane.policy.decision import PolicyUnavailable
 from control_plane.policy.pdp import Pdp
 from control_plane.policy.revision import PolicySet
+from control_plane.sealing import utc_now
 from tests.control_plane.jobs.desk import Desk, bell, person
 
 NOTHING = (Decimal(0), Decimal(0))
+_PLANS = """
+    SELECT statement, generic_plans AS kept FROM pg_prepared_statements
+    WHERE statement ~ 'jobs.usage|finops.standing|finops.budget' AND statement !~ 'pg_prepared_statements'"""
 
 
 class Interrupted:
@@ -235,6 +242,23 @@ async def test_two_tenants_may_use_one_job_id(desk: Desk) -> None:
     theirs = await desk.submit(bell(job_id="same", governance__project="other"), who=person("ann", "other"))
     assert mine.job_id == theirs.job_id == "same"
     assert mine.state == theirs.state == "QUEUED"
+
+
+async def test_what_each_job_looks_at_is_planned_once_a_connection(desk: Desk) -> None:
+    """G7: whether jobs have a team or none, PostgreSQL keeps its plans of what is read for each."""
+    pool = db.engine(desk.database.app, connections=1)
+    try:
+        for turn in range(40):
+            team = None if turn % 2 else "photonics"
+            used = store.usage(team=team, project="demo", at=utc_now())
+            names = {"cost_center": None, "user": "ann", "provider": None}
+            held = finops.store.applicable("demo", project="demo", at=utc_now(), **names)
+            await db.read(pool, "demo", used, held)
+        (plans,) = await db.read(pool, None, (_PLANS, {}))
+    finally:
+        await pool.dispose()
+    assert len(plans) == 3, plans  # usage with a team and without one, budgets
+    assert all(plan["kept"] > 0 for plan in plans), plans
 
 
 async def test_a_budget_is_sold_once_to_all_who_ask_at_once(desk: Desk) -> None:
