@@ -106,7 +106,9 @@ def upper_bound(
         for line in card.lines(provider, device, sku):
             quantity = _billed(line, most.get, card)
             if quantity is None:
-                raise UnknownPrice("has neither a bound nor a cap", field=line.meter)
+                missing = ", ".join(meter for meter in _meters(line) if meter not in most)
+                said = f"nothing tells how many {missing} it takes before it runs, and card {card.name} has no cap"
+                raise UnknownPrice(said, field=line.meter)
             for part, rate in _tiers(line, quantity):
                 amount += _rounded(part * rate, card.card.precision, ROUND_CEILING)
     return Money(money.check(amount, "price"), card.currency)

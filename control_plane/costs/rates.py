@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -59,8 +61,9 @@ async def accept(plane: Plane, who: Principal, card_hash: str, reason: str) -> d
             body = {"rate_card": card_hash, "name": card.name, "readings": readings}
             entry = administrative.entry(who, "rates:accepted", body, reason, now)
             await ledger.store.append(conn, [(entry, None)])
+        cards = await card_store.every(conn, who.tenant)
     plane.known.forget()
-    return shown(changed or card, in_force=card.in_force(now))
+    return shown(changed or card, in_force=_prices(card_hash, cards, now))
 
 
 async def listed(plane: Plane, who: Principal) -> list[dict[str, Any]]:
@@ -76,8 +79,12 @@ async def one(plane: Plane, who: Principal, card_hash: str) -> dict[str, Any]:
     async with plane.transaction(who.tenant) as conn:
         card = await _found(conn, who, card_hash)
         cards = await card_store.every(conn, who.tenant)
-    in_force = any(other.hash == card_hash for other in tariff(cards, plane.now()).cards)
+    in_force = _prices(card_hash, cards, plane.now())
     return shown(card, in_force=in_force) | {"card": msgspec.json.decode(card.document)}
+
+
+def _prices(card_hash: str, cards: Sequence[RateCard], now: dt.datetime) -> bool:
+    return any(card.hash == card_hash for card in tariff(cards, now).cards)
 
 
 async def _found(conn: AsyncConnection, who: Principal, card_hash: str) -> RateCard:

@@ -2,7 +2,8 @@
 """What a job will probably cost on the backends that may run it, by the tenant's own last jobs (G7, I7).
 
 Enters rows of `store.past` and candidates with their bounds; leaves a `finops.estimate.Estimate`, and how it is
-written. It binds nobody: what is held is the bound, what is charged is measured. Pure but for what it remembers of
+written. It binds nobody: what is held is the bound, what is charged is measured. Jobs that another card billed by other
+meters teach nothing of this one's: only pasts of one billing form are put together. Pure but for what it remembers of
 pure functions.
 """
 
@@ -14,9 +15,11 @@ from decimal import Decimal
 from typing import Any, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from control_plane.compare.statistics import wilson
 from finops import money
+from finops.card import JOB, Line
 from finops.errors import FinopsError
 from finops.estimate import COVERAGE, Estimate, Priced, Prior, Run, Work, best, estimate, learned, over, share
 from finops.facts import fact
@@ -25,21 +28,26 @@ from finops.rates import RateCard, charge
 Sold: TypeAlias = tuple[str, str, str | None]
 """Provider, device, and what the device is sold as."""
 
+Form: TypeAlias = tuple[Line, ...]
+"""The lines of a card whose charge tasks and shots don't tell."""
+
 REMEMBERED = 16_384
+_KNOWN = frozenset({JOB, "tasks", "shots", "mitigated_tasks"})
+_forms: dict[tuple[object, ...], Form] = {}
 _certain: dict[tuple[object, ...], Decimal | None] = {}
 
 
 class Learned(Struct, frozen=True):
-    """What the tenant's jobs say of each backend, and of all of a provider's."""
+    """What the tenant's jobs say of each backend, and of all of a provider's, billed in this form."""
 
-    backends: Mapping[str, Prior] = {}
-    providers: Mapping[str, Prior] = {}
+    backends: Mapping[tuple[str, Form], Prior] = {}
+    providers: Mapping[tuple[str, Form], Prior] = {}
     known: dict[tuple[object, ...], Estimate | None] = {}
     """Estimates that were made of it: most jobs are like one before."""
 
-    def prior(self, backend: str, provider: str) -> Prior:
+    def prior(self, backend: str, provider: str, form: Form) -> Prior:
         """What a job on this backend is judged by."""
-        return best(self.backends.get(backend), self.providers.get(provider))
+        return best(self.backends.get((backend, form)), self.providers.get((provider, form)))
 
 
 class Outlook(Struct, frozen=True):
@@ -71,6 +79,24 @@ def _outlook(work: Work, currency: str, estimates: Mapping[str, Estimate], expec
         "work": {"executions": work.executions, "tasks": work.tasks, "qubits": work.qubits},
     }
     return Outlook(work, currency, estimates, told)
+
+
+def form(card: RateCard, sold: Sold) -> Form:
+    """How the card bills what varies there: the share of a job's room means the same under one form alone.
+
+    Of a single line the rate doesn't matter: the room is in its proportion. Empty where there is no price.
+    """
+    key = card.hash, sold
+    if key not in _forms:
+        if len(_forms) >= REMEMBERED:
+            _forms.clear()
+        try:
+            lines = card.lines(*sold)
+        except FinopsError:
+            lines = ()
+        varying = tuple(line for line in lines if not ({one.of for one in line.quantity} or {line.meter}) <= _KNOWN)
+        _forms[key] = tuple(replace(line, rate=None) for line in varying) if len(varying) == 1 else varying
+    return _forms[key]
 
 
 def certain(card: RateCard, sold: Sold, executions: int, tasks: int) -> Decimal | None:
@@ -117,7 +143,7 @@ def look_ahead(
             if len(learned.known) >= REMEMBERED:
                 learned.known.clear()
             price = priced(card, sold[name], work, bound)
-            prior = learned.prior(name, sold[name][0])
+            prior = learned.prior(name, sold[name][0], form(card, sold[name]))
             learned.known[key] = estimate(prior, price, work) if price is not None else None
         one = learned.known[key]
         if one is not None:
@@ -127,27 +153,27 @@ def look_ahead(
 
 def learn(rows: Iterable[Mapping[str, Any]], sold: Mapping[str, Sold], cards: Mapping[str, RateCard]) -> Learned:
     """What ended jobs teach, newest first; those that have no estimate of their own tell too little."""
-    runs: defaultdict[str, list[Run]] = defaultdict(list)
-    wide: defaultdict[str, list[Run]] = defaultdict(list)
-    kept: defaultdict[str, list[bool]] = defaultdict(list)
+    runs: defaultdict[tuple[str, Form], list[Run]] = defaultdict(list)
+    wide: defaultdict[tuple[str, Form], list[Run]] = defaultdict(list)
+    kept: defaultdict[tuple[str, Form], list[bool]] = defaultdict(list)
     for row in rows:
-        told, backend = row["estimate"], row["backend"]
-        if told is None or row["cost"] is None or row["bound"] is None or backend not in sold:
+        told, backend, card = row["estimate"], row["backend"], cards.get(row["rate_card"])
+        if told is None or row["cost"] is None or row["bound"] is None or backend not in sold or card is None:
             continue
+        billed = form(card, sold[backend])
         if Decimal(told["low"]) < Decimal(told["high"]):
-            kept[backend].append(inside(told, row["cost"]))
+            kept[backend, billed].append(inside(told, row["cost"]))
         work = Work(row["executions"], told["work"]["tasks"], told["work"]["qubits"])
-        card = cards.get(row["rate_card"])
-        least = certain(card, sold[backend], work.executions, work.tasks) if card is not None else None
+        least = certain(card, sold[backend], work.executions, work.tasks)
         part = share(row["cost"], least, Decimal(row["bound"])) if least is not None else None
         if part is not None:
             run = Run(work, part)
-            runs[backend].append(run)
-            wide[sold[backend][0]].append(run)
-    drifted = {name for name, hits in kept.items() if drifts(sum(hits), len(hits))}
+            runs[backend, billed].append(run)
+            wide[sold[backend][0], billed].append(run)
+    drifted = {of for of, hits in kept.items() if drifts(sum(hits), len(hits))}
     return Learned(
-        {name: learned(found, "backend", drift=name in drifted) for name, found in runs.items()},
-        {name: learned(found, "provider") for name, found in wide.items()},
+        {of: learned(found, "backend", drift=of in drifted) for of, found in runs.items()},
+        {of: learned(found, "provider") for of, found in wide.items()},
     )
 
 

@@ -89,7 +89,9 @@ def test_a_computed_line_rests_on_its_weakest_word() -> None:
 
 def test_gates_are_bounded_by_what_was_compiled_and_without_it_refused() -> None:
     hqc = copy.deepcopy(make.GOOD["prices"][0]["lines"][1])
-    with pytest.raises(UnknownPrice, match="neither a bound nor a cap"):
+    with pytest.raises(
+        UnknownPrice, match="how many one_qubit_gate_shots it takes before it runs, and card example has no cap"
+    ):
         upper_bound(card(hqc), "example", "x", 1000, 1.0)
     known = {"one_qubit_gate_shots": D(5000)}
     assert upper_bound(card(hqc), "example", "x", 1000, 1.0, known=known).amount == D(75)

@@ -5,28 +5,34 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+import finops
 from control_plane.db import read
 from control_plane.jobs import expected, store, view
 from control_plane.jobs.expected import Learned
 from control_plane.policy.document import Document
 from finops.estimate import FEW, LEAST, Prior, Run, Work, learned
-from finops.rates import RateCard
+from finops.rates import RateCard, parse_card
 from tests.control_plane.jobs.desk import Desk, bell, person
 from tests.fakes import FakeDriver
 
 D = Decimal
 BELL = Work(1000, 1, 2)
+CARDS = Path(finops.__file__).parent / "cards"
+OWN = parse_card((CARDS / "own.json").read_bytes())
+SOLD = ("aer", "fake", None)
+SECONDS = expected.form(OWN, SOLD)
 
 
 def _teach(desk: Desk, seconds: str = "0.01", jobs: int = FEW, tenant: str = "demo") -> None:
     """The tenant has so many jobs behind it that took so long."""
     past = [Run(BELL, D(seconds) / 20)] * jobs
     prior: Prior = learned(past, "backend")
-    desk.plane.known._learned[tenant] = float("inf"), Learned({"fake": prior}, {})
+    desk.plane.known._learned[tenant] = float("inf"), Learned({("fake", SECONDS): prior}, {})
 
 
 async def test_without_a_past_the_interval_is_all_that_is_possible(desk: Desk) -> None:
@@ -115,9 +121,9 @@ async def test_charges_outside_their_intervals_show_as_drift(desk: Desk) -> None
     )
     sold = {"fake": ("aer", "fake", None)}
     kept = [_row("0.40", "0.39")] * 90 + [_row("0.40", "0.41")] * 10
-    assert not expected.learn(kept, sold, {"card": card}).backends["fake"].drift
+    assert not expected.learn(kept, sold, {"card": card}).backends["fake", SECONDS].drift
     broken = [_row("0.40", "0.41")] * 40 + [_row("0.40", "0.39")] * 60
-    found = expected.learn(broken, sold, {"card": card}).backends["fake"]
+    found = expected.learn(broken, sold, {"card": card}).backends["fake", SECONDS]
     assert found.drift
     assert len(set(found.scores)) == 1
 
@@ -132,3 +138,25 @@ async def test_what_tells_too_little_teaches_nothing(desk: Desk) -> None:
     await desk.admitted()
     (rows,) = await read(desk.plane.engine, "demo", store.past(30))
     assert expected.learn(rows, sold, {}) == Learned()
+
+
+def _card(**lines: list[dict[str, Any]]) -> RateCard:
+    document = json.loads((CARDS / "own.json").read_bytes()) | {"name": "another"}
+    document["prices"][0] |= lines
+    return parse_card(json.dumps(document).encode())
+
+
+def test_what_another_card_billed_by_other_meters_teaches_nothing() -> None:
+    """A share of seconds says nothing of gates; a dearer second is the same share of a dearer room."""
+    seconds = {"meter": "simulator_seconds", "unit": "Seconds", "rate": "0.5", "cap": [{"each": "20", "of": "tasks"}]}
+    dearer = _card(lines=[{"meter": "tasks", "unit": "Tasks", "rate": "9"}, seconds])
+    gates = _card(lines=[{"meter": "two_qubit_gate_shots", "unit": "Gate-Shots", "rate": "0.1"}])
+    both = _card(lines=[seconds, {"meter": "two_qubit_gate_shots", "unit": "Gate-Shots", "rate": "0.1"}])
+    assert expected.form(dearer, SOLD) == SECONDS
+    assert len({SECONDS, expected.form(gates, SOLD), expected.form(both, SOLD)}) == 3
+    past = expected.learn([_row("0.40", "0.39")] * FEW, {"fake": SOLD}, {"card": OWN})
+    asked = [
+        expected.look_ahead({"fake": D(20)}, {"fake": SOLD}, {"fake": card}, BELL, past, "fake")
+        for card in (dearer, gates)
+    ]
+    assert [one.told["basis"]["of"] for one in asked if one is not None] == ["backend", "none"]

@@ -61,10 +61,14 @@ async def test_a_disputed_reading_takes_no_job_until_it_is_accepted(desk: Desk) 
     admin = person("ada", "demo", "quantum-admin")
     accepted = await rates.accept(desk.plane, admin, card["rate_card"], "the contract says so")
     assert accepted["accepted"]
-    assert (await rates.accept(desk.plane, admin, card["rate_card"], "again"))["accepted"]
+    again = await rates.accept(desk.plane, admin, card["rate_card"], "again")
+    assert (again["accepted"], again["in_force"]) == (True, True)
     assert (await desk.submit()).state == "QUEUED"
     await desk.seal()
     assert (await desk.replayed()).differences == []
+    await push(desk, lambda card: card.update(revision=99))
+    told = await rates.accept(desk.plane, admin, card["rate_card"], "a newer one prices now")
+    assert not told["in_force"]
     desk.sql("UPDATE finops.rate_card SET accepted_at = NULL")
     assert any("accepted" in line for line in (await desk.replayed()).differences)
 
