@@ -76,9 +76,13 @@ class Rate(Struct, frozen=True):
 
 
 class Price(Struct, frozen=True, kw_only=True):
-    """What a rate card of the tenant's says of the backend, and the most that 1,000 executions cost by it."""
+    """What a rate card of the tenant's says of the backend, and the most that 1,000 executions cost by it.
+
+    `in_force`: it prices the backend now.
+    """
 
     rate_card: Hash
+    in_force: bool
     from_: Instant = field(name="from")
     until: Instant | None
     currency: Currency

@@ -23,8 +23,9 @@ from control_plane.registry import figures as figured
 from control_plane.registry import store
 from finops import card_store, money
 from finops.card import Line, RateCard
-from finops.errors import FinopsError
+from finops.errors import FinopsError, UnknownPrice
 from finops.rates import upper_bound
+from finops.tariff import tariff
 from ledger.canonical import timestamp
 
 REFERENCE = 1000  # executions that a price is told for
@@ -68,8 +69,10 @@ async def backend(
     calibrations, queue = await plane.read(
         principal.tenant, store.calibrations(backend_id), store.queue(backend_id, hours)
     )
+    now = _pricing(cards, row, plane.now())
     cards.sort(key=lambda one: (one.effective_from, one.hash))
-    prices = [price for card in cards if (price := _price(card, row, plane.settings.job_deadline_s)) is not None]
+    found = ((card, _price(card, row, plane.settings.job_deadline_s)) for card in cards)
+    prices = [price | {"in_force": card.hash == now} for card, price in found if price is not None]
     return _shown(_placed(row, await plane.known.nodes(plane.engine))) | {
         "calibrations": [_calibration(one) for one in calibrations],
         "queue_history": [one | {"at": timestamp(one["at"])} for one in queue],
@@ -164,6 +167,14 @@ def _calibration(row: Row) -> dict[str, Any]:
         "size": row["size"],
         "errors": row["facts"]["errors"],
     }
+
+
+def _pricing(cards: Sequence[RateCard], row: Row, at: dt.datetime) -> str | None:
+    """The hash of the card, of all in the order in which they were pushed, that prices the backend at the moment."""
+    try:
+        return tariff(cards, at).card_for(row["provider"], row["id"], row["capability"].get("sku")).hash
+    except UnknownPrice:
+        return None
 
 
 def _price(card: RateCard, row: Row, deadline_s: float) -> dict[str, Any] | None:

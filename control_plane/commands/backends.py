@@ -99,9 +99,12 @@ def _show(arguments: argparse.Namespace) -> None:
         ],
     )
     tables.table(
-        ("price from", "until", "1,000 executions at most", "currency", "rates", "card"),
+        ("price from", "until", "state", "1,000 executions at most", "currency", "rates", "card"),
         [
-            (p["from"], p["until"], p["at_most_for_1000"], p["currency"], _rates(p["rates"]), p["rate_card"])
+            (
+                *(p["from"], p["until"], "in force" if p["in_force"] else "not in force"),
+                *(p["at_most_for_1000"], p["currency"], _rates(p["rates"]), p["rate_card"]),
+            )
             for p in found["prices"]
         ],
     )

@@ -97,8 +97,8 @@ def _price(arguments: argparse.Namespace) -> None:
     from finops.facts import fact
     from finops.rates import charge
 
-    card = _card(arguments)
-    card.agreed(arguments.provider, arguments.device)
+    card, sku = _card(arguments)
+    card.agreed(arguments.provider, arguments.device, sku)
     used = {"tasks": Decimal(arguments.tasks), "shots": Decimal(arguments.shots)}
     said: set[str] = set()
     for one in arguments.fact:
@@ -108,8 +108,8 @@ def _price(arguments: argparse.Namespace) -> None:
         said.add(meter)
         used[meter] = money.parse(quantity, meter or "--fact")
     facts = [fact(meter, quantity, "estimated", "example") for meter, quantity in used.items()]
-    bill = charge(card, arguments.provider, facts, arguments.device)
-    disputed = card.price(arguments.provider, arguments.device).disputed
+    bill = charge(card, arguments.provider, facts, arguments.device, sku)
+    disputed = card.price(arguments.provider, arguments.device, sku).disputed
     record: Any = bill.record()
     if arguments.json:
         about = None if disputed is None else disputed.about
@@ -126,7 +126,8 @@ def _price(arguments: argparse.Namespace) -> None:
         sys.stdout.write(f"disputed: {disputed.about}; this is: {says}\n")
 
 
-def _card(arguments: argparse.Namespace) -> Any:
+def _card(arguments: argparse.Namespace) -> tuple[Any, str | None]:
+    """The card that prices what was asked for, and as what it is sold, where it is a backend of the plane."""
     import msgspec
 
     from control_plane.sealing import utc_now
@@ -134,14 +135,23 @@ def _card(arguments: argparse.Namespace) -> Any:
     from finops.tariff import tariff
 
     if arguments.card is not None:
-        return parse_card(_read(arguments.card), accepted=True)
+        return parse_card(_read(arguments.card), accepted=True), None
     client = _client()
     found = [one for one in client.ask("GET", "/api/v1/rates") if one["in_force"]]
     cards = []
     for one in reversed(found):
         told = client.ask("GET", f"/api/v1/rates/{one['rate_card']}")
         cards.append(parse_card(msgspec.json.encode(told["card"]), accepted=told["accepted"]))
-    return tariff(cards, utc_now()).card_for(arguments.provider, arguments.device)
+    sku = _sold_as(client, arguments.provider, arguments.device)
+    return tariff(cards, utc_now()).card_for(arguments.provider, arguments.device, sku), sku
+
+
+def _sold_as(client: Any, provider: str, device: str) -> str | None:
+    backends = client.ask("GET", "/api/v1/backends")
+    if not any((one["id"], one["provider"]) == (device, provider) for one in backends):
+        return None
+    sku: str | None = client.ask("GET", f"/api/v1/backends/{device}")["capability"].get("sku")
+    return sku
 
 
 def _read(file: Path) -> bytes:

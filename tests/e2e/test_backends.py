@@ -34,7 +34,10 @@ def test_one_backend_is_shown_with_capability_calibration_queue_and_prices(plane
     assert found["calibration"]["hash"] in {one["hash"] for one in found["calibrations"]}
     assert found["queue_history"]
     assert all(one["online"] for one in found["queue_history"][-1:])
-    assert found["prices"][-1]["at_most_for_1000"] == "0.52"
+    (price,) = (one for one in found["prices"] if one["in_force"])
+    assert price["at_most_for_1000"] == "0.52"
+    bill = plane.cli("rates", "price", "aws-braket", "braket-local", "--fact", "simulator_seconds=2", user="engineer")
+    assert bill.out.splitlines()[-1].startswith("0.423 USD by card own"), bill.err  # 0.32 + 0.09 + 0.013
     shown = plane.cli("backends", "show", "aer", user="engineer")
     assert (shown.code, "sha256:" in shown.out) == (0, True)
     assert done["backend"] == "aer"
