@@ -38,6 +38,7 @@ MAX_ROLLING_DAYS: Final = 3660
 MAX_PER_CENT: Final = 1000
 ONE: Final = Decimal(1)
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/-]*", re.ASCII)  # what a spec may call a project, and all else
 _ROLLING = re.compile(r"rolling:([1-9][0-9]{0,3})", re.ASCII)
 
 
@@ -220,6 +221,11 @@ def parse_scope(text: str) -> Scope:
     if not 1 <= len(name) <= 128 or name != name.strip() or not name.isprintable():
         raise BudgetInvalid("want a name of 1 to 128 printable characters", field="scope")
     return Scope(kind, name)
+
+
+def nameable(scope: Scope) -> bool:
+    """Whether a job could ever touch a budget of this scope. Who a user or tenant is, others say."""
+    return scope.kind in {"tenant", "user"} or _NAME.fullmatch(scope.name) is not None
 
 
 def parse_period(text: str) -> Period:

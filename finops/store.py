@@ -25,6 +25,7 @@ from finops.budget import (
     Balance,
     BudgetView,
     Settlement,
+    nameable,
     parse_mode,
     parse_period,
     parse_scope,
@@ -100,6 +101,8 @@ async def set_budget(
     The currency of a budget never changes: CurrencyMismatch.
     """
     parsed = parse_scope(scope)
+    if not nameable(parsed):
+        raise BudgetInvalid("no job can name it: want letters, digits and . _ : @ / -", field="scope")
     if parsed.kind == "tenant" and parsed.name != tenant:
         raise BudgetInvalid("a tenant's budget is its own", field="scope")
     read = parse_period(period)

@@ -22,7 +22,7 @@ from control_plane.context import Plane
 from control_plane.jobs.store import numeric
 from control_plane.notices import channels
 from finops import money
-from finops.budget import MAX_PER_CENT, MAX_THRESHOLDS, SCOPES, Mode, parse_scope
+from finops.budget import MAX_PER_CENT, MAX_THRESHOLDS, Mode, parse_scope
 from ledger.chain import Pending
 
 
@@ -31,6 +31,10 @@ def _pattern(pattern: str) -> dict[str, str]:
     return {"pattern": pattern}
 
 
+_SCOPE = (
+    "^((project|cost_center|workflow|session|provider):[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}"
+    "|(tenant|user):[!-~]([ -~]{0,126}[!-~])?)$"
+)
 _PERIOD = (
     "^(monthly|quarterly|total|concurrent|rolling:([1-9][0-9]{0,2}|[12][0-9]{3}|3([0-5][0-9]{2}|6([0-5][0-9]|60))))$"
 )
@@ -44,7 +48,7 @@ class BudgetRequest(Struct, frozen=True, forbid_unknown_fields=True):
     it is.
     """
 
-    scope: Annotated[str, Meta(extra_json_schema=_pattern(rf"^({'|'.join(SCOPES)}):[!-~]([ -~]{{0,126}}[!-~])?$"))]
+    scope: Annotated[str, Meta(extra_json_schema=_pattern(_SCOPE))]
     amount: Annotated[str, Meta(extra_json_schema=_pattern(r"^(0|[1-9][0-9]{0,14})(\.[0-9]{1,12})?$"))]
     currency: Annotated[
         str,

@@ -10,6 +10,7 @@ again, one with 5xx isn't (RFC 5321 section 4.2.1).
 
 from __future__ import annotations
 
+import contextlib
 import re
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -139,10 +140,12 @@ def send(facts: MailFacts, made: EmailMessage) -> Failed | None:
     import smtplib
 
     try:
-        with _connected(facts) as server:
+        with contextlib.closing(_connected(facts)) as server:
             if facts.user is not None and facts.password is not None:
                 server.login(facts.user, _secret(facts.password))
             server.send_message(made)
+            with contextlib.suppress(smtplib.SMTPException):  # it has been taken, whatever becomes of the farewell
+                server.quit()
     except smtplib.SMTPRecipientsRefused as error:
         codes = sorted({code for code, _ in error.recipients.values()})
         return Failed(f"SMTP {codes[0]} for every recipient", all(code >= 500 for code in codes))

@@ -69,6 +69,7 @@ class Office:
     def __init__(self, folder: Path, *, starttls: bool = True, login: bool = False) -> None:
         self.got: list[Envelope] = []
         self.answers: list[str] = []
+        self.farewell = "221 good bye"
         self.logins: list[tuple[bytes, bytes]] = []
         context = None
         if starttls:
@@ -94,6 +95,9 @@ class Office:
             return self.answers.pop(0)
         self.got.append(envelope)
         return "250 taken"
+
+    async def handle_QUIT(self, _server: object, _session: Session, _envelope: Envelope) -> str:
+        return self.farewell
 
     @property
     def port(self) -> int:
@@ -209,6 +213,14 @@ def test_4xx_is_for_now_and_5xx_for_good(office: Office, papers: Path, answer: s
     office.answers = [answer]
     table = facts(office, papers)
     assert mail.send(table, mail.message(table, "a", BODY)) == failed
+
+
+def test_what_was_taken_is_not_sent_again_for_a_rude_farewell(office: Office, papers: Path) -> None:
+    """RFC 5321 section 4.1.1.10: QUIT is answered by 221; whoever answers otherwise has the message all the same."""
+    office.farewell = "554 go away"
+    table = facts(office, papers)
+    assert mail.send(table, mail.message(table, "a", BODY)) is None
+    assert len(office.got) == 1
 
 
 def test_a_server_that_is_away_or_silent_is_a_failure_for_now(

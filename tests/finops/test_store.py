@@ -413,6 +413,10 @@ async def test_a_tenants_budget_is_its_own(conn: AsyncConnection) -> None:
     """I7: no budget is set for another tenant's name."""
     with pytest.raises(BudgetInvalid, match=r"^scope: "):
         await budget(conn, scope="tenant:other")
+    for scope in ("project:Zo\u00eb", "cost_center:R&D", "provider:my cloud", "session:-1", "workflow:\uff11"):
+        with pytest.raises(BudgetInvalid, match="no job can name it"):
+            await budget(conn, scope=scope)
+    await budget(conn, scope="user:Zo\u00eb Ray")
 
 
 async def test_another_tenant_sees_and_changes_nothing(engine: AsyncEngine) -> None:

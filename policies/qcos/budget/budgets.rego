@@ -82,7 +82,7 @@ deny contains reason if {
 		"rule": "budget.budget_exceeded",
 		"want": concat("", ["at most ", left]),
 		"have": cost,
-		"fix": "ask for fewer shots or a cheaper backend, or have the budget raised",
+		"fix": _room(budget),
 	}
 }
 
@@ -190,6 +190,14 @@ default _money(_, _) := "nothing usable"
 _money(holder, field) := concat("", [holder[field], " ", holder.currency]) if {
 	values.name(holder[field])
 	values.name(holder.currency)
+}
+
+default _room(_) := "ask for fewer shots or a cheaper backend, or have the budget raised"
+
+_room(budget) := concat("", ["nothing is converted: choose a backend that is priced in ", budget.currency]) if {
+	values.name(budget.currency)
+	values.name(input.price.currency)
+	budget.currency != input.price.currency
 }
 
 cost := _money(input.price, "amount")
