@@ -5,7 +5,8 @@ Contract: enter the spend of complete UTC days, oldest first, without gaps; leav
 there, with the half-widths of intervals of 80 % and 95 %. Below 14 days there is no forecast: `None`, and no number.
 
 The middle is seasonal naive, damped: a weekday is what it was in the last two weeks. The width is the larger of what
-days differ from those a week before and what weeks do, as Student's t for as many weeks as were seen, widened by what
+days differ from those a week before (a weekday as itself, the more weeks were seen the more so: where nothing is spent
+on Sundays nothing is unsure of them) and what weeks do, as Student's t for as many weeks as were seen, widened by what
 the weeks grew; where at least ten past origins can be tried, it is scaled by how far those forecasts were off
 (conformal), to 0.85 of that at least and three times at most. Money is Decimal outside; floats are within the
 statistics only. The same days give the same answer. Coverage is measured in tests/finops/test_forecast.py. Pure.
@@ -17,6 +18,7 @@ import math
 from collections.abc import Sequence
 from datetime import date
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
+from itertools import accumulate
 from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
@@ -30,6 +32,8 @@ MOST_DAYS: Final = 91
 """Older days say nothing of the next ones: a level that was left long ago only widens."""
 _ORIGINS: Final = 10
 _NARROWEST, _WIDEST = 0.85, 3.0
+_SHARED: Final = 2
+"""So many weeks' worth of all days stands behind what a weekday varied by: of itself it has a dozen weeks at most."""
 _GROWTH: Final = 1.6
 """The square of how far growth seen in few weeks may go on, in its own size."""
 _CENT: Final = Decimal("0.01")
@@ -90,13 +94,11 @@ def ahead(history: Sequence[Decimal], steps: int, elapsed: float = 0.0) -> list[
     days = [float(amount) for amount in history[-MOST_DAYS:]]
     if len(days) < LEAST_DAYS:
         return None
-    bare = _raw(days, steps)
+    bare, missed = _raw(days, steps), _missed(days, steps)
     found: list[Sum] = []
-    for step in range(1, steps + 1):
-        middle, width = bare[step - 1]
-        middle = max(0.0, middle - elapsed * bare[0][0])
-        scales = {level: _scale(days, step, level) for level in (80, 95)}
-        found.append(Sum(middle, width * scales[80], width * scales[95]))
+    for (middle, width), off in zip(bare, missed, strict=True):
+        left = max(0.0, middle - elapsed * bare[0][0])
+        found.append(Sum(left, width * _scale(len(days), off, 80), width * _scale(len(days), off, 95)))
     return found
 
 
@@ -142,14 +144,15 @@ class RunsOut(Struct, frozen=True):
     latest: int | None
 
 
-def runs_out(sums: Sequence[Sum], available: Decimal) -> RunsOut:
-    """When the sums of the coming days reach what is available."""
-    left = float(available)
+def runs_out(sums: Sequence[Sum], available: Sequence[Decimal]) -> RunsOut:
+    """When the sums of the coming days reach what is available up to each."""
+    left = [float(amount) for amount in available]
 
     def day(level: Level | None, *, upper: bool) -> int | None:
-        if left <= 0:
+        if left[0] <= 0:
             return 0
-        return next((n for n, one in enumerate(sums) if one.reaches(left, level, upper=upper)), None)
+        by_day = enumerate(zip(sums, left, strict=True))
+        return next((n for n, (one, amount) in by_day if one.reaches(amount, level, upper=upper)), None)
 
     return RunsOut(day(80, upper=True), day(None, upper=True), day(80, upper=False))
 
@@ -158,7 +161,10 @@ def _raw(days: Sequence[float], steps: int) -> list[tuple[float, float]]:
     """Middle and unscaled width (of one standard error) of the sums of the next 1 … `steps` days."""
     size = len(days)
     last = [(days[place - WEEK] + days[place]) / 2 for place in range(size - WEEK, size)]
-    daily = math.fsum((days[n] - days[n - WEEK]) ** 2 for n in range(WEEK, size)) / (size - WEEK) / 2
+    squares = [(days[n] - days[n - WEEK]) ** 2 / 2 for n in range(WEEK, size)]
+    whole = math.fsum(squares) / len(squares)
+    # By how many days after the last one: that of step s is the weekday of the days s, s - 7, s - 14, … from there.
+    daily = [_of_weekday(squares[(size + place) % WEEK :: WEEK], whole) for place in range(WEEK)]
     weeks = [math.fsum(days[n : n + WEEK]) for n in range(size - WEEK + 1)]
     moved = [after - before for before, after in zip(weeks, weeks[WEEK:], strict=False)]
     weekly = math.fsum(one * one for one in moved) / len(moved) / 2
@@ -169,7 +175,7 @@ def _raw(days: Sequence[float], steps: int) -> list[tuple[float, float]]:
         middle += last[step % WEEK]
         counts[step % WEEK] += 1
         span = (step + 1) / WEEK
-        by_day = daily * (step + 1 + sum(count * count for count in counts) / 2)
+        by_day = math.fsum(daily[n] * (count + count * count / 2) for n, count in enumerate(counts))
         by_week = weekly * (span + span * span / 2)
         grown = growth * span * (span + 2) / 2
         # The growth's share stands beside what is scaled by t: it is no error of sampling.
@@ -177,17 +183,28 @@ def _raw(days: Sequence[float], steps: int) -> list[tuple[float, float]]:
     return found
 
 
-def _scale(days: Sequence[float], step: int, level: Level) -> float:
+def _of_weekday(squares: Sequence[float], whole: float) -> float:
+    return (math.fsum(squares) + _SHARED * whole) / (len(squares) + _SHARED)
+
+
+def _missed(days: Sequence[float], steps: int) -> list[list[float]]:
+    """By how many standard errors past forecasts of 1 … `steps` days were off, least first."""
+    found: list[list[float]] = [[] for _ in range(steps)]
+    for origin in range(LEAST_DAYS, len(days)):
+        came = accumulate(days[origin : origin + steps])
+        for off, (middle, width), total in zip(
+            found, _raw(days[:origin], min(steps, len(days) - origin)), came, strict=False
+        ):
+            if width > 0:
+                off.append(abs(total - middle) / width)
+    return [sorted(off) for off in found]
+
+
+def _scale(days: int, off: Sequence[float], level: Level) -> float:
     """How many standard errors wide: Student's t, and what past forecasts of as many days were off by."""
-    base = _T[level][min(max(len(days) - WEEK, 7), 30) - 7]
-    off: list[float] = []
-    for origin in range(LEAST_DAYS, len(days) - step + 1):
-        middle, width = _raw(days[:origin], step)[-1]
-        if width > 0:
-            off.append(abs(math.fsum(days[origin : origin + step]) - middle) / width)
+    base = _T[level][min(max(days - WEEK, 7), 30) - 7]
     if len(off) < _ORIGINS:
         return base
-    off.sort()
     rank = math.ceil(level / 100 * (len(off) + 1))
     if rank > len(off):  # too few to tell so high a level
         return min(max(off[-1], base), base * _WIDEST)

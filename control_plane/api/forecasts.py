@@ -67,11 +67,12 @@ class BudgetForeseen(Struct, frozen=True):
 
 
 class CostsForeseen(Struct, frozen=True):
-    """A month's forecast at a moment."""
+    """A month's forecast at a moment; `reason` says why there is no group."""
 
     month: str
     at: Instant
     groups: tuple[Group, ...]
+    reason: str | None
     budgets: tuple[BudgetForeseen, ...]
 
 

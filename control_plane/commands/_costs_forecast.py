@@ -36,6 +36,8 @@ def _forecast(arguments: argparse.Namespace) -> None:
     by = () if arguments.by is None else (arguments.by,)
     heading = (*by, "so far", "currency", f"at the end of {found['month']}", "80 %", "95 %", "a day", "80 % ", "")
     tables.table(heading, [[*(group[name] for name in by), *_line(group)] for group in found["groups"]])
+    if found["reason"] is not None:
+        tables.facts([("reason", found["reason"])])
     if found["budgets"]:
         names = ("scope", "period", "available", "currency", "earliest", "expected", "latest", "reason")
         heading = (*names[:4], "spent: earliest", *names[5:7], "")

@@ -38,12 +38,19 @@ def _run(arguments: argparse.Namespace) -> None:
 
     from control_plane import tables
     from control_plane.client import Client
+    from control_plane.errors import Refused
     from control_plane.settings import located
 
     data = _bytes(arguments.file)
     asked = _asked(arguments, data)
     asked["invoice"] = base64.b64encode(asked["invoice"]).decode()
-    found = Client(located().home).ask("POST", "/api/v1/costs/reconciliations", asked, limit_s=300.0)
+    try:
+        found = Client(located().home).ask("POST", "/api/v1/costs/reconciliations", asked, limit_s=300.0)
+    except Refused as refused:
+        if refused.code != "body_too_large":
+            raise
+        wanted = f"its request has some {len(asked['invoice']) + 10_000} bytes: have max_body_bytes raised to that"
+        raise Refused(refused.code, f"{arguments.file}: {wanted}") from None
     if arguments.csv is not None:
         _write(arguments.csv, found["found"])
     if arguments.json:

@@ -33,7 +33,7 @@ async def spend(
     """A page of groups, the dearest first; by day or month in their order."""
     seen = _seen(who)
     query = charge_store.spend(who.tenant, period, by=by, projects=seen, only=only, limit=limit, offset=offset)
-    rows = await _rows(plane, who, query, by)
+    rows = await named(plane, who, query, by)
     return [group.record() for group in charge_store.groups(rows, by)]
 
 
@@ -48,7 +48,7 @@ async def moves(
 ) -> list[dict[str, Any]]:
     """The groups whose spend differs most from the period before; `periods` are that asked for and the one before."""
     query = charge_store.moves(who.tenant, *periods, by=by, projects=_seen(who), only=only, limit=limit)
-    return [move.record() for move in charge_store.moved(await _rows(plane, who, query, by), by)]
+    return [move.record() for move in charge_store.moved(await named(plane, who, query, by), by)]
 
 
 def _seen(who: Principal) -> list[str] | None:
@@ -56,7 +56,8 @@ def _seen(who: Principal) -> list[str] | None:
     return None if projects is None else sorted(projects)
 
 
-async def _rows(plane: Plane, who: Principal, query: Query, by: Sequence[str]) -> list[dict[str, Any]]:
+async def named(plane: Plane, who: Principal, query: Query, by: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of a query of spend; a person by the name that the tenant's jobs have of them."""
     (rows,) = await plane.read(who.tenant, query)
     if "user" not in by:
         return rows

@@ -125,11 +125,11 @@ def test_a_budget_runs_out_between_the_days_of_its_interval() -> None:
     by = random.Random(3)
     sums = ahead([Decimal(repr(amount)) for amount in weekly(by, 60)], 30)
     assert sums is not None
-    when = runs_out(sums, Decimal(900))
+    when = runs_out(sums, [Decimal(900)] * 30)
     assert when.earliest is not None and when.expected is not None and when.latest is not None
     assert when.earliest <= when.expected <= when.latest
-    assert runs_out(sums, Decimal(-1)).expected == 0, "it is spent already"
-    assert runs_out(sums, Decimal(10**9)).earliest is None, "not within the days looked at"
+    assert runs_out(sums, [Decimal(-1)] * 30).expected == 0, "it is spent already"
+    assert runs_out(sums, [Decimal(10**9)] * 30).earliest is None, "not within the days looked at"
 
 
 @settings(max_examples=40, deadline=None)

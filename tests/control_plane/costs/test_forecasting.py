@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+import finops.store
 from control_plane.costs import forecasting
 from control_plane.errors import Refused
 from finops import charge_store
 from finops.charges import Line, Section
 from tests.control_plane.jobs.desk import Desk, person
+from tests.fakes import FakeDriver
 
 FIN = person("fin", "demo", "finops")
 
@@ -59,6 +62,63 @@ async def test_a_budget_is_told_when_it_is_spent(desk: Desk) -> None:
     await desk.limit("0.5")
     budgets = {one["scope"]: one for one in (await forecast(desk))["budgets"]}
     assert budgets["project:demo"]["expected"] == desk.plane.now().astimezone(dt.UTC).date().isoformat()
+
+
+async def budget(desk: Desk, scope: str, period: str, amount: str, unit: str = "USD") -> str:
+    async with desk.plane.transaction("demo") as conn:
+        made = await finops.store.set_budget(conn, "demo", scope, period, Decimal(amount), unit)
+    return made.budget_id
+
+
+async def lasting(desk: Desk, scope: str) -> dict[str, Any]:
+    """What is said of the one budget of a scope, which is all that the scope's own forecast tells of."""
+    kind, _, name = scope.partition(":")
+    (one,) = (await forecasting.spend(desk.plane, FIN, None, {kind: name}, None))["budgets"]
+    return {place: one[place] for place in ("earliest", "expected", "latest", "reason")}
+
+
+async def test_a_rolling_budget_gets_back_what_counts_no_more(desk: Desk) -> None:
+    """Ten a day: within seven days' 85 what is left lasts for ever; 65 are spent today, and ten come back each day."""
+    today = desk.plane.now().astimezone(dt.UTC).date()
+    for project, limit, quota in (("wide", "85", "USD"), ("tight", "65", "USD"), ("quota", "65", "shots")):
+        name = await budget(desk, f"project:{project}", "rolling:7", limit, quota)
+        for ago in range(1, 31):
+            desk.sql(
+                "INSERT INTO finops.budget_window VALUES ('demo', %s, %s, 0, 10)", name, str(today - dt.timedelta(ago))
+            )
+    said = await lasting(desk, "project:wide")
+    assert said == {"earliest": None, "expected": None, "latest": None, "reason": "not before its period is over"}
+    assert (await lasting(desk, "project:tight"))["expected"] == today.isoformat()
+    assert (await lasting(desk, "project:quota"))["expected"] == today.isoformat(), "counted in its own unit"
+
+
+async def test_a_persons_budget_is_told_by_the_jobs_that_hold_in_it(desk: Desk) -> None:
+    """In a charge a person stands by pseudonym, and a session not at all: the holds say whose they are."""
+    await spent(desk, 30, project="demo")
+    for scope in ("user:ann", "session:vqe", "workflow:w1"):
+        await budget(desk, scope, "total", "25")
+    mine = await budget(desk, "user:bob", "total", "25")
+    for ago in range(1, 31):
+        desk.sql(
+            "INSERT INTO finops.hold (tenant, job_id, amount, currency, budgets, windows) "
+            "VALUES ('demo', %s, 10, 'USD', %s, '{all}')",
+            f"jdemo{ago}",
+            [mine],
+        )
+    today = desk.plane.now().astimezone(dt.UTC).date()
+    assert (await lasting(desk, "user:bob"))["expected"] in [str(today + dt.timedelta(days)) for days in (2, 3)]
+    assert (await lasting(desk, "user:ann"))["reason"] == "not enough data: 0 complete days, and 14 are needed"
+    scopes = {one["scope"] for one in (await forecast(desk))["budgets"]}
+    assert {"user:ann", "session:vqe", "workflow:w1", "user:bob", "project:demo"} <= scopes
+
+
+async def test_a_person_is_named_as_elsewhere_and_nothing_charged_is_said(desk: Desk) -> None:
+    said = await forecast(desk)
+    assert (said["groups"], said["reason"]) == ([], "not enough data: 0 complete days, and 14 are needed")
+    await desk.admitted()
+    await (await desk.attempt(FakeDriver())).advance()
+    (group,) = (await forecast(desk, by="user"))["groups"]
+    assert group["user"] == person().actor
 
 
 async def test_who_sees_one_project_is_told_of_that_one_alone(desk: Desk) -> None:
