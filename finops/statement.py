@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A month's statement: what its charged lines come to, by whom it is borne, and the one form of the lines (G7).
 
-Contract: `Month` is given the lines of a month, in any order but for `sha256`, and tells their sums: by currency and
+Contract: `Month` is given the lines of a month, in any order but for `lines`, and tells their sums: by currency and
 category, project, provider and cost centre, after the shared costs are split. Every division sums to the month's net
 to the last decimal. The same lines and the same method give the same content, so whoever has the lines can compute a
 statement again. `line_bytes` is a line as the statement's lines file has it; the file's SHA-256 is over those of all
@@ -45,7 +45,6 @@ class Month:
         self._allocation = allocation
         self._hash = hashlib.sha256()
         self._count = 0
-        self._last: tuple[datetime, str, int] | None = None
         self._categories: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
         self._projects: dict[tuple[str, str | None], Decimal] = defaultdict(Decimal)
         self._providers: dict[tuple[str, str | None], Decimal] = defaultdict(Decimal)
@@ -134,6 +133,11 @@ class Month:
 def line_bytes(row: Charged) -> bytes:
     """The line as the lines file has it: canonical JSON, and a line feed."""
     return _encode(dict(zip(FIELDS, document(row), strict=True))) + b"\n"
+
+
+def place(row: Charged) -> tuple[datetime, str, int]:
+    """Where a line stands in the file: after all lines of a lesser place."""
+    return row.charged_at, row.entry_id, row.line
 
 
 def read_line(data: bytes) -> Charged:

@@ -148,14 +148,9 @@ def _named(cost_center: str | None) -> str:
 
 
 def _csv(rows: list[dict[str, Any]]) -> bytes:
-    import csv
-    import io
+    from finops import spreadsheet
 
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\r\n")  # RFC 4180
-    writer.writerow(BORNE)
-    writer.writerows([row[name] for name in BORNE] for row in rows)
-    return text.getvalue().encode()
+    return spreadsheet.written(BORNE, ([row[name] for name in BORNE] for row in rows)).encode()
 
 
 def _waited(client: Any, path: str) -> bytes:

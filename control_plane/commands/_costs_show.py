@@ -40,27 +40,39 @@ def register(costs: Any) -> None:
     show.add_argument("--month", metavar="YYYY-MM", help="the month in which lines count (UTC)")
     show.add_argument("--since", metavar="TIME", help="charged from this day or moment on (UTC)")
     show.add_argument("--until", metavar="TIME", help="and before this one")
-    show.add_argument("--top", metavar="N", type=int, help="so many that changed most against the period before")
+    show.add_argument("--top", metavar="N", type=_many, help="so many that changed most against the period before")
     for name in ONLY:
         show.add_argument(f"--{name.replace('_', '-')}", metavar="NAME", help="its costs alone")
-    show.add_argument("--limit", metavar="N", type=int, help="so many rows at most; all unless told")
+    show.add_argument("--limit", metavar="N", type=_many, help="so many rows at most; all unless told")
     show.add_argument("--json", action="store_true", help="one document")
     show.set_defaults(run=_show)
+
+
+def _many(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if not number:
+        raise argparse.ArgumentTypeError(f"{text!r}; wanted: a number from 1 on")
+    return number
 
 
 def _show(arguments: argparse.Namespace) -> None:
     import itertools
     import json
+    from datetime import UTC, datetime
     from urllib.parse import urlencode
 
     from control_plane import tables
     from control_plane.client import Client
     from control_plane.errors import Refused
     from control_plane.settings import located
+    from finops import spending
 
     by = list(dict.fromkeys(name for part in arguments.by or ["project"] for name in part.split(",")))
     if unknown := [name for name in by if name not in DIMENSIONS]:
         raise Refused("usage", f"--by: no {unknown[0]!r}; there are {', '.join(DIMENSIONS)}")
+    if len(by) > spending.MAX_DIMENSIONS:
+        raise Refused("usage", f"--by: {len(by)} names; at most {spending.MAX_DIMENSIONS} at a time")
+    spending.period(arguments.month, arguments.since, arguments.until, datetime.now(UTC))
     asked = {"by": ",".join(by), "limit": 1000}
     asked |= {name: getattr(arguments, name) for name in ("month", "since", "until", "top", *ONLY)}
     given = {name: value for name, value in asked.items() if value is not None}

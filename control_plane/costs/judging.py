@@ -14,7 +14,7 @@ import msgspec
 
 from finops.allocation import Allocation, parse_method
 from finops.errors import FinopsError
-from finops.statement import Month, read_line, sums_agree
+from finops.statement import Month, place, read_line, sums_agree
 from ledger import cost_verify
 from ledger.cost_statement import StatementFile
 from ledger.errors import EvidenceInvalid
@@ -44,6 +44,7 @@ def judge(
 def _recomputed(file: StatementFile, lines: Iterable[bytes]) -> str:
     """The lines are those that were signed for, and every sum follows from them."""
     summed = Month(_allocation(file))
+    before: tuple[datetime, str, int] | None = None
     for number, line in enumerate(lines, start=1):
         try:
             row = read_line(line)
@@ -51,6 +52,9 @@ def _recomputed(file: StatementFile, lines: Iterable[bytes]) -> str:
             raise EvidenceInvalid(f"line {number}: {error.detail}") from error
         if row.month != file.month:
             raise EvidenceInvalid(f"line {number}: of {row.month}")
+        if before is not None and place(row) <= before:
+            raise EvidenceInvalid(f"line {number}: twice, or before the line that it follows")
+        before = place(row)
         summed.add(row)
     counted, signed = summed.lines(), file.lines
     if (counted.count, counted.sha256) != (signed.count, signed.sha256):

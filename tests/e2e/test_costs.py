@@ -49,8 +49,12 @@ def test_what_is_asked_wrongly_is_said(plane: Plane) -> None:
         assert (answer.status, answer.code) == (400, code), query
     wrong = plane.cli("costs", "show", "--by", "colour", user="admin")
     assert (wrong.code, wrong.err.split(":")[0]) == (2, "usage")
-    wrong = plane.cli("costs", "show", "--month", "2026-13", user="admin")
-    assert (wrong.code, wrong.err.split(":")[0]) == (2, "period_invalid")
+    for words in (("--limit", "-1"), ("--top", "0"), ("--by", "project,team,user,day,month")):
+        wrong = plane.cli("costs", "show", *words, user="admin")
+        assert (wrong.code, wrong.err.split(":")[0]) == (2, "usage"), words
+    for words in (("--month", "2026-13"), ("--since", "yesterday"), ("--until", "2026-02-29")):
+        wrong = plane.cli("costs", "show", *words, user="admin")
+        assert (wrong.code, wrong.err.split(":")[0]) == (2, "period_invalid"), words
 
 
 def test_a_login_for_reports_reads_its_tenant_until_it_is_dropped(plane: Plane, tmp_path: Path) -> None:

@@ -234,8 +234,8 @@ def test_lines_that_were_not_signed_for_are_found(closed: Closed) -> None:
     changes = {
         b"".join([lines[0], dumps(other) + b"\n", *lines[2:]]): "not the lines that were signed for",
         b"".join(lines[:-1]): "not the lines that were signed for",
-        b"".join([*lines, lines[-1]]): "not the lines that were signed for",
-        b"".join([lines[1], lines[0], *lines[2:]]): "not the lines that were signed for",
+        b"".join([*lines, lines[-1]]): f"line {len(lines) + 1}: twice",
+        b"".join([lines[1], lines[0], *lines[2:]]): "line 2: twice, or before",
         closed.lines.replace(b'"month":"' + MONTH.encode(), b'"month":"' + EARLIER.encode(), 1): "line 1: ",
         b"".join([lines[0], b" " + lines[1], *lines[2:]]): "line 2: ",
         b"".join([lines[0], b"\n", *lines[1:]]): "line 2: ",

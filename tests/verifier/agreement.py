@@ -45,6 +45,15 @@ def samples(folder: Path = VECTORS / "verifier") -> list[Sample]:
     ]
 
 
+def statements() -> list[Sample]:
+    """Cost statements of a real plane, with bundles beside them whose parts may be put in."""
+    bundles = tuple(sample.bundle for sample in samples())
+    return [
+        Sample(name=one.name, bundle=one.bundle, trust=one.trust, others=bundles)
+        for one in samples(VECTORS / "statements")
+    ]
+
+
 def vectors() -> Iterator[Case]:
     """The bundles that lie in tests/vectors, each with the trust file it is judged by."""
     folder = VECTORS / "bundles"
@@ -123,7 +132,11 @@ def main(arguments: list[str]) -> int:
         return 1
     seen: Counter[Outcome] = Counter()
     found = 0
-    for difference in differences([*vectors(), *cases(samples(asked.bundles), asked.cases, asked.seed)], seen):
+    changed = [
+        *cases(samples(asked.bundles), asked.cases, asked.seed),
+        *cases(statements(), asked.cases // 5, asked.seed),
+    ]
+    for difference in differences([*vectors(), *changed], seen):
         found += 1
         print(difference, flush=True)
     for kind, number in seen.most_common():

@@ -20,7 +20,7 @@ Path: TypeAlias = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Sample:
-    """A bundle and its trust file as read, and the other bundles from which parts may be taken."""
+    """A bundle, or a cost statement, and its trust file as read; the other files from which parts may be taken."""
 
     name: str
     bundle: dict[str, Any]
@@ -165,7 +165,8 @@ def base64_paths(bundle: dict[str, Any]) -> list[Path]:
         ("signatures", "timestamp_authority", n, "token")
         for n in range(len(bundle["signatures"]["timestamp_authority"]))
     ]
-    return proof + signed + tokens * 4 + [("contents", name) for name in bundle["contents"]]
+    method: list[Path] = [("method",)] if bundle.get("method") else []
+    return proof + signed + tokens * 4 + method + [("contents", name) for name in bundle.get("contents", {})]
 
 
 def inside(random_: random.Random, sample: Sample) -> tuple[str, bytes, bytes]:
@@ -190,8 +191,10 @@ def leafwise(random_: random.Random, sample: Sample) -> tuple[str, bytes, bytes]
 
 
 def artefact(random_: random.Random, sample: Sample) -> tuple[str, bytes, bytes]:
-    """A member of an artefact in JSON, its hash and size set anew everywhere."""
+    """A member of an artefact in JSON, its hash and size set anew everywhere; of the file where it carries none."""
     bundle = copy.deepcopy(sample.bundle)
+    if "contents" not in bundle:
+        return member(random_, sample)
     names = [name for name in ("result", "spec", "rate_card", "plan", "network") if name in bundle["contents"]]
     name = random_.choice(names)
     what, changed = edit(random_, json.loads(base64.b64decode(bundle["contents"][name])))

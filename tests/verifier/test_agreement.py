@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.ledger import asking
-from tests.verifier.agreement import CLI, NODE, VECTORS, differences, samples, vectors
+from tests.verifier.agreement import CLI, NODE, VECTORS, differences, samples, statements, vectors
 from tests.verifier.mutations import cases
 
 pytestmark = pytest.mark.skipif(
@@ -52,6 +52,14 @@ def test_both_verifiers_agree_on_changed_files() -> None:
     given = samples()
     assert list(differences(cases(given, 40, SEED), seen)) == []
     assert seen[(0, "valid", None)] >= len(given)
+
+
+def test_both_verifiers_agree_on_cost_statements() -> None:
+    """G7: a month of a real plane, and what is changed in it, parts of a job's evidence put in among that."""
+    seen: Counter[tuple[object, ...]] = Counter()
+    assert list(differences(cases(statements(), 30, SEED), seen)) == []
+    assert seen[(0, "valid", None)] >= len(statements())
+    assert len(seen) > 5
 
 
 def test_the_second_verifier_takes_the_good_log_leaves_and_refuses_each_bad_one() -> None:

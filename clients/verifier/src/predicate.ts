@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The file (section 6) and the record in it (section 5): its closed shape, the Statement, and what is signed. */
 import { base64 as bytesOf, concat, readBase64, utf8 } from "./bytes.ts";
-import { canonical, type Json, type Members } from "./json.ts";
+import { canonical, isObject, type Json, type Members } from "./json.ts";
 import {
   amount, base64, bool, count, get, hash, items, list, map, name, object, one, orNull, pattern, str, text, time, uuid, whole,
 } from "./shape.ts";
@@ -10,11 +10,13 @@ const actor = pattern(/^(user|service):[^@\s]+@[^@\s]+$/, "an actor");
 const vouched = one("asserted", "observed", "recomputed");
 const words = orNull(name);
 
+export const scope = object({ profile: one("dev", "saas", "dedicated", "onprem", "airgapped"), plane: name, tenant: name });
+
 const predicate = {
   version: one(1),
   bundle_id: uuid,
   job_id: name,
-  scope: object({ profile: one("dev", "saas", "dedicated", "onprem", "airgapped"), plane: name, tenant: name }),
+  scope,
   evidence_level: one("full", "standard", "sealed"),
   state: one("COMPLETED", "FAILED", "CANCELED", "DENIED", "UNCERTAIN"),
   partial: words,
@@ -54,27 +56,24 @@ const predicate = {
   }),
 };
 
-const beside = {
-  signatures: object({
-    qcos_signature: orNull(base64), ecdsa_p256_signature: orNull(base64),
-    timestamp_authority: list(object({ operator: one("self", "external"), token: base64 })),
-  }),
-  proof: object({
-    leaf: base64, path: list(base64, 0, 64), checkpoint: text, statement_salt: base64,
-    "fold?": object({ record: base64, index: count, path: list(base64, 0, 64) }),
-    "cosignatures?": list(name, 1, 16),
-    "enrolment?": object({ leaf: base64, path: list(base64, 0, 64) }),
-  }),
-  contents: map(base64),
-};
+export const signatures = object({
+  qcos_signature: orNull(base64), ecdsa_p256_signature: orNull(base64),
+  timestamp_authority: list(object({ operator: one("self", "external"), token: base64 })),
+});
+export const proof = object({
+  leaf: base64, path: list(base64, 0, 64), checkpoint: text, statement_salt: base64,
+  "fold?": object({ record: base64, index: count, path: list(base64, 0, 64) }),
+  "cosignatures?": list(name, 1, 16),
+  "enrolment?": object({ leaf: base64, path: list(base64, 0, 64) }),
+});
 
 /** The predicate's own members: what `provenance` may speak of. */
 export const FIELDS = new Set(Object.keys(predicate).map((key) => key.replace(/\?$/, "")));
 
-export const closed = object({ ...predicate, ...beside });
+export const closed = object({ ...predicate, signatures, proof, contents: map(base64) });
 
 /** Whether each base64 of the file is in its one form: part of the file being the one byte string of its content. */
-export function exactBase64(file: Json): boolean {
+export function exactBase64(file: Members): boolean {
   const all = [str(file, "proof", "leaf"), str(file, "proof", "statement_salt"), ...items(file, "proof", "path").map(String)];
   const fold = (get(file, "proof") as Members).get("fold");
   if (fold !== undefined) all.push(str(fold, "record"), ...items(fold, "path").map(String));
@@ -85,19 +84,28 @@ export function exactBase64(file: Json): boolean {
     if (typeof signature === "string") all.push(signature);
   }
   for (const token of items(file, "signatures", "timestamp_authority")) all.push(str(token, "token"));
-  for (const content of (get(file, "contents") as Members).values()) all.push(String(content));
+  const contents = file.get("contents");
+  if (isObject(contents)) for (const content of contents.values()) all.push(String(content));
+  const method = file.get("method");
+  if (typeof method === "string") all.push(method);
   return all.every((written) => readBase64(written)?.exact === true);
 }
 
 /** The in-toto Statement that is committed and signed, as canonical JSON. */
 export function statement(file: Members): Uint8Array {
   const record: Members = new Map([...file].filter(([key]) => FIELDS.has(key)));
-  const subject = ["input", "output"].flatMap((which): Json[] => {
+  const subjects = ["input", "output"].flatMap((which): [string, string][] => {
     const found = get(file, `${which}_hash`);
-    return typeof found === "string" ? [new Map<string, Json>([["name", which], ["digest", new Map([["sha256", found.slice(7)]])]])] : [];
+    return typeof found === "string" ? [[which, found]] : [];
   });
+  return inTotoStatement("urn:qcos:evidence:v1", subjects, record);
+}
+
+/** An in-toto Statement v1 over these subjects: a name and a hash as section 1 writes it, each. */
+export function inTotoStatement(type: string, subjects: [string, string][], predicate: Members): Uint8Array {
+  const subject = subjects.map(([name, hash]): Json => new Map<string, Json>([["name", name], ["digest", new Map([["sha256", hash.slice(7)]])]]));
   return canonical(new Map<string, Json>([
-    ["_type", "https://in-toto.io/Statement/v1"], ["predicateType", "urn:qcos:evidence:v1"], ["subject", subject], ["predicate", record],
+    ["_type", "https://in-toto.io/Statement/v1"], ["predicateType", type], ["subject", subject], ["predicate", predicate],
   ]));
 }
 

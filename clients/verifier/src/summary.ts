@@ -30,6 +30,28 @@ const LEVELS: Record<string, string> = {
 };
 
 export function summarise(file: Members): Summary {
+  return file.has("job_id") ? ofJob(file) : ofMonth(file);
+}
+
+function ofMonth(file: Members): Summary {
+  const sums = (row: Json): string => `${str(row, "net")} ${str(row, "currency")}`;
+  const parts = (row: Json): string => ["usage", "shared", "credit", "correction", "refund"].filter((part) => str(row, part) !== "0").map((part) => `${part} ${str(row, part)}`).join(", ");
+  const facts: [string, string][] = [
+    ["Total", items(file, "totals").map((row) => `${sums(row)} (${parts(row)})`).join("; ") || "nothing was charged"],
+    ...items(file, "cost_centers").map((row): [string, string] => ["Cost centre", `${nobody(get(row, "cost_center"), "unallocated")}: ${sums(row)}`]),
+    ...items(file, "projects").map((row): [string, string] => ["Project", `${nobody(get(row, "name"), "none")}: ${str(row, "amount")} ${str(row, "currency")}`]),
+    ["Lines", `${number(int(file, "lines", "count"))}, ${str(file, "lines", "sha256")}`],
+    ["Method", get(file, "allocation") === null ? "none" : `${str(file, "allocation", "name")}, revision ${number(int(file, "allocation", "revision"))}`],
+    ["Closed", `${clock(str(file, "closed_at"))}, frozen ${clock(str(file, "frozen_at"))}`],
+    ["Before", get(file, "previous") === null ? "no statement" : str(file, "previous", "month")],
+    ["Plane", `${str(file, "scope", "plane")} (${str(file, "scope", "profile")}), tenant ${str(file, "scope", "tenant")}`],
+  ];
+  return { title: `Costs of ${str(file, "month")}`, facts, charts: [] };
+}
+
+const nobody = (name: Json, instead: string): string => (typeof name === "string" ? name : instead);
+
+function ofJob(file: Members): Summary {
   const run = get(file, "execution_metadata");
   const record = get(file, "governance_record");
   const sent = get(file, "submission");

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The verdict over a bundle, given a trust file and a moment (section 10). Nothing else enters: no network, no clock.
+ * The verdict over a bundle, or over a cost statement, given a trust file and a moment (section 10). Nothing else enters: no network, no clock.
  *
  * Each check runs and is reported by name. What throws `Outside` lies beyond the trust file, what throws anything else is
  * wrong; both are written down, and the checks after it run all the same, as far as what they need is there.
  */
 import { Outside, readBase64, same, Unusable, Wrong } from "./bytes.ts";
 import { checkEnrolment, checkEnvelope, concerned } from "./asked.ts";
+import { checkClosing, checkMethod, checkProofOwn, checkSums, closedCosts, closingTimes, costStatement, isCostStatement } from "./costs.ts";
 import { checkCosignatures } from "./cosignature.ts";
 import { countShots } from "./counts.ts";
 import { checkCommitment, checkInclusion, checkRecord, readLeaf, speaking } from "./entry.ts";
@@ -45,7 +46,7 @@ export function verify(bundle: Uint8Array, trustFile: Uint8Array, now: number): 
   if (trustFile.length > MOST_BYTES) throw new Unusable("a trust file that is too large");
   const trust = readTrust(trustFile);
   const file = readBundle(bundle);
-  const run = new Run(trust, now);
+  const run = new Run(trust, now, isCostStatement(bundle));
   const shaped = run.shape(file, bundle);
   if (shaped) run.all(file);
   return { report: run.report(), file: shaped ? file : null, outside: run.beyond };
@@ -75,10 +76,13 @@ class Run {
   private readonly used: TrustedKey[] = [];
   private readonly trust: Trust;
   private readonly now: number;
+  /** Whether it is a cost statement that is judged, and no job's evidence. */
+  private readonly costs: boolean;
 
-  constructor(trust: Trust, now: number) {
+  constructor(trust: Trust, now: number, costs: boolean) {
     this.trust = trust;
     this.now = now;
+    this.costs = costs;
   }
 
   /** Runs one check and writes it down; whether it holds. */
@@ -101,21 +105,29 @@ class Run {
 
   /** Whether the rest can be read at all: closed shape first, then the one form. */
   shape(file: Members, bytes: Uint8Array): boolean {
+    const members = this.costs ? "statement_closed" : "predicate_closed";
     try {
-      closed(file, "bundle");
+      if (this.costs) closedCosts(file);
+      else closed(file, "bundle");
     } catch (error) {
-      return this.check("predicate_closed", () => { throw error; });
+      return this.check(members, () => { throw error; });
     }
     const exact = this.check("file_canonical", () => {
       if (!exactBase64(file) || !same(canonical(file), bytes)) throw new Wrong("the file is not in canonical form (RFC 8785)");
       return `${bytes.length} bytes`;
     });
-    return exact && this.check("predicate_closed", () => "version 1");
+    return exact && this.check(members, () => {
+      if (this.costs) checkProofOwn(file);
+      return "version 1";
+    });
   }
 
   all(file: Members): void {
     this.check("trust_current", () => this.age());
-    this.recompute(file);
+    if (this.costs) {
+      this.check("sums", () => checkSums(file));
+      this.check("method", () => checkMethod(file));
+    } else this.recompute(file);
     this.anchor(file);
     this.judge(file);
   }
@@ -176,10 +188,14 @@ class Run {
     const leaf = once(() => readLeaf(file));
     const record = once(() => speaking(file, leaf()));
     const note = once(() => readNote(str(file, "proof", "checkpoint")));
-    this.check("statement_commitment", () => checkCommitment(file, record(), statement(file)));
-    this.check("leaf", () => checkRecord(file, leaf(), record()));
+    this.check("statement_commitment", () => checkCommitment(file, record(), this.signed(file)));
+    this.check("leaf", () => {
+      const said = checkRecord(file, leaf(), record());
+      if (this.costs) checkClosing(file, leaf());
+      return said;
+    });
     this.check("inclusion", () => checkInclusion(file, leaf(), note()));
-    if (concerned(file)) this.check("enrolment", () => checkEnrolment(file, leaf(), str(record(), "actor"), note()));
+    if (!this.costs && concerned(file)) this.check("enrolment", () => checkEnrolment(file, leaf(), str(record(), "actor"), note()));
     this.position = () => ({ origin: note().origin, place: int(leaf(), "index") + 1 });
     this.check("checkpoint_signatures", () => {
       const keys = checkSignatures(note(), this.trust);
@@ -204,7 +220,7 @@ class Run {
 
   /** Steps 5 to 7: signatures, stamps, and whether all of it belongs to the trust file and to one course of time. */
   private judge(file: Members): void {
-    const message = pae(statement(file));
+    const message = pae(this.signed(file));
     const level = str(file, "evidence_level");
     this.stamped = checkTimestamps(file, this.trust);
     this.check("qcos_signature", () => this.signature(file, "qcos_signature", "ml-dsa-65", level !== "sealed", message));
@@ -216,6 +232,11 @@ class Run {
     this.check("trust_scope", () => this.scope(file));
     this.check("key_validity", () => this.keyValidity());
     this.check("time_order", () => this.timeOrder(file));
+  }
+
+  /** The Statement that the entry commits to and the signatures are over. */
+  private signed(file: Members): Uint8Array {
+    return this.costs ? costStatement(file) : statement(file);
   }
 
   private signature(file: Members, member: string, algorithm: "ml-dsa-65" | "ecdsa-p256", due: boolean, message: Uint8Array): string {
@@ -294,6 +315,10 @@ class Run {
   }
 
   private timeOrder(file: Members): string {
+    if (this.costs) {
+      this.stampedAfter([...closingTimes(file), ["recorded", this.recorded()]], SLACK);
+      return "frozen, closed, recorded, stamped";
+    }
     const run = get(file, "execution_metadata");
     const steps: [string, number][] = [["submitted", instant(str(file, "submission", "submitted_at"))]];
     for (const [member, name] of [["start_time", "start"], ["end_time", "end"]] as const) {
@@ -301,12 +326,17 @@ class Run {
       if (at !== null) steps.push([name, instant(String(at))]);
     }
     steps.push(["recorded", this.recorded()]);
-    inOrder(steps, 0);
+    this.stampedAfter(steps, 0);
+    inOrder([steps[0]!, ...items(file, "history").map((one): [string, number] => [str(one, "state"), instant(str(one, "at"))])], 0);
+    return "submitted, started, ended, recorded, stamped";
+  }
+
+  /** The steps rise, what was stamped or cosigned comes after the last of them, and nothing is still to come. */
+  private stampedAfter(steps: [string, number][], slack: number): void {
+    inOrder(steps, slack);
     const stamps = [...(this.stamped?.times ?? []), ...this.cosigned];
     for (const at of stamps) inOrder([steps.at(-1)!, ["stamped", at]], SLACK);
-    inOrder([steps[0]!, ...items(file, "history").map((one): [string, number] => [str(one, "state"), instant(str(one, "at"))])], 0);
     if (stamps.some((at) => at > this.now + AHEAD)) throw new Wrong("stamped in the future");
-    return "submitted, started, ended, recorded, stamped";
   }
 
   report(): Report {

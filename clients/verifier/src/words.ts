@@ -17,6 +17,9 @@ export const ASSURANCES: Record<Report["assurance"], string> = {
 const MEANINGS: Record<string, string> = {
   file_canonical: "The file is the one byte string that its content can have",
   predicate_closed: "It has the known members and no others",
+  statement_closed: "It has the known members and no others",
+  sums: "Projects, providers, cost centres and shared costs sum to the totals",
+  method: "Shared costs were split by the method that is named",
   trust_current: "How old the trust file is",
   input_hash: "The job spec is the one that was accepted",
   output_hash: "The result is the one that was recorded",
@@ -34,7 +37,7 @@ const MEANINGS: Record<string, string> = {
   fragments: "The nodes' own rows, joined and counted, are the result",
   node_fees: "Nodes were paid no more than they ask",
   statement_commitment: "The log entry commits to exactly this record",
-  leaf: "The entry is of this tenant, job and bundle",
+  leaf: "The entry is of this tenant, and of this job or month",
   inclusion: "The path leads from the entry to the checkpoint",
   checkpoint_signatures: "The log signed the checkpoint, with both algorithms",
   cosignatures: "Outside witnesses saw that checkpoint",
@@ -43,7 +46,7 @@ const MEANINGS: Record<string, string> = {
   timestamps: "When it was signed, by time-stamping authorities",
   trust_scope: "The keys may speak for this plane and tenant",
   key_validity: "Keys were in use and not revoked at that time",
-  time_order: "Submitted, started, ended, recorded, stamped: in that order",
+  time_order: "What happened stands in its order: recorded after it ended, stamped after that",
 };
 
 export function meaning(check: string): string {
