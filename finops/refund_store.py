@@ -51,7 +51,7 @@ _LEFT = text("SELECT captured - coalesce(refunded, 0) FROM finops.hold WHERE ten
 _LOCK = text("SELECT 1 FROM finops.hold WHERE tenant = :tenant AND job_id = :job FOR NO KEY UPDATE")
 _USAGE = text("""
     SELECT entry_id::text AS entry_id, month, project, cost_center, team, pseudonym, purpose, classification, provider,
-        backend, region, currency, rate_card
+        backend, region, started_at, ended_at, currency, rate_card
     FROM finops.charge WHERE tenant = :tenant AND job_id = :job AND category = 'usage'
     ORDER BY charged_at, entry_id, line LIMIT 1""")
 _NET = text("SELECT coalesce(sum(amount), 0) FROM finops.charge WHERE tenant = :tenant AND job_id = :job")

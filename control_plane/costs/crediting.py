@@ -199,7 +199,7 @@ def _section(category: Category, amount: Decimal, currency: str, **of: str | Non
 
 
 def _of_job(category: Category, amount: Decimal, used: Any, job_id: str) -> Section:
-    """A line that counts wherever the job's usage counts."""
+    """A line that counts wherever the job's usage counts, and is about the time in which that was used."""
     names = (
         "project",
         "cost_center",
@@ -212,6 +212,7 @@ def _of_job(category: Category, amount: Decimal, used: Any, job_id: str) -> Sect
         "region",
     )
     of = {name: used[name] for name in names}
+    of |= {name: None if used[name] is None else timestamp(used[name]) for name in ("started_at", "ended_at")}
     return _section(category, amount, used["currency"], job_id=job_id, rate_card=used["rate_card"], **of)
 
 

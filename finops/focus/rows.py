@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The charged lines of a selection: one query, copied out as CSV, and that read into Arrow tables of one size (G7).
 
-Contract: the lines come in the order of (charged_at, entry_id, line), each with its job's bundle and queue time, and
-its entry's index where that is sealed. The tables have `GROUP` rows each, the last one fewer, so that
-what is written of them does not depend on how the database cut its answer. Whoever runs the query has set the tenant;
-row-level security does the rest.
+Contract: the lines come in the order of (charged_at, entry_id, line), each with its job's bundle and queue time, its
+entry's index where that is sealed, and of a correction or refund the month in which the job's use counts. The tables
+have `GROUP` rows each, the last one fewer, so that what is written of them does not depend on how the database cut its
+answer. Whoever runs the query has set the tenant; row-level security does the rest.
 """
 
 import io
@@ -101,6 +101,10 @@ _SHOWN: Final = {
     "bundle_id": "j.bundle_id",
     "queue_s": "ceil(j.queue_s::numeric * 1000000) / 1000000",
     "index": 'e."index"',
+    "corrects": """CASE WHEN c.category IN ('correction', 'refund') THEN (
+            SELECT u.month FROM finops.charge AS u
+            WHERE u.tenant = c.tenant AND u.job_id = c.job_id AND u.category = 'usage'
+            ORDER BY u.charged_at, u.entry_id, u.line LIMIT 1) END""",
 }
 _COPY: Final = f"""
     COPY (

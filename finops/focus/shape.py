@@ -6,7 +6,7 @@ version's columns, of `schema`. A usage carries quantity and prices; `ListCost` 
 product, `BilledCost` and `EffectiveCost` what the card's rounding made of it. What is no usage carries an amount alone.
 Times are whole seconds, as FOCUS writes them: a start is rounded down, an end up and never to the start itself.
 
-A correction or refund is of class `Correction` where it counts in a later month than what it corrects was used in: the
+A correction or refund is of class `Correction` where it counts in a later month than the use that it corrects does: the
 earlier month is closed, or closes before this one does. Within its month it is an adjustment of a bill not yet made.
 Pure: no clock, randomness, socket or database.
 """
@@ -55,6 +55,7 @@ RAW: Final[dict[str, pa.DataType]] = {
     "bundle_id": pa.string(),
     "queue_s": _AMOUNT,
     "index": pa.int64(),
+    "corrects": _WORD,
 }
 RAW_SCHEMA: Final = pa.schema(list(RAW.items()))
 _KINDS: Final[dict[Kind, pa.DataType]] = {
@@ -115,9 +116,7 @@ class _Lines:
         raw, parties = self.raw, self.parties
         began, ended = self.times()
         cost = pc.if_else(self.usage, raw["product"], raw["amount"])
-        late = pc.less(began, self.periods["BillingPeriodStart"])
-        changed = self.words("category", lambda word: word in {"correction", "refund"}, pa.bool_())
-        correction = pc.and_(changed, late)
+        correction = pc.fill_null(pc.less(plain(raw["corrects"]), plain(raw["month"])), False)
         provider, sku = raw["provider"], self.sku()
         quantity, rate, unit = self.priced["quantity"], self.priced["rate"], self.word_when_used("unit")
         return {
@@ -140,6 +139,7 @@ class _Lines:
             "ContractedUnitPrice": rate,
             "EffectiveCost": raw["amount"],
             "HostProviderName": _filled(provider, NOT_APPLICABLE),
+            "InvoiceDetailId": self.invoice("category"),
             "InvoiceId": self.invoice(),
             "InvoiceIssuerName": parties.issuer,
             "ListCost": cost,
@@ -201,17 +201,18 @@ class _Lines:
         return start, pc.if_else(pc.less(end, least), least, end)
 
     def category(self, correction: Any) -> Any:
-        plain = self.words("category", {"usage": "Usage", "credit": "Credit"}.get, pa.string(), otherwise="Adjustment")
-        return pc.if_else(correction, "Usage", plain)
+        word = self.words("category", {"usage": "Usage", "credit": "Credit"}.get, pa.string(), otherwise="Adjustment")
+        return pc.if_else(correction, "Usage", word)
 
     def description(self) -> Any:
         """Of a usage its meter and backend, of anything else what it is."""
         used = _joined((self.word_when_used("meter", _spoken), self.raw["backend"]), " on ")
         other = _mapped(self.raw["category"], str.capitalize, pa.string())
-        return pc.coalesce(used, _plain(other))
+        return pc.coalesce(used, plain(other))
 
-    def invoice(self) -> Any:
-        return _joined((self.raw["month"], self.raw["currency"]), "-", before=f"{self.parties.tenant}-")
+    def invoice(self, *more: str) -> Any:
+        parts = tuple(self.raw[name] for name in ("month", "currency", *more))
+        return _joined(parts, "-", before=f"{self.parties.tenant}-")
 
     def sku(self) -> Any:
         """The same for all who buy it: the card may change, the thing sold doesn't."""
@@ -219,14 +220,14 @@ class _Lines:
 
     def words(self, name: str, change: Any, to: pa.DataType, otherwise: Any = None) -> Any:
         """A column of words, each changed once."""
-        return _plain(_mapped(self.raw[name], lambda word: _or(change(word), otherwise), to))
+        return plain(_mapped(self.raw[name], lambda word: _or(change(word), otherwise), to))
 
     def when_used(self, values: Any) -> Any:
         return pc.if_else(self.usage, values, pa.scalar(None, values.type))
 
     def word_when_used(self, name: str, change: Any = None) -> Any:
-        plain = _plain(self.raw[name] if change is None else _mapped(self.raw[name], change, pa.string()))
-        return pc.if_else(self.usage, plain, pa.scalar(None, pa.string()))
+        words = plain(self.raw[name] if change is None else _mapped(self.raw[name], change, pa.string()))
+        return pc.if_else(self.usage, words, pa.scalar(None, pa.string()))
 
 
 def _or(value: Any, otherwise: Any) -> Any:
@@ -263,12 +264,13 @@ def _mapped(words: Any, change: Any, to: pa.DataType) -> Any:
     return pa.DictionaryArray.from_arrays(words.indices, changed)
 
 
-def _plain(words: Any) -> Any:
+def plain(words: Any) -> Any:
+    """Words set out."""
     return words.dictionary_decode() if pa.types.is_dictionary(words.type) else words
 
 
 def _filled(words: Any, otherwise: str) -> Any:
-    return pc.fill_null(_plain(words), otherwise)
+    return pc.fill_null(plain(words), otherwise)
 
 
 def _either(which: Any, yes: str | None, no: str | None) -> Any:
@@ -277,7 +279,7 @@ def _either(which: Any, yes: str | None, no: str | None) -> Any:
 
 def _joined(parts: tuple[Any, ...], by: str, before: str = "") -> Any:
     """Null where a part is null."""
-    texts = [_plain(part) for part in parts]
+    texts = [plain(part) for part in parts]
     if before:
         texts[0] = pc.binary_join_element_wise(before, texts[0], "")
     return pc.binary_join_element_wise(*texts, by, null_handling="emit_null")

@@ -71,6 +71,11 @@ def test_each_line_of_a_month_is_made_anew_to_the_last_digit(stranger: Plane, fi
         assert (ran.json["difference"], ran.json["trust"]) == ({"USD": "0"}, "plane")
     now = read(files["now.csv"])
     assert {"credit", "refund", "usage"} == {line["x_Category"] for line in now}
+    (refund,) = [line for line in now if line["x_Category"] == "refund"]
+    assert (refund["ChargeCategory"], refund["ChargeClass"]) == ("Usage", "Correction")
+    used = read(files["before.csv"])[0]
+    times = ("ChargePeriodStart", "ChargePeriodEnd")
+    assert [refund[name] for name in times] == [used[name] for name in times]
     trust = stranger.folder / "focus-trust.json"
     assert stranger.cli("trust", "export", "-o", str(trust), user="admin").code == 0
     for user in ("finops", "auditor"):

@@ -46,6 +46,7 @@ _USED: dict[str, Any] = {
     "bundle_id": "00000000-0000-4000-8000-00000000000b",
     "queue_s": Decimal("1.5"),
     "index": 7,
+    "corrects": None,
 }
 _PRICE: dict[str, Any] = dict.fromkeys(
     ("meter", "quantity", "unit", "rate", "product", "source", "reporter", "rate_card")
@@ -78,8 +79,8 @@ def month() -> list[dict[str, Any]]:
         | {"product": Decimal("0.3")},
         row(line=2, **seconds, amount=Decimal("1.98"), product=Decimal("1.9753072"), source="vendor"),
         row(2, **_PRICE, **_JOB, category="credit", amount=Decimal(-5)),
-        row(3, **{**_PRICE, **october}, category="refund", amount=Decimal("-3.25")),
-        row(4, **_PRICE, category="correction", amount=Decimal("0.123456789012")),
+        row(3, **{**_PRICE, **october}, category="refund", amount=Decimal("-3.25"), corrects="2026-10"),
+        row(4, **_PRICE, category="correction", amount=Decimal("0.123456789012"), corrects="2026-11"),
         row(5, **_PRICE, **_JOB, category="shared", project=None, amount=Decimal(2)),
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import io
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -63,6 +64,15 @@ def test_credits_and_corrections_are_classed_as_focus_does() -> None:
     assert said == [("Credit", "", ""), ("Usage", "Correction", ""), ("Adjustment", "", ""), ("Adjustment", "", "")]
 
 
+def test_a_correction_is_of_an_earlier_month_where_what_it_corrects_counts_there() -> None:
+    """Not where the job merely began before midnight, or its month was closed when it ended."""
+    began = datetime(2026, 10, 31, 23, 59, 59, tzinfo=UTC)
+    given = {"category": "refund", "amount": Decimal(-1), "started_at": began}
+    lines = read(file([row(1, **given, corrects="2026-11"), row(2, **given, corrects="2026-10"), row(3, **given)]))
+    assert [line["ChargeClass"] for line in lines] == ["", "Correction", ""]
+    assert {line["ChargePeriodStart"] for line in lines} == {"2026-10-31T23:59:59Z"}
+
+
 def test_texts_come_back_as_they_were() -> None:
     """Quotes, commas and line breaks too."""
     assert read(file(month()))[0]["x_Purpose"] == 'a "benchmark", of two\nlines'
@@ -115,7 +125,8 @@ def test_versions_differ_where_focus_does() -> None:
     """1.4 knows who hosts and who serves; provider and publisher are gone."""
     older, newer = ({column.name for column in columns.of(version)} for version in ("1.2", "1.4"))
     assert older - newer == {"ProviderName", "PublisherName"}
-    assert newer - older == {"HostProviderName", "ServiceProviderName"}
+    assert newer - older == {"HostProviderName", "InvoiceDetailId", "ServiceProviderName"}
+    assert read(file(month(), "1.4"))[3]["InvoiceDetailId"] == "demo-2026-11-USD-credit"
 
 
 def test_what_cannot_be_exported_is_refused_with_its_field() -> None:
