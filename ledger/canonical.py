@@ -34,16 +34,15 @@ def _refuse_float(text: str) -> NoReturn:
     raise NotCanonical(f"a number with fraction or exponent: {text[:40]}")
 
 
+_ALWAYS = frozenset({str, bool, type(None)})  # types whose every value lies in the domain, but for lone surrogates
 _encode = msgspec.json.Encoder(order="sorted").encode
 _decode = msgspec.json.Decoder(float_hook=_refuse_float).decode
 
 
 def check_domain(value: object, *, depth: int = 0) -> None:
     """Raise NotCanonical unless `value` lies in the domain."""
-    if value is None or value is True or value is False:
-        return
     kind = type(value)
-    if kind is str:
+    if kind in _ALWAYS:
         return
     if kind is int:
         if not -MAX_INTEGER <= value <= MAX_INTEGER:  # type: ignore[operator]
@@ -51,14 +50,17 @@ def check_domain(value: object, *, depth: int = 0) -> None:
         return
     if depth >= MAX_DEPTH:
         raise NotCanonical(f"nested deeper than {MAX_DEPTH}")
+    # Most values are texts: no call for each, which is half of the walk's time.
     if isinstance(value, dict):
         for key, inner in value.items():
             if type(key) is not str or not key.isascii():
                 raise NotCanonical(f"a key that is not ASCII text: {key!r:.40}")
-            check_domain(inner, depth=depth + 1)
+            if type(inner) not in _ALWAYS:
+                check_domain(inner, depth=depth + 1)
     elif isinstance(value, (list, tuple)):
         for inner in value:
-            check_domain(inner, depth=depth + 1)
+            if type(inner) not in _ALWAYS:
+                check_domain(inner, depth=depth + 1)
     else:
         raise NotCanonical(f"a value of type {kind.__name__}")
 
@@ -122,8 +124,7 @@ def timestamp(at: datetime) -> str:
     """An aware time as UTC `YYYY-MM-DDTHH:MM:SS.mmmZ`, cut (not rounded) to the millisecond."""
     if at.tzinfo is None:
         raise NotCanonical("a time without a zone")
-    utc = at.astimezone(UTC)
-    return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}Z".rjust(24, "0")
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def parse_time(text: object) -> datetime:
