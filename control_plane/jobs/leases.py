@@ -49,11 +49,11 @@ async def claim(
 
 
 _CLAIM = "SELECT jobs.claim(%s, %s, %s, %s::text[], %s::text[], %s)"
-_TAKEN = """
+_SOLD = """SELECT b.budget_id AS id, b.scope, b.period, b.unit, b.mode FROM finops.budget b
+    WHERE b.scope >= 'provider:' AND b.scope < 'provider;' AND b.tenant = """
+_TAKEN = f"""
     SELECT j.*, jobs.evidence_ready(coalesce(j.outcome_entry, j.admission_entry)) AS ready,
-           (SELECT coalesce(jsonb_agg(jsonb_build_object('id', b.budget_id, 'scope', b.scope, 'period', b.period,
-               'unit', b.unit, 'mode', b.mode)), '[]') FROM finops.budget b
-            WHERE b.tenant = j.tenant AND b.scope >= 'provider:' AND b.scope < 'provider;') AS providers,
+           (SELECT coalesce(jsonb_agg(to_jsonb(o)), '[]') FROM ({_SOLD} j.tenant) AS o) AS providers,
            (SELECT t.state FROM auth.tenant t WHERE t.tenant = j.tenant) AS tenant_state,
            CASE WHEN h.job_id IS NOT NULL THEN jsonb_build_object('amount', h.amount::text, 'currency', h.currency,
                'budgets', h.budgets, 'windows', h.windows, 'shots', h.shots::text) END AS hold,
@@ -70,6 +70,11 @@ _TAKEN = """
 def taken(job_ids: Sequence[str]) -> Query:
     """The query for all that is needed to work on jobs: their rows, holds, and what was submitted and judged."""
     return _TAKEN, {"jobs": list(job_ids)}
+
+
+def providers(tenant: str) -> Query:
+    """The query for the budgets of providers as they are now, as `taken`'s rows have them."""
+    return f"{_SOLD} %(tenant)s", {"tenant": tenant}
 
 
 def submitted(row: Mapping[str, Any]) -> tuple[SealedBlob, SealedBlob] | None:

@@ -220,18 +220,23 @@ class Run:
         )
 
     async def _compiled(self, driver: Driver, backend: str) -> Compiled | None:
-        """Step 2; that it takes long is told while it does. None where a cancel came before it was done."""
+        """Step 2; that it takes long is told while it does. None where a cancel came before it was done.
+
+        What was set meanwhile for the provider counts for the job.
+        """
+        tenant = self.job["tenant"]
         compiling = asyncio.create_task(self._compile(driver, backend))
         try:
             await asyncio.wait({compiling}, timeout=QUICK_S)
             if self._untold is not None and not compiling.done():
-                if await store.advance(self.plane.engine, self.job["tenant"], self._untold) != "moved":
+                if await store.advance(self.plane.engine, tenant, self._untold) != "moved":
                     raise MovedOn
                 self._untold = None
             if not compiling.done():
                 stop = asyncio.create_task(self._canceled.wait())
                 await asyncio.wait({compiling, stop}, return_when=asyncio.FIRST_COMPLETED)
                 stop.cancel()
+                (self.job["providers"],) = await self.plane.read(tenant, leases.providers(tenant))
             return await compiling if compiling.done() else None
         finally:
             compiling.cancel()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
@@ -134,6 +135,27 @@ async def test_a_budget_that_was_spent_meanwhile_sends_the_job_elsewhere(
     await (await attempt(plane, fleet)).advance()
     assert await finish(plane, job_id) == "COMPLETED"
     assert (await plane.row(job_id))["backend"] == "second"
+
+
+async def test_a_providers_budget_that_is_set_while_the_job_is_compiled_binds_it(
+    plane: Desk, fleet: dict[str, FakeDriver]
+) -> None:
+    """I3: who stops a provider stops what isn't handed over yet."""
+    job_id = await plane.admitted(**ANY)
+    run, first = await attempt(plane, fleet), fleet["first"]
+    first.compiling.clear()
+    running = asyncio.create_task(run.advance())
+    async with asyncio.timeout(20):
+        while not plane.sql("SELECT 1 FROM jobs.job WHERE state = 'COMPILING'"):  # noqa: ASYNC110 - told when it is slow
+            await asyncio.sleep(0.01)
+    await limit(plane, ONE, "0")
+    first.compiling.set()
+    await running
+    assert (first.submissions, (await held(plane))[ONE]) == (0, NOTHING)
+    await (await attempt(plane, fleet)).advance()
+    assert await finish(plane, job_id) == "COMPLETED"
+    assert (await plane.row(job_id))["backend"] == "second"
+    await agrees(plane)
 
 
 async def test_failover_takes_the_share_along(plane: Desk, fleet: dict[str, FakeDriver]) -> None:
