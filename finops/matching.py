@@ -38,6 +38,7 @@ class Jobs:
         )
         self.starts = [start for start, _, _ in self.ran]
         self.longest = max((end - start for start, end, _ in self.ran), default=timedelta(0))
+        self.looked: dict[tuple[object, ...], tuple[int, tuple[str, ...]]] = {}
 
     def find(self, line: InvoiceLine) -> tuple[str, By] | Finding:
         """The id of the job that the line bills and by what it was found, or why there is none."""
@@ -45,16 +46,25 @@ class Jobs:
         named = self.by_vendor.get(line.vendor_id or "", [])
         if not named and line.job_id in self.jobs:
             by, named = "job_id", [line.job_id]
+        count, few = len(named), tuple(named)
         if not named:
-            by, named = "device_and_time", [job.job_id for job in self._near(line)]
-        match named:
-            case [one]:
-                return one, by
-            case []:
+            by, (count, few) = "device_and_time", self._looked(line)
+        match count:
+            case 1:
+                return few[0], by
+            case 0:
                 return alone(line, "unknown_job", "billed, and no job of this plane fits")
             case _:
-                few = tuple(sorted(named)[:MOST_CANDIDATES])
-                return alone(line, "ambiguous", f"{len(named)} jobs fit", few)
+                return alone(line, "ambiguous", f"{count} jobs fit", tuple(sorted(few)[:MOST_CANDIDATES]))
+
+    def _looked(self, line: InvoiceLine) -> tuple[int, tuple[str, ...]]:
+        """How many jobs are near the line, and the first of them; looked up once for all lines that ask the same."""
+        shots = line.quantity if line.meter == "shots" else None
+        asked = (line.device, line.start, line.end, shots, line.vendor_id is None)
+        if asked not in self.looked:
+            near = sorted(job.job_id for job in self._near(line))
+            self.looked[asked] = len(near), tuple(near[:MOST_CANDIDATES])
+        return self.looked[asked]
 
     def _near(self, line: InvoiceLine) -> Iterator[KnownJob]:
         """The jobs that ran on the line's device in its time, with as many shots as it bills.
@@ -73,13 +83,17 @@ class Jobs:
                 yield job
 
     def summed(
-        self, line: InvoiceLine, taken: Collection[tuple[str, str | None]]
+        self, line: InvoiceLine, taken: Collection[tuple[str, str | None]], *, told: bool = False
     ) -> dict[str, tuple[ChargedLine, ...]] | None:
         """What the jobs were charged that the line bills together; None where it may be of one job, or of none.
 
-        `taken` are jobs and meters that other lines bill; without a meter a line bills all that none else does.
+        `taken` are jobs and meters that other lines bill; without a meter a line bills all that none else does. `told`
+        says that it is a sum: then it may be less than one job.
         """
-        if line.start is None or line.end is None or line.end - line.start < LEAST_SUMMED or line.vendor_id:
+        named = line.vendor_id or line.job_id
+        if line.kind != "usage" or named or line.start is None or line.end is None:
+            return None
+        if line.end - line.start < LEAST_SUMMED:
             return None
         found: dict[str, tuple[ChargedLine, ...]] = {}
         for _, _, job in self.ran[bisect_left(self.starts, line.start) : bisect_left(self.starts, line.end)]:
@@ -88,7 +102,7 @@ class Jobs:
                 mine = (one for one in job.lines if line.meter in (None, one.meter))
                 if ours := tuple(one for one in mine if (job.job_id, one.meter) not in taken):
                     found[job.job_id] = ours
-        return found if found and all(_more(line, ours) for ours in found.values()) else None
+        return found if found and (told or all(_more(line, ours) for ours in found.values())) else None
 
 
 def _more(line: InvoiceLine, ours: Sequence[ChargedLine]) -> bool:

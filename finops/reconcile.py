@@ -14,7 +14,7 @@ either side. Any other tolerance is an argument, and none by default. Pure: no c
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Context, Decimal, localcontext
 from typing import Final, get_args
 
@@ -60,8 +60,11 @@ def reconcile(
     for (job_id, meter), lines in billed.items():
         findings += _compared(index.jobs[job_id], meter, lines, months, allowed.amount, billed.keys())
     taken: set[tuple[str, str | None]] = set(billed)
-    for lines, otherwise in _alike(unnamed):
-        together = index.summed(lines[0], taken) if lines[0].kind == "usage" else None
+    alike = _alike(unnamed)
+    sums = {_time_of(lines[0]) for lines, _ in alike if index.summed(lines[0], taken)}
+    for lines, otherwise in alike:
+        # Where a device's time has a sum of one meter, its other meters are sums too.
+        together = index.summed(lines[0], taken, told=_time_of(lines[0]) in sums)
         if together is None:
             findings += otherwise
             continue
@@ -116,15 +119,19 @@ def _compared(
     return _weighed(job, meter, lines, ours, months, tolerance)
 
 
-def _alike(unnamed: Iterable[tuple[InvoiceLine, Finding]]) -> Iterator[tuple[list[InvoiceLine], list[Finding]]]:
+def _time_of(line: InvoiceLine) -> tuple[object, ...]:
+    return line.device, line.start, line.end
+
+
+def _alike(unnamed: Iterable[tuple[InvoiceLine, Finding]]) -> list[tuple[list[InvoiceLine], list[Finding]]]:
     """Lines of one kind, device, meter and time, with what there is to say of each by itself."""
     found: defaultdict[object, tuple[list[InvoiceLine], list[Finding]]] = defaultdict(lambda: ([], []))
     for line, said in unnamed:
-        whose = line.line if line.vendor_id or line.kind != "usage" else None
-        lines, findings = found[whose, line.device, line.meter, line.start, line.end]
+        whose = line.line if line.vendor_id or line.job_id or line.kind != "usage" else None
+        lines, findings = found[whose, line.meter, _time_of(line)]
         lines.append(line)
         findings.append(said)
-    return iter(found.values())
+    return list(found.values())
 
 
 def _summed(
@@ -139,6 +146,8 @@ def _summed(
     ours = tuple(one for mine in charged.values() for one in mine)
     whole = replace(jobs[0], month=month, lines=ours)
     few = tuple(sorted(charged)[:MOST_CANDIDATES])
+    if len(jobs) == 1:
+        return _weighed(whole, lines[0].meter, lines, ours, months, tolerance)
     return [
         replace(one, job_id=None, candidates=few, detail=f"{len(jobs)} jobs together{one.detail and f': {one.detail}'}")
         for one in _weighed(whole, lines[0].meter, lines, ours, months, tolerance)

@@ -9,10 +9,12 @@ from decimal import Decimal
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from finops import money
 from finops.findings import ChargedLine, Finding, KnownJob, Reconciliation, Tolerances
 from finops.invoices.lines import Invoice, InvoiceLine
+from finops.matching import Jobs
 from finops.reconcile import months_of, reconcile
 
 START = datetime(2026, 10, 3, 10, tzinfo=UTC)
@@ -244,6 +246,26 @@ def test_a_days_sum_that_holds_a_bypass_is_more_than_the_plane_charged() -> None
     assert [one.kind for one in beside.findings[:2]] == ["matched", "matched"], (
         "what has a line of its own is not in it"
     )
+
+
+def test_where_one_meter_of_a_day_is_a_sum_the_others_are_too() -> None:
+    """Two of three jobs billed: their shots may look like one job's, and are not."""
+    two = found(day(2, "0.60", "2", "tasks"), day(3, "1.45", "1000"), jobs=spread(3))
+    assert [(one.kind, one.difference) for one in two.findings] == [
+        ("quantity", Decimal("-0.30")),
+        ("quantity", Decimal("-2.90")),
+    ]
+    single = found(day(), jobs=spread(1)).findings[0]
+    assert (single.kind, single.job_id, single.detail) == ("quantity", "j00", "billed 3000, charged 1000")
+
+
+def test_lines_that_ask_the_same_are_looked_up_once() -> None:
+    """An invoice of ten thousand lines that are each of a whole month took minutes."""
+    index = Jobs(spread(50), timedelta(0))
+    month = day(quantity="1000", amount="1.45").read()
+    said = [index.find(replace(month, line=number, amount=Decimal(number))) for number in range(2, 1000)]
+    assert {one.kind for one in said if isinstance(one, Finding)} == {"ambiguous"}
+    assert len(index.looked) == 1
 
 
 def test_a_line_that_may_be_of_one_job_is_no_sum() -> None:
