@@ -3,12 +3,12 @@
 
 Contract: enter the daily spend of each key (a project, a backend, …) over the same days, and a rate. Each day that is
 looked at is compared with the days before it, at most 91: a key's day is scored by how far it is from the median of its
-weekday's, in units of the key's own spread; the day's score is the largest of any key's, so that the number of keys
-looked at is no matter. Where such a score is among the `rate` highest of its days, the day alarms, and every key whose
-own score is that high is named. On days that differ by chance alone a day so alarms with at most that probability
-(conformal: a rank among days that could as well have come in another order), however many keys there are. N days looked
-at have N chances: on average rate × N false alarms, which the answer states. Fewer days before than 1/rate are not
-enough, and that is the answer.
+weekday's, without what the key's days grow by, in units of the key's own spread; the day's score is the largest of any
+key's, so that the number of keys looked at is no matter. Where such a score is among the `rate` highest of its days,
+the day alarms, and every key whose own score is that high is named. On days that differ by chance alone a day so alarms
+with at most that probability (conformal: a rank among days that could as well have come in another order), however many
+keys there are. N days looked at have N chances: on average rate × N false alarms, which the answer states. Fewer days
+before than 1/rate are not enough, and that is the answer.
 
 Measured on null data and on planted spikes in tests/finops/test_anomalies.py. Pure.
 """
@@ -85,11 +85,24 @@ def _scores(values: Sequence[float]) -> list[float]:
 
     The last day is one of all here: what is usual is no matter of which day is looked at, so that ranks are fair.
     """
-    usual = [median(values[place % WEEK :: WEEK]) for place in range(min(WEEK, len(values)))]
-    off = [abs(value - usual[place % WEEK]) for place, value in enumerate(values)]
+    level = _level(values)
+    usual = [median(level[place % WEEK :: WEEK]) for place in range(min(WEEK, len(values)))]
+    off = [abs(value - usual[place % WEEK]) for place, value in enumerate(level)]
     spread = max(_SPREAD * median(off), math.fsum(off) / len(off))
     return [one / spread if spread > 0 else 0.0 for one in off]
 
 
+def _level(values: Sequence[float]) -> list[float]:
+    """The days without their growth: the median of what days grew by in a week, which no burst or step moves."""
+    slope = _slope(values)
+    return [value - slope * (place - len(values) + 1) for place, value in enumerate(values)]
+
+
+def _slope(values: Sequence[float]) -> float:
+    grown = [after - before for before, after in zip(values, values[WEEK:], strict=False)]
+    return median(grown) / WEEK if grown else 0.0
+
+
 def _usual(values: Sequence[float]) -> float:
-    return median(values[(len(values) - 1) % WEEK :: WEEK])
+    level = _level(values)
+    return max(0.0, median(level[(len(values) - 1) % WEEK :: WEEK]))

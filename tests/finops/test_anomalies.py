@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from finops.anomalies import Looked, least_days, look
-from tests.finops.test_forecast import Shape, bursts, heavy_tail, mostly_zero, weekly
+from tests.finops.test_forecast import Shape, bursts, heavy_tail, mostly_zero, trend, weekly
 
 RATE = 0.05
 RUNS = 150
@@ -26,7 +26,7 @@ def looked(days: dict[str, list[Decimal]], last: int = 1, rate: float = RATE) ->
 
 
 @pytest.mark.parametrize("groups", [1, 12])
-@pytest.mark.parametrize("shape", [weekly, bursts, mostly_zero, heavy_tail])
+@pytest.mark.parametrize("shape", [weekly, trend, bursts, mostly_zero, heavy_tail])
 def test_days_on_which_nothing_happened_alarm_as_rarely_as_stated(shape: Shape, groups: int) -> None:
     """G7: fifty looks at z > 1.96 alarm in 31 of a hundred; here the number of groups is no matter."""
     by = random.Random(11)
@@ -54,6 +54,15 @@ def test_a_day_that_fell_silent_is_found_too() -> None:
     days["p"][-1] = Decimal(0)
     (one,) = looked(days).anomalies
     assert (one.direction, one.day, one.usual > 99) == ("below", 59, True)
+
+
+def test_spend_that_grows_every_day_alarms_no_more_often_and_its_usual_day_has_grown() -> None:
+    """A line of two more a day alarmed on one day in four."""
+    by = random.Random(8)
+    days = [[Decimal(repr(50 + 2 * day + by.gauss(0, 8))) for day in range(50)] for _ in range(RUNS)]
+    assert sum(bool(looked({"p": one}).anomalies) for one in days) <= 15
+    (found,) = looked({"p": [*days[0][:-1], Decimal(400)]}).anomalies
+    assert found.usual == pytest.approx(Decimal(148), abs=25)
 
 
 def test_the_answer_says_how_many_alarms_chance_gives() -> None:
