@@ -58,7 +58,7 @@ def _close(arguments: argparse.Namespace) -> None:
         _borne(arguments, _sums(arguments.month))
         return
     asked = {"reason": arguments.reason}
-    path = f"/api/v1/costs/months/{_quoted(arguments.month)}/close"
+    path = f"/api/v1/costs/months/{_month(arguments.month)}/close"
     _months(arguments, [_client().ask("POST", path, asked, limit_s=LIMIT_S)], one=True)
 
 
@@ -67,7 +67,11 @@ def _statements(arguments: argparse.Namespace) -> None:
 
 
 def _statement(arguments: argparse.Namespace) -> None:
-    client, path = _client(), f"/api/v1/costs/months/{_quoted(arguments.month)}"
+    from control_plane.errors import Refused
+
+    if arguments.output == arguments.lines:
+        raise Refused("usage", "--lines: the same file as --output")
+    path, client = f"/api/v1/costs/months/{_month(arguments.month)}", _client()
     data = _waited(client, f"{path}/statement")
     written = {"file": str(arguments.output), "bytes": 0}
     if arguments.format == "csv":
@@ -172,14 +176,19 @@ def _waited(client: Any, path: str) -> bytes:
 
 
 def _sums(month: str) -> dict[str, Any]:
-    sums: dict[str, Any] = _client().ask("GET", f"/api/v1/costs/months/{_quoted(month)}", limit_s=LIMIT_S)
+    path = f"/api/v1/costs/months/{_month(month)}"
+    sums: dict[str, Any] = _client().ask("GET", path, limit_s=LIMIT_S)
     return sums
 
 
-def _quoted(month: str) -> str:
-    from urllib.parse import quote
+def _month(name: str) -> str:
+    """The month as an address has it; PeriodInvalid for what is none, before anybody is asked."""
+    from datetime import UTC, datetime
 
-    return quote(month, safe="")
+    from finops import spending
+
+    spending.period(name, None, None, datetime.now(UTC))
+    return name
 
 
 def _client() -> Any:

@@ -137,14 +137,11 @@ def test_a_month_that_is_closed_is_listed_and_has_one_statement(closed: Closed) 
         (f"{FIRST:%Y-%m}", "isn't over before"),
         ("9998-12", "isn't over before"),
         ("2024-02", "months close in their order"),
-        ("2026-13", "want a month, YYYY-MM"),
-        ("2026-1", "want a month, YYYY-MM"),
-        ("october", "want a month, YYYY-MM"),
     ],
 )
 def test_what_cannot_be_closed_is_refused_with_the_reason(closed: Closed, month: str, why: str) -> None:
     refused = closed.plane.cli("costs", "close", month, user="finops")
-    assert refused.code not in {0, 2}
+    assert refused.code == 1
     assert refused.err.startswith("month_invalid: ")
     assert why in refused.err
     assert refused.err.count("\n") == 1

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from control_plane.cli import main
 from control_plane.commands import _costs_close
 from control_plane.costs import judging
 
@@ -47,3 +48,25 @@ def test_no_name_of_a_cost_centre_is_a_formula_in_a_spreadsheet() -> None:
     assert tuple(heading) == _costs_close.BORNE
     assert [row[0] for row in rows] == ["'=HYPERLINK(1)", "'+1+1", "'@a", "CC-1", ""]
     assert {row[-1] for row in rows} == {"-1.5"}
+
+
+@pytest.mark.parametrize("month", ["2026-13", "2026-1", "october", "2026-10-01", "", "2026-10/../.."])
+@pytest.mark.parametrize(
+    "words", [("close",), ("close", "--dry-run"), ("statement", "-o", "x"), ("allocate", "--month")], ids=" ".join
+)
+def test_what_is_no_month_is_told_without_a_plane(
+    words: tuple[str, ...],
+    month: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Unusable input ends with 2, as `costs show` does."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["costs", *words, month]) == 2
+    assert capsys.readouterr().err.startswith("period_invalid: month: want YYYY-MM")
+
+
+def test_lines_are_not_written_over_their_statement(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["costs", "statement", "2026-10", "-o", "x", "--lines", "x"]) == 2
+    assert capsys.readouterr().err.startswith("usage: --lines")
