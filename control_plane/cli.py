@@ -56,6 +56,7 @@ _USAGE = frozenset(
         "period_invalid",
         "allocation_invalid",
         "fact_invalid",
+        "focus_invalid",
         "invoice_invalid",
         "rate_card_invalid",
     }

@@ -4,20 +4,28 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    import mmap
+
+    import pyarrow as pa
+
     from control_plane.client import Client
-    from finops.focus.recompute import FileLine, Finding
+    from finops.focus.recompute import Finding
 
 _AT_ONCE: Final = 64
 _LIMIT_S: Final = 600.0
 _PATIENCE: Final = 60
-_STATES: Final = ("same", "differs", "missing", "extra", "unproven")
 _NOTE: Final = "trust from the plane itself; give --trust FILE from elsewhere for proof"
+_IDS: Final = {
+    "jobs": re.compile(r"[^\x00]{1,128}"),
+    "entries": re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"),
+}
 
 
 def register(costs: Any) -> None:
@@ -29,6 +37,8 @@ def register(costs: Any) -> None:
         "--evidence", metavar="FOLDER", type=Path, help="bundles and proofs, *.json; asked of the plane unless given"
     )
     again.add_argument("--part", action="store_true", help="FILE isn't whole months: what it lacks isn't looked for")
+    again.add_argument("--month", metavar="YYYY-MM", help="what FILE lacks of this month too; of its lines' otherwise")
+    again.add_argument("--project", metavar="NAME", help="FILE has this project's lines alone")
     again.add_argument("--json", action="store_true", help="one document")
     again.set_defaults(run=_recompute)
 
@@ -36,59 +46,158 @@ def register(costs: Any) -> None:
 def _recompute(arguments: argparse.Namespace) -> int:
     from control_plane.errors import Refused
     from finops.focus import reading
+    from finops.focus.selection import Selection
 
     folder: Path | None = arguments.evidence
     if folder is not None and arguments.trust is None:
         raise Refused("usage", "--evidence FOLDER wants --trust FILE: no plane is asked")
+    if arguments.month is not None:
+        Selection(month=arguments.month)
     try:
-        data = arguments.file.read_bytes()
+        version, lines = reading.table(_mapped(arguments.file))
         trust = None if arguments.trust is None else arguments.trust.read_bytes()
-        lines = reading.lines(data)
-        if folder is not None:
-            return _told(arguments, _offline(lines, folder, trust or b""))
+        if folder is not None and not folder.is_dir():
+            raise Refused("unusable_input", f"{folder}: no folder")
+        if not (lines.num_rows or arguments.part or arguments.month):
+            raise Refused("unusable_input", f"{arguments.file} has no line, so it names no month: give --month YYYY-MM")
+        asked = _Asked(arguments, version, lines, trust)
+        return asked.offline(folder) if folder is not None else asked.online()
     except OSError as error:
         raise Refused("unusable_input", f"{error.filename}: {error.strerror}") from None
-    return _online(arguments, lines, data, trust)
 
 
-def _offline(lines: list[FileLine], folder: Path, trust: bytes) -> list[Finding]:
-    from control_plane.costs import recomputing
-    from finops.focus import recompute
-    from ledger import proofs
+def _mapped(file: Path) -> bytes | mmap.mmap:
+    """The file's bytes, which needn't all lie in memory at once; nothing maps a file of none."""
+    import mmap
 
-    files = [(path.name, path.read_bytes()) for path in sorted(folder.glob("*.json"))]
-    proven, why = recomputing.proven(((name, data) for name, data in files if not proofs.looks_like_one(data)), trust)
-    told, unread = recomputing.told(((name, data) for name, data in files if proofs.looks_like_one(data)), trust)
-    return recompute.compare(lines, proven, why | unread, told)
+    with file.open("rb") as opened:
+        return mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) if file.stat().st_size else b""
 
 
-def _online(arguments: argparse.Namespace, lines: list[FileLine], data: bytes, trust: bytes | None) -> int:
-    from control_plane.client import Client
-    from control_plane.costs import recomputing
-    from control_plane.settings import located
-    from finops.focus import recompute
+class _Asked:
+    """A file, and what is found of it."""
 
-    client = Client(located().home)
-    given = trust if trust is not None else client.raw("GET", "/api/v1/trust")[1]
-    jobs = {line.texts["x_JobId"] for line in lines if line.texts["x_Category"] == "usage"}
-    lost: dict[str, str] = {}
-    proven, why = recomputing.proven(_asked(client, "jobs", jobs, lost), given, recomputing.NEEDED)
-    why |= lost
-    entries = {
-        line.texts["x_LedgerEntryId"]
-        for line in lines
-        if line.texts["x_Category"] != "usage" or line.texts["x_JobId"] not in proven.keys() | why.keys()
-    }
-    told, unread = recomputing.told(_asked(client, "entries", entries, lost), given)
-    found = recompute.compare(lines, proven, why | unread | lost, told)
-    if not arguments.part:
-        found += recompute.lacking(lines, _whole(client, lines, data))
-    return _told(arguments, found, None if trust is not None else _NOTE)
+    def __init__(self, arguments: argparse.Namespace, version: str, lines: pa.Table, trust: bytes | None) -> None:
+        self.arguments, self.version, self.lines, self.trust = arguments, version, lines, trust
+        self.found: list[Finding] = []
+        self.elsewhere: frozenset[int] = frozenset()
+        self.looked: dict[str, Any] | None = None
+
+    def offline(self, folder: Path) -> int:
+        """Held against the bundles and proofs in a folder."""
+        from control_plane.costs import recomputing
+        from finops.focus import recompute
+        from ledger import proofs
+
+        def files(proof: bool) -> Iterator[tuple[str, bytes]]:
+            for path in sorted(folder.glob("*.json")):
+                if proofs.looks_like_one(data := path.read_bytes()) == proof:
+                    yield path.name, data
+
+        known, why = recomputing.proven(files(proof=False), self.trust or b"")
+        told, unread = recomputing.told(files(proof=True), self.trust or b"")
+        evidence, places = recompute.Evidence(known, why | unread, told), recompute.places(self.lines)
+        for _, lines in recompute.batches(self.lines, _AT_ONCE):
+            self.found += recompute.held(self.version, lines, evidence, places)
+        if not self.arguments.part:
+            self.looked = {"months": self._months(), "project": None}
+            self.found += recompute.unnamed(self.lines, known.values(), self._months())
+        return self._said(by="file")
+
+    def online(self) -> int:
+        """Held against what the plane gives, which is verified here."""
+        from control_plane.client import Client
+        from control_plane.costs import recomputing
+        from control_plane.settings import located
+        from finops.focus import recompute
+
+        client = Client(located().home)
+        trust = self.trust if self.trust is not None else client.raw("GET", "/api/v1/trust")[1]
+        if not self.arguments.part:
+            self._whole(client)
+        places = recompute.places(self.lines)
+        for jobs, lines in recompute.batches(self.lines, _AT_ONCE):
+            lost: dict[str, str] = {}
+            known, why = recomputing.proven(_asked(client, "jobs", jobs, lost), trust, recomputing.NEEDED)
+            evidence = recompute.Evidence(known, why | lost, {})
+            entries = recompute.entries(lines, evidence)
+            told, unread = recomputing.told(_asked(client, "entries", entries, lost), trust)
+            evidence = recompute.Evidence(known, why | unread | lost, told)
+            self.found += recompute.held(self.version, lines, evidence, places, self.elsewhere)
+        return self._said(by="plane" if self.trust is None else "file")
+
+    def _months(self) -> list[str]:
+        import pyarrow.compute as pc
+
+        begins = pc.unique(self.lines["BillingPeriodStart"]).to_pylist()
+        return sorted({f"{one:%Y-%m}" for one in begins} | ({self.arguments.month} - {None}))
+
+    def _whole(self, client: Client) -> None:
+        """What the file lacks of what the plane exports now of its months, and what that has in another month.
+
+        Of its one project, where it has no other. Of a month that runs what was charged after the file's last line is
+        left out: the file is older.
+        """
+        from urllib.parse import urlencode
+
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        from finops.focus import reading, recompute
+
+        projects = pc.unique(self.lines["x_Project"]).to_pylist()
+        project = self.arguments.project or (projects[0] if len(projects) == 1 else None)
+        months, wholes = self._months(), []
+        for month in months:
+            asked = {"month": month, "format": "parquet"} | ({"project": project} if project is not None else {})
+            now = client.raw("GET", f"/api/v1/costs/export?{urlencode(asked)}", limit_s=_LIMIT_S)[1]
+            wholes.append(reading.table(now)[1].select(recompute.HELD_WHOLE))
+        whole = pa.concat_tables(wholes).unify_dictionaries().combine_chunks()
+        astray = pc.invert(pc.is_in(recompute.places(self.lines), recompute.places(whole)))
+        self.elsewhere = frozenset(one + 1 for one in pc.indices_nonzero(astray).to_pylist())
+        last = pc.max(self.lines["x_ChargedAt"])
+        if self.lines.num_rows and f"{datetime.now(UTC):%Y-%m}" in months:
+            runs = pc.equal(pc.strftime(whole["BillingPeriodStart"], "%Y-%m"), f"{datetime.now(UTC):%Y-%m}")
+            whole = whole.filter(pc.or_(pc.invert(runs), pc.less_equal(whole["x_ChargedAt"], last)))
+        self.looked = {"months": months, "project": project}
+        self.found += recompute.lacking(self.lines, whole)
+
+    def _said(self, by: str) -> int:
+        """The findings, and 0 only where there is none."""
+        import sys
+
+        import msgspec
+        import pyarrow.compute as pc
+
+        from control_plane import tables
+        from finops.focus import recompute
+
+        told = sorted(self.found, key=lambda one: (one.line is None, one.line or 0, one.job_id))
+        counts = {state: sum(one.state == state for one in told) for state in recompute.STATES}
+        counts["same"] = self.lines.num_rows - sum(one.line is not None for one in told)
+        total = recompute.differences(pc.unique(self.lines["BillingCurrency"]).to_pylist(), told)
+        if self.arguments.json:
+            more = {"difference": total, "lines": msgspec.to_builtins(told), "trust": by, "looked_for": self.looked}
+            tables.document(counts | more)
+            return 1 if told else 0
+        rows = [
+            [one.state, one.line or "", one.job_id, one.got or "", one.want or "", one.currency, one.detail]
+            for one in told
+        ]
+        if rows:
+            tables.table(("state", "line", "job", "file", "evidence", "currency", "why"), rows)
+        tables.facts([*counts.items(), *((f"difference {name}", amount) for name, amount in total.items())])
+        if by == "plane":
+            sys.stderr.write(f"Note: {_NOTE}\n")
+        if self.looked is not None and self.looked["project"] is not None and self.arguments.project is None:
+            sys.stderr.write(f"Note: of project {self.looked['project']} alone: FILE has no other\n")
+        return 1 if told else 0
 
 
 def _asked(client: Client, kind: str, names: Iterable[str], lost: dict[str, str]) -> Iterator[tuple[str, bytes]]:
     """Each document as the plane gives it; in `lost` why one isn't there."""
-    wanted = sorted(names)
+    wanted = [name for name in sorted(set(names)) if _IDS[kind].fullmatch(name)]
+    lost.update({name: "no id of any" for name in names if name not in wanted})
     for begin in range(0, len(wanted), _AT_ONCE):
         asked = {kind: wanted[begin : begin + _AT_ONCE]}
         for one in _patient(client, asked)[kind]:
@@ -112,50 +221,3 @@ def _patient(client: Client, asked: dict[str, list[str]]) -> Any:
                 raise
             time.sleep(min(60, int(refused.document.get("retry_after_s", 1))))
     raise AssertionError  # the last refusal was raised
-
-
-def _whole(client: Client, lines: list[FileLine], data: bytes) -> Iterator[FileLine]:
-    """What the plane exports now of the file's months, of the one project where it has no other.
-
-    Of a month that runs what was charged after the file's last line is left out: the file is older.
-    """
-    from urllib.parse import urlencode
-
-    from finops.focus import reading
-
-    last = max((line.texts["x_ChargedAt"] for line in lines), default="")
-    projects = {line.texts.get("x_Project") for line in lines}
-    project = next(iter(projects)) if len(projects) == 1 else None
-    for month in sorted({line.texts["BillingPeriodStart"][:7] for line in lines}):
-        asked = {"month": month, "format": "parquet" if data.startswith(b"PAR1") else "csv"}
-        query = urlencode(asked | ({"project": project} if project is not None else {}))
-        now = client.raw("GET", f"/api/v1/costs/export?{query}", limit_s=_LIMIT_S)[1]
-        for line in reading.lines(now):
-            if month < f"{datetime.now(UTC):%Y-%m}" or line.texts["x_ChargedAt"] <= last:
-                yield line
-
-
-def _told(arguments: argparse.Namespace, found: list[Finding], note: str | None = None) -> int:
-    import sys
-
-    import msgspec
-
-    from control_plane import tables
-    from finops.focus import recompute
-
-    told = [one for one in found if one.state != "same"]
-    counts = {state: sum(one.state == state for one in found) for state in _STATES}
-    total = recompute.differences(found)
-    if arguments.json:
-        trust = {"trust": "plane" if note else "file"}
-        tables.document(counts | {"difference": total, "lines": msgspec.to_builtins(told)} | trust)
-        return 1 if told else 0
-    rows = [
-        [one.state, one.line or "", one.job_id, one.got or "", one.want or "", one.currency, one.detail] for one in told
-    ]
-    if rows:
-        tables.table(("state", "line", "job", "file", "evidence", "currency", "why"), rows)
-    tables.facts([*counts.items(), *((f"difference {name}", amount) for name, amount in total.items())])
-    if note:
-        sys.stderr.write(f"Note: {note}\n")
-    return 1 if told else 0

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from finops import charges
-from finops.charges import Charged
 from finops.errors import FinopsError
 from finops.facts import Fact
-from finops.focus.recompute import Proven
-from ledger import proofs, proved
-from ledger.bundle import Bundle, parse_bundle
+from finops.focus.due import Proven, Told
+from ledger import checkpoint, proofs, proved
+from ledger.bundle import Bundle, Fold, parse_bundle
 from ledger.canonical import parse_time
-from ledger.chain import Draft, body_of, parse_pending, scan_leaf
+from ledger.chain import LeafRecord, body_of, parse_pending, scan_leaf
 from ledger.errors import LedgerError
 from ledger.verify import verify
 
@@ -56,9 +55,9 @@ def proven(
     return found, why
 
 
-def told(found: Iterable[tuple[str, bytes]], trust: bytes) -> tuple[dict[str, tuple[Charged, ...]], dict[str, str]]:
-    """The lines that each entry tells of, from proofs that it is in the log, and of which nothing is proven and why."""
-    lines: dict[str, tuple[Charged, ...]] = {}
+def told(found: Iterable[tuple[str, bytes]], trust: bytes) -> tuple[dict[str, Told], dict[str, str]]:
+    """What each entry tells of, from proofs that it is in the log, and of which nothing is proven and why."""
+    lines: dict[str, Told] = {}
     why: dict[str, str] = {}
     now = datetime.now(UTC)
     for name, data in found:
@@ -71,34 +70,39 @@ def told(found: Iterable[tuple[str, bytes]], trust: bytes) -> tuple[dict[str, tu
             if not isinstance(document, proofs.Inclusion):
                 why[name] = f"{name}: not a proof of an entry"
                 continue
-            said = _entry(document.leaf, None if document.fold is UNSET else document.fold.record)
-            sections = charges.sections(body_of(said))
-            lines[said.entry_id] = charges.rows(said.entry_id, parse_time(said.time), sections)
+            plane = checkpoint.parse(document.checkpoint.encode()).origin.rpartition("/")[2]
+            one = _told(document.leaf, document.fold, plane)
+            lines[one.rows[0].entry_id if one.rows else name] = one
         except (LedgerError, FinopsError) as error:
             why[name] = f"{name}: {error}"
     return lines, why
 
 
-def _entry(leaf: bytes, record: bytes | None) -> Draft:
-    """What the writer of the entry said, or of the record that it folds."""
-    return scan_leaf(leaf) if record is None else parse_pending(record)
+def _told(leaf: bytes, fold: Fold | UnsetType, plane: str) -> Told:
+    """What the writer of an entry said, or of the record that it folds, which has no index of its own."""
+    said = scan_leaf(leaf) if fold is UNSET else parse_pending(fold.record)
+    body: dict[str, Any] = body_of(said)
+    rows = charges.rows(said.entry_id, parse_time(said.time), charges.sections(body))
+    corrects = body.get("corrects")
+    month = corrects.get("month") if isinstance(corrects, dict) else None
+    return Told(rows, said.tenant, plane, said.index if isinstance(said, LeafRecord) else None, month)
 
 
 def _of(bundle: Bundle) -> Proven:
     execution = msgspec.json.decode(bundle.contents["execution"])
-    ran, cost, governance = bundle.execution_metadata, bundle.cost, bundle.governance_record
+    ran, cost, proof = bundle.execution_metadata, bundle.cost, bundle.proof
     if cost is None or ran.provider is None or ran.backend is None:
         raise FinopsError("nothing was charged")
-    proof = bundle.proof
+    facts = tuple(msgspec.convert(one, Fact, strict=False) for one in execution["facts"])
+    waits = [one.quantity for one in facts if one.meter == "queue_seconds"]
     return Proven(
         job_id=bundle.job_id,
         bundle_id=bundle.bundle_id,
-        entry_id=_entry(proof.leaf, None if proof.fold is UNSET else proof.fold.record).entry_id,
-        project=governance.project,
-        cost_center=governance.cost_center,
         provider=ran.provider,
         backend=ran.backend,
-        facts=tuple(msgspec.convert(one, Fact, strict=False) for one in execution["facts"]),
+        waited=waits[0] if waits and bundle.state == "COMPLETED" else None,
+        facts=facts,
         card=bundle.contents["rate_card"],
         signed=tuple((one.meter, one.quantity, one.unit, one.rate, one.amount, one.source) for one in cost.lines),
+        told=_told(proof.leaf, proof.fold, bundle.scope.plane),
     )

@@ -266,7 +266,7 @@ def _mapped(words: Any, change: Any, to: pa.DataType) -> Any:
 
 def plain(words: Any) -> Any:
     """Words set out."""
-    return words.dictionary_decode() if pa.types.is_dictionary(words.type) else words
+    return pc.dictionary_decode(words) if pa.types.is_dictionary(words.type) else words
 
 
 def _filled(words: Any, otherwise: str) -> Any:

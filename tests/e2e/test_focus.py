@@ -93,6 +93,9 @@ def test_one_changed_digit_is_named_by_its_line(stranger: Plane, files: dict[str
     for file, place, cells in (
         (files["before.csv"], used, {"BilledCost": before[used]["BilledCost"][:-1] + "1"}),
         (files["before.csv"], used, {"x_CostCenter": "CC-other"}),
+        (files["before.csv"], used, {"x_User": "somebody"}),
+        (files["before.csv"], used, {"x_JobId": "a-job-that-nobody-ran"}),
+        (files["before.csv"], used, {"x_LedgerEntryId": "no entry"}),
         (files["now.csv"], credit, {"BilledCost": "-1.2600000000"}),
     ):
         ran = recomputed(stranger, changed(file, place, **cells))
@@ -112,6 +115,20 @@ def test_what_a_file_lacks_is_missing_unless_it_is_a_part(stranger: Plane, files
         ran = recomputed(stranger, cut)
         assert (ran.code, ran.json["missing"]) == (1, len(whole) + 1 - len(kept)), ran
         assert recomputed(stranger, cut, "--part").code == 0
+
+
+def test_a_file_of_no_line_passes_for_no_month(stranger: Plane, files: dict[str, Path]) -> None:
+    """It says of none that nothing was charged; told which, all of it is missing."""
+    empty = stranger.folder / "empty.csv"
+    empty.write_text(files["before.csv"].read_text().splitlines(keepends=True)[0])
+    ran = stranger.cli("costs", "recompute", str(empty), user="finops")
+    assert (ran.code, ran.err.split(":")[0]) == (2, "unusable_input"), ran
+    ran = recomputed(stranger, empty, "--month", BEFORE)
+    assert (ran.code, ran.json["missing"]) == (1, len(read(files["before.csv"]))), ran
+    assert ran.json["looked_for"] == {"months": [BEFORE], "project": None}
+    empty.write_text(files["before.csv"].read_text().replace(",", ";"))
+    ran = stranger.cli("costs", "recompute", str(empty), user="finops")
+    assert (ran.code, ran.err.split(":")[:2]) == (2, ["focus_invalid", " heading"]), ran
 
 
 def test_who_may_not_see_costs_recomputes_none(stranger: Plane, files: dict[str, Path]) -> None:
