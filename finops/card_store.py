@@ -9,9 +9,10 @@ what overlaps or leaves a gap is seen, whoever else pushes at the same moment.
 
 from datetime import datetime
 from functools import lru_cache
+from typing import Any
 
 from msgspec.structs import replace
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from finops.card import RateCard
@@ -83,9 +84,20 @@ async def card(conn: AsyncConnection, tenant: str, card_hash: str) -> RateCard:
 
 
 async def sound(conn: AsyncConnection, tenant: str) -> dict[str, tuple[bool, bool]]:
-    """Hash of each card of the tenant → whether its document still has it, and was accepted; for the audit role."""
+    """Hash of each card of the tenant → whether its row is still what was pushed, and was accepted; for the audit role.
+
+    In the order in which they were pushed, which says what prices.
+    """
     rows = await conn.execute(_ALL, {"tenant": tenant})
-    return {row.hash: (hash_of(row.document) == row.hash, row.accepted) for row in rows}
+    return {row.hash: (_unchanged(row), row.accepted) for row in rows}
+
+
+def _unchanged(row: Row[Any]) -> bool:
+    if hash_of(row.document) != row.hash:
+        return False
+    card = _parsed(bytes(row.document), accepted=row.accepted)
+    told = card.name, card.effective_from, card.effective_until, card.ends
+    return told == (row.name, row.effective_from, row.effective_until, row.ends)
 
 
 async def every(conn: AsyncConnection, tenant: str) -> list[RateCard]:
@@ -102,10 +114,13 @@ def _sound(card_hash: str, document: bytes, accepted: bool) -> RateCard:
 
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('finops.rate_card ' || :tenant, 0))")
+# The newest is the one that was pushed last, also where the clock was set back between.
 _PUSH = text("""
-    INSERT INTO finops.rate_card (tenant, hash, name, effective_from, effective_until, ends, document)
-    VALUES (:tenant, :hash, :name, :from, :until, :ends, :document)
-    ON CONFLICT (tenant, hash) DO UPDATE SET pushed_at = clock_timestamp()
+    INSERT INTO finops.rate_card (tenant, hash, name, effective_from, effective_until, ends, document, pushed_at)
+    SELECT :tenant, :hash, :name, :from, :until, :ends, :document,
+           greatest(clock_timestamp(), max(pushed_at) + interval '1 microsecond')
+    FROM finops.rate_card WHERE tenant = :tenant
+    ON CONFLICT (tenant, hash) DO UPDATE SET pushed_at = excluded.pushed_at
     RETURNING accepted_at IS NOT NULL
 """)
 _ACCEPT = text("""
@@ -136,6 +151,7 @@ _CARD = text("""
     SELECT document, accepted_at IS NOT NULL AS accepted FROM finops.rate_card WHERE tenant = :tenant AND hash = :hash
 """)
 _ALL = text("""
-    SELECT hash, document, accepted_at IS NOT NULL AS accepted FROM finops.rate_card
+    SELECT hash, document, accepted_at IS NOT NULL AS accepted, name, effective_from, effective_until, ends
+    FROM finops.rate_card
     WHERE tenant = :tenant ORDER BY pushed_at
 """)

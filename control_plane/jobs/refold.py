@@ -202,13 +202,23 @@ async def _books(conn: AsyncConnection, ledgers: Mapping[str, books.Books]) -> l
     return found
 
 
-async def _cards(conn: AsyncConnection, pushed: Mapping[str, set[str]], accepted: Mapping[str, set[str]]) -> list[str]:
+async def _cards(
+    conn: AsyncConnection, pushed: Mapping[str, Mapping[str, bool]], accepted: Mapping[str, set[str]]
+) -> list[str]:
     found: list[str] = []
     for tenant, told in sorted(pushed.items()):
         rows = await card_store.sound(conn, tenant)
         found += [f"{tenant}: rate card {name} was changed" for name, (sound, _) in sorted(rows.items()) if not sound]
-        found += [f"{tenant}: rate card {name} is told by entries, no row" for name in sorted(told - rows.keys())]
-        found += [f"{tenant}: rate card {name} is a row that no entry tells of" for name in sorted(rows.keys() - told)]
+        found += [
+            f"{tenant}: rate card {name} is told by entries, no row" for name in sorted(told.keys() - rows.keys())
+        ]
+        found += [
+            f"{tenant}: rate card {name} is a row that no entry tells of" for name in sorted(rows.keys() - told.keys())
+        ]
+        if [name for name in rows if told.get(name)] != [
+            name for name, known in told.items() if known and name in rows
+        ]:
+            found.append(f"{tenant}: the order in which its rate cards were pushed is not what the ledger tells")
         taken = {name for name, (_, accepted_) in rows.items() if accepted_}
         differ = sorted(taken ^ accepted.get(tenant, set()))
         found += [f"{tenant}: whether rate card {name} was accepted is not what the ledger tells" for name in differ]

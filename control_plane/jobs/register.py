@@ -42,7 +42,8 @@ class Register:
         self.jobs: dict[tuple[str, str], JobState] = {}
         self.kept: dict[tuple[str, str], dict[str, Any]] = {}
         self.used: defaultdict[tuple[str, str, str], int] = defaultdict(int)
-        self.pushed: defaultdict[str, set[str]] = defaultdict(set)
+        self.pushed: defaultdict[str, dict[str, bool]] = defaultdict(dict)
+        """Rate cards in the order in which they were pushed, and whether that order is known."""
         self.accepted: defaultdict[str, set[str]] = defaultdict(set)
         self.books: defaultdict[str, books.Books] = defaultdict(books.Books)
         self.peers: dict[str, enrolment.Record] = {}
@@ -59,7 +60,8 @@ class Register:
             self._keep(entry, body)
             self._use(tenant, kind, body)
             if kind == "rates:pushed":
-                self.pushed[tenant].add(body["rate_card"])
+                self.pushed[tenant].pop(body["rate_card"], None)
+                self.pushed[tenant][body["rate_card"]] = True
             if kind == "rates:accepted":
                 self.accepted[tenant].add(body["rate_card"])
             if kind == "costs:reconciled":
@@ -140,6 +142,8 @@ class Register:
             for tenant in tenants
         }
         for tenant, part in parts.items():
+            if (ordered := [name for name, known in self.pushed.get(tenant, {}).items() if known])[1:]:
+                part["rate_cards_pushed"] = ordered
             if accepted := self.accepted.get(tenant):  # a state without any is as it was before there were any
                 part["rate_cards_accepted"] = sorted(accepted)
         for tenant, job in sorted(self.jobs):
@@ -184,7 +188,10 @@ def restored(document: Mapping[str, Any]) -> Register:
         for tenant, part in document["tenants"].items():
             found.books[tenant] = books.restored(part["books"])
             if part["rate_cards"]:
-                found.pushed[tenant] = set(part["rate_cards"])
+                found.pushed[tenant] = dict.fromkeys(part["rate_cards"], len(part["rate_cards"]) == 1)
+                for name in part.get("rate_cards_pushed", ()):  # a state of an earlier release has no order
+                    del found.pushed[tenant][name]
+                    found.pushed[tenant][name] = True
             if part.get("rate_cards_accepted"):
                 found.accepted[tenant] = set(part["rate_cards_accepted"])
             for known in part.get("reconciliations", ()):  # a state of an earlier release has none

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finops import money
-from finops.budget import Balance, BudgetView, Scope, parse_period, parse_scope, settlement, windows
+from finops.budget import Balance, BudgetView, Scope, parse_period, parse_scope, parse_unit, settlement, windows
 from finops.errors import AmountInvalid, BudgetInvalid
 
 AMOUNTS = st.decimals(min_value=0, max_value=10**9, places=6, allow_nan=False)
@@ -152,3 +152,11 @@ def test_a_time_without_a_zone_has_no_window() -> None:
     """A naive time is refused."""
     with pytest.raises(BudgetInvalid, match=r"^at: "):
         windows(datetime(2026, 11, 21))  # noqa: DTZ001 - the naive time is the point
+
+
+def test_a_budget_in_a_currency_that_does_not_exist_is_refused() -> None:
+    """G7: no job could be held in it, and all would be refused for a letter."""
+    monthly = parse_period("monthly")
+    assert parse_unit("USD", monthly, Decimal(1)) == "USD"
+    with pytest.raises(AmountInvalid, match="currency: ISO 4217 has no currency UDS"):
+        parse_unit("UDS", monthly, Decimal(1))

@@ -73,6 +73,27 @@ async def test_a_disputed_reading_takes_no_job_until_it_is_accepted(desk: Desk) 
     assert any("accepted" in line for line in (await desk.replayed()).differences)
 
 
+@pytest.mark.parametrize(
+    ("revision", "change", "said"),
+    [
+        (1, "pushed_at = clock_timestamp()", "the order in which"),
+        (2, "effective_until = '2026-02-01'", "was changed"),
+        (2, "ends = true", "was changed"),
+    ],
+)
+async def test_a_card_whose_place_was_changed_in_the_database_is_found(
+    desk: Desk, revision: int, change: str, said: str
+) -> None:
+    """I6: which card prices is told by entries too; nobody puts an earlier one in force unseen."""
+    await push(desk, lambda card: card["prices"][0]["lines"][0].update(rate="0.90"))
+    await desk.seal()
+    assert (await desk.replayed()).differences == []
+    which = f"""position('"revision":{revision},' in convert_from(document, 'UTF8')) > 0"""
+    desk.sql(f"UPDATE finops.rate_card SET {change} WHERE {which} AND name = 'own' AND tenant = 'demo'")
+    (found,) = (await desk.replayed()).differences
+    assert said in found
+
+
 async def test_a_price_in_another_currency_is_no_price(desk: Desk) -> None:
     """G7: nothing is converted; the reason names both currencies."""
     await push(desk, lambda card: card.update(currency="EUR"))
