@@ -16,6 +16,8 @@ down_revision = "0047_invoices"
 branch_labels = None
 depends_on = None
 
+EXPENDABLE = frozenset({"reporting.reader"})  # `qcos admin reader create` makes a login again
+
 
 def upgrade() -> None:
     """Create the table; logins that were made before are made again."""

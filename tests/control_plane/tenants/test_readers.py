@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import make_url
 
 from control_plane.db import conninfo
+from control_plane.provision import migrate
 from control_plane.tenants import reader_store
 from tests.postgres import TestDatabase
 
@@ -201,6 +202,17 @@ def test_what_a_reader_wrote_while_it_could_does_not_keep_it(readers: Readers) -
     with readers.admin() as admin:
         assert not reader_store.exists(admin, readers.names["demo"])
         assert admin.execute("SELECT tenant FROM reporting.reader").fetchall() == [("other",)]
+
+
+def test_below_its_revision_a_reader_sees_nothing_and_stands_in_nobodys_way(readers: Readers) -> None:
+    """Going down isn't refused for a login that can be made again (N10); what is left of it reads no row."""
+    migrate(readers.database, "0047_invoices")  # type: ignore[arg-type]  # it has a Database's roles and migrator
+    with readers.reader() as reader:
+        assert reader.execute("SELECT * FROM reporting.charges").fetchall() == []
+    migrate(readers.database)  # type: ignore[arg-type]
+    readers.make("demo")
+    with readers.reader() as reader:
+        assert reader.execute("SELECT DISTINCT amount FROM reporting.charges").fetchall() == [(Decimal("0.25"),)]
 
 
 def test_row_security_switched_off_refuses_instead_of_showing_all(readers: Readers) -> None:
