@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from control_plane.client import Client
 
 _COLUMNS: Final = (
     *("class", "lines", "job_id", "found_by", "vendor_id", "meter", "invoiced", "charged", "difference", "currency"),
@@ -38,19 +41,12 @@ def _run(arguments: argparse.Namespace) -> None:
 
     from control_plane import tables
     from control_plane.client import Client
-    from control_plane.errors import Refused
     from control_plane.settings import located
 
     data = _bytes(arguments.file)
     asked = _asked(arguments, data)
     asked["invoice"] = base64.b64encode(asked["invoice"]).decode()
-    try:
-        found = Client(located().home).ask("POST", "/api/v1/costs/reconciliations", asked, limit_s=300.0)
-    except Refused as refused:
-        if refused.code != "body_too_large":
-            raise
-        wanted = f"its request has some {len(asked['invoice']) + 10_000} bytes: have max_body_bytes raised to that"
-        raise Refused(refused.code, f"{arguments.file}: {wanted}") from None
+    found = _compared(Client(located().home), asked, arguments.file)
     if arguments.csv is not None:
         _write(arguments.csv, found["found"])
     if arguments.json:
@@ -65,6 +61,20 @@ def _run(arguments: argparse.Namespace) -> None:
     open_ones = [one for one in found["found"] if one["class"] not in ("matched", "rounding", "unrelated")]
     if open_ones:
         tables.table(_SHOWN, [[_cell(one[name]) for name in _SHOWN] for one in open_ones])
+
+
+def _compared(client: Client, asked: dict[str, Any], file: Path) -> Any:
+    """What the plane finds; where the file is too large for it, with how much it would have to take."""
+    from control_plane.client import Answered
+
+    try:
+        return client.ask("POST", "/api/v1/costs/reconciliations", asked, limit_s=300.0)
+    except Answered as refused:
+        if refused.code == "body_too_large":
+            wanted = len(asked["invoice"]) + 10_000  # and what stands beside it
+            detail = f"{file}: have the plane's max_body_bytes raised to {wanted}"
+            raise Answered(refused.status, refused.document | {"detail": detail}) from None
+        raise
 
 
 def _bytes(file: Path) -> bytes:

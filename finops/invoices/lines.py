@@ -10,6 +10,7 @@ the lines above it add up to, else it is refused. Pure.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
@@ -33,6 +34,7 @@ _GROUPED: Final = re.compile(r"-?[0-9]{1,3}(,[0-9]{3})*(\.[0-9]{1,40})?", re.ASC
 _GROUPS: Final = {" ": " \u00a0\u202f", "'": "'\u2019"}
 """Other ways to write what groups digits: spaces that don't break a line, a typographer's apostrophe."""
 _TOTAL: Final = re.compile(r"(grand |invoice |sub[ -]?)?totals?:?", re.IGNORECASE)
+_TASK: Final = re.compile(r".*(job|task)[-_ ]?id", re.IGNORECASE)
 DECIMALS: Final = 20
 """An invoice's: providers write sixteen, where a rate was multiplied as a float."""
 _FINEST: Final = Decimal(1).scaleb(-DECIMALS)
@@ -137,7 +139,7 @@ class _Reading:
             amount=amount,
             currency=self._currency() if kind != "total" else "",
             kind=kind,
-            vendor_id=self._cell("vendor_id"),
+            vendor_id=_task(self._cell("vendor_id")),
             job_id=self._cell("job_id"),
             device=None if device is None else self.mapping.device(device),
             meter=meter,
@@ -273,6 +275,18 @@ class _Reading:
         if not FIRST_YEAR <= at.year <= LAST_YEAR:
             raise self._refused(field, f"is in the year {at.year}")
         return at, is_day
+
+
+def _task(cell: str | None) -> str | None:
+    """The task's name; of a JSON object (Azure's AdditionalInfo) the one member that is a job's or task's id."""
+    if cell is None or not cell.startswith("{"):
+        return cell
+    try:
+        read = json.loads(cell)
+    except (ValueError, RecursionError):
+        return cell
+    named = {value for key, value in read.items() if isinstance(value, str) and _TASK.fullmatch(key)}
+    return named.pop() if len(named) == 1 else None
 
 
 _DATES: Final = {

@@ -218,6 +218,22 @@ def test_a_cost_details_export_of_azure_is_read_under_either_agreements_names() 
     assert read(f"{renamed}\n{rest}".encode(), "csv", mapping.shipped("azure")) == invoice("azure.csv", "azure")
 
 
+@pytest.mark.parametrize(
+    ("told", "task"),
+    [
+        ("b7c1", "b7c1"),
+        ('{"UsageType":"x","JobId":"b7c1"}', "b7c1"),
+        ('{"UsageType":"x"}', None),
+        ('{"jobId":"a","taskId":"b"}', None),
+        ("{b7c1", "{b7c1"),
+    ],
+)
+def test_a_tasks_name_is_found_in_what_azure_says_more(told: str, task: str | None) -> None:
+    """A sum of a day has more to say, too, and is no task's for that."""
+    data = (VECTORS / "azure.csv").read_text(encoding="utf-8").replace("b7c1", '"' + told.replace('"', '""') + '"')
+    assert read(data.encode(), "csv", mapping.shipped("azure")).lines[0].vendor_id == task
+
+
 def test_a_focus_file_of_another_tool_with_tags_and_units_of_other_services_is_read() -> None:
     row = {"BilledCost": 1.74, "BillingCurrency": "USD", "ChargeCategory": "Usage", "Tags": {"team": "a"}}
     row |= {"ChargePeriodStart": "2026-10-03T00:00:00Z", "ChargePeriodEnd": "2026-10-04T00:00:00Z"}

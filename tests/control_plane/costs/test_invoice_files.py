@@ -10,9 +10,11 @@ import hashlib
 import io
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from control_plane.client import Answered, Client
 from control_plane.commands import _costs_reconcile as reconcile
 from control_plane.errors import Refused
 from finops.invoices import mapping
@@ -51,6 +53,28 @@ def test_what_is_no_parquet_is_refused() -> None:
     pytest.importorskip("pyarrow")
     with pytest.raises(Refused, match="no Parquet"):
         reconcile._from_parquet(b"PAR1 and then nothing")
+
+
+class _Small(Client):
+    """A plane that takes little."""
+
+    def __init__(self) -> None:
+        pass
+
+    def ask(self, *_args: Any, **_more: Any) -> Any:
+        raise Answered(413, {"code": "body_too_large", "detail": "too large", "status": 413})
+
+
+def test_a_file_that_is_too_large_is_refused_with_what_it_wants(tmp_path: Path) -> None:
+    """By the plane's own setting as long as it is one that could be read at all; else before it is sent."""
+    with pytest.raises(Answered, match=r"inv\.csv: have the plane's max_body_bytes raised to 14000$") as refused:
+        reconcile._compared(_Small(), {"invoice": "x" * 4000}, Path("inv.csv"))
+    assert refused.value.code == refused.value.document["code"] == "body_too_large"
+    large = tmp_path / "large.csv"
+    with large.open("wb") as file:
+        file.truncate(200_000_000)
+    with pytest.raises(Refused, match=r"large\.csv: has 200000000 bytes, and at most 16777216 are read"):
+        reconcile._bytes(large)
 
 
 def test_a_mapping_is_a_name_or_a_file(tmp_path: Path) -> None:
