@@ -114,6 +114,9 @@ def open_views(owner: Rows, owning: str, role: str) -> None:
     name = sql.Identifier(role)
     owner.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(SCHEMA), name))
     owner.execute(sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA {} TO {}").format(sql.Identifier(SCHEMA), name))
+    owner.execute(
+        sql.SQL("CREATE POLICY {} ON reporting.reader FOR SELECT TO {} USING (login = current_user)").format(name, name)
+    )
     for schema, table, columns in owner.execute(_BEHIND, (SCHEMA,)).fetchall():
         place = sql.Identifier(schema, table)
         listed = sql.SQL(", ").join(map(sql.Identifier, columns))
