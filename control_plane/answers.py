@@ -64,7 +64,7 @@ def _page(request: Request[Any, Any, Any], status: int, headers: dict[str, str],
 
 def document_of_error(scope: Any, error: Exception) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and problem document of any error; an unforeseen one is logged under the request's id."""
-    known = _from_litestar(error)
+    known = _from_litestar(error, scope.get("route_handler"))
     status, document = problem(known)
     document["request_id"] = scope.get("state", {}).get("request_id") or str(uuid.uuid4())
     if code_of(known) == "internal":
@@ -72,17 +72,10 @@ def document_of_error(scope: Any, error: Exception) -> tuple[int, dict[str, str]
     return status, dict(getattr(error, "headers", None) or {}), msgspec.json.encode(document)
 
 
-def _from_litestar(error: Exception) -> Exception:
+def _from_litestar(error: Exception, handler: Any) -> Exception:
     match error:
         case ValidationException():
-            rows = tuple(
-                {
-                    "field": _parameter(row),
-                    "message": str(row.get("message", "")),
-                }
-                for row in (error.extra or ())
-                if isinstance(row, dict)
-            )
+            rows = tuple(_row(row, handler) for row in (error.extra or ()) if isinstance(row, dict))
             said = "; ".join(f"{row['field']}: {row['message']}" for row in rows) or "a parameter is not valid"
             return Refused("request_invalid", said, errors=rows)
         case InternalServerException(detail="client disconnected prematurely"):  # Litestar's word for half a body
@@ -111,9 +104,14 @@ def _of_database(error: Exception) -> Refused:
     return Refused(code, f"{said}; an Idempotency-Key makes it safe to ask again")
 
 
-def _parameter(row: dict[str, Any]) -> str:
-    """The name by which the caller knows a parameter: a header's isn't Python's, `state` is Litestar's own."""
-    key = str(row.get("key", ""))
+def _row(row: dict[str, Any], handler: Any) -> dict[str, str]:
+    """What is wrong with a parameter, by the name that the caller knows; a form in words, not as a pattern."""
+    key, message = str(row.get("key", "")), str(row.get("message", ""))
     if row.get("source") == "header":
-        return key.replace("_", "-").title()
-    return "state" if key == "in_state" else key
+        return {"field": key.replace("_", "-").title(), "message": message}
+    known = getattr(handler, "parsed_fn_signature", None)
+    told = getattr(known.parameters.get(key), "kwarg_definition", None) if known is not None else None
+    described = getattr(told, "description", None)
+    if described and "matching regex" in message:
+        message = f"want {described[0].lower()}{described[1:].rstrip('.')}"
+    return {"field": getattr(told, "name", None) or key, "message": message}

@@ -14,6 +14,7 @@ import argparse
 import difflib
 import importlib
 import importlib.util
+import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -63,12 +64,34 @@ _USAGE = frozenset(
 )
 
 
+class Help(argparse.HelpFormatter):
+    """Names of commands count with their indent, so that what each does stands beside it."""
+
+    def add_argument(self, action: argparse.Action) -> None:
+        """As argparse does, which forgets the indent."""
+        super().add_argument(action)
+        names = [name for name in action.choices or () if action.nargs == argparse.PARSER]
+        self._action_max_length = max([self._action_max_length, *(len(name) + 4 for name in names)])
+
+
+class Commands(argparse._SubParsersAction):  # type: ignore[type-arg]  # noqa: SLF001 - generic in its stub alone
+    """Commands whose own help begins with what the list of them says."""
+
+    def add_parser(self, name: str, **kwargs: Any) -> Any:
+        """As argparse does."""
+        if told := kwargs.get("help"):
+            kwargs.setdefault("description", f"{told[0].upper()}{told[1:]}.")
+        return super().add_parser(name, **kwargs)
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are one line with a code, and which guesses what was meant."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("allow_abbrev", False)
+        kwargs.setdefault("formatter_class", Help)
         super().__init__(*args, **kwargs)
+        self.register("action", "parsers", Commands)
 
     def error(self, message: str) -> NoReturn:
         """Refuse with exit code 2."""
@@ -152,7 +175,10 @@ def _said(document: Mapping[str, Any]) -> str:
 
 
 def run() -> NoReturn:
-    """`main` as a process."""
+    """`main` as a process; a sign that the locale's encoding lacks is replaced, and stops no command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     sys.exit(main())
 
 

@@ -577,7 +577,7 @@ CODES: dict[str, Meaning] = {
     "focus_invalid": Meaning(
         400,
         "The FOCUS file is refused",
-        "A month, version or format that isn't exported, or a file that isn't one of ours.",
+        "A version or format that isn't exported, or a file that isn't one of ours.",
         "Read the detail: it names the parameter, or the line and the field.",
     ),
     "invoice_invalid": Meaning(

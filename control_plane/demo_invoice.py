@@ -15,6 +15,7 @@ import random
 from collections.abc import Sequence
 from decimal import Decimal
 
+from control_plane.errors import Refused
 from finops import money
 from finops.charges import Charged
 
@@ -30,7 +31,7 @@ def invoice(charges: Sequence[Charged]) -> tuple[str, dict[str, int]]:
     chance = random.Random(_SEED)  # noqa: S311 - to be spread, not to be secret
     jobs = sorted({one.job_id for one in charges if one.job_id is not None})
     if len(jobs) < 3:
-        raise ValueError(f"want at least 3 jobs to plant faults among, got {len(jobs)}")
+        raise Refused("unusable_input", f"an invoice has faults among at least 3 jobs, and {len(jobs)} were charged")
     forgotten, dear, twice = chance.sample(jobs, 3)
     rows: list[tuple[str, ...]] = []
     for one in charges:

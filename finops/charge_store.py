@@ -16,7 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from finops import charges
 from finops.charges import Charged, Section
-from finops.spending import DIMENSIONS, Move, Period, Spend
+from finops.dimensions import DIMENSIONS
+from finops.spending import Move, Period, Spend
 
 _EVERYTHING: Final[Mapping[str, str]] = {}
 

@@ -16,20 +16,6 @@ from msgspec import Struct
 from finops import money
 from finops.errors import PeriodInvalid
 
-DIMENSIONS: Final = (
-    "project",
-    "team",
-    "user",
-    "cost_center",
-    "backend",
-    "provider",
-    "purpose",
-    "classification",
-    "day",
-    "month",
-    "meter",
-    "job",
-)
 MAX_DIMENSIONS: Final = 4
 MONTHS_SHOWN: Final = 12
 _RATIO: Final = Context(prec=40)

@@ -205,15 +205,7 @@ async def hold(
     """
     values = _asking(tenant, job_id, budget_ids, amount, currency, at) | {"shots": money.check(shots, "shots")}
     rows = (await conn.execute(_HOLD, values)).mappings().all()
-    match rows[0]["outcome"]:
-        case "held":
-            return Held(job_id, amount, currency, _shares_of(rows), shots)
-        case "exceeded":
-            return exceeded(rows)
-        case "missing":
-            return Missing()
-        case outcome:
-            raise _refusal(outcome, job_id, rows[0]["unit"], currency)
+    return _result(rows, job_id, amount, currency, shots)
 
 
 async def rehold(
@@ -234,6 +226,10 @@ async def rehold(
     """
     values = _asking(tenant, job_id, budget_ids, amount, currency, at) | {"shots": money.check(shots, "shots")}
     rows = (await conn.execute(_REHOLD, values)).mappings().all()
+    return _result(rows, job_id, amount, currency, shots)
+
+
+def _result(rows: Sequence[RowMapping], job_id: str, amount: Decimal, currency: str, shots: Decimal) -> HoldResult:
     match rows[0]["outcome"]:
         case "held":
             return Held(job_id, amount, currency, _shares_of(rows), shots)

@@ -93,7 +93,7 @@ async def figures(
     request: Request[Principal, Any, Any],
     plane: NamedDependency[Plane],
     since: Annotated[
-        str, QueryParameter(pattern=PERIOD, description="The period until now: so many days (30d) or hours (12h).")
+        str, QueryParameter(pattern=PERIOD, description="So many days (30d) or hours (12h) until now.")
     ] = "30d",
     provider: Annotated[str | None, QueryParameter(max_length=128, pattern=r"^[^\x00]*$")] = None,
 ) -> dict[str, Any]:

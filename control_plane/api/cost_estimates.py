@@ -61,7 +61,7 @@ async def estimates(
     request: Request[Principal, Any, Any],
     plane: NamedDependency[Plane],
     since: Annotated[
-        str, QueryParameter(pattern=PERIOD, description="The period until now: so many days (30d) or hours (12h).")
+        str, QueryParameter(pattern=PERIOD, description="So many days (30d) or hours (12h) until now.")
     ] = "30d",
 ) -> dict[str, Any]:
     """Measured coverage of the tenant's own jobs in the projects that the caller may see costs of."""

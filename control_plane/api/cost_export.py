@@ -17,7 +17,8 @@ from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.costs import exporting
 from finops.focus.columns import FORMATS, VERSIONS
-from finops.focus.selection import Selection, moment
+from finops.focus.selection import Selection
+from finops.spending import moment
 
 _MEDIA = {"csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet"}
 _CSV = Bytes("text/csv", {"type": "string", "description": "docs/focus.md has every column."})
@@ -30,7 +31,7 @@ _PARQUET = Bytes(_MEDIA["parquet"], {"type": "string", "format": "binary", "desc
         "action": "cost:read",
         "where": "tenant",
         "query": ("month", "since", "until", "format", "focus", "project"),
-        "answers": Answers({200: [_CSV, _PARQUET]}, refusals=("focus_invalid",)),
+        "answers": Answers({200: [_CSV, _PARQUET]}, refusals=("focus_invalid", "period_invalid")),
     },
     media_type="application/octet-stream",
     summary="Charges as a FOCUS file, CSV or Parquet",
@@ -38,7 +39,9 @@ _PARQUET = Bytes(_MEDIA["parquet"], {"type": "string", "format": "binary", "desc
 async def exported(
     request: Request[Principal, Any, Any],
     plane: NamedDependency[Plane],
-    month: Annotated[str | None, QueryParameter(pattern=r"^[0-9]{4}-[0-9]{2}$", description="UTC.")] = None,
+    month: Annotated[
+        str | None, QueryParameter(pattern=r"^[0-9]{4}-[0-9]{2}$", description="A month (UTC), YYYY-MM.")
+    ] = None,
     since: Moment = None,
     until: Moment = None,
     format: Annotated[  # noqa: A002 - its word
@@ -59,8 +62,8 @@ async def exported(
     require(request.user, "cost:read", project)
     selection = Selection(
         month=month,
-        since=None if since is None else moment(since, "since"),
-        until=None if until is None else moment(until, "until"),
+        since=moment(since, "since"),
+        until=moment(until, "until"),
         project=project,
     )
     form = exporting.Form(focus, format)

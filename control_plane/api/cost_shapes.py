@@ -10,14 +10,9 @@ from msgspec import Meta, Struct
 from control_plane.api.shapes import Amount, Currency
 
 
-class CostShown(Struct, frozen=True):
-    """One group of charged lines: a member for each dimension asked for, null where a charge has none, and its figures.
+class Grouped(Struct, frozen=True, kw_only=True):
+    """What a group is of: a member for each dimension asked for, null where charges have none."""
 
-    `spend` = `gross` + `credits`. With `top` a group has `spend` and what it was in the period `before`.
-    """
-
-    currency: Currency
-    spend: Amount
     project: str | None = None
     team: str | None = None
     user: Annotated[str | None, Meta(description="The name under which they submitted.")] = None
@@ -26,6 +21,16 @@ class CostShown(Struct, frozen=True):
     provider: str | None = None
     purpose: str | None = None
     classification: str | None = None
+
+
+class CostShown(Grouped, frozen=True):
+    """One group of charged lines, and its figures.
+
+    `spend` = `gross` + `credits`. With `top` a group has `spend` and what it was in the period `before`.
+    """
+
+    currency: Currency
+    spend: Amount
     day: Annotated[str | None, Meta(description="UTC.")] = None
     month: Annotated[str | None, Meta(description="UTC; that in which the lines count.")] = None
     meter: str | None = None

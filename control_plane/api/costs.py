@@ -17,25 +17,30 @@ from control_plane.context import Plane
 from control_plane.costs import showing
 from control_plane.errors import Refused
 from finops import spending
-from finops.spending import DIMENSIONS, MAX_DIMENSIONS
+from finops.dimensions import DIMENSIONS, NARROWING
+from finops.spending import MAX_DIMENSIONS
 
 _NAMES = "|".join(DIMENSIONS)
 _BY: Final = rf"^({_NAMES})(,({_NAMES})){{0,{MAX_DIMENSIONS - 1}}}$"
 _MOMENT: Final = (
     r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2}))?$"
 )
-_ONLY: Final = ("project", "team", "cost_center", "backend", "provider", "purpose", "classification")
 _MOST_PAGES: Final = 10**9
 
 _Value = Annotated[str | None, QueryParameter(min_length=1, max_length=128, pattern=r"^[^\x00]*$")]
-Moment = Annotated[str | None, QueryParameter(pattern=_MOMENT, description="A day (UTC) or a moment.")]
+Moment = Annotated[
+    str | None,
+    QueryParameter(
+        pattern=_MOMENT, description="A day (UTC), YYYY-MM-DD, or a moment with its zone, as 2026-11-22T08:00:00Z."
+    ),
+]
 
 
 @get(
     "/costs",
     opt={
         "action": "cost:read",
-        "query": ("by", "month", "since", "until", "top", "cursor", "limit", *_ONLY),
+        "query": ("by", "month", "since", "until", "top", "cursor", "limit", *NARROWING),
         "answers": Answers(
             {200: tuple[CostShown, ...]}, refusals=("request_invalid", "period_invalid"), headers=bookmark.TOLD
         ),
@@ -48,7 +53,9 @@ async def shown(
     by: Annotated[
         str, QueryParameter(pattern=_BY, description=f"Up to {MAX_DIMENSIONS} of {', '.join(DIMENSIONS)}.")
     ] = "project",
-    month: Annotated[str | None, QueryParameter(pattern=r"^[0-9]{4}-[0-9]{2}$", description="UTC.")] = None,
+    month: Annotated[
+        str | None, QueryParameter(pattern=r"^[0-9]{4}-[0-9]{2}$", description="A month (UTC), YYYY-MM.")
+    ] = None,
     since: Moment = None,
     until: Moment = None,
     top: Annotated[
@@ -68,7 +75,7 @@ async def shown(
     """A page of groups of the projects that the caller may see costs of; by default of the month that runs (UTC)."""
     names, now = by.split(","), plane.now()
     wanted = (project, team, cost_center, backend, provider, purpose, classification)
-    only = {name: value for name, value in zip(_ONLY, wanted, strict=True) if value is not None}
+    only = {name: value for name, value in zip(NARROWING, wanted, strict=True) if value is not None}
     if top:
         asked = spending.period(month, since, until, now)
         periods = (asked, spending.before(asked, now))

@@ -10,17 +10,21 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 from msgspec import Struct
 
+from control_plane.api.cost_shapes import Grouped
 from control_plane.api.shapes import Amount, Answers, Currency, Instant
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
 from control_plane.costs import forecasting
-from control_plane.costs.forecasting import BY
+from finops.dimensions import KEPT, NARROWING
 
-_BY: Final = rf"^({'|'.join(BY)})$"
-_ONLY: Final = ("project", "team", "cost_center", "backend", "provider", "purpose", "classification")
-_SCOPE: Final = rf"^({'|'.join(_ONLY)}):[^\x00]{{1,128}}$"
+_BY: Final = rf"^({'|'.join(KEPT)})$"
+_ONE: Final = f"One of {', '.join(KEPT)}."
+_SCOPE: Final = rf"^({'|'.join(NARROWING)}):[^\x00]{{1,128}}$"
 _Scope = Annotated[
-    str | None, QueryParameter(name="scope", pattern=_SCOPE, description="As `project:NAME`: its spend alone.")
+    str | None,
+    QueryParameter(
+        name="scope", pattern=_SCOPE, description=f"As project:NAME, its spend alone; {', '.join(NARROWING)}."
+    ),
 ]
 
 
@@ -35,7 +39,7 @@ class Foreseen(Struct, frozen=True):
     a_day_within_95: tuple[Amount, Amount]
 
 
-class Group(Struct, frozen=True):
+class Group(Grouped, frozen=True):
     """One group, or all in one currency; `forecast` is null where `reason` says why."""
 
     currency: Currency
@@ -43,14 +47,6 @@ class Group(Struct, frozen=True):
     days: int
     forecast: Foreseen | None
     reason: str | None
-    project: str | None = None
-    team: str | None = None
-    user: str | None = None
-    cost_center: str | None = None
-    backend: str | None = None
-    provider: str | None = None
-    purpose: str | None = None
-    classification: str | None = None
 
 
 class BudgetForeseen(Struct, frozen=True):
@@ -76,7 +72,7 @@ class CostsForeseen(Struct, frozen=True):
     budgets: tuple[BudgetForeseen, ...]
 
 
-class DayOut(Struct, frozen=True):
+class DayOut(Grouped, frozen=True):
     """A day of a group whose spend is out of line: `p_value` is the part of days as far out."""
 
     day: str
@@ -85,14 +81,6 @@ class DayOut(Struct, frozen=True):
     usual: Amount
     direction: str
     p_value: float
-    project: str | None = None
-    team: str | None = None
-    user: str | None = None
-    cost_center: str | None = None
-    backend: str | None = None
-    provider: str | None = None
-    purpose: str | None = None
-    classification: str | None = None
 
 
 class DaysOut(Struct, frozen=True):
@@ -119,8 +107,10 @@ class DaysOut(Struct, frozen=True):
 async def foreseen(
     request: Request[Principal, Any, Any],
     plane: NamedDependency[Plane],
-    month: Annotated[str | None, QueryParameter(pattern=r"^[0-9]{4}-[0-9]{2}$", description="UTC.")] = None,
-    by: Annotated[str | None, QueryParameter(pattern=_BY)] = None,
+    month: Annotated[
+        str | None, QueryParameter(pattern=r"^[0-9]{4}-[0-9]{2}$", description="A month (UTC), YYYY-MM.")
+    ] = None,
+    by: Annotated[str | None, QueryParameter(pattern=_BY, description=_ONE)] = None,
     narrowed: _Scope = None,
 ) -> Response[Any]:
     """With intervals of 80 and 95 %; of the projects whose costs the caller may see."""
@@ -139,7 +129,7 @@ async def foreseen(
 async def unusual(
     request: Request[Principal, Any, Any],
     plane: NamedDependency[Plane],
-    by: Annotated[str, QueryParameter(pattern=_BY)] = "project",
+    by: Annotated[str, QueryParameter(pattern=_BY, description=_ONE)] = "project",
     narrowed: _Scope = None,
     days: Annotated[int, QueryParameter(ge=1, le=31, description="So many complete days, to yesterday.")] = 7,
     rate: Annotated[float, QueryParameter(ge=0.01, le=0.5, description="Of false alarms, a day looked at.")] = 0.05,

@@ -7,6 +7,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from control_plane.commands._plane import plane, read, write
+
 MONTHS = ("month", "state", "frozen_at", "closed_at", "statement")
 BORNE = ("cost_center", "currency", "usage", "shared", "credit", "correction", "refund", "net")
 SPLIT = ("pool", "by", "cost_center", "weight", "amount", "currency")
@@ -18,8 +20,10 @@ LOOK_S = 0.1
 def register(costs: Any) -> None:
     """Add the commands."""
     close = costs.add_parser("close", help="close a month that is over, and sign its statement")
-    close.add_argument("month", metavar="YYYY-MM")
-    close.add_argument("--reason", default="month end", metavar="TEXT", help="kept in the ledger (month end)")
+    close.add_argument("month", metavar="YYYY-MM", help="the month (UTC), after all before it")
+    close.add_argument(
+        "--reason", default="month end", metavar="TEXT", help="why; kept in the ledger; month end unless told"
+    )
     close.add_argument("--dry-run", action="store_true", help="only say what the statement would say now")
     close.add_argument("--json", action="store_true", help="one document")
     close.set_defaults(run=_close)
@@ -27,10 +31,13 @@ def register(costs: Any) -> None:
     statements.add_argument("--json", action="store_true", help="one document")
     statements.set_defaults(run=_statements)
     statement = costs.add_parser("statement", help="fetch a closed month's signed statement")
-    statement.add_argument("month", metavar="YYYY-MM")
-    statement.add_argument("-o", "--output", metavar="FILE", type=Path, required=True)
+    statement.add_argument("month", metavar="YYYY-MM", help="a closed month (UTC)")
+    statement.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="where it goes")
     statement.add_argument(
-        "--format", choices=("json", "csv"), default="json", help="json is signed, csv has its cost centres (json)"
+        "--format",
+        choices=("json", "csv"),
+        default="json",
+        help="json is signed, csv has its cost centres; json unless told",
     )
     statement.add_argument(
         "--lines", metavar="FILE", type=Path, help="the charged lines too, as `verify --lines` reads"
@@ -38,14 +45,14 @@ def register(costs: Any) -> None:
     statement.add_argument("--json", action="store_true", help="one document")
     statement.set_defaults(run=_statement)
     allocate = costs.add_parser("allocate", help="who bears what of a month, shared costs split")
-    allocate.add_argument("--month", metavar="YYYY-MM", required=True)
+    allocate.add_argument("--month", metavar="YYYY-MM", required=True, help="open or closed (UTC)")
     allocate.add_argument("--json", action="store_true", help="one document")
     allocate.set_defaults(run=_allocate)
     allocation = costs.add_parser("allocation", help="the method by which shared costs are split").add_subparsers(
         title="commands", metavar="COMMAND", dest="method", required=True
     )
     change = allocation.add_parser("set", help="put a method in force for every open month")
-    change.add_argument("file", metavar="FILE", type=Path)
+    change.add_argument("file", metavar="FILE", type=Path, help="the method, as JSON")
     change.add_argument("--json", action="store_true", help="one document")
     change.set_defaults(run=_set)
     show = allocation.add_parser("show", help="the method in force")
@@ -59,11 +66,11 @@ def _close(arguments: argparse.Namespace) -> None:
         return
     asked = {"reason": arguments.reason}
     path = f"/api/v1/costs/months/{_month(arguments.month)}/close"
-    _months(arguments, [_client().ask("POST", path, asked, limit_s=LIMIT_S)], one=True)
+    _months(arguments, [plane().ask("POST", path, asked, limit_s=LIMIT_S)], one=True)
 
 
 def _statements(arguments: argparse.Namespace) -> None:
-    _months(arguments, _client().ask("GET", "/api/v1/costs/months"), one=False)
+    _months(arguments, plane().ask("GET", "/api/v1/costs/months"), one=False)
 
 
 def _statement(arguments: argparse.Namespace) -> None:
@@ -71,15 +78,15 @@ def _statement(arguments: argparse.Namespace) -> None:
 
     if arguments.output == arguments.lines:
         raise Refused("usage", "--lines: the same file as --output")
-    path, client = f"/api/v1/costs/months/{_month(arguments.month)}", _client()
+    path, client = f"/api/v1/costs/months/{_month(arguments.month)}", plane()
     data = _waited(client, f"{path}/statement")
     written = {"file": str(arguments.output), "bytes": 0}
     if arguments.format == "csv":
         data = _csv(_sums(arguments.month)["cost_centers"])
-    written["bytes"] = _write(arguments.output, data)
+    written["bytes"] = write(arguments.output, data)
     if arguments.lines is not None:
         lines = client.raw("GET", f"{path}/lines", limit_s=LIMIT_S)[1]
-        written |= {"lines": str(arguments.lines), "lines_bytes": _write(arguments.lines, lines)}
+        written |= {"lines": str(arguments.lines), "lines_bytes": write(arguments.lines, lines)}
     _told(arguments, written)
 
 
@@ -88,17 +95,12 @@ def _allocate(arguments: argparse.Namespace) -> None:
 
 
 def _set(arguments: argparse.Namespace) -> None:
-    from control_plane.errors import Refused
-
-    try:
-        document = arguments.file.read_bytes()
-    except OSError as error:
-        raise Refused("unusable_input", f"{arguments.file}: {error.strerror}") from None
-    _method(arguments, _client().ask("PUT", "/api/v1/costs/allocation", document))
+    method = read(arguments.file)
+    _method(arguments, plane().ask("PUT", "/api/v1/costs/allocation", method))
 
 
 def _show(arguments: argparse.Namespace) -> None:
-    _method(arguments, _client().ask("GET", "/api/v1/costs/allocation"))
+    _method(arguments, plane().ask("GET", "/api/v1/costs/allocation"))
 
 
 def _method(arguments: argparse.Namespace, shown: dict[str, Any]) -> None:
@@ -177,7 +179,7 @@ def _waited(client: Any, path: str) -> bytes:
 
 def _sums(month: str) -> dict[str, Any]:
     path = f"/api/v1/costs/months/{_month(month)}"
-    sums: dict[str, Any] = _client().ask("GET", path, limit_s=LIMIT_S)
+    sums: dict[str, Any] = plane().ask("GET", path, limit_s=LIMIT_S)
     return sums
 
 
@@ -189,22 +191,6 @@ def _month(name: str) -> str:
 
     spending.period(name, None, None, datetime.now(UTC))
     return name
-
-
-def _client() -> Any:
-    from control_plane.client import Client
-    from control_plane.settings import located
-
-    return Client(located().home)
-
-
-def _write(file: Path, data: bytes) -> int:
-    from control_plane.errors import Refused
-
-    try:
-        return file.write_bytes(data)
-    except OSError as error:
-        raise Refused("unusable_input", f"{file}: {error.strerror}") from None
 
 
 def _told(arguments: argparse.Namespace, written: dict[str, Any]) -> None:

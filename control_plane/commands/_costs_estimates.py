@@ -6,6 +6,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from control_plane.commands._plane import plane
+
 _HEADINGS = ("backend", "jobs", "judged", "inside", "below", "above", "stated", "covered", "95 %", "width", "")
 
 
@@ -23,10 +25,8 @@ def _estimates(arguments: argparse.Namespace) -> None:
     from urllib.parse import urlencode
 
     from control_plane import tables
-    from control_plane.client import Client
-    from control_plane.settings import located
 
-    found = Client(located().home).ask("GET", f"/api/v1/costs/estimates?{urlencode({'since': arguments.since})}")
+    found = plane().ask("GET", f"/api/v1/costs/estimates?{urlencode({'since': arguments.since})}")
     if arguments.json:
         tables.document(found)
         return

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from control_plane.commands._plane import plane
+
 if TYPE_CHECKING:
     import mmap
 
@@ -106,12 +108,10 @@ class _Asked:
 
     def online(self) -> int:
         """Held against what the plane gives, which is verified here."""
-        from control_plane.client import Client
         from control_plane.costs import recomputing
-        from control_plane.settings import located
         from finops.focus import recompute
 
-        client = Client(located().home)
+        client = plane()
         trust = self.trust if self.trust is not None else client.raw("GET", "/api/v1/trust")[1]
         if not self.arguments.part:
             self._whole(client)

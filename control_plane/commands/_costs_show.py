@@ -6,22 +6,9 @@ from __future__ import annotations
 import argparse
 from typing import Any, Final
 
-# As in finops.spending, which isn't loaded for a help text; a test holds the two together.
-DIMENSIONS: Final = (
-    "project",
-    "team",
-    "user",
-    "cost_center",
-    "backend",
-    "provider",
-    "purpose",
-    "classification",
-    "day",
-    "month",
-    "meter",
-    "job",
-)
-ONLY: Final = ("project", "team", "cost_center", "backend", "provider", "purpose", "classification")
+from control_plane.commands._plane import plane
+from finops.dimensions import DIMENSIONS, NARROWING
+
 _FIGURES: Final = ("spend", "currency", "share", "credits", "jobs", "completed", "cost_per_completed_job")
 _MOVED: Final = ("spend", "before", "change", "change_percent", "currency")
 _HEADINGS: Final = {"cost_per_completed_job": "each", "change_percent": "%", "cost_center": "cost center"}
@@ -41,7 +28,7 @@ def register(costs: Any) -> None:
     show.add_argument("--since", metavar="TIME", help="charged from this day or moment on (UTC)")
     show.add_argument("--until", metavar="TIME", help="and before this one")
     show.add_argument("--top", metavar="N", type=_many, help="so many that changed most against the period before")
-    for name in ONLY:
+    for name in NARROWING:
         show.add_argument(f"--{name.replace('_', '-')}", metavar="NAME", help="its costs alone")
     show.add_argument("--limit", metavar="N", type=_many, help="so many rows at most; all unless told")
     show.add_argument("--json", action="store_true", help="one document")
@@ -62,9 +49,7 @@ def _show(arguments: argparse.Namespace) -> None:
     from urllib.parse import urlencode
 
     from control_plane import tables
-    from control_plane.client import Client
     from control_plane.errors import Refused
-    from control_plane.settings import located
     from finops import spending
 
     by = list(dict.fromkeys(name for part in arguments.by or ["project"] for name in part.split(",")))
@@ -74,17 +59,20 @@ def _show(arguments: argparse.Namespace) -> None:
         raise Refused("usage", f"--by: {len(by)} names; at most {spending.MAX_DIMENSIONS} at a time")
     spending.period(arguments.month, arguments.since, arguments.until, datetime.now(UTC))
     asked = {"by": ",".join(by), "limit": 1000}
-    asked |= {name: getattr(arguments, name) for name in ("month", "since", "until", "top", *ONLY)}
+    asked |= {name: getattr(arguments, name) for name in ("month", "since", "until", "top", *NARROWING)}
     given = {name: value for name, value in asked.items() if value is not None}
-    pages = Client(located().home).pages(f"/api/v1/costs?{urlencode(given)}")
+    pages = plane().pages(f"/api/v1/costs?{urlencode(given)}")
     rows = list(itertools.islice((row for page in pages for row in json.loads(page)), arguments.limit))
     if arguments.json:
         tables.document(rows)
         return
     columns = (*by, *(_FIGURES if arguments.top is None else _MOVED))
-    tables.table(
-        [_HEADINGS.get(name, name) for name in columns], [[_cell(name, row[name]) for name in columns] for row in rows]
-    )
+    cells = [[_cell(name, row[name]) for name in columns] for row in rows]
+    most: dict[str, float] = {}
+    for row in rows:
+        most[row["currency"]] = max(most.get(row["currency"], 0.0), float(row["spend"]))
+    drawn = [tables.bar(most[row["currency"]], float(row["spend"])) for row in rows]
+    tables.table([_HEADINGS.get(name, name) for name in columns], cells, drawn)
 
 
 def _cell(name: str, value: Any) -> Any:

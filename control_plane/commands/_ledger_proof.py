@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from control_plane.commands._plane import plane
+
 PAGE = 500
 
 
@@ -69,7 +71,7 @@ def _inclusion(entry: str, size: int | None) -> bytes:
     from urllib.parse import quote
 
     query = "" if size is None else f"?size={size}"
-    data: bytes = _client().raw("GET", f"/api/v1/ledger/entries/{quote(entry, safe='')}/proof{query}")[1]
+    data: bytes = plane().raw("GET", f"/api/v1/ledger/entries/{quote(entry, safe='')}/proof{query}")[1]
     return data
 
 
@@ -90,7 +92,7 @@ def _consistency(old: str, new: int | None) -> bytes:
         except LedgerError as error:
             raise Refused("unusable_input", f"{old}: {error}") from None
     query = f"?from={int(size)}" + ("" if new is None else f"&to={new}")
-    data: bytes = _client().raw("GET", f"/api/v1/ledger/consistency{query}")[1]
+    data: bytes = plane().raw("GET", f"/api/v1/ledger/consistency{query}")[1]
     if kept is None:
         return data
     found = proofs.parse_document(data)
@@ -106,7 +108,7 @@ def _complete(size: int | None) -> bytes:
     from control_plane.errors import Refused
     from ledger import proofs
 
-    client = _client()
+    client = plane()
     query = "" if size is None else f"?size={size}"
     note = client.raw("GET", f"/api/v1/ledger/checkpoint{query}")[1].decode()
     head = int(note.split("\n")[1])
@@ -137,19 +139,12 @@ def _entries(arguments: argparse.Namespace) -> None:
     from control_plane import tables
 
     count = min(max(arguments.limit, 1), 1000)
-    rows = _client().ask("GET", f"/api/v1/ledger/entries?from={arguments.start}&limit={count}")
+    rows = plane().ask("GET", f"/api/v1/ledger/entries?from={arguments.start}&limit={count}")
     if arguments.json:
         tables.document(rows)
     else:
         names = ("index", "tenant_index", "entry_id", "kind")
         tables.table(names, [[row[name] for name in names] for row in rows])
-
-
-def _client() -> Any:
-    from control_plane.client import Client
-    from control_plane.settings import located
-
-    return Client(located().home)
 
 
 def _write(arguments: argparse.Namespace, data: bytes) -> None:

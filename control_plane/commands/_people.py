@@ -7,16 +7,10 @@ import argparse
 import re
 from typing import Any
 
+from control_plane.commands._plane import plane
+
 _PSEUDONYM = re.compile("a-[0-9a-f]{32}")
 WORDS = "their subject, NAME@DOMAIN, or pseudonym, as qcos users list has them"
-
-
-def client() -> Any:
-    """Who asks is who is signed in."""
-    from control_plane.client import Client
-    from control_plane.settings import located
-
-    return Client(located().home)
 
 
 def named(asking: Any, text: str, issuer: str | None = None) -> dict[str, str]:
@@ -44,7 +38,7 @@ def listing(arguments: argparse.Namespace, path: str, fields: tuple[str, ...], j
 
     from control_plane import tables
 
-    rows = [row for page in client().pages(f"{path}{join}limit=1000") for row in json.loads(page)]
+    rows = [row for page in plane().pages(f"{path}{join}limit=1000") for row in json.loads(page)]
     if arguments.json:
         tables.document(rows)
     else:

@@ -7,6 +7,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from control_plane.commands._plane import plane
+
 
 def register(actions: Any) -> None:
     """Add the command."""
@@ -56,9 +58,9 @@ Side = tuple[str, dict[str, str]]
 
 
 def _sides(arguments: argparse.Namespace) -> tuple[Side, Side]:
-    from control_plane.commands._revisions import of_folder, opened
+    from control_plane.commands._revisions import of_folder
 
-    client = opened()
+    client = plane()
     current = client.ask("GET", "/api/v1/policy")["revision"]
     if arguments.to is None:
         base = client.ask("GET", f"/api/v1/policy/revisions/{current}")["base"]

@@ -11,6 +11,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from control_plane.commands._plane import plane
+
 if TYPE_CHECKING:
     from control_plane.policy.explain import Told
     from control_plane.policy.revision import PolicySet
@@ -107,11 +109,9 @@ async def _again(arguments: argparse.Namespace, told: Told) -> tuple[Told, list[
 def _of_plane(name: str) -> Told:
     from urllib.parse import quote
 
-    from control_plane.client import Client
     from control_plane.policy.explain import Told
-    from control_plane.settings import located
 
-    found = Client(located().home).ask("GET", f"/api/v1/policy/decisions/{quote(name, safe='')}")
+    found = plane().ask("GET", f"/api/v1/policy/decisions/{quote(name, safe='')}")
     return Told(
         decision_id=found["decision_id"],
         job_id=found["job_id"],
@@ -160,10 +160,9 @@ def _policies(arguments: argparse.Namespace, wanted: str) -> PolicySet:
     """The set of a revision: a folder's, the shipped one, or the plane's copy."""
     from urllib.parse import quote
 
-    from control_plane.client import Answered, Client
+    from control_plane.client import Answered
     from control_plane.errors import NotSignedIn, Refused, Unreachable
     from control_plane.policy import folder, revision
-    from control_plane.settings import located
 
     if arguments.policies is not None:
         read = folder.read(arguments.policies)
@@ -177,7 +176,7 @@ def _policies(arguments: argparse.Namespace, wanted: str) -> PolicySet:
     if shipped.revision == wanted:
         return shipped
     try:
-        told = Client(located().home).ask("GET", f"/api/v1/policy/revisions/{quote(wanted, safe=':')}")
+        told = plane().ask("GET", f"/api/v1/policy/revisions/{quote(wanted, safe=':')}")
     except (Answered, NotSignedIn, Unreachable) as error:
         why = f"revision {wanted} is gone here ({error.detail}); --policies FOLDER names a copy of it"
         raise Refused("not_replayable", why) from None

@@ -7,6 +7,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from control_plane.commands._plane import plane
+
 WAIT_S = 30.0
 LOOK_S = 0.02
 
@@ -33,9 +35,9 @@ def _push(arguments: argparse.Namespace) -> None:
     import time
 
     from control_plane import tables
-    from control_plane.commands._revisions import full, of_folder, opened
+    from control_plane.commands._revisions import full, of_folder
 
-    client = opened()
+    client = plane()
     now = client.ask("GET", "/api/v1/policy")
     if arguments.revision:
         asked = full(client, arguments.revision)
@@ -82,9 +84,8 @@ def _wait(client: Any, kept: dict[str, Any], begun: float) -> None:
 
 def _show(arguments: argparse.Namespace) -> None:
     from control_plane import tables
-    from control_plane.commands._revisions import opened
 
-    found = opened().ask("GET", "/api/v1/policy")
+    found = plane().ask("GET", "/api/v1/policy")
     if arguments.json:
         tables.document(found)
         return
@@ -96,9 +97,8 @@ def _show(arguments: argparse.Namespace) -> None:
 
 def _list(arguments: argparse.Namespace) -> None:
     from control_plane import tables
-    from control_plane.commands._revisions import opened
 
-    found = opened().ask("GET", "/api/v1/policy/revisions")
+    found = plane().ask("GET", "/api/v1/policy/revisions")
     if arguments.json:
         tables.document(found)
         return

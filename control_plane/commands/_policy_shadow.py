@@ -7,6 +7,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from control_plane.commands._plane import plane
+
 PATH = "/api/v1/policy/shadow"
 
 
@@ -21,15 +23,15 @@ def register(actions: Any) -> None:
 
 def _shadow(arguments: argparse.Namespace) -> None:
     from control_plane import tables
-    from control_plane.commands._revisions import of_folder, opened
+    from control_plane.commands._revisions import of_folder
 
     if arguments.what == "show":
-        found = opened().ask("GET", PATH)
+        found = plane().ask("GET", PATH)
     elif arguments.what == "off":
-        found = opened().ask("DELETE", PATH)
+        found = plane().ask("DELETE", PATH)
     else:
         files = of_folder(Path(arguments.what))
-        found = opened().ask("POST", PATH, {"files": files, "message": arguments.message})
+        found = plane().ask("POST", PATH, {"files": files, "message": arguments.message})
     if arguments.json:
         tables.document(found)
         return

@@ -1,18 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the policy commands share: a client, a folder's files as a push has them, a revision by its beginning."""
+"""What the policy commands share: a folder's files as a push has them, a revision by its beginning."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-
-
-def opened() -> Any:
-    """A client of the plane that runs here, or that QCOS_URL names."""
-    from control_plane.client import Client
-    from control_plane.settings import located
-
-    return Client(located().home)
 
 
 def of_folder(folder: Path) -> dict[str, str]:

@@ -7,6 +7,7 @@ import argparse
 from typing import Any
 
 from control_plane.commands._lasting import seconds
+from control_plane.commands._plane import plane
 
 _FIELDS = ("key_id", "state", "actions", "projects", "networks", "expires_at", "used_at", "note")
 
@@ -41,7 +42,7 @@ def register(service: Any) -> None:
 
 
 def _create(arguments: argparse.Namespace) -> None:
-    from control_plane.commands.service import client, path_of
+    from control_plane.commands.service import path_of
 
     asked: dict[str, Any] = {
         "reason": arguments.reason,
@@ -51,31 +52,31 @@ def _create(arguments: argparse.Namespace) -> None:
         "networks": arguments.network,
         "note": arguments.note,
     }
-    _made(arguments, client().ask("POST", path_of(arguments.name, "keys"), asked))
+    _made(arguments, plane().ask("POST", path_of(arguments.name, "keys"), asked))
 
 
 def _list(arguments: argparse.Namespace) -> None:
-    from control_plane.commands.service import client, path_of, shown
+    from control_plane.commands.service import path_of, shown
 
-    shown(arguments, _FIELDS, client().ask("GET", path_of(arguments.name, "keys")))
+    shown(arguments, _FIELDS, plane().ask("GET", path_of(arguments.name, "keys")))
 
 
 def _rotate(arguments: argparse.Namespace) -> None:
-    from control_plane.commands.service import client, path_of
+    from control_plane.commands.service import path_of
 
     asked: dict[str, Any] = {
         "reason": arguments.reason,
         "overlap_s": seconds("--overlap", arguments.overlap),
         "expires_s": None if arguments.expires is None else seconds("--expires", arguments.expires),
     }
-    _made(arguments, client().ask("POST", path_of(arguments.name, "keys", arguments.key, "rotate"), asked))
+    _made(arguments, plane().ask("POST", path_of(arguments.name, "keys", arguments.key, "rotate"), asked))
 
 
 def _revoke(arguments: argparse.Namespace) -> None:
-    from control_plane.commands.service import client, path_of, told
+    from control_plane.commands.service import path_of, told
 
     path = path_of(arguments.name, "keys", arguments.key, "revoke")
-    told(arguments, ("key_id", "state", "revoked_at"), client().ask("POST", path, {"reason": arguments.reason}))
+    told(arguments, ("key_id", "state", "revoked_at"), plane().ask("POST", path, {"reason": arguments.reason}))
 
 
 def _made(arguments: argparse.Namespace, made: dict[str, Any]) -> None:

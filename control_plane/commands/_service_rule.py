@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from control_plane.commands._lasting import seconds
+from control_plane.commands._plane import plane
 
 _PATH = "/api/v1/workload-rules"
 _FIELDS = ("rule_id", "service", "issuer", "claims", "actions", "projects", "lasts_s")
@@ -43,7 +44,7 @@ def register(service: Any) -> None:
 
 
 def _add(arguments: argparse.Namespace) -> None:
-    from control_plane.commands.service import client, told
+    from control_plane.commands.service import told
     from control_plane.errors import Refused
 
     claims: dict[str, str] = {}
@@ -61,17 +62,17 @@ def _add(arguments: argparse.Namespace) -> None:
         "projects": arguments.project,
         "reason": arguments.reason,
     }
-    told(arguments, _FIELDS, client().ask("POST", _PATH, asked))
+    told(arguments, _FIELDS, plane().ask("POST", _PATH, asked))
 
 
 def _list(arguments: argparse.Namespace) -> None:
-    from control_plane.commands.service import client, shown
+    from control_plane.commands.service import shown
 
-    shown(arguments, _FIELDS, client().ask("GET", _PATH))
+    shown(arguments, _FIELDS, plane().ask("GET", _PATH))
 
 
 def _remove(arguments: argparse.Namespace) -> None:
-    from control_plane.commands.service import client, told
+    from control_plane.commands.service import told
 
     path = f"{_PATH}/{quote(arguments.rule, safe='')}/remove"
-    told(arguments, ("rule_id", "service"), client().ask("POST", path, {"reason": arguments.reason}))
+    told(arguments, ("rule_id", "service"), plane().ask("POST", path, {"reason": arguments.reason}))

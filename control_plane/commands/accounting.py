@@ -6,6 +6,8 @@ from __future__ import annotations
 import argparse
 from typing import Any, Final
 
+from control_plane.commands._plane import plane
+
 _SHOWN: Final = {
     "slurm_job_id": "JobID",
     "account": "Account",
@@ -68,10 +70,7 @@ def _lines(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     import json
     from urllib.parse import urlencode
 
-    from control_plane.client import Client
-    from control_plane.settings import located
-
     names = ("since", "until", "account", "user", "job")
     wanted = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    pages = Client(located().home).pages(f"/api/v1/accounting?{urlencode(wanted | {'limit': _PAGE})}")
+    pages = plane().pages(f"/api/v1/accounting?{urlencode(wanted | {'limit': _PAGE})}")
     return [line for page in pages for line in json.loads(page)][::-1]

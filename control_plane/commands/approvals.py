@@ -7,6 +7,7 @@ import argparse
 from typing import Any
 
 from control_plane.commands._lasting import seconds
+from control_plane.commands._plane import plane
 
 
 def register(groups: Any) -> None:
@@ -36,13 +37,6 @@ def register(groups: Any) -> None:
     reject.set_defaults(run=_answer, verb="reject")
 
 
-def _client() -> Any:
-    from control_plane.client import Client
-    from control_plane.settings import located
-
-    return Client(located().home)
-
-
 def _quoted(job: str) -> str:
     from urllib.parse import quote
 
@@ -53,7 +47,7 @@ def _list(arguments: argparse.Namespace) -> None:
     from control_plane import tables
 
     wanted = "all" if arguments.all else "waiting"
-    found = _client().ask("GET", f"/api/v1/approvals?state={wanted}&limit={arguments.limit}")
+    found = plane().ask("GET", f"/api/v1/approvals?state={wanted}&limit={arguments.limit}")
     if arguments.json:
         tables.document(found)
         return
@@ -74,7 +68,7 @@ def _list(arguments: argparse.Namespace) -> None:
 def _show(arguments: argparse.Namespace) -> None:
     from control_plane import tables
 
-    found = _client().ask("GET", f"/api/v1/approvals/{_quoted(arguments.job)}")
+    found = plane().ask("GET", f"/api/v1/approvals/{_quoted(arguments.job)}")
     if arguments.json:
         tables.document(found)
         return
@@ -114,7 +108,7 @@ def _answer(arguments: argparse.Namespace) -> None:
     asked: dict[str, Any] = {"reason": arguments.reason}
     if arguments.verb == "approve":
         asked["expires_s"] = seconds("--expires", arguments.expires)
-    client = _client()
+    client = plane()
     job = client.ask("POST", f"/api/v1/jobs/{_quoted(arguments.job)}/{arguments.verb}", asked, limit_s=60)
     if arguments.json:
         tables.document(job)

@@ -7,6 +7,7 @@ import argparse
 from typing import Any
 
 from control_plane.commands import _credentials as credentials
+from control_plane.commands._plane import plane
 
 
 def register(groups: Any) -> None:
@@ -30,17 +31,10 @@ def register(groups: Any) -> None:
     figures.set_defaults(run=_figures)
 
 
-def _client() -> Any:
-    from control_plane.client import Client
-    from control_plane.settings import located
-
-    return Client(located().home)
-
-
 def _list(arguments: argparse.Namespace) -> None:
     from control_plane import tables
 
-    found = _client().ask("GET", "/api/v1/backends")
+    found = plane().ask("GET", "/api/v1/backends")
     if arguments.json:
         tables.document(found)
         return
@@ -65,7 +59,7 @@ def _show(arguments: argparse.Namespace) -> None:
     from control_plane import tables
 
     query = urlencode({"hours": arguments.hours})
-    found = _client().ask("GET", f"/api/v1/backends/{quote(arguments.backend, safe='')}?{query}")
+    found = plane().ask("GET", f"/api/v1/backends/{quote(arguments.backend, safe='')}?{query}")
     if arguments.json:
         tables.document(found)
         return
@@ -145,7 +139,7 @@ def _figures(arguments: argparse.Namespace) -> None:
 
     asked = {"since": arguments.since, "provider": arguments.provider}
     query = urlencode({name: value for name, value in asked.items() if value is not None})
-    found = _client().ask("GET", f"/api/v1/backends/figures?{query}")
+    found = plane().ask("GET", f"/api/v1/backends/figures?{query}")
     if arguments.json:
         tables.document(found)
         return

@@ -6,16 +6,19 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from control_plane.commands._plane import plane
+
 FIELDS = ("scope", "period", "limit", "held", "captured", "available", "currency", "mode")
 TOLD = ("thresholds", "notify")
+_LEGEND = "█ captured ▒ held"
 
 
 def register(groups: Any) -> None:
     """Add the two commands."""
-    budget = groups.add_parser("budget", help="budgets").add_subparsers(
+    budget = groups.add_parser("budget", help="what may be spent: limits, what is left of them, alerts").add_subparsers(
         title="commands", metavar="COMMAND", dest="action", required=True
     )
-    change = budget.add_parser("set", help="set a budget's limit")
+    change = budget.add_parser("set", help="set a budget: its limit, mode and thresholds")
     change.add_argument(
         "scope",
         metavar="SCOPE",
@@ -26,7 +29,8 @@ def register(groups: Any) -> None:
     change.add_argument(
         "--period",
         default="monthly",
-        help="monthly, quarterly, total or rolling:DAYS; of a quota also concurrent: what is held at one moment",
+        metavar="PERIOD",
+        help="monthly (unless told), quarterly, total or rolling:DAYS; of a quota also concurrent: held at a moment",
     )
     change.add_argument(
         "--mode",
@@ -34,10 +38,14 @@ def register(groups: Any) -> None:
         help="hard stops what doesn't fit (a new budget's mode), soft counts and alarms, advisory informs",
     )
     change.add_argument(
-        "--thresholds", metavar="PERCENTS", help="per cents of the limit to tell of, such as 50,80,100 (80,100)"
+        "--thresholds",
+        metavar="PERCENTS",
+        help="per cents of the limit to tell of, such as 50,80,100; 80,100 unless told",
     )
     change.add_argument(
-        "--notify", metavar="NAMES", help="[[notify]] and [[mail]] tables to alert (every one with budgets = true)"
+        "--notify",
+        metavar="NAMES",
+        help="whom to alert: [[notify]] and [[mail]] tables of the settings; all with budgets = true unless told",
     )
     change.add_argument("--json", action="store_true", help="one document")
     change.set_defaults(run=_set)
@@ -57,7 +65,7 @@ def _set(arguments: argparse.Namespace) -> None:
         asked["thresholds"] = _per_cents(arguments.thresholds)
     if arguments.notify is not None:
         asked["notify"] = [name for name in arguments.notify.split(",") if name]
-    _print(arguments, _client().ask("PUT", "/api/v1/budgets", asked))
+    _print(arguments, plane().ask("PUT", "/api/v1/budgets", asked))
 
 
 def _per_cents(text: str) -> list[int]:
@@ -70,13 +78,13 @@ def _per_cents(text: str) -> list[int]:
 
 
 def _show(arguments: argparse.Namespace) -> None:
-    _print(arguments, _client().ask("GET", "/api/v1/budgets"))
+    _print(arguments, plane().ask("GET", "/api/v1/budgets"))
 
 
 def _alerts(arguments: argparse.Namespace) -> None:
     from control_plane import tables
 
-    found = _client().ask("GET", "/api/v1/budgets/alerts")
+    found = plane().ask("GET", "/api/v1/budgets/alerts")
     if arguments.json:
         tables.document(found)
         return
@@ -91,20 +99,14 @@ def _alert(one: dict[str, Any]) -> tuple[Any, ...]:
     return (one["at"], one["scope"], one["period"], one["window"], kind, *amounts, told)
 
 
-def _client() -> Any:
-    from control_plane.client import Client
-    from control_plane.settings import located
-
-    return Client(located().home)
-
-
 def _print(arguments: argparse.Namespace, budgets: list[dict[str, Any]]) -> None:
     from control_plane import tables
 
     if arguments.json:
         tables.document(budgets)
     else:
-        tables.table(FIELDS + TOLD, [[*(budget[name] for name in FIELDS), *_told(budget)] for budget in budgets])
+        rows = [[*(budget[name] for name in FIELDS), *_told(budget)] for budget in budgets]
+        tables.table(FIELDS + TOLD, rows, [_drawn(budget) for budget in budgets], _LEGEND)
 
 
 def _told(budget: dict[str, Any]) -> tuple[str, str]:
@@ -112,3 +114,13 @@ def _told(budget: dict[str, Any]) -> tuple[str, str]:
     notify = budget["notify"]
     names = "all" if notify is None else ",".join(notify) or "nobody"
     return ",".join(map(str, budget["thresholds"])), names
+
+
+def _drawn(budget: dict[str, Any]) -> str:
+    from control_plane import tables
+
+    limit, held, captured = (float(budget[name]) for name in ("limit", "held", "captured"))
+    if limit <= 0:
+        return ""
+    drawn = tables.bar(limit, captured, held, limit - captured - held, width=12)
+    return f"{drawn} {100 * (held + captured) / limit:3.0f} %"

@@ -7,6 +7,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from control_plane.commands._plane import plane, write
+
 LIMIT_S = 600.0
 LISTED = 16
 
@@ -30,15 +32,13 @@ def _compare(arguments: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
     from control_plane import tables
-    from control_plane.client import Client
     from control_plane.commands.jobs import read_body
     from control_plane.compare import gather, page, report
-    from control_plane.settings import located
     from ledger.canonical import timestamp
 
     names = _names(arguments)
     margin = report.MARGIN if arguments.margin is None else arguments.margin
-    client = Client(located().home)
+    client = plane()
     spec = gather.read_spec(read_body(client, arguments.file), str(arguments.file))
     workflow = f"compare-{secrets.token_hex(6)}"
     specs = {name: gather.pinned(spec, name, shots=arguments.shots, workflow=workflow) for name in names}
@@ -52,7 +52,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         chance=random.Random,
     )
     if arguments.html is not None:
-        _write(arguments.html, page.page(found))
+        write(arguments.html, page.page(found).encode())
     if arguments.json:
         tables.document(found)
     else:
@@ -76,15 +76,6 @@ def _names(arguments: argparse.Namespace) -> list[str]:
     if not 0 < arguments.limit <= 86_400:
         raise Refused("usage", "--limit wants seconds, at most 86400")
     return names
-
-
-def _write(path: Path, text: str) -> None:
-    from control_plane.errors import Refused
-
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise Refused("unusable_input", f"{path}: {error.strerror}") from None
 
 
 def _tell(found: dict[str, Any]) -> None:

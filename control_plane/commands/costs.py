@@ -19,14 +19,14 @@ from control_plane.commands import (
 
 def register(groups: Any) -> None:
     """Add the commands."""
-    costs = groups.add_parser("costs", help="what was spent").add_subparsers(
-        title="commands", metavar="COMMAND", dest="action", required=True
-    )
+    costs = groups.add_parser(
+        "costs", help="what was spent and will be, FOCUS files, invoices, months that are closed"
+    ).add_subparsers(title="commands", metavar="COMMAND", dest="action", required=True)
     _costs_show.register(costs)
-    _costs_estimates.register(costs)
-    _costs_reconcile.register(costs)
     _costs_forecast.register(costs)
+    _costs_estimates.register(costs)
     _costs_export.register(costs)
     _costs_recompute.register(costs)
+    _costs_reconcile.register(costs)
     _costs_close.register(costs)
     _costs_credit.register(costs)

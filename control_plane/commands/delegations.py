@@ -7,6 +7,8 @@ import argparse
 import re
 from typing import Any
 
+from control_plane.commands._plane import plane
+
 _FIELDS = ("id", "state", "to", "actions", "projects", "job_id", "expires_at")
 _SPAN = re.compile(r"(?P<number>[1-9][0-9]{0,8})(?P<unit>[smhd])")
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -46,7 +48,6 @@ def register(groups: Any) -> None:
 
 def _delegate(arguments: argparse.Namespace) -> None:
     from control_plane import tables
-    from control_plane.commands import _people
     from control_plane.errors import Refused
 
     span = _SPAN.fullmatch(arguments.span)
@@ -60,7 +61,7 @@ def _delegate(arguments: argparse.Namespace) -> None:
         "expires_in_s": int(span["number"]) * _UNITS[span["unit"]],
         "reason": arguments.reason,
     }
-    done = _people.client().ask("POST", "/api/v1/delegations", asked)
+    done = plane().ask("POST", "/api/v1/delegations", asked)
     if arguments.json:
         tables.document(done)
     else:
@@ -71,9 +72,8 @@ def _delegate(arguments: argparse.Namespace) -> None:
 
 def _list(arguments: argparse.Namespace) -> None:
     from control_plane import tables
-    from control_plane.commands import _people
 
-    rows = _people.client().ask("GET", f"/api/v1/delegations{'?whose=all' if arguments.all else ''}")
+    rows = plane().ask("GET", f"/api/v1/delegations{'?whose=all' if arguments.all else ''}")
     if arguments.json:
         tables.document(rows)
     else:
@@ -84,11 +84,10 @@ def _revoke(arguments: argparse.Namespace) -> None:
     from urllib.parse import quote
 
     from control_plane import tables
-    from control_plane.commands import _people
 
     path = f"/api/v1/delegations/{quote(arguments.delegation, safe='')}"
     reason = f"?reason={quote(arguments.reason, safe='')}" if arguments.reason else ""
-    _people.client().ask("DELETE", path + reason)
+    plane().ask("DELETE", path + reason)
     done = {"id": arguments.delegation, "state": "revoked"}
     if arguments.json:
         tables.document(done)

@@ -4,7 +4,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from control_plane.settings import Settings
 
 _MOST = 1_000_000
 _LARGEST = 100
@@ -36,13 +40,12 @@ def _decisions(arguments: argparse.Namespace) -> None:
 
     from control_plane import demo_data, tables
     from control_plane.errors import Refused
-    from control_plane.home import running_record
     from control_plane.settings import located
 
     if not arguments.count.isdecimal() or not 0 < int(arguments.count) <= _MOST:
         raise Refused("usage", f"{arguments.count}: a number from 1 to {_MOST:,}")
     settings = located()
-    running_record(settings.home)  # or it is unreachable: nobody would seal what is recorded
+    _demand_dev(settings)
     wanted, shown = int(arguments.count), sys.stderr.isatty() and not arguments.json
 
     def tell(done: int) -> None:
@@ -67,13 +70,11 @@ def _decisions(arguments: argparse.Namespace) -> None:
 def _month(arguments: argparse.Namespace) -> None:
     import asyncio
     import sys
-    from pathlib import Path
 
     import msgspec
 
     from control_plane import demo_month, tables
     from control_plane.errors import Refused
-    from control_plane.home import running_record
     from control_plane.settings import located
 
     try:
@@ -82,18 +83,21 @@ def _month(arguments: argparse.Namespace) -> None:
         scale = 0.0
     if not 0 < scale <= _LARGEST:
         raise Refused("usage", f"{arguments.scale}: a number above 0, at most {_LARGEST}")
-    file = Path(arguments.invoice) if arguments.invoice else None
-    if file is not None and file.exists():
-        raise Refused("usage", f"{file} is there already: name a new file")
     settings = located()
-    running_record(settings.home)
+    _demand_dev(settings)
+    file = _new(arguments.invoice)
     shown = sys.stderr.isatty() and not arguments.json
 
     def tell(done: int, wanted: int) -> None:
         if shown:
             sys.stderr.write(f"\r{done:,} of {wanted:,}{chr(10) if done == wanted else ''}")
 
-    made = asyncio.run(demo_month.month(settings, scale, tell, file))
+    try:
+        made = asyncio.run(demo_month.month(settings, scale, tell, file))
+    except BaseException:
+        if file is not None:
+            file.unlink(missing_ok=True)
+        raise
     if arguments.json:
         tables.document(msgspec.to_builtins(made))
         return
@@ -103,3 +107,25 @@ def _month(arguments: argparse.Namespace) -> None:
         wrong = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in made.planted.items())
         facts.append(("invoice", f"{file}; planted: {wrong}"))
     tables.facts(facts)
+
+
+def _demand_dev(settings: Settings) -> None:
+    """Both this shell's settings and the plane that runs say profile dev; raises SettingInvalid or Unreachable."""
+    from control_plane.auth.keys import demand_dev
+    from control_plane.home import running_record
+
+    demand_dev(settings.profile)
+    demand_dev(running_record(settings.home).profile)  # unreachable: nobody would seal what is recorded
+
+
+def _new(name: str | None) -> Path | None:
+    """The invoice's file, made now: a place that can't be written is told before a month is run."""
+    from control_plane.errors import Refused
+
+    if name is None:
+        return None
+    try:
+        Path(name).touch(exist_ok=False)
+    except OSError as error:
+        raise Refused("unusable_input", f"{name}: {error.strerror}; name a new file") from None
+    return Path(name)

@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from control_plane.commands._plane import plane, write
 from control_plane.formats import FORMATS, TRUST_FORMATS
 
 ENDED = frozenset({"COMPLETED", "FAILED", "CANCELED", "DENIED", "UNCERTAIN"})
@@ -41,7 +42,7 @@ def _get(arguments: argparse.Namespace) -> None:
 
     from control_plane.client import Answered
 
-    client = _client()
+    client = plane()
     path = f"/api/v1/jobs/{quote(arguments.job, safe='')}"
     until = time.monotonic() + SEAL_S
     while True:
@@ -58,24 +59,13 @@ def _get(arguments: argparse.Namespace) -> None:
 
 
 def _trust(arguments: argparse.Namespace) -> None:
-    _write(arguments, _client().raw("GET", f"/api/v1/trust?format={arguments.format}")[1])
-
-
-def _client() -> Any:
-    from control_plane.client import Client
-    from control_plane.settings import located
-
-    return Client(located().home)
+    _write(arguments, plane().raw("GET", f"/api/v1/trust?format={arguments.format}")[1])
 
 
 def _write(arguments: argparse.Namespace, data: bytes) -> None:
     from control_plane import tables
-    from control_plane.errors import Refused
 
-    try:
-        arguments.output.write_bytes(data)
-    except OSError as error:
-        raise Refused("unusable_input", f"{arguments.output}: {error.strerror}") from None
+    write(arguments.output, data)
     written = {"file": str(arguments.output), "bytes": len(data)}
     if arguments.json:
         tables.document(written)

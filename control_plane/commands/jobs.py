@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from control_plane.commands._plane import plane, read, write
+
 ENDED = frozenset({"COMPLETED", "FAILED", "CANCELED", "DENIED", "UNCERTAIN"})
 WAIT_S = 30.0
-BAR = 20
 _OLD = re.compile(rb"(?:\s|//[^\r\n]*+|/\*.*?\*/)*+OPENQASM\s++2\b", re.DOTALL)
 """A source of OpenQASM 2, by its first statement: what stands in comments is nobody's version."""
 
@@ -81,7 +82,7 @@ def _signed(arguments: argparse.Namespace, kind: Any, body: bytes, query: str = 
 
     key = arguments.signing_key
     data, headers = signer.request(located().home, kind, body, key, arguments.envelope)
-    return _client().ask("POST", f"/api/v1/envelopes{query}", data, headers=headers, limit_s=limit_s)
+    return plane().ask("POST", f"/api/v1/envelopes{query}", data, headers=headers, limit_s=limit_s)
 
 
 def _signed_about(arguments: argparse.Namespace, kind: Any) -> Any:
@@ -109,20 +110,13 @@ def alias_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _client() -> Any:
-    from control_plane.client import Client
-    from control_plane.settings import located
-
-    return Client(located().home)
-
-
 def _submit(arguments: argparse.Namespace) -> int:
     import os
 
     from control_plane import tables
     from control_plane.client import Answered
 
-    client = _client()
+    client = plane()
     body = accounted(read_body(client, arguments.file, arguments.alias_model), os.environ)
     headers = {"Idempotency-Key": arguments.idempotency_key} if arguments.idempotency_key else {}
     query = "?dry_run=true" if arguments.dry_run else f"?wait={WAIT_S:g}" if arguments.wait else ""
@@ -179,10 +173,7 @@ def read_body(client: Any, path: Path, model: str | None = None) -> bytes:
 
     from control_plane.errors import Refused
 
-    try:
-        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-    except OSError as error:
-        raise Refused("unusable_input", f"{path}: {error.strerror}") from None
+    data = sys.stdin.buffer.read() if str(path) == "-" else read(path)
     piped = str(path) == "-" and data.lstrip().startswith((b"OPENQASM", b"QISKIT"))
     if path.suffix not in (".qasm", ".qpy") and not piped:
         return _read_by(data, model) if model is not None else data
@@ -326,7 +317,7 @@ def _list(arguments: argparse.Namespace) -> None:
 
     wanted = {name: getattr(arguments, name) for name in ("state", "project", "workflow", "limit")}
     query = urlencode({name: value for name, value in wanted.items() if value is not None})
-    jobs = _client().ask("GET", f"/api/v1/jobs?{query}")
+    jobs = plane().ask("GET", f"/api/v1/jobs?{query}")
     if arguments.json:
         tables.document(jobs)
         return
@@ -340,7 +331,7 @@ def _show(arguments: argparse.Namespace) -> None:
     if arguments.sign:
         job = _signed_about(arguments, "show")
     else:
-        job = _client().ask("GET", f"/api/v1/jobs/{_quoted(arguments.job)}")
+        job = plane().ask("GET", f"/api/v1/jobs/{_quoted(arguments.job)}")
     if arguments.json:
         tables.document(job)
         return
@@ -384,7 +375,7 @@ def _signal(arguments: argparse.Namespace) -> None:
     if arguments.sign:
         job = _signed_about(arguments, arguments.action)
     else:
-        job = _client().ask("POST", f"/api/v1/jobs/{_quoted(arguments.job)}/{arguments.action}")
+        job = plane().ask("POST", f"/api/v1/jobs/{_quoted(arguments.job)}/{arguments.action}")
     if arguments.json:
         tables.document(job)
     else:
@@ -397,7 +388,7 @@ def _settle(arguments: argparse.Namespace) -> None:
     asked = {"outcome": "released" if arguments.released else "charged", "reason": arguments.reason}
     if not arguments.released:
         asked["amount"] = arguments.charged
-    job = _client().ask("POST", f"/api/v1/jobs/{_quoted(arguments.job)}/settle", asked)
+    job = plane().ask("POST", f"/api/v1/jobs/{_quoted(arguments.job)}/settle", asked)
     if arguments.json:
         tables.document(job)
     else:
@@ -415,7 +406,7 @@ def _result(arguments: argparse.Namespace) -> None:
     if arguments.sign:
         result = _signed_about(arguments, "result")
     else:
-        result = _client().ask("GET", f"/api/v1/jobs/{_quoted(arguments.job)}/result")
+        result = plane().ask("GET", f"/api/v1/jobs/{_quoted(arguments.job)}/result")
     if arguments.json:
         tables.document(result)
         return
@@ -447,14 +438,11 @@ def _file(arguments: argparse.Namespace) -> None:
     if arguments.file is None or arguments.output is None:
         raise Refused("usage", "--file NAME and -o FILE go together")
     path = f"/api/v1/jobs/{_quoted(arguments.job)}/result/files/{_quoted(arguments.file)}"
-    _, data = _client().raw("GET", path, headers={"Accept": "*/*"})
+    _, data = plane().raw("GET", path, headers={"Accept": "*/*"})
     if str(arguments.output) == "-":
         sys.stdout.buffer.write(data)
         return
-    try:
-        arguments.output.write_bytes(data)
-    except OSError as error:
-        raise Refused("unusable_input", f"{arguments.output}: {error.strerror}") from None
+    write(arguments.output, data)
     if arguments.json:
         tables.document({"job_id": arguments.job, "file": str(arguments.output), "bytes": len(data)})
     else:
@@ -462,15 +450,12 @@ def _file(arguments: argparse.Namespace) -> None:
 
 
 def _histogram(counts: dict[str, int]) -> None:
-    import sys
 
     from control_plane import tables
 
     most = max(counts.values(), default=1)
-    rows: list[tuple[Any, ...]] = [(bits, n) for bits, n in sorted(counts.items())]
-    if sys.stdout.isatty():
-        rows = [(bits, n, "█" * max(1, BAR * n // most)) for bits, n in rows]
-    tables.table(("bits", "count", "")[: len(rows[0]) if rows else 2], rows)
+    rows = sorted(counts.items())
+    tables.table(("bits", "count"), rows, [tables.bar(most, n) for _, n in rows])
 
 
 def _expectations(values: list[dict[str, Any]]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from control_plane.commands import _node_run
+from control_plane.commands._plane import plane
 
 ACTS = {
     "approve": "let a peer in, or in again",
@@ -54,23 +55,16 @@ def _enroll(parser: Any) -> None:
     parser.set_defaults(run=_propose)
 
 
-def _client() -> Any:
-    from control_plane.client import Client
-    from control_plane.settings import located
-
-    return Client(located().home)
-
-
 def _propose(arguments: argparse.Namespace) -> None:
     names = ("organisation", "region", "sovereign", "price_per_fragment", "price_per_shot", "currency")
     asked = {name: getattr(arguments, name) for name in names}
     asked |= {"peer_id": arguments.node, "compliance_zone": arguments.zone}
-    _told(arguments, _client().ask("POST", "/api/v1/enrollment/peers", asked))
+    _told(arguments, plane().ask("POST", "/api/v1/enrollment/peers", asked))
 
 
 def _act(arguments: argparse.Namespace) -> None:
     asked = {"action": arguments.asked, "reason": arguments.reason}
-    _told(arguments, _client().ask("POST", f"/api/v1/enrollment/peers/{_quoted(arguments.node)}/action", asked))
+    _told(arguments, plane().ask("POST", f"/api/v1/enrollment/peers/{_quoted(arguments.node)}/action", asked))
 
 
 def _told(arguments: argparse.Namespace, found: dict[str, Any]) -> None:
@@ -85,7 +79,7 @@ def _told(arguments: argparse.Namespace, found: dict[str, Any]) -> None:
 def _list(arguments: argparse.Namespace) -> None:
     from control_plane import tables
 
-    client = _client()
+    client = plane()
     nodes = {one["peer_id"]: one for one in client.ask("GET", "/api/v1/discovery/peers")}
     own = _own()
     rows = []
@@ -129,7 +123,7 @@ def _peer_id(path: Path) -> str | None:
 def _show(arguments: argparse.Namespace) -> None:
     from control_plane import tables
 
-    client, node = _client(), _quoted(arguments.node)
+    client, node = plane(), _quoted(arguments.node)
     found = {
         "enrollment": client.ask("GET", f"/api/v1/enrollment/peers/{node}"),
         "quality": client.ask("GET", f"/api/v1/metrics/fidelity/{node}"),

@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from control_plane.commands._plane import plane, write
 from control_plane.commands.jobs import alias_model
 
 LIMIT_S = 30.0
@@ -26,11 +27,9 @@ def register(groups: Any) -> None:
 
 def _plan(arguments: argparse.Namespace) -> None:
     from control_plane import tables
-    from control_plane.client import Client
     from control_plane.commands.jobs import read_body
-    from control_plane.settings import located
 
-    client = Client(located().home)
+    client = plane()
     body = read_body(client, arguments.file, arguments.alias_model)
     found = client.ask("POST", "/api/v1/plans", body, limit_s=LIMIT_S)
     if arguments.svg is not None:
@@ -46,7 +45,6 @@ def _draw(found: dict[str, Any], path: Path) -> None:
 
     import msgspec
 
-    from control_plane.errors import Refused
     from hal_drivers.p2p.draw import svg
     from hal_drivers.p2p.ir import Program
     from hal_drivers.p2p.plan import Plan
@@ -55,10 +53,7 @@ def _draw(found: dict[str, Any], path: Path) -> None:
     if str(path) == "-":
         sys.stdout.write(picture)
         return
-    try:
-        path.write_text(picture, encoding="utf-8")
-    except OSError as error:
-        raise Refused("unusable_input", f"{path}: {error.strerror}") from None
+    write(path, picture.encode())
 
 
 def _tell(plan: dict[str, Any]) -> None:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from control_plane.commands._plane import plane
+
 _SHOWN = ("project", "state", "cost_center", "created_at")
 
 
@@ -63,4 +65,4 @@ def _quoted(arguments: argparse.Namespace) -> str:
 def _tell(arguments: argparse.Namespace, method: str, path: str, asked: dict[str, Any]) -> None:
     from control_plane.commands import _people
 
-    _people.told(arguments, _people.client().ask(method, f"/api/v1/projects{path}", asked), _SHOWN)
+    _people.told(arguments, plane().ask(method, f"/api/v1/projects{path}", asked), _SHOWN)

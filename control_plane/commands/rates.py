@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from control_plane.commands._plane import plane, read
+
 
 def register(groups: Any) -> None:
     """Add the commands."""
-    rates = groups.add_parser("rates", help="rate cards").add_subparsers(
+    rates = groups.add_parser("rates", help="rate cards: what the work of each backend costs").add_subparsers(
         title="commands", metavar="COMMAND", dest="action", required=True
     )
     lint = rates.add_parser("lint", help="every fault of cards, by themselves and together; needs no plane")
@@ -20,23 +22,29 @@ def register(groups: Any) -> None:
     )
     lint.set_defaults(run=_lint)
     push = rates.add_parser("push", help="make a card the newest of its name")
-    push.add_argument("file", metavar="FILE", type=Path)
+    push.add_argument("file", metavar="FILE", type=Path, help="a rate card; qcos rates lint says what is wrong with it")
     push.set_defaults(run=_push)
     listing = rates.add_parser("list", help="cards, and which of them price now")
     listing.set_defaults(run=_list)
     show = rates.add_parser("show", help="the document of a card")
-    show.add_argument("card", metavar="HASH")
+    show.add_argument("card", metavar="HASH", help="as qcos rates list has it")
     show.set_defaults(run=_show)
     accept = rates.add_parser("accept", help="take what is disputed on a card as it is chosen")
-    accept.add_argument("card", metavar="HASH")
+    accept.add_argument("card", metavar="HASH", help="as qcos rates list has it")
     accept.add_argument("--reason", metavar="TEXT", required=True, help="why; it stands in the ledger")
     accept.set_defaults(run=_accept)
     price = rates.add_parser("price", help="an example bill, line by line")
-    price.add_argument("provider", metavar="PROVIDER")
+    price.add_argument("provider", metavar="PROVIDER", help="such as aws-braket")
     price.add_argument("device", metavar="DEVICE", help="a backend, or what it is sold as")
-    price.add_argument("--shots", metavar="N", type=int, default=1000, help="1000")
-    price.add_argument("--tasks", metavar="N", type=int, default=1, help="1")
-    price.add_argument("--fact", metavar="METER=QUANTITY", action="append", default=[], help="such as qpu_seconds=2.5")
+    price.add_argument("--shots", metavar="N", type=int, default=1000, help="executions; 1000 unless told")
+    price.add_argument("--tasks", metavar="N", type=int, default=1, help="1 unless told")
+    price.add_argument(
+        "--fact",
+        metavar="METER=QUANTITY",
+        action="append",
+        default=[],
+        help="what else was used, such as qpu_seconds=2.5; may be repeated",
+    )
     price.add_argument("--card", metavar="FILE", type=Path, help="by this card, without a plane")
     price.set_defaults(run=_price)
     for one in (lint, push, listing, show, accept, price):
@@ -47,7 +55,7 @@ def _lint(arguments: argparse.Namespace) -> int:
     from control_plane import tables
     from finops.lint import lint
 
-    found = lint({str(file): _read(file) for file in arguments.files})
+    found = lint({str(file): read(file) for file in arguments.files})
     rows = [(one.file, one.line, one.field, one.detail) for one in found]
     if arguments.json:
         names = ("file", "line", "field", "detail")
@@ -62,13 +70,13 @@ def _lint(arguments: argparse.Namespace) -> int:
 
 def _push(arguments: argparse.Namespace) -> None:
     card = _document(arguments.file)
-    _print_one(arguments, _client().ask("POST", "/api/v1/rates", card))
+    _print_one(arguments, plane().ask("POST", "/api/v1/rates", card))
 
 
 def _list(arguments: argparse.Namespace) -> None:
     from control_plane import tables
 
-    found = _client().ask("GET", "/api/v1/rates")
+    found = plane().ask("GET", "/api/v1/rates")
     if arguments.json:
         tables.document(found)
         return
@@ -80,12 +88,12 @@ def _list(arguments: argparse.Namespace) -> None:
 def _show(arguments: argparse.Namespace) -> None:
     from control_plane import tables
 
-    tables.document(_client().ask("GET", f"/api/v1/rates/{arguments.card}"))
+    tables.document(plane().ask("GET", f"/api/v1/rates/{arguments.card}"))
 
 
 def _accept(arguments: argparse.Namespace) -> None:
     path = f"/api/v1/rates/{arguments.card}/accept"
-    _print_one(arguments, _client().ask("POST", path, {"reason": arguments.reason}))
+    _print_one(arguments, plane().ask("POST", path, {"reason": arguments.reason}))
 
 
 def _price(arguments: argparse.Namespace) -> None:
@@ -135,8 +143,8 @@ def _card(arguments: argparse.Namespace) -> tuple[Any, str | None]:
     from finops.tariff import tariff
 
     if arguments.card is not None:
-        return parse_card(_read(arguments.card), accepted=True), None
-    client = _client()
+        return parse_card(read(arguments.card), accepted=True), None
+    client = plane()
     found = [one for one in client.ask("GET", "/api/v1/rates") if one["in_force"]]
     cards = []
     for one in reversed(found):
@@ -154,15 +162,6 @@ def _sold_as(client: Any, provider: str, device: str) -> str | None:
     return sku
 
 
-def _read(file: Path) -> bytes:
-    from control_plane.errors import Refused
-
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise Refused("request_invalid", f"{file}: {error.strerror}") from error
-
-
 def _document(file: Path) -> Any:
     """The card as a value; one with faults is told here, with lines of the file as it is."""
     import msgspec
@@ -170,7 +169,7 @@ def _document(file: Path) -> Any:
     from control_plane.errors import Refused
     from finops.reading import faults
 
-    data = _read(file)
+    data = read(file)
     if found := faults(data):
         told = tuple({"field": one.field, "message": f"line {one.line}: {one.detail}"} for one in found)
         said = "; ".join(f"{file}:{one.line}: {one.field}: {one.detail}" for one in found[:3])
@@ -191,10 +190,3 @@ def _print_one(arguments: argparse.Namespace, card: dict[str, Any]) -> None:
         tables.document(card)
     else:
         sys.stdout.write(f"{card['name']} revision {card['revision']}: {_state(card)}, {card['rate_card']}\n")
-
-
-def _client() -> Any:
-    from control_plane.client import Client
-    from control_plane.settings import located
-
-    return Client(located().home)

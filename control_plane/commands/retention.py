@@ -7,6 +7,8 @@ import argparse
 from typing import Any
 from urllib.parse import quote
 
+from control_plane.commands._plane import plane
+
 HOLD = ("hold_id", "scope", "placed_at", "placed_by", "reason")
 DUE = ("job_id", "project", "until", "held_by")
 ACTOR = ("pseudonym", "actor", "jobs", "first", "last")
@@ -46,30 +48,30 @@ def register(groups: Any) -> None:
 
 def _due(arguments: argparse.Namespace) -> None:
     within = quote(arguments.within, safe="")
-    _list(arguments, DUE, _client().ask("GET", f"/api/v1/retention/due?within_days={within}"))
+    _list(arguments, DUE, plane().ask("GET", f"/api/v1/retention/due?within_days={within}"))
 
 
 def _holds(arguments: argparse.Namespace) -> None:
     ended = "?released=true" if arguments.released else ""
     fields = (*HOLD, "released_at") if ended else HOLD
-    _list(arguments, fields, _client().ask("GET", f"/api/v1/retention/holds{ended}"))
+    _list(arguments, fields, plane().ask("GET", f"/api/v1/retention/holds{ended}"))
 
 
 def _hold(arguments: argparse.Namespace) -> None:
     asked = {"scope": arguments.scope, "reason": arguments.reason}
-    _list(arguments, HOLD, [_client().ask("POST", "/api/v1/retention/holds", asked)])
+    _list(arguments, HOLD, [plane().ask("POST", "/api/v1/retention/holds", asked)])
 
 
 def _release(arguments: argparse.Namespace) -> None:
     path = f"/api/v1/retention/holds/{quote(arguments.hold, safe='')}/release"
-    _list(arguments, (*HOLD, "released_at"), [_client().ask("POST", path, {"reason": arguments.reason})])
+    _list(arguments, (*HOLD, "released_at"), [plane().ask("POST", path, {"reason": arguments.reason})])
 
 
 def _erase(arguments: argparse.Namespace) -> None:
     from control_plane import tables
 
     asked = {"reason": arguments.reason, "early": arguments.early}
-    told = _client().ask("POST", f"/api/v1/jobs/{quote(arguments.job, safe='')}/erase", asked)
+    told = plane().ask("POST", f"/api/v1/jobs/{quote(arguments.job, safe='')}/erase", asked)
     if arguments.json:
         tables.document(told)
     else:
@@ -77,19 +79,12 @@ def _erase(arguments: argparse.Namespace) -> None:
 
 
 def _actors(arguments: argparse.Namespace) -> None:
-    _list(arguments, ACTOR, _client().ask("GET", "/api/v1/actors"))
+    _list(arguments, ACTOR, plane().ask("GET", "/api/v1/actors"))
 
 
 def _forget(arguments: argparse.Namespace) -> None:
     asked = {"actor": arguments.actor, "reason": arguments.reason}
-    _list(arguments, ("pseudonym", "jobs"), _client().ask("POST", "/api/v1/actors/forget", asked))
-
-
-def _client() -> Any:
-    from control_plane.client import Client
-    from control_plane.settings import located
-
-    return Client(located().home)
+    _list(arguments, ("pseudonym", "jobs"), plane().ask("POST", "/api/v1/actors/forget", asked))
 
 
 def _list(arguments: argparse.Namespace, fields: tuple[str, ...], rows: list[dict[str, Any]]) -> None:

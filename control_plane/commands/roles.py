@@ -7,6 +7,7 @@ import argparse
 from typing import Any
 
 from control_plane.commands._people import WORDS
+from control_plane.commands._plane import plane
 
 _GIVEN = ("user", "issuer", "subject", "role", "project")
 _MAPPED = ("issuer", "group", "role", "project")
@@ -70,7 +71,7 @@ def _listing(arguments: argparse.Namespace, path: str, fields: tuple[str, ...]) 
 def _give(arguments: argparse.Namespace) -> None:
     from control_plane.commands import _people
 
-    asking = _people.client()
+    asking = plane()
     asked = _people.named(asking, arguments.user, arguments.issuer) | _asked(arguments)
     _people.told(arguments, asking.ask("POST", f"/api/v1/roles/{arguments.verb}", asked), _GIVEN)
 
@@ -79,7 +80,7 @@ def _map(arguments: argparse.Namespace) -> None:
     from control_plane.commands import _people
 
     asked = {"issuer": arguments.issuer, "group": arguments.group} | _asked(arguments)
-    _people.told(arguments, _people.client().ask("POST", f"/api/v1/groups/{arguments.verb}", asked), _MAPPED)
+    _people.told(arguments, plane().ask("POST", f"/api/v1/groups/{arguments.verb}", asked), _MAPPED)
 
 
 def _asked(arguments: argparse.Namespace) -> dict[str, Any]:

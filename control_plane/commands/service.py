@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
+from control_plane.commands._plane import plane
+
 PATH = "/api/v1/service-accounts"
 _FIELDS = ("name", "actor", "description", "created_at", "removed_at")
 
@@ -59,14 +61,6 @@ def scoped(command: Any) -> None:
     )
 
 
-def client() -> Any:
-    """The plane of this home."""
-    from control_plane.client import Client
-    from control_plane.settings import located
-
-    return Client(located().home)
-
-
 def path_of(*parts: str) -> str:
     """An address below that of service accounts."""
     return "/".join((PATH, *(quote(part, safe="") for part in parts)))
@@ -105,19 +99,19 @@ def _create(arguments: argparse.Namespace) -> None:
         role, _, project = text.partition("@")
         roles.append({"role": role, "project": project or None})
     asked = {"name": arguments.name, "description": arguments.description, "roles": roles, "reason": arguments.reason}
-    _tell(arguments, client().ask("POST", PATH, asked))
+    _tell(arguments, plane().ask("POST", PATH, asked))
 
 
 def _list(arguments: argparse.Namespace) -> None:
-    shown(arguments, _FIELDS, client().ask("GET", PATH))
+    shown(arguments, _FIELDS, plane().ask("GET", PATH))
 
 
 def _show(arguments: argparse.Namespace) -> None:
-    _tell(arguments, client().ask("GET", path_of(arguments.name)))
+    _tell(arguments, plane().ask("GET", path_of(arguments.name)))
 
 
 def _remove(arguments: argparse.Namespace) -> None:
-    _tell(arguments, client().ask("POST", path_of(arguments.name, "remove"), {"reason": arguments.reason}))
+    _tell(arguments, plane().ask("POST", path_of(arguments.name, "remove"), {"reason": arguments.reason}))
 
 
 def _tell(arguments: argparse.Namespace, found: dict[str, Any]) -> None:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from control_plane.commands._plane import plane
+
 if TYPE_CHECKING:
     from control_plane.client import Client
 
@@ -163,10 +165,8 @@ def _logout(arguments: argparse.Namespace) -> None:
 
 def _sessions(arguments: argparse.Namespace) -> None:
     from control_plane import tables
-    from control_plane.client import Client
-    from control_plane.settings import located
 
-    found = Client(located().home).ask("GET", "/api/v1/account/sessions")
+    found = plane().ask("GET", "/api/v1/account/sessions")
     if arguments.json:
         tables.document(found)
         return
@@ -187,10 +187,8 @@ def _sessions(arguments: argparse.Namespace) -> None:
 
 def _whoami(arguments: argparse.Namespace) -> None:
     from control_plane import tables
-    from control_plane.client import Client
-    from control_plane.settings import located
 
-    who = Client(located().home).ask("GET", "/api/v1/whoami")
+    who = plane().ask("GET", "/api/v1/whoami")
     if arguments.json:
         tables.document(who)
         return

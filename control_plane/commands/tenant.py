@@ -7,6 +7,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from control_plane.commands._plane import plane
+
 _LIMIT_S = 600.0  # between two pieces of an export
 
 
@@ -30,11 +32,9 @@ def register(groups: Any) -> None:
 
 def _show(arguments: argparse.Namespace) -> None:
     from control_plane import tables
-    from control_plane.client import Client
     from control_plane.commands import _tenants
-    from control_plane.settings import located
 
-    told = Client(located().home).ask("GET", "/api/v1/tenant")
+    told = plane().ask("GET", "/api/v1/tenant")
     if arguments.json:
         tables.document(told)
     else:
@@ -43,10 +43,8 @@ def _show(arguments: argparse.Namespace) -> None:
 
 def _export(arguments: argparse.Namespace) -> None:
     from control_plane import tables
-    from control_plane.client import Client
-    from control_plane.settings import located
 
-    asking = Client(located().home)
+    asking = plane()
     written = asking.download("/api/v1/tenant/export", {"reason": arguments.reason}, arguments.output, limit_s=_LIMIT_S)
     told = {"file": str(arguments.output), "bytes": written}
     if arguments.json:

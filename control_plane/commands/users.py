@@ -7,6 +7,7 @@ import argparse
 from typing import Any
 
 from control_plane.commands._people import WORDS
+from control_plane.commands._plane import plane
 
 _LISTED = ("user", "actor", "issuer", "subject", "state", "seen_at")
 
@@ -46,22 +47,21 @@ def _list(arguments: argparse.Namespace) -> None:
 def _show(arguments: argparse.Namespace) -> None:
     from control_plane.commands import _people
 
-    asking = _people.client()
+    asking = plane()
     user = _people.named(asking, arguments.user)["user"]
     _tell(arguments, asking.ask("GET", f"/api/v1/users/{user}"))
 
 
 def _add(arguments: argparse.Namespace) -> None:
-    from control_plane.commands import _people
 
     asked = {"issuer": arguments.issuer, "subject": arguments.subject, "reason": arguments.reason}
-    _tell(arguments, _people.client().ask("POST", "/api/v1/users", asked))
+    _tell(arguments, plane().ask("POST", "/api/v1/users", asked))
 
 
 def _act(arguments: argparse.Namespace) -> None:
     from control_plane.commands import _people
 
-    asking = _people.client()
+    asking = plane()
     user = _people.named(asking, arguments.user)["user"]
     _tell(arguments, asking.ask("POST", f"/api/v1/users/{user}/{arguments.verb}", {"reason": arguments.reason}))
 

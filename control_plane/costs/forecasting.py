@@ -24,7 +24,6 @@ from finops.money import ZERO
 
 _OF_A_DAY: Final = 100
 """What a group's day is to `aside`: a year of them takes as long as reading so many bytes each."""
-BY: Final = ("project", "team", "user", "cost_center", "backend", "provider", "purpose", "classification")
 
 
 async def spend(
@@ -112,9 +111,9 @@ def _month(asked: str | None, now: dt.datetime) -> tuple[dt.date, dt.date]:
     name = asked or f"{now:%Y-%m}"
     try:
         first = dt.date.fromisoformat(f"{name}-01")
-    except ValueError:
-        raise _refused("want YYYY-MM") from None
-    last = (first + 31 * DAY).replace(day=1) - DAY
+        last = (first + 31 * DAY).replace(day=1) - DAY
+    except (ValueError, OverflowError):
+        raise _refused("want YYYY-MM, of a year that calendars reach") from None
     if last < now.date():
         raise _refused("that month is over: costs show has what it came to")
     if (last - now.date()).days >= AHEAD_DAYS:

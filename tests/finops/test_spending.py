@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-from control_plane.commands import _costs_show
-from finops import spending
 from finops.errors import PeriodInvalid
 from finops.spending import Move, Period, Spend, before, period
 
@@ -113,7 +111,3 @@ def test_a_group_says_what_a_job_cost_and_its_share() -> None:
 def test_a_move_is_absolute_and_in_per_cent(spend: str, earlier: str, change: str, percent: float | None) -> None:
     shown = Move({"project": "p"}, "USD", Decimal(spend), Decimal(earlier)).record()
     assert (shown["change"], shown["change_percent"]) == (change, percent)
-
-
-def test_the_command_knows_the_same_dimensions() -> None:
-    assert _costs_show.DIMENSIONS == spending.DIMENSIONS

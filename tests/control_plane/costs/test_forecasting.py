@@ -140,8 +140,16 @@ async def test_a_day_out_of_line_is_named(desk: Desk) -> None:
     assert (said["looks"], said["expected_false_alarms"]) == (2, 0.05)
 
 
+async def test_people_are_named_as_they_submitted(desk: Desk, driver: FakeDriver) -> None:
+    """As `costs show` names them: a pseudonym says nothing to who reads a forecast."""
+    job_id = await desk.admitted()
+    await (await desk.attempt(driver)).advance()
+    (group,) = (await forecast(desk, by="user"))["groups"]
+    assert group["user"] == (await desk.row(job_id))["actor"]
+
+
 async def test_a_month_that_is_over_is_refused(desk: Desk) -> None:
-    for month in ("2020-01", "2099-01", "2026-13"):
+    for month in ("2020-01", "2099-01", "2026-13", "9999-12"):
         with pytest.raises(Refused) as refused:
             await forecasting.spend(desk.plane, FIN, None, {}, month)
         assert refused.value.code == "period_invalid"

@@ -16,7 +16,8 @@ from msgspec.structs import replace
 from control_plane.costs import showing
 from finops import charge_store, money
 from finops.charges import Category, Line, Section
-from finops.spending import DIMENSIONS, Period, before
+from finops.dimensions import DIMENSIONS
+from finops.spending import Period, before
 from tests.control_plane.jobs.desk import Desk, person
 from tests.fakes import FakeDriver
 
