@@ -40,9 +40,12 @@ def table(heading: Sequence[str], rows: Sequence[Sequence[Any]], drawn: Sequence
     if not shown:
         sys.stdout.write("nothing\n")
         return
+    numeric = [all(_number(row[column]) for row in shown) for column in range(len(heading))]
+    for column, right in enumerate(numeric):
+        if right:
+            _point(shown, column)
     lines = [list(heading), *shown]
     widths = [max(len(line[column]) for line in lines) for column in range(len(heading))]
-    numeric = [all(_number(row[column]) for row in shown) for column in range(len(heading))]
     room = get_terminal_size().columns - sum(widths) - 2 * len(widths)
     fits = drawn and _unicode() and max(map(len, (legend, *drawn))) <= room
     pictures = [legend, *drawn] if fits else [""] * len(lines)
@@ -52,6 +55,12 @@ def table(heading: Sequence[str], rows: Sequence[Sequence[Any]], drawn: Sequence
             for cell, width, right in zip(line, widths, numeric, strict=True)
         )
         sys.stdout.write("  ".join((*cells, picture)).rstrip() + "\n")
+
+
+def apart() -> None:
+    """An empty line on a terminal, between two tables; a pipe has rows alone."""
+    if sys.stdout.isatty():
+        sys.stdout.write("\n")
 
 
 def bar(whole: float, *parts: float, width: int = BAR) -> str:
@@ -65,7 +74,9 @@ def bar(whole: float, *parts: float, width: int = BAR) -> str:
     for block, part in zip(_BLOCKS, parts, strict=False):
         reached += max(part, 0.0)
         drawn += block * (round(width * min(1.0, reached / whole)) - len(drawn))
-    return drawn or (_BLOCKS[0] if parts[0] > 0 else "")
+        if not drawn and part > 0 and block == _BLOCKS[0]:
+            drawn = block
+    return drawn
 
 
 def facts(pairs: Sequence[tuple[str, Any]]) -> None:
@@ -74,6 +85,14 @@ def facts(pairs: Sequence[tuple[str, Any]]) -> None:
     for name, value in pairs:
         gap = "  " if width else "\t"
         sys.stdout.write(f"{name.ljust(width)}{gap}{'' if value is None else value}\n")
+
+
+def _point(shown: list[list[str]], column: int) -> None:
+    """Decimals of a column one below another: behind the shorter ones stands nothing."""
+    texts = [row[column].removesuffix(" %") for row in shown]
+    behind = [len(text) - len(text.partition(".")[0]) for text in texts]
+    for row, length in zip(shown, behind, strict=True):
+        row[column] += " " * (max(behind) - length)
 
 
 def _unicode() -> bool:

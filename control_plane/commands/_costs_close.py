@@ -137,6 +137,7 @@ def _borne(arguments: argparse.Namespace, sums: dict[str, Any]) -> None:
         for part in pool["shares"]
     ]
     if split:
+        tables.apart()
         tables.table(SPLIT, split)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from control_plane.commands._plane import plane
 from finops.dimensions import KEPT
 
-_LEGEND = "█ so far ▒ at least ░ at most, 80 %"
+_LEGEND = "█ so far ▒ low ░ high"
 
 
 def register(costs: Any) -> None:
@@ -49,13 +49,24 @@ def _forecast(arguments: argparse.Namespace) -> None:
         tables.document(found)
         return
     by = () if arguments.by is None else (arguments.by,)
-    heading = (*by, "so far", "currency", f"at the end of {found['month']}", "80 %", "95 %", "a day", "80 %", "")
+    heading = (
+        *by,
+        "so far",
+        "currency",
+        f"end of {found['month']}",
+        "within 80 %",
+        "within 95 %",
+        "a day",
+        "within 80 %",
+        "",
+    )
     groups = found["groups"]
     rows = [[*(group[name] for name in by), *_line(group)] for group in groups]
     tables.table(heading, rows, [_drawn(group, groups) for group in groups], _LEGEND)
     if found["reason"] is not None:
         tables.facts([("reason", found["reason"])])
     if found["budgets"]:
+        tables.apart()
         names = ("scope", "period", "available", "currency", "earliest", "expected", "latest", "reason")
         heading = (*names[:4], "spent: earliest", *names[5:7], "")
         tables.table(heading, [[budget[name] for name in names] for budget in found["budgets"]])

@@ -18,7 +18,10 @@ _COLUMNS: Final = (
     *("class", "lines", "job_id", "found_by", "vendor_id", "meter", "invoiced", "charged", "difference", "currency"),
     *("invoiced_quantity", "charged_quantity", "device", "at", "user", "candidates", "detail"),
 )
-_SHOWN: Final = ("class", "lines", "job_id", "vendor_id", "meter", "invoiced", "charged", "difference", "detail")
+_SHOWN: Final = (
+    *("class", "lines", "job_id", "vendor_id", "meter"),
+    *("invoiced", "charged", "difference", "currency", "detail"),
+)
 
 
 def register(costs: Any) -> None:
@@ -57,9 +60,10 @@ def _run(arguments: argparse.Namespace) -> None:
         for one in found["classes"]
     ]
     total = ("all", len(found["found"]), found["invoiced"], _amounts(found["charged"], found["currency"]))
-    tables.table(("class", "findings", f"invoiced {found['currency']}", "charged"), [*sums, total])
+    tables.table(("class", "findings", f"invoiced {found['currency']}", f"charged {found['currency']}"), [*sums, total])
     open_ones = [one for one in found["found"] if one["class"] not in ("matched", "rounding", "unrelated")]
     if open_ones:
+        tables.apart()
         tables.table(_SHOWN, [[_cell(one[name]) for name in _SHOWN] for one in open_ones])
 
 

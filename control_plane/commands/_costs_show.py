@@ -11,7 +11,7 @@ from finops.dimensions import DIMENSIONS, NARROWING
 
 _FIGURES: Final = ("spend", "currency", "share", "credits", "jobs", "completed", "cost_per_completed_job")
 _MOVED: Final = ("spend", "before", "change", "change_percent", "currency")
-_HEADINGS: Final = {"cost_per_completed_job": "each", "change_percent": "%", "cost_center": "cost center"}
+_HEADINGS: Final = {"cost_per_completed_job": "per job", "change_percent": "%", "cost_center": "cost center"}
 
 
 def register(costs: Any) -> None:

@@ -40,9 +40,9 @@ def _table(
 
 def test_a_terminal_has_columns_numbers_to_the_right_and_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _table(monkeypatch, 80) == [
-        "project    spend   share  █ spent",
-        "materials  12.50  80.0 %  ████████████████████",
-        "chemie-β   3.125  20.0 %  █████",
+        "project     spend   share  █ spent",
+        "materials  12.50   80.0 %  ████████████████████",
+        "chemie-β    3.125  20.0 %  █████",
     ]
 
 
@@ -51,7 +51,7 @@ def test_where_pictures_have_no_room_or_no_signs_the_columns_stand_alone(
     monkeypatch: pytest.MonkeyPatch, columns: int, encoding: str
 ) -> None:
     shown = _table(monkeypatch, columns, encoding=encoding)
-    assert shown[1] == "materials  12.50  80.0 %"
+    assert shown[1] == "materials  12.50   80.0 %"
     assert len(shown) == 3
 
 
@@ -77,4 +77,5 @@ def test_a_bar_is_never_longer_than_its_whole(whole: float, parts: list[float]) 
 def test_parts_stand_one_after_another() -> None:
     assert tables.bar(20, 10, 5, 5) == "█" * 10 + "▒" * 5 + "░" * 5
     assert tables.bar(20, 30, 5, -15) == "█" * 20
+    assert tables.bar(1000, 1, 0, 999) == "█" + "░" * 19
     assert (tables.bar(1000, 1), tables.bar(1000, 0), tables.bar(0, 0)) == ("█", "", "")
