@@ -106,7 +106,10 @@ class Client:
                 shutil.copyfileobj(response, to, 1 << 20)
             except (OSError, http.client.HTTPException) as error:
                 reason = getattr(error, "strerror", None) or type(error).__name__
-                raise Unreachable(f"{self._url}: {reason}; what came is no whole answer") from error
+                if not to.tell():
+                    file.unlink()
+                    raise Unreachable(f"{self._url}: {reason}; qcos up starts a plane, QCOS_URL names one") from error
+                raise Unreachable(f"{self._url}: {reason}; {file} is no whole answer") from error
             finally:
                 connection.close()
             return to.tell()

@@ -40,6 +40,18 @@ def test_a_parameter_is_told_by_its_own_name_and_in_words(handler: object, key: 
     assert f'"detail":"{said}'.encode() in body
 
 
+def test_an_export_that_nobody_answers_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Or the next one, once the plane is there, would find the place taken."""
+    file = tmp_path / "october.csv"
+    monkeypatch.setenv("QCOS_URL", f"unix:{tmp_path}/nobody.sock")
+    monkeypatch.setenv("QCOS_TOKEN", "anything")
+    assert main(["costs", "export", "--month", "2026-10", "-o", str(file)]) == 3
+    assert capsys.readouterr().err.startswith("plane_unreachable: ")
+    assert not file.exists()
+
+
 def test_sample_data_never_enters_a_plane_of_another_profile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
