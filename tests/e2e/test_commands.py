@@ -222,7 +222,7 @@ def test_budget_set_and_show_speak_of_the_same_budget(plane: Plane) -> None:
     words = ("budget", "set", "cost_center:CC-SHOW", "12.50", "USD", "--period", "quarterly")
     (was_set,) = plane.cli(*words, "--json", user="admin").json
     contract = {"scope", "period", "limit", "held", "captured", "available", "currency"}
-    assert set(was_set) == contract | {"mode", "thresholds"}
+    assert set(was_set) == contract | {"mode", "thresholds", "notify"}
     assert (was_set["mode"], was_set["thresholds"]) == ("hard", [80, 100])
     assert (was_set["period"], was_set["limit"], was_set["available"]) == ("quarterly", "12.5", "12.5")
     shown = plane.cli("budget", "show", "--json", user="admin").json
