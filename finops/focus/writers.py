@@ -87,7 +87,7 @@ def _csv(sink: Sink, schema: pa.Schema, tables: Iterator[pa.Table]) -> int:
     count = 0
     for table in tables:
         for begin in range(0, table.num_rows, _AT_ONCE):
-            part = table.slice(begin, _AT_ONCE).combine_chunks()
+            part = table.slice(begin, _AT_ONCE)
             cells = [_cells(shape.one(part[name])) for name in schema.names]
             ended = [*cells[:-1], pc.binary_join_element_wise(cells[-1], "\n", "")]
             sink.write(_bytes(pc.binary_join_element_wise(*ended, ",")))
@@ -111,20 +111,20 @@ def _parquet(sink: Sink, schema: pa.Schema, tables: Iterator[pa.Table], version:
 def _cells(column: Any) -> Any:
     """A column as CSV has it, a null as nothing; Arrow's writer knows one scale of decimals and quotes every text."""
     kind = column.type
-    if pa.types.is_dictionary(kind):
-        # Words are quoted once each, then set out.
-        return pc.fill_null(
-            pa.DictionaryArray.from_arrays(column.indices, _quoted(column.dictionary)).dictionary_decode(), ""
-        )
+    if pa.types.is_string(kind):
+        return pc.fill_null(_quoted(column), "")
+    # Few values are many lines': each is told once, then set out.
+    coded = column if pa.types.is_dictionary(kind) else pc.dictionary_encode(column)
+    values = coded.dictionary
     if pa.types.is_timestamp(kind):
-        text = pc.strftime(column, _TIME)
+        texts = pc.strftime(values, _TIME)
     elif pa.types.is_decimal(kind):
-        text = pc.replace_substring_regex(_plain(pc.cast(column, pa.string())), r"(\.[0-9]{10})00?$", r"\1")
-    elif pa.types.is_string(kind):
-        text = _quoted(column)
+        texts = pc.replace_substring_regex(_plain(pc.cast(values, pa.string())), r"(\.[0-9]{10})00?$", r"\1")
+    elif pa.types.is_dictionary(kind):
+        texts = _quoted(values)
     else:
-        text = pc.cast(column, pa.string())
-    return pc.fill_null(text, "")
+        texts = pc.cast(values, pa.string())
+    return pc.fill_null(texts.take(coded.indices), "")
 
 
 def _plain(texts: Any) -> Any:
