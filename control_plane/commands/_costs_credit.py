@@ -9,7 +9,7 @@ from typing import Any
 from control_plane.commands._plane import plane
 
 _REASON = "why; kept in the ledger"
-_SIGNED = "a decimal; one below zero comes after --"
+_SIGNED = "a decimal, such as 25.00 or -1.50"
 
 
 def register(costs: Any) -> None:

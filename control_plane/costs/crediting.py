@@ -118,6 +118,8 @@ async def refund(plane: Plane, who: Principal, asked: Refunding) -> Written:
         used = await refund_store.usage(conn, tenant, asked.job_id)
         await refund_store.lock(conn, tenant, asked.job_id)
         left = await refund_store.left(conn, tenant, asked.job_id)
+        if asked.amount is None and not left:
+            raise CorrectionInvalid("nothing is left of what was charged: it is given back", field="job_id")
         amount = _some(left if asked.amount is None else money.parse(asked.amount, "amount"))
         if amount > left:
             raise CorrectionInvalid(f"at most {money.text(left)} is left of what was charged", field="amount")

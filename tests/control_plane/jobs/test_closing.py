@@ -120,6 +120,8 @@ async def test_what_comes_after_the_close_counts_in_the_month_that_is_open(desk:
     for _ in range(2):
         with pytest.raises(FinopsError):
             await crediting.refund(desk.plane, WHO, Refunding(job_id=job, reason="again", amount="0.000001"))
+    with pytest.raises(CorrectionInvalid, match="nothing is left of what was charged"):
+        await crediting.refund(desk.plane, WHO, Refunding(job_id=job, reason="again"))
     over = desk.plane.now() + dt.timedelta(days=32)
     desk.plane.now.system = lambda: over
     second = await closed(desk, written.month)
