@@ -159,7 +159,7 @@ def test_a_month_that_is_not_closed_has_no_statement(closed: Closed) -> None:
 
 
 def test_every_changed_dropped_or_added_member_is_found(closed: Closed) -> None:
-    """Of all members at every depth; the verdict says invalid, and the reason names a check."""
+    """Of all members at every depth; none is valid, and the reason names a check."""
     tried = 0
     for path, mutant in mutants(json.loads(closed.statement)):
         tried += 1
@@ -167,7 +167,9 @@ def test_every_changed_dropped_or_added_member_is_found(closed: Closed) -> None:
             report = judge(closed, dumps(mutant))
         except UsageError:
             continue
-        assert report.verdict == "invalid", (path, report)
+        assert report.verdict != "valid", (path, report)
+        if report.verdict == "unanchored":  # an unknown key or authority: only where one is named
+            assert path.startswith(("$.proof.checkpoint", "$.signatures")), (path, report)
         assert ": " in report.reason
     assert tried > 100
 
