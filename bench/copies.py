@@ -46,6 +46,7 @@ class Copy(Struct, frozen=True):
     rows: list[str]
 
 
+MS = 3  # digits of a second that the plane's own times have
 ADDED = {"full": 3, "standard": 2, "sealed": 0}  # leaves of the sealer's own: each signature's, and what names them
 
 
@@ -150,8 +151,10 @@ def _time(text: str) -> dt.datetime:
 
 
 def _like(text: str, at: dt.datetime) -> str:
-    """`at` spelled as `text` is."""
+    """`at` spelled as `text` is; PostgreSQL leaves a fraction's last zeros out, in rows alone."""
     digits = len(text.partition(".")[2].rstrip("Z").removesuffix("+00:00"))
+    if not text.endswith("Z"):
+        digits = max(digits, MS)
     fraction = f".{at.microsecond:06d}"[: digits + 1] if digits else ""
     return f"{at:%Y-%m-%dT%H:%M:%S}{fraction}{'Z' if text.endswith('Z') else '+00:00'}"
 
