@@ -77,14 +77,18 @@ def _row(plane: Plane, processes: int, clients: int, seconds: float, *, decided:
         "decided": decided,
         "per_s": len(took) / seconds,
         "ms": in_ms(took),
-        "cpu_ms": cpu_ms(before, after, len(took)) | own,
+        "cpu_ms": cpu_ms(before, after, len(took) + sum(spent.warmed for spent in found)) | own,
     }
 
 
 class _Spent(NamedTuple):
-    """What a process of the bench took: seconds of each admission, and CPU of its own and of its sessions."""
+    """What a process of the bench took: seconds of each admission, and CPU of its own and of its sessions meanwhile.
+
+    The plane's CPU is that of those before it, too: `warmed` of them.
+    """
 
     took: list[float]
+    warmed: int
     own_s: float
     sessions_s: float
 
@@ -133,12 +137,13 @@ async def _admitting(home: str, clients: int, seconds: float, decided: str) -> _
         await watch.look()
         ends = time.perf_counter() + seconds / 4
         await asyncio.gather(*(client() for _ in range(clients)))  # what a process, and each session, learns once
+        warmed = len(took)
         took.clear()
         sessions = [row["pid"] for row in (await read(plane.engine, None, (_SESSIONS, {"name": name})))[0]]
         before = time.process_time(), spent_s(sessions)
         ends = time.perf_counter() + seconds
         await asyncio.gather(*(client() for _ in range(clients)))
-        return _Spent(took, time.process_time() - before[0], spent_s(sessions) - before[1])
+        return _Spent(took, warmed, time.process_time() - before[0], spent_s(sessions) - before[1])
     finally:
         await plane.pdp.close()
         await plane.engine.dispose()
