@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Budgets, holds and cards on a real PostgreSQL (I3, I6, I7)."""
+"""Budgets and the holds in them on a real PostgreSQL (I3, I6, I7)."""
 
-import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -13,12 +12,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-import finops
 from control_plane.db import engine as make_engine
 from control_plane.db import transaction
 from finops import card_store, store
 from finops.budget import BudgetView
-from finops.card import RateCard
 from finops.errors import (
     AmountInvalid,
     BudgetInvalid,
@@ -27,7 +24,6 @@ from finops.errors import (
     HoldExists,
     HoldOpen,
     HoldUnknown,
-    RateCardInvalid,
     UnknownPrice,
 )
 from tests.postgres import TestDatabase
@@ -445,72 +441,6 @@ async def test_the_application_deletes_no_money(engine: AsyncEngine, table: str)
     with pytest.raises(ProgrammingError, match="permission denied"):
         async with transaction(engine, "demo") as conn:
             await conn.execute(text(f"DELETE FROM finops.{table}"))
-
-
-async def test_the_newest_card_of_a_name_that_is_in_force_prices(conn: AsyncConnection) -> None:
-    """G7: by its dates, then by when it was pushed; an old card stays readable by its hash."""
-
-    async def price(at: datetime = AT) -> tuple[RateCard, ...]:
-        return (await card_store.tariff(conn, "demo", at)).cards
-
-    with pytest.raises(UnknownPrice):
-        await price()
-    first = await card_store.push(conn, "demo", AER, AT)
-    second = await card_store.push(conn, "demo", AER.replace(b'"revision": 1', b'"revision": 2'), AT)
-    future = AER.replace(b'"revision": 1', b'"revision": 3').replace(b"2026-01-01", b"2027-01-01")
-    third = await card_store.push(conn, "demo", future, AT)
-    assert await price() == (second,)
-    assert (await card_store.tariff(conn, "demo", AT)).until == third.effective_from
-    assert await price(datetime(2027, 1, 1, tzinfo=UTC)) == (third,)
-    with pytest.raises(UnknownPrice):
-        await price(datetime(2025, 12, 31, tzinfo=UTC))
-    assert await card_store.card(conn, "demo", first.hash) == first
-    await card_store.push(conn, "demo", AER, AT)
-    assert await price() == (first,)
-
-
-async def test_cards_of_several_names_price_side_by_side_and_an_overlap_is_refused(conn: AsyncConnection) -> None:
-    """G6: the one that would price what another prices is refused, naming both; nothing of it is kept."""
-    own, braket = [await card_store.push(conn, "demo", _shipped(name), AT) for name in ("own", "aws-braket")]
-    with pytest.raises(RateCardInvalid, match="cards own and aer both price aer") as caught:
-        await card_store.push(conn, "demo", AER, AT)
-    assert caught.value.field == "$.prices[0]"
-    assert (await card_store.tariff(conn, "demo", AT)).cards == (braket, own)
-    ended = json.loads(_shipped("own")) | {"revision": 2, "effective_until": "2026-12-01", "ends": True}
-    await card_store.push(conn, "demo", json.dumps(ended).encode(), AT)
-    later = AER.replace(b'"2026-01-01"', b'"2026-12-01"')
-    aer = await card_store.push(conn, "demo", later, AT)
-    assert (await card_store.tariff(conn, "demo", datetime(2026, 12, 1, tzinfo=UTC))).cards == (aer, braket)
-
-
-async def test_a_revision_is_one_card_for_ever(conn: AsyncConnection) -> None:
-    """G6: a bill may say "revision 1 of aer", also after that has ended."""
-    ended = AER.replace(b'"effective_until": null', b'"effective_until": "2026-06-01"')
-    await card_store.push(conn, "demo", ended, AT)
-    with pytest.raises(RateCardInvalid, match="revision 1 of aer is another card") as caught:
-        await card_store.push(conn, "demo", AER, AT)
-    assert caught.value.field == "$.revision"
-    again = await card_store.push(conn, "demo", ended, AT)
-    newer = await card_store.push(conn, "demo", AER.replace(b'"revision": 1', b'"revision": 2'), AT)
-    assert await card_store.every(conn, "demo") == [again, newer]
-
-
-async def test_a_disputed_card_is_accepted_once(conn: AsyncConnection) -> None:
-    """G6: until then it has no bound; pushed again, it stays accepted."""
-    disputed = await card_store.push(conn, "demo", _shipped("azure-ionq"), AT)
-    assert not disputed.accepted
-    accepted = await card_store.accept(conn, "demo", disputed.hash)
-    assert accepted is not None
-    assert accepted.accepted
-    assert await card_store.accept(conn, "demo", disputed.hash) is None
-    assert (await card_store.push(conn, "demo", _shipped("azure-ionq"), AT)).accepted
-    assert (await card_store.tariff(conn, "demo", AT)).cards == (accepted,)
-    settled = await card_store.push(conn, "demo", AER, AT)
-    assert await card_store.accept(conn, "demo", settled.hash) is None
-
-
-def _shipped(name: str) -> bytes:
-    return (Path(finops.__file__).parent / "cards" / f"{name}.json").read_bytes()
 
 
 async def test_the_auditor_reads_every_tenants_books_and_changes_none(
