@@ -100,7 +100,8 @@ class _Asked:
         told, unread = recomputing.told(files(proof=True), self.trust or b"")
         evidence, places = recompute.Evidence(known, why | unread, told), recompute.places(self.lines)
         for _, lines in recompute.batches(self.lines, _AT_ONCE):
-            self.found += recompute.held(self.version, lines, evidence, places)
+            used = recompute.usage(lines, known)
+            self.found += recompute.held(self.version, lines, used, evidence, places)
         if not self.arguments.part:
             self.looked = {"months": self._months(), "project": None}
             self.found += recompute.unnamed(self.lines, known.values(), self._months())
@@ -119,11 +120,11 @@ class _Asked:
         for jobs, lines in recompute.batches(self.lines, _AT_ONCE):
             lost: dict[str, str] = {}
             known, why = recomputing.proven(_asked(client, "jobs", jobs, lost), trust, recomputing.NEEDED)
-            evidence = recompute.Evidence(known, why | lost, {})
-            entries = recompute.entries(lines, evidence)
+            used = recompute.usage(lines, known)
+            entries = recompute.entries(lines, used)
             told, unread = recomputing.told(_asked(client, "entries", entries, lost), trust)
             evidence = recompute.Evidence(known, why | unread | lost, told)
-            self.found += recompute.held(self.version, lines, evidence, places, self.elsewhere)
+            self.found += recompute.held(self.version, lines, used, evidence, places, self.elsewhere)
         return self._said(by="plane" if self.trust is None else "file")
 
     def _months(self) -> list[str]:

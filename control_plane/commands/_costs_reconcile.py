@@ -11,6 +11,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from control_plane.commands._plane import plane, read
+
 if TYPE_CHECKING:
     from control_plane.client import Client
 
@@ -43,13 +45,12 @@ def _run(arguments: argparse.Namespace) -> None:
     import base64
 
     from control_plane import tables
-    from control_plane.client import Client
-    from control_plane.settings import located
+    from finops.findings import AGREED
+    from finops.invoices.table import MAX_BYTES
 
-    data = _bytes(arguments.file)
-    asked = _asked(arguments, data)
+    asked = _asked(arguments, read(arguments.file, MAX_BYTES))
     asked["invoice"] = base64.b64encode(asked["invoice"]).decode()
-    found = _compared(Client(located().home), asked, arguments.file)
+    found = _compared(plane(), asked, arguments.file)
     if arguments.csv is not None:
         _write(arguments.csv, found["found"])
     if arguments.json:
@@ -61,7 +62,7 @@ def _run(arguments: argparse.Namespace) -> None:
     ]
     total = ("all", len(found["found"]), found["invoiced"], _amounts(found["charged"], found["currency"]))
     tables.table(("class", "findings", f"invoiced {found['currency']}", f"charged {found['currency']}"), [*sums, total])
-    open_ones = [one for one in found["found"] if one["class"] not in ("matched", "rounding", "unrelated")]
+    open_ones = [one for one in found["found"] if one["class"] not in AGREED]
     if open_ones:
         tables.apart()
         tables.table(_SHOWN, [[_cell(one[name]) for name in _SHOWN] for one in open_ones])
@@ -81,23 +82,12 @@ def _compared(client: Client, asked: dict[str, Any], file: Path) -> Any:
         raise
 
 
-def _bytes(file: Path) -> bytes:
-    from control_plane.errors import Refused
-    from finops.invoices.table import MAX_BYTES
-
-    try:
-        if (size := file.stat().st_size) > MAX_BYTES:
-            raise Refused("unusable_input", f"{file}: has {size} bytes, and at most {MAX_BYTES} are read")
-        return file.read_bytes()
-    except OSError as error:
-        raise Refused("unusable_input", f"{file}: {error.strerror}") from None
-
-
 def _asked(arguments: argparse.Namespace, data: bytes) -> dict[str, Any]:
     import hashlib
     import json
 
     from control_plane.errors import Refused
+    from finops.invoices.mapping import MAX_BYTES
 
     suffix = arguments.file.suffix.lower()
     form = arguments.format or ("json" if suffix == ".json" else "focus" if suffix == ".parquet" else "csv")
@@ -111,7 +101,7 @@ def _asked(arguments: argparse.Namespace, data: bytes) -> dict[str, Any]:
         asked["mapping"] = name
     else:
         try:
-            asked["map"] = json.loads(_bytes(Path(name)))
+            asked["map"] = json.loads(read(Path(name), MAX_BYTES))
         except ValueError as error:
             raise Refused("unusable_input", f"{name}: {error}") from None
         if not isinstance(asked["map"], dict):
@@ -131,7 +121,7 @@ def _from_parquet(data: bytes) -> bytes:
         import pyarrow as pa
         from pyarrow import parquet
     except ModuleNotFoundError:
-        raise Refused("unusable_input", "Parquet wants the extra finops: pip install 'qcos[finops]'") from None
+        raise Refused("unusable_input", "there is no pyarrow here; install it with the extra finops") from None
 
     def plain(value: Any) -> Any:
         match value:

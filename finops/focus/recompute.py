@@ -59,6 +59,13 @@ class FileLine(Struct, frozen=True):
         return self.cells["x_LedgerEntryId"], self.cells["x_LedgerLine"]
 
 
+class Usage(Struct, frozen=True):
+    """What evidence gives of jobs' usage, and by job why it gives nothing."""
+
+    due: Mapping[Place, Due]
+    why: Mapping[str, str]
+
+
 class Evidence(Struct, frozen=True):
     """What is proven by job and by entry, and by the id of either why nothing is."""
 
@@ -86,38 +93,57 @@ def _lines(table: pa.Table, order: pa.Array) -> list[FileLine]:
     return [FileLine(place + 1, cells) for place, cells in zip(order.to_pylist(), rows, strict=True)]
 
 
-def entries(lines: Iterable[FileLine], evidence: Evidence) -> set[str]:
+def usage(lines: Iterable[FileLine], known: Mapping[str, Proven]) -> Usage:
+    """What is due of the jobs whose usage the lines are: each charge made again, once."""
+    due: dict[Place, Due] = {}
+    why: dict[str, str] = {}
+    used = {line.cells["x_JobId"] for line in lines if line.cells["x_Category"] == "usage"}
+    for job_id in used & known.keys():
+        try:
+            due |= due_of_job(known[job_id])
+        except FinopsError as error:
+            why[job_id] = str(error)
+    return Usage(due, why)
+
+
+def entries(lines: Iterable[FileLine], used: Usage) -> set[str]:
     """The entries that must be asked for: of lines that no job's evidence gives."""
-    due, _ = _of_jobs(lines, evidence)
-    return {line.cells["x_LedgerEntryId"] for line in lines if line.place not in due}
+    return {line.cells["x_LedgerEntryId"] for line in lines if line.place not in used.due}
 
 
 def held(
-    version: str, lines: list[FileLine], evidence: Evidence, file: pa.Array, elsewhere: Collection[int] = frozenset()
+    version: str,
+    lines: list[FileLine],
+    used: Usage,
+    evidence: Evidence,
+    file: pa.Array,
+    elsewhere: Collection[int] = frozenset(),
 ) -> list[Finding]:
-    """What isn't the same of some jobs' lines; of those `elsewhere` the plane has in another month.
+    """What isn't the same of some jobs' lines, `used` their `usage`; those `elsewhere` the plane has in another month.
 
     `file` has the places of all of its lines: one that stands under another job is told of there, and isn't missing.
     """
-    due, why = _of_jobs(lines, evidence)
+    due, why = dict(used.due), {**evidence.why, **used.why}
     jobs = {job_id for line in lines if (job_id := line.cells["x_JobId"]) is not None}
     claimed = {line.place: line for line in lines}
     for entry in {line.cells["x_LedgerEntryId"] for line in lines} & evidence.told.keys():
         for place, one in due_of_entry(evidence.told[entry], evidence.known).items():
-            of, used = one.row["job_id"], one.row["category"] == "usage"
-            if used and of in why and (place not in claimed or claimed[place].cells["x_JobId"] == of):
+            of, is_usage = one.row["job_id"], one.row["category"] == "usage"
+            if is_usage and of in why and (place not in claimed or claimed[place].cells["x_JobId"] == of):
                 continue  # what isn't valid proves nothing, whatever its entry says
-            if place in claimed or (used and of in jobs and of not in evidence.known):
+            if place in claimed or (is_usage and of in jobs and of not in evidence.known):
                 due.setdefault(place, one)
     spoken: list[FileLine] = []
     found: list[Finding] = []
     for line in lines:
         job_id, entry = line.cells["x_JobId"], line.cells["x_LedgerEntryId"]
-        used = line.cells["x_Category"] == "usage"
-        if line.place in due or (not (used and job_id in why) and (entry in evidence.told or job_id in evidence.known)):
+        is_usage = line.cells["x_Category"] == "usage"
+        if line.place in due or (
+            not (is_usage and job_id in why) and (entry in evidence.told or job_id in evidence.known)
+        ):
             spoken.append(line)
         else:
-            reason = why.get(job_id if used and job_id in why else entry, "its ledger entry isn't there")
+            reason = why.get(job_id if is_usage and job_id in why else entry, "its ledger entry isn't there")
             found.append(_alone("unproven", line, reason))
     unlike, left = compare(version, spoken, due, elsewhere)
     if left := [one for one in left if one.row["category"] == "usage"]:
@@ -131,19 +157,6 @@ def unnamed(table: pa.Table, jobs: Iterable[Proven], months: Collection[str]) ->
     there = set(pc.unique(table["x_JobId"]).to_pylist())
     due = [one for job in jobs if job.job_id not in there for one in due_of_entry(job.told, {}).values()]
     return [_missing(one) for one in due if month_of(one.row["charged_at"]) in months]
-
-
-def _of_jobs(lines: Iterable[FileLine], evidence: Evidence) -> tuple[dict[Place, Due], dict[str, str]]:
-    """What is due of the jobs whose usage the lines are, and of what nothing is proven and why."""
-    due: dict[Place, Due] = {}
-    why = dict(evidence.why)
-    used = {line.cells["x_JobId"] for line in lines if line.cells["x_Category"] == "usage"}
-    for job_id in used & evidence.known.keys():
-        try:
-            due |= due_of_job(evidence.known[job_id])
-        except FinopsError as error:
-            why[job_id] = str(error)
-    return due, why
 
 
 def compare(

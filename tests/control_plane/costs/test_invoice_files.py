@@ -74,7 +74,7 @@ def test_a_file_that_is_too_large_is_refused_with_what_it_wants(tmp_path: Path) 
     with large.open("wb") as file:
         file.truncate(200_000_000)
     with pytest.raises(Refused, match=r"large\.csv: has 200000000 bytes, and at most 16777216 are read"):
-        reconcile._bytes(large)
+        reconcile._run(arguments(large))
 
 
 def test_a_mapping_is_a_name_or_a_file(tmp_path: Path) -> None:

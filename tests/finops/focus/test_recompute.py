@@ -89,8 +89,10 @@ def held(data: bytes, evidence: Evidence = KNOWN) -> list[Finding]:
     """What isn't the same of a file, batch by batch."""
     version, table = reading.table(data)
     places = recompute.places(table)
-    found = [recompute.held(version, lines, evidence, places) for _, lines in recompute.batches(table, 1)]
-    return [one for some in found for one in some]
+    found: list[Finding] = []
+    for _, lines in recompute.batches(table, 1):
+        found += recompute.held(version, lines, recompute.usage(lines, evidence.known), evidence, places)
+    return found
 
 
 def changed(data: bytes, place: int, name: str, value: str) -> bytes:
@@ -175,8 +177,9 @@ def test_a_line_that_the_plane_has_in_another_month_differs() -> None:
     version, table = reading.table(file(rows))
     ((_, lines),) = recompute.batches(table, 64)
     places = recompute.places(table)
-    assert recompute.held(version, lines, KNOWN, places) == []
-    (found,) = recompute.held(version, lines, KNOWN, places, {2})
+    used = recompute.usage(lines, KNOWN.known)
+    assert recompute.held(version, lines, used, KNOWN, places) == []
+    (found,) = recompute.held(version, lines, used, KNOWN, places, {2})
     assert (found.line, found.detail) == (2, "BillingPeriodStart")
     early = held(file([one | {"month": "2026-10"} for one in ROWS]))
     assert all("BillingPeriodStart" in one.detail and "InvoiceId" in one.detail for one in early)
