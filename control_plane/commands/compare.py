@@ -32,7 +32,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
     from control_plane import tables
-    from control_plane.commands.jobs import read_body
+    from control_plane.commands._spec import read_body
     from control_plane.compare import gather, page, report
     from ledger.canonical import timestamp
 

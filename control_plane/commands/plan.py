@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from control_plane.commands._plane import plane, write
-from control_plane.commands.jobs import alias_model
+from control_plane.commands._spec import alias_model
 
 LIMIT_S = 30.0
 
@@ -27,7 +27,7 @@ def register(groups: Any) -> None:
 
 def _plan(arguments: argparse.Namespace) -> None:
     from control_plane import tables
-    from control_plane.commands.jobs import read_body
+    from control_plane.commands._spec import read_body
 
     client = plane()
     body = read_body(client, arguments.file, arguments.alias_model)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from control_plane.commands.jobs import read_body
+from control_plane.commands._spec import read_body
 
 
 class _Signed:

@@ -14,7 +14,7 @@ import pytest
 from control_plane.accounting import listing, store
 from control_plane.accounting.record import Accounted, record
 from control_plane.accounting.store import Wanted
-from control_plane.commands.jobs import accounted
+from control_plane.commands._spec import accounted
 from control_plane.jobs import reading, view
 from control_plane.strict import Invalid
 from hal_drivers.base import Handle, Outcome
