@@ -56,8 +56,11 @@ def test_decisions_are_the_tenants_own_and_not_everybodys(plane: Plane) -> None:
     """I7, G13: another tenant's decision doesn't exist; who has no rule to read them is refused."""
     job = plane.run(bell(governance__project=plane.project("10")))
     name = job["decision"]["id"]
+    theirs = plane.submit(bell(), user="outsider").json["job_id"]
     assert plane.http("GET", f"/api/v1/policy/decisions/{name}", user="outsider").code == "not_found"
-    assert plane.http("GET", "/api/v1/policy/decisions", user="outsider").json == []
+    since = job["history"][0]["at"]
+    seen = plane.http("GET", f"/api/v1/policy/decisions?since={since}", user="outsider").json
+    assert [one["job_id"] for one in seen] == [theirs]
     assert plane.http("GET", f"/api/v1/policy/decisions/{name}", user="user").code == "forbidden"
     assert plane.http("GET", "/api/v1/policy/decisions", user="finops").code == "forbidden"
     assert plane.http("GET", "/api/v1/policy/decisions/nothing", user="auditor").code == "not_found"
