@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Conformance of a driver: what it claims is tested, the rest must be refused (decision 8, G14).
 
-``await check_driver(make)`` runs every check on drivers that ``make`` builds, one fresh driver a check. A
-driver passes when it returns; a failed claim is an AssertionError that names it.
+``await check_driver(driver)`` runs every check on one driver, as a worker's serves job after job: what a check leaves
+behind is nothing to the next. A driver passes when it returns; a failed claim is an AssertionError that names it.
 """
 
 from __future__ import annotations
@@ -63,17 +63,16 @@ OWN = (
 AGAIN = HEAD + b"qubit[1] q;\nbit[2] c;\nx q[0];\nc[0] = measure q[0];\nreset q[0];\nc[1] = measure q[0];\n"
 WAIT_S = 60.0
 
-Make = Callable[[], Driver]
 Check = Callable[[Driver, Device], Awaitable[None]]
 
 
-async def check_driver(make: Make) -> None:
-    """Run every check; ``make`` builds a driver that is not entered yet."""
-    for check in CHECKS:
-        driver = make()
-        assert await driver.devices(), "a driver reaches at least one device, and says so before it is entered"
-        async with driver:
-            await check(driver, (await driver.devices())[0])
+async def check_driver(driver: Driver) -> None:
+    """Run every check; the driver is entered here."""
+    assert await driver.devices(), "a driver reaches at least one device, and says so before it is entered"
+    async with driver:
+        device = (await driver.devices())[0]
+        for check in CHECKS:
+            await check(driver, device)
 
 
 async def _compile(driver: Driver, device: Device, source: bytes, shots: int = 1000) -> Compiled:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One backend and one circuit, for tests of engines."""
+"""One backend, or several over one pool, and one circuit, for tests of engines."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from hal_drivers.base import Compiled, CompileRequest, Driver, Finished, Handle, Outcome, Running, Task
 from hal_drivers.config import BackendConfig, DriversConfig
@@ -20,18 +21,28 @@ def one(provider: str, **settings: object) -> Driver:
     return open_drivers(DriversConfig(backends=(backend,), limits=Limits(qpy=True)))["one"]
 
 
-async def compiled(driver: Driver, source: str, shots: int = 1000, basis: str | None = None) -> Compiled:
+def several(provider: str, named: Mapping[str, Mapping[str, object]]) -> Driver:
+    """The driver that all these backends of one provider share, not entered."""
+    backends = tuple(BackendConfig(id=name, provider=provider, **more) for name, more in named.items())  # type: ignore[arg-type]
+    (driver,) = set(open_drivers(DriversConfig(backends=backends, limits=Limits(qpy=True))).values())
+    return driver
+
+
+async def compiled(
+    driver: Driver, source: str, shots: int = 1000, basis: str | None = None, backend: str = "one"
+) -> Compiled:
     """The circuit as the backend will run it."""
     request = CompileRequest(
-        format="QASM3", source=source.encode(), parameters={}, backend="one", shots=shots, basis=basis
+        format="QASM3", source=source.encode(), parameters={}, backend=backend, shots=shots, basis=basis
     )
     return await driver.compile(request)
 
 
-async def run(driver: Driver, source: str, *, shots: int = 1000, seed: int = 11) -> Outcome:
+async def run(driver: Driver, source: str, *, shots: int = 1000, seed: int = 11, backend: str = "one") -> Outcome:
     """Compile, run and answer; asserts that it finished."""
-    artefact = await compiled(driver, source, shots)
-    handle = await driver.submit(artefact, Task(token=f"{hash(source)}-{shots}-{seed}", shots=shots, seed=seed))
+    artefact = await compiled(driver, source, shots, backend=backend)
+    token = f"{hash(source)}-{shots}-{seed}-{backend}"
+    handle = await driver.submit(artefact, Task(token=token, shots=shots, seed=seed))
     status = await driver.poll(handle, 120)
     assert isinstance(status, Finished), status
     outcome = await driver.result(handle)

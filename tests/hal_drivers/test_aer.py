@@ -12,8 +12,10 @@ import sys
 import textwrap
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+import pytest_asyncio
 
 from hal_drivers.base import CompileRequest, Driver, Failed, Finished, Format, Outcome, Task, Unknown
 from hal_drivers.config import BackendConfig, DriversConfig
@@ -25,7 +27,7 @@ from tests.conformance.driver import check_driver
 GOOD = Path(__file__).parent.parent / "vectors" / "circuits" / "good"
 QASM3 = 'OPENQASM 3.0;\ninclude "stdgates.inc";\n'
 
-pytestmark = [pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.timeout(240), pytest.mark.asyncio(loop_scope="module")]
 
 
 def make(**settings: object) -> Driver:
@@ -34,8 +36,9 @@ def make(**settings: object) -> Driver:
     return open_drivers(DriversConfig(backends=(backend,), limits=config.limits))["aer-test"]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def driver() -> AsyncIterator[Driver]:
+    """One for all, as a worker has it: whatever a test does to its children, it goes on serving."""
     async with make() as entered:
         yield entered
 
@@ -44,13 +47,13 @@ async def run(driver: Driver, source: bytes, *, form: Format = "QASM3", shots: i
     compiled = await driver.compile(
         CompileRequest(format=form, source=source, parameters=values, backend="aer-test", shots=shots)
     )
-    handle = await driver.submit(compiled, Task(token=f"{id(source)}-{shots}-{values}", shots=shots, seed=11))
+    handle = await driver.submit(compiled, Task(token=str(uuid4()), shots=shots, seed=11))
     assert isinstance(await driver.poll(handle, 120), Finished)
     return await driver.result(handle)
 
 
 async def test_aer_conforms() -> None:
-    await check_driver(make)
+    await check_driver(make())
 
 
 async def test_every_good_circuit_runs_in_every_format(driver: Driver) -> None:

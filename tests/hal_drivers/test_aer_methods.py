@@ -5,20 +5,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 
+from hal_drivers.base import Driver
 from hal_drivers.errors import BackendUnavailable, CircuitTooComplex, ProgramUnsupported
-from hal_drivers.noise import Noise, read_noise
+from hal_drivers.noise import read_noise
 from tests.conformance.driver import (
     check_cancel_stops_the_work,
     check_control_flow_is_as_claimed,
     check_driver,
 )
-from tests.hal_drivers.one import BELL, HEAD, compiled, one, run
+from tests.hal_drivers.one import BELL, HEAD, compiled, one, run, several
 
-pytestmark = [pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.timeout(240), pytest.mark.asyncio(loop_scope="module")]
 NOISE = '{"depolarizing_1q": 0.002, "depolarizing_2q": 0.02, "readout_01": 0.01, "readout_10": 0.03}'
 RELAXING = '{"t1_us": 50, "t2_us": 40, "gate_1q_ns": 5000, "gate_2q_ns": 5000}'
 GHZ_30 = HEAD + "qubit[30] q;\nbit[30] c;\nh q[0];\n" + "".join(f"cx q[{i}], q[{i + 1}];\n" for i in range(29))
@@ -30,62 +32,84 @@ MIXED = (
 )
 
 
+WRONG = {
+    '{"depolarizing_1q": 1.5}': "depolarizing_1q",
+    '{"depolarising": 0.1}': "depolarising",
+    '{"t1_us": 10}': "t1_us and t2_us come together",
+    '{"t1_us": 10, "t2_us": 30}': "at most twice",
+    "/nowhere/lab.json": "can't be read",
+    "loud": "none of them",
+}
+BACKENDS: dict[str, dict[str, object]] = {
+    "plain": {},
+    "density_matrix": {"method": "density_matrix"},
+    "matrix_product_state": {"method": "matrix_product_state"},
+    "stabilizer": {"method": "stabilizer"},
+    "small": {"method": "density_matrix", "memory_bytes": 64 << 20},
+    "tensor_network": {"method": "tensor_network"},
+    "noisy": {"noise": NOISE},
+    "relaxing": {"noise": RELAXING},
+    **{given: {"noise": given} for given in WRONG},
+}
+
+
 def distance(first: dict[str, int], second: dict[str, int]) -> float:
     return sum(abs(first.get(k, 0) - second.get(k, 0)) for k in first | second) / (2 * sum(first.values()))
 
 
-async def test_the_density_matrix_conforms_to_what_it_claims_otherwise() -> None:
-    async with one("aer", method="density_matrix") as driver:
-        device = (await driver.devices())[0]
-        await check_control_flow_is_as_claimed(driver, device)
-        await check_cancel_stops_the_work(driver, device)
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def aer() -> AsyncIterator[Driver]:
+    """One pool, and a backend for each way to simulate."""
+    async with several("aer", BACKENDS) as entered:
+        yield entered
+
+
+async def test_the_density_matrix_conforms_to_what_it_claims_otherwise(aer: Driver) -> None:
+    device = next(one for one in await aer.devices() if one.id == "density_matrix")
+    await check_control_flow_is_as_claimed(aer, device)
+    await check_cancel_stops_the_work(aer, device)
 
 
 async def test_a_noisy_backend_conforms() -> None:
-    await check_driver(lambda: one("aer", noise=NOISE))
+    await check_driver(one("aer", noise=NOISE))
 
 
 @pytest.mark.parametrize("method", ["density_matrix", "matrix_product_state"])
-async def test_methods_agree_on_what_they_simulate(method: str) -> None:
-    async with one("aer") as plain, one("aer", method=method) as other:
-        first, second = await run(plain, MIXED, shots=20_000), await run(other, MIXED, shots=20_000)
+async def test_methods_agree_on_what_they_simulate(aer: Driver, method: str) -> None:
+    first = await run(aer, MIXED, shots=20_000, backend="plain")
+    second = await run(aer, MIXED, shots=20_000, backend=method)
     assert (first.method, second.method) == ("statevector", method)
     assert distance(first.counts, second.counts) < 0.035
 
 
-async def test_a_set_method_is_kept_or_refused_with_the_reason() -> None:
-    async with one("aer", method="stabilizer") as driver:
-        assert (await compiled(driver, BELL)).facts.method == "stabilizer"
-        with pytest.raises(ProgramUnsupported, match="Clifford gates only"):
-            await compiled(driver, MIXED)
-    async with one("aer", method="density_matrix", memory_bytes=64 << 20) as driver:
-        assert (await driver.devices())[0].qubits == 10
-        midway = HEAD + "qubit[2] q;\nbit[2] c;\nh q[0];\nc[0] = measure q[0];\nh q[0];\nc[1] = measure q[0];\n"
-        with pytest.raises(ProgramUnsupported, match="every shot anew; use statevector"):
-            await compiled(driver, midway)
-        with pytest.raises(CircuitTooComplex, match="12 qubits by density_matrix need more than 64 MiB"):
-            await compiled(driver, HEAD + "qubit[12] q;\nbit[12] c;\nh q;\nc = measure q;\n")
-    async with one("aer", method="tensor_network") as driver:
-        assert (await driver.status("one")).reason == (
-            "Aer has no method tensor_network here; there are automatic, statevector, density_matrix, stabilizer, "
-            "matrix_product_state"
-        )
-        with pytest.raises(BackendUnavailable):
-            await compiled(driver, BELL)
+async def test_a_set_method_is_kept_or_refused_with_the_reason(aer: Driver) -> None:
+    assert (await compiled(aer, BELL, backend="stabilizer")).facts.method == "stabilizer"
+    with pytest.raises(ProgramUnsupported, match="Clifford gates only"):
+        await compiled(aer, MIXED, backend="stabilizer")
+    assert next(one for one in await aer.devices() if one.id == "small").qubits == 10
+    midway = HEAD + "qubit[2] q;\nbit[2] c;\nh q[0];\nc[0] = measure q[0];\nh q[0];\nc[1] = measure q[0];\n"
+    with pytest.raises(ProgramUnsupported, match="every shot anew; use statevector"):
+        await compiled(aer, midway, backend="small")
+    with pytest.raises(CircuitTooComplex, match="12 qubits by density_matrix need more than 64 MiB"):
+        await compiled(aer, HEAD + "qubit[12] q;\nbit[12] c;\nh q;\nc = measure q;\n", backend="small")
+    assert (await aer.status("tensor_network")).reason == (
+        "Aer has no method tensor_network here; there are automatic, statevector, density_matrix, stabilizer, "
+        "matrix_product_state"
+    )
+    with pytest.raises(BackendUnavailable):
+        await compiled(aer, BELL, backend="tensor_network")
 
 
-async def test_a_matrix_product_state_takes_what_no_statevector_could() -> None:
-    async with one("aer", method="matrix_product_state") as driver:
-        outcome = await run(driver, GHZ_30, shots=200)
-        facts = (await compiled(driver, GHZ_30)).facts
+async def test_a_matrix_product_state_takes_what_no_statevector_could(aer: Driver) -> None:
+    outcome = await run(aer, GHZ_30, shots=200, backend="matrix_product_state")
+    facts = (await compiled(aer, GHZ_30, backend="matrix_product_state")).facts
     assert set(outcome.counts) == {"0" * 30, "1" * 30}
     assert facts.memory_bytes < 64 << 20
 
 
-async def test_noise_shows_in_counts_calibration_and_outcome() -> None:
-    async with one("aer", noise=NOISE) as driver:
-        calibration = await driver.calibration("one")
-        outcome = await run(driver, BELL, shots=20_000)
+async def test_noise_shows_in_counts_calibration_and_outcome(aer: Driver) -> None:
+    calibration = await aer.calibration("noisy")
+    outcome = await run(aer, BELL, shots=20_000, backend="noisy")
     told = json.loads(calibration.data)
     assert told["noise"]["depolarizing_2q"] == 0.02
     assert told["noise_model"] == outcome.metadata["noise_model"] == read_noise(NOISE).hash  # type: ignore[union-attr]
@@ -96,52 +120,27 @@ async def test_noise_shows_in_counts_calibration_and_outcome() -> None:
     assert outcome.method == "density_matrix"
 
 
-async def test_relaxation_pulls_a_one_to_zero() -> None:
+async def test_relaxation_pulls_a_one_to_zero(aer: Driver) -> None:
     """exp(−5 µs / 50 µs) of the ones are left after one gate."""
-    async with one("aer", noise=RELAXING) as driver:
-        outcome = await run(driver, HEAD + "qubit[1] q;\nbit[1] c;\nx q[0];\nc = measure q;\n", shots=20_000)
+    source = HEAD + "qubit[1] q;\nbit[1] c;\nx q[0];\nc = measure q;\n"
+    outcome = await run(aer, source, shots=20_000, backend="relaxing")
     assert 0.885 < outcome.counts["1"] / 20_000 < 0.925
 
 
-async def test_trajectories_carry_what_the_density_matrix_can_t() -> None:
-    async with one("aer", noise=NOISE) as driver:
-        midway = HEAD + "qubit[2] q;\nbit[2] c;\nx q[0];\nc[0] = measure q[0];\nif (c[0] == true) { x q[1]; }\n"
-        outcome = await run(driver, midway + "c[1] = measure q[1];\n")
-        assert outcome.method == "statevector"
-        assert outcome.counts["11"] > 900
-        wide = HEAD + "qubit[40] q;\nbit[40] c;\nh q[0];\n" + "".join(f"cx q[0], q[{i}];\n" for i in range(1, 40))
-        assert (await run(driver, wide + "c = measure q;\n", shots=50)).method == "stabilizer"
+async def test_trajectories_carry_what_the_density_matrix_can_t(aer: Driver) -> None:
+    midway = HEAD + "qubit[2] q;\nbit[2] c;\nx q[0];\nc[0] = measure q[0];\nif (c[0] == true) { x q[1]; }\n"
+    outcome = await run(aer, midway + "c[1] = measure q[1];\n", backend="noisy")
+    assert outcome.method == "statevector"
+    assert outcome.counts["11"] > 900
+    wide = HEAD + "qubit[40] q;\nbit[40] c;\nh q[0];\n" + "".join(f"cx q[0], q[{i}];\n" for i in range(1, 40))
+    assert (await run(aer, wide + "c = measure q;\n", shots=50, backend="noisy")).method == "stabilizer"
 
 
-def test_noise_is_read_from_text_file_and_snapshot(tmp_path: Path) -> None:
-    (tmp_path / "lab.json").write_text(NOISE)
-    assert read_noise(str(tmp_path / "lab.json")) == read_noise(NOISE)
-    assert read_noise("none") is read_noise(None) is None
-    hanoi = read_noise("fake_hanoi")
-    assert hanoi is not None
-    assert 1e-4 < hanoi.depolarizing_1q < 1e-3 < hanoi.depolarizing_2q < 0.05
-    assert 0 < hanoi.readout_01 < 0.05
-
-
-@pytest.mark.parametrize(
-    ("given", "reason"),
-    [
-        ('{"depolarizing_1q": 1.5}', "depolarizing_1q"),
-        ('{"depolarising": 0.1}', "depolarising"),
-        ('{"t1_us": 10}', "t1_us and t2_us come together"),
-        ('{"t1_us": 10, "t2_us": 30}', "at most twice"),
-        ("/nowhere/lab.json", "can't be read"),
-        ("loud", "none of them"),
-    ],
-)
-async def test_noise_that_can_t_be_takes_the_backend_offline_with_the_reason(given: str, reason: str) -> None:
-    async with one("aer", noise=given) as driver:
-        status = await driver.status("one")
+@pytest.mark.parametrize("given", WRONG)
+async def test_noise_that_can_t_be_takes_the_backend_offline_with_the_reason(aer: Driver, given: str) -> None:
+    """That backend alone: the others serve."""
+    status = await aer.status(given)
     assert not status.online
     assert status.reason is not None
-    assert reason in status.reason
-
-
-def test_noise_has_the_hash_of_its_numbers() -> None:
-    assert Noise(depolarizing_1q=0.1).hash == read_noise('{"depolarizing_1q": 0.1}').hash  # type: ignore[union-attr]
-    assert Noise(depolarizing_1q=0.1).hash != Noise(depolarizing_1q=0.2).hash
+    assert WRONG[given] in status.reason
+    assert (await aer.status("plain")).online

@@ -4,18 +4,21 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 
 from hal_drivers.base import Driver
 from hal_drivers.errors import BackendUnavailable, ProgramUnsupported
 from tests.conformance.driver import check_driver
-from tests.hal_drivers.one import BELL, HEAD, compiled, one, run
+from tests.hal_drivers.one import BELL, HEAD, compiled, one, run, several
 
 pytestmark = [
     pytest.mark.timeout(240),
+    pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.skipif(importlib.util.find_spec("braket") is None, reason="package amazon-braket-sdk is not installed"),
 ]
 # Each gate of the dialect, so placed that a wrong one, a wrong angle or a swapped qubit moves the counts.
@@ -29,14 +32,14 @@ EVERY_GATE = (
 )
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def driver() -> AsyncIterator[Driver]:
-    async with one("aws-braket") as entered:
+    async with several("aws-braket", {"one": {}, "braket_dm": {"device": "braket_dm"}}) as entered:
         yield entered
 
 
 async def test_the_statevector_simulator_conforms() -> None:
-    await check_driver(lambda: one("aws-braket"))
+    await check_driver(one("aws-braket"))
 
 
 async def test_the_program_is_braket_s_own_openqasm(driver: Driver) -> None:
@@ -48,14 +51,15 @@ async def test_the_program_is_braket_s_own_openqasm(driver: Driver) -> None:
     assert "si q[0];\ncnot q[0], q[1];" in text
 
 
-@pytest.mark.parametrize("device", ["braket_sv", "braket_dm"])
-async def test_every_gate_means_what_aer_means_by_it(device: str) -> None:
+async def test_every_gate_means_what_aer_means_by_it(driver: Driver) -> None:
     """The same distribution within the bound that holds with 1 − 10⁻⁶ for total variation at 16 outcomes."""
-    async with one("aws-braket", device=device) as braket, one("aer") as aer:
-        ours = (await run(braket, EVERY_GATE, shots=20_000)).counts
+    async with one("aer") as aer:
         theirs = (await run(aer, EVERY_GATE, shots=20_000)).counts
-    distance = sum(abs(ours.get(key, 0) - theirs.get(key, 0)) for key in ours | theirs) / 40_000
-    assert distance < 0.035, distance
+    for backend, kind in (("one", "braket_sv"), ("braket_dm", "braket_dm")):
+        assert json.loads((await driver.calibration(backend)).data)["simulator"] == kind
+        ours = (await run(driver, EVERY_GATE, shots=20_000, backend=backend)).counts
+        distance = sum(abs(ours.get(key, 0) - theirs.get(key, 0)) for key in ours | theirs) / 40_000
+        assert distance < 0.035, (kind, distance)
 
 
 async def test_a_seed_repeats_the_counts_in_another_process() -> None:

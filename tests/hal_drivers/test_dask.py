@@ -76,7 +76,7 @@ async def driver(scheduler: str) -> AsyncIterator[Driver]:
 
 
 async def test_dask_conforms(scheduler: str) -> None:
-    await check_driver(lambda: make(scheduler))
+    await check_driver(make(scheduler))
 
 
 async def test_the_meters_are_those_of_the_child_in_the_cluster(driver: Driver) -> None:

@@ -52,7 +52,7 @@ async def reason(driver: Driver) -> str | None:
 @pytest.mark.timeout(120)
 async def test_a_served_aer_conforms(tmp_path: Path) -> None:
     async with here(tmp_path, keep=tmp_path / "keep") as (server, token):
-        await check_driver(lambda: driver_of(settings_of(server), token))
+        await check_driver(driver_of(settings_of(server), token))
 
 
 async def test_wrong_bit_order_is_found_by_the_conformance_suite(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def ask(*words: str) -> str:
 
 
 async def test_slurm_conforms(cluster: Path) -> None:
-    await check_driver(lambda: make(cluster))
+    await check_driver(make(cluster))
 
 
 async def test_the_outcome_names_the_slurm_job(driver: Driver) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from hal_drivers import sandbox
 from hal_drivers.base import CompileRequest, Driver, Format
@@ -24,14 +25,14 @@ CIRCUITS = Path(__file__).parent.parent / "vectors" / "circuits"
 BELL = (CIRCUITS / "good" / "bell.qasm3").read_bytes()
 WAIVED = Limits(qubits=10**9, clbits=10**9, nesting=10**6, gates=10**12, loop=10**12, controls=100, qpy=True)
 
-pytestmark = [pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.timeout(240), pytest.mark.asyncio(loop_scope="module")]
 
 
 def form_of(path: Path) -> Format:
     return path.suffix[1:].upper()  # type: ignore[return-value]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def driver() -> AsyncIterator[Driver]:
     async with open_drivers(DriversConfig(limits=Limits(qpy=True)))["aer-local"] as entered:
         yield entered
