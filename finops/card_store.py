@@ -71,8 +71,8 @@ async def tariff(conn: AsyncConnection, tenant: str, at: datetime) -> Tariff:
     found = made([_sound(row.hash, row.document, row.accepted) for row in rows], at)
     if not found.cards:
         raise UnknownPrice("no rate card is in force", field="rate_card")
-    until = (await conn.execute(_CHANGES, {"tenant": tenant, "at": at})).scalar_one()
-    return replace(found, until=until)
+    since, until = (await conn.execute(_CHANGES, {"tenant": tenant, "at": at})).one()
+    return replace(found, since=since, until=until)
 
 
 async def card(conn: AsyncConnection, tenant: str, card_hash: str) -> RateCard:
@@ -136,8 +136,8 @@ _IN_FORCE = text("""
     ) AS newest ORDER BY pushed_at
 """)
 _CHANGES = text("""
-    SELECT min(day) FROM finops.rate_card, unnest(ARRAY[effective_from, effective_until]) AS day
-    WHERE tenant = :tenant AND day > :at
+    SELECT max(day) FILTER (WHERE day <= :at), min(day) FILTER (WHERE day > :at)
+    FROM finops.rate_card, unnest(ARRAY[effective_from, effective_until]) AS day WHERE tenant = :tenant
 """)
 _LASTING = text("""
     SELECT hash, document, accepted_at IS NOT NULL AS accepted FROM finops.rate_card

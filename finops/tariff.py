@@ -20,11 +20,16 @@ _FIRST = datetime.min.replace(tzinfo=UTC)
 
 
 class Tariff(Struct, frozen=True):
-    """The cards in force at a moment, one a name, and when that changes next (None: not by any date)."""
+    """The cards in force at a moment, one a name, and between which dates they are (None: no date bounds them)."""
 
     cards: tuple[RateCard, ...]
+    since: datetime | None
     until: datetime | None
     sold: dict[tuple[str, str], RateCard]
+
+    def covers(self, at: datetime) -> bool:
+        """Whether these are the cards in force then, too, as long as nobody pushes another."""
+        return (self.since is None or self.since <= at) and (self.until is None or at < self.until)
 
     def card_for(self, provider: str, device: str, sku: str | None = None) -> RateCard:
         """The card that prices the device; raises UnknownPrice where none does."""
@@ -46,8 +51,10 @@ def tariff(pushed: Sequence[RateCard], at: datetime) -> Tariff:
     """The tariff of cards in the order in which they were pushed, the newest last."""
     cards = tuple(_in_force(pushed, at))
     sold = {(price.provider, price.device): card for card in cards for price in card.priced}
-    later = [moment for moment in _breaks(pushed) if moment > at]
-    return Tariff(cards, min(later, default=None), sold)
+    breaks = _breaks(pushed)
+    since = max((moment for moment in breaks if moment <= at), default=None)
+    until = min((moment for moment in breaks if moment > at), default=None)
+    return Tariff(cards, since, until, sold)
 
 
 def clashes(pushed: Sequence[RateCard], since: datetime = _FIRST) -> list[Clash]:

@@ -33,7 +33,6 @@ FRESH_S = 1.0
 PAST_FRESH_S = 5.0  # what hundreds of jobs say changes little with the next
 LEARNED_FRESH_S = 30.0  # what they teach of prices changes even less, and takes longer to work out
 CARDS = 256
-_NEVER = dt.datetime.max.replace(tzinfo=dt.UTC)
 
 
 class Known:
@@ -43,7 +42,7 @@ class Known:
         """Know nothing yet."""
         self._backends: tuple[float, Sequence[RowMapping]] | None = None
         self._nodes: tuple[float, tuple[dict[str, Any], ...], tuple[Asking, ...]] | None = None
-        self._tariffs: dict[str, tuple[float, dt.datetime, Tariff]] = {}
+        self._tariffs: dict[str, tuple[float, Tariff]] = {}
         self._cards: dict[tuple[str, str], RateCard] = {}
         self._past: dict[str, tuple[float, dict[str, Past]]] = {}
         self._learned: dict[str, tuple[float, Learned]] = {}
@@ -144,16 +143,16 @@ class Known:
 
         async def look() -> None:
             async with transaction(engine, tenant) as conn:
-                self._tariffs[tenant] = time.monotonic(), at, await card_store.tariff(conn, tenant, at)
+                self._tariffs[tenant] = time.monotonic(), await card_store.tariff(conn, tenant, at)
 
         known = self._tariffs.get(tenant)
-        if known is None or time.monotonic() - known[0] > FRESH_S or not known[1] <= at < (known[2].until or _NEVER):
+        if known is None or time.monotonic() - known[0] > FRESH_S or not known[1].covers(at):
             await self._once("tariff", tenant, look)
             known = self._tariffs[tenant]
-        if not known[1] <= at < (known[2].until or _NEVER):  # read for another moment
+        if not known[1].covers(at):  # read for another moment
             async with transaction(engine, tenant) as conn:
                 return await card_store.tariff(conn, tenant, at)
-        return known[2]
+        return known[1]
 
     async def card(self, engine: AsyncEngine, tenant: str, card_hash: str) -> RateCard:
         """The card of this hash."""

@@ -43,7 +43,8 @@ async def test_the_newest_card_of_a_name_that_is_in_force_prices(conn: AsyncConn
     future = AER.replace(b'"revision": 1', b'"revision": 3').replace(b"2026-01-01", b"2027-01-01")
     third = await card_store.push(conn, "demo", future, AT)
     assert await price() == (second,)
-    assert (await card_store.tariff(conn, "demo", AT)).until == third.effective_from
+    found = await card_store.tariff(conn, "demo", AT)
+    assert (found.since, found.until) == (second.effective_from, third.effective_from)
     assert await price(datetime(2027, 1, 1, tzinfo=UTC)) == (third,)
     with pytest.raises(UnknownPrice):
         await price(datetime(2025, 12, 31, tzinfo=UTC))

@@ -3,7 +3,7 @@
 
 import copy
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -27,8 +27,11 @@ def test_of_a_name_the_newest_pushed_that_covers_the_moment_prices() -> None:
     later = card(revision=3, effective_from="2027-01-01")
     found = tariff([first, second, later], AT)
     assert found.cards == (second,)
-    assert found.until == later.effective_from
-    assert tariff([first, second, later], found.until).cards == (later,)
+    since, until = second.effective_from, later.effective_from
+    assert (found.since, found.until) == (since, until)
+    moments = (since - timedelta(microseconds=1), since, AT, until)
+    assert [found.covers(at) for at in moments] == [False, True, True, False]
+    assert tariff([first, second, later], until).cards == (later,)
     assert tariff([second, later, first], AT).cards == (first,)
 
 

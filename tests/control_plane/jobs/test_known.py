@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 
 import pytest
 
@@ -15,7 +16,7 @@ from tests.control_plane.jobs.desk import Desk
 
 
 async def test_many_who_ask_at_once_read_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sixty-four requests after a second of rest: one read of each kind, and all have its answer."""
+    """Sixty-four requests after a second of rest, each of a moment of its own: one read of each kind serves all."""
     reads: list[str] = []
     backends, tariff, past = registry.backends, card_store.tariff, store.past
 
@@ -36,13 +37,13 @@ async def test_many_who_ask_at_once_read_once(desk: Desk, monkeypatch: pytest.Mo
     monkeypatch.setattr(store, "past", counted_past)
     fresh, engine, now = Known(), desk.plane.engine, desk.plane.now()
 
-    async def client() -> None:
+    async def client(number: int) -> None:
         assert await fresh.backends(engine)
-        assert (await fresh.tariff(engine, "demo", now)).cards
+        assert (await fresh.tariff(engine, "demo", now - dt.timedelta(milliseconds=number))).cards
         await fresh.past(engine, "demo", 7)
         assert fresh.learned("demo") is not None
 
-    await asyncio.gather(*(client() for _ in range(64)))
+    await asyncio.gather(*(client(number) for number in range(64)))
     assert sorted(reads) == ["backends", "past", "tariff"]
 
 
