@@ -8,7 +8,10 @@ source's date, a stated precision and rounding. Version 1 has a rate a meter. Ve
 - `quantity`: what the line counts, a sum of so much `each` so many `of` a meter (`per` 5000 of them, or each one; of
   "job": once). Absent, it is the meter itself. A factor is a fraction, and so exact: 1/5000 and 1/3600 alike; the sum
   is rounded once, to 12 decimals.
+- `increment`: how the quantity is rounded to whole increments, before its limits: "up" bills each that was started.
 - `minimum` and `cap`: such sums again, of "job" and tasks: at least and at most so much is billed.
+- `by`: "job" unless told: quantity, increment and limits are the job's, over all its tasks. "task": they are each
+  task's, and the line bills their sum.
 - `rate`, or `tiers`, or neither where the card's `units` have the price of the line's unit. Tiers are marginal and by
   one job's quantity: each part of it has the rate of the tier that it lies in, and makes a line of the bill.
 - `disputed`: what a source says can be read in two ways; all readings are stated and one is chosen. It has no bound,
@@ -17,12 +20,14 @@ source's date, a stated precision and rounding. Version 1 has a rate a meter. Ve
 Not here: currency exchange; volume over several jobs, which no single job's hold could bound. Pure.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 from typing import Annotated, Final, Literal, TypeAlias
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from finops.errors import UnknownPrice
 
@@ -31,6 +36,7 @@ ANY_DEVICE: Final = "*"
 JOB: Final = "job"
 
 Rounding: TypeAlias = Literal["half_even", "half_up"]
+By: TypeAlias = Literal["job", "task"]
 _Text = Annotated[str, Meta(min_length=1, max_length=500)]
 _Word = Annotated[str, Meta(min_length=1, max_length=64)]
 _Revision = Annotated[int, Meta(ge=1, le=2**31 - 1)]
@@ -89,6 +95,13 @@ class Tier(Struct, frozen=True, forbid_unknown_fields=True):
     rate: str
 
 
+class Increment(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is billed in whole increments of `size` units: each that was started, the nearest, or each that is full."""
+
+    size: str
+    rounding: Literal["up", "half_up", "down"]
+
+
 class Line(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One line of a bill; `meter` is a meter, or the name that the card gives to a `quantity` of its own."""
 
@@ -99,6 +112,8 @@ class Line(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     quantity: tuple[Term, ...] = ()
     minimum: tuple[Term, ...] = ()
     cap: tuple[Term, ...] = ()
+    by: By = "job"
+    increment: Increment | None = None
 
     @property
     def cap_of_a_task(self) -> Decimal | None:
@@ -219,8 +234,15 @@ class RateCard(Struct, frozen=True):
             lines = self.price(provider, device, sku).lines
         except UnknownPrice:
             return frozenset()
-        terms = (term.of for line in lines for term in (*line.quantity, *line.minimum, *line.cap))
-        return frozenset({*terms, *(line.meter for line in lines if not line.quantity)}) - {JOB}
+        return _counted(lines)
+
+    def by_task(self, provider: str, device: str, sku: str | None = None) -> frozenset[str]:
+        """The meters that must be known of each task, for lines by task count them; none where it has no price."""
+        try:
+            lines = [line for line in self.price(provider, device, sku).lines if line.by == "task"]
+        except UnknownPrice:
+            return frozenset()
+        return _counted(lines) | {"tasks"} if lines else frozenset()
 
     def agreed(self, provider: str, device: str, sku: str | None = None) -> None:
         """Raise UnknownPrice where the device's price rests on a disputed reading that nobody accepted."""
@@ -241,7 +263,13 @@ class RateCard(Struct, frozen=True):
         if price is None:
             said = f"card {self.name} has no price for its unit {line.unit}: push a revision with your contract's"
             raise UnknownPrice(said, field=line.meter)
-        return Line(line.meter, line.unit, price, (), line.quantity, line.minimum, line.cap)
+        return replace(line, rate=price)
+
+
+def _counted(lines: Sequence[Line]) -> frozenset[str]:
+    """The meters that lines and their limits count."""
+    found = {term.of for line in lines for term in (*line.quantity, *line.minimum, *line.cap)}
+    return frozenset(found | {line.meter for line in lines if not line.quantity}) - {JOB}
 
 
 def _of_version_1(price: Price) -> Priced:

@@ -9,22 +9,24 @@ Contract:
 - `charge` writes one line for each line of the card whose meters all have facts, or one for each tier that is reached.
   A quantity that the card computes is rounded to 12 decimals, each amount to the card's precision, both as the card
   says; the amount is the exact sum of the lines. Facts without a price cost nothing and stay facts.
+- A line `by` task is reckoned for each task alone, from what that one used, and bills the sum. Who charges a job of
+  several tasks says what each used.
 - No price, no bound for one, or one that rests on a reading nobody accepted, raises UnknownPrice: nothing is ever free
   by omission.
 
 What a card says is in `card`, how one is read in `reading`, which of several counts in `tariff`. Pure.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import ROUND_CEILING, ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal
 from fractions import Fraction
 from itertools import pairwise
-from typing import Final
+from typing import Final, TypeAlias
 
 from msgspec import Struct
 
 from finops import money
-from finops.card import ANY_DEVICE, JOB, MAX_CARD_BYTES, Line, RateCard, Rounding, Term
+from finops.card import ANY_DEVICE, JOB, MAX_CARD_BYTES, Increment, Line, RateCard, Rounding, Term
 from finops.errors import UnknownPrice
 from finops.facts import Fact, Source, by_meter
 from finops.money import Money
@@ -38,6 +40,9 @@ _ROUNDER: Final = Context(prec=80)
 # Nothing was mitigated where nobody says that it was; what else has no fact isn't known, and makes no line.
 UNLESS_SAID: Final = frozenset({"mitigated_tasks"})
 _NOTHING: Final[Mapping[str, Decimal]] = {}
+_ONCE: Final = Fraction(1)
+_Tasks: TypeAlias = Sequence[tuple[int, dict[str, Fraction]]]
+"""So many tasks that used so much each."""
 # Of words that differ, the line of several facts has the weakest.
 _WEAKEST: Final[tuple[Source, ...]] = ("estimated", "vendor", "measured")
 
@@ -89,11 +94,13 @@ def upper_bound(
     tasks: int = 1,
     sku: str | None = None,
     known: Mapping[str, Decimal] = _NOTHING,
+    each: Sequence[Mapping[str, Decimal]] = (),
 ) -> Money:
     """The most that `executions` shots in `tasks` tasks of `deadline_s` seconds each can cost, rounded up.
 
     `known` has the most of other meters, where the caller has one; without, a meter counts by its line's cap. Of
-    mitigation nobody spoke of, each task has it. Raises UnknownPrice, or AmountInvalid for a number out of range.
+    mitigation nobody spoke of, each task has it. `each` has the most of other meters of each task, where tasks differ;
+    without, they are alike. Raises UnknownPrice, or AmountInvalid for a number out of range.
     """
     count = money.check(Decimal(tasks), "tasks")
     shots = money.check(Decimal(executions), "executions")
@@ -103,8 +110,11 @@ def upper_bound(
     with money.exact():
         most = {"mitigated_tasks": count, **known, "tasks": count, "shots": shots}
         most |= dict.fromkeys(_BOUND_BY_DEADLINE, count * seconds)
+        exact = _exact(most)
+        alike = _alike(exact)
+        alone = [(1, alike[0][1] | _exact(one)) for one in each] or alike
         for line in card.lines(provider, device, sku):
-            quantity = _billed(line, most.get, card)
+            quantity = _billed(line, exact, alone, card)
             if quantity is None:
                 missing = ", ".join(meter for meter in _meters(line) if meter not in most)
                 said = f"nothing tells how many {missing} it takes before it runs, and card {card.name} has no cap"
@@ -115,26 +125,36 @@ def upper_bound(
 
 
 def charge(
-    card: RateCard, provider: str, facts: Iterable[Fact], device: str = ANY_DEVICE, sku: str | None = None
+    card: RateCard,
+    provider: str,
+    facts: Iterable[Fact],
+    device: str = ANY_DEVICE,
+    sku: str | None = None,
+    each: Sequence[Mapping[str, Decimal]] = (),
+    *,
+    alike: bool = False,
 ) -> Charge:
-    """What the facts cost on the provider's device; raises UnknownPrice, FactInvalid or AmountInvalid."""
+    """What the facts cost on the provider's device; raises UnknownPrice, FactInvalid or AmountInvalid.
+
+    `each` has what each of several tasks used of the meters that lines by task count (`RateCard.by_task`); `alike`
+    tasks used an equal share of the facts each, whatever that is.
+    """
     measured = by_meter(facts)
     lines: list[ChargeLine] = []
     unmeasured: list[str] = []
-
-    def used(meter: str) -> Decimal | None:
-        if meter in measured:
-            return measured[meter].quantity
-        return money.ZERO if meter in UNLESS_SAID else None
-
+    exact = _exact(dict.fromkeys(UNLESS_SAID, money.ZERO) | {one.meter: one.quantity for one in measured.values()})
+    told = alike or len(each) > 0 or exact.get("tasks", _ONCE) <= 1
+    alone = [(1, dict.fromkeys(UNLESS_SAID, Fraction()) | _exact(one)) for one in each] or _alike(exact)
     with money.exact():
         for line in card.lines(provider, device, sku):
             missing = [meter for meter in _meters(line) if meter not in measured and meter not in UNLESS_SAID]
             if missing:
                 unmeasured += missing
                 continue
-            quantity = _billed(line, used, card)
-            if quantity is None:  # a task is counted, or nothing ran
+            if line.by == "task" and not told:
+                raise UnknownPrice("is billed by task, and nobody says what each task used", field=line.meter)
+            quantity = _billed(line, exact, alone, card)
+            if quantity is None:
                 raise UnknownPrice("has no quantity", field=line.meter)
             source, by = _word([measured[meter] for meter in _meters(line) if meter in measured])
             for part, rate in _tiers(line, money.check(quantity, line.meter)):
@@ -144,33 +164,65 @@ def charge(
     return Charge(tuple(lines), amount, card.currency, card.hash, tuple(dict.fromkeys(unmeasured)))
 
 
+def _exact(job: Mapping[str, Decimal]) -> dict[str, Fraction]:
+    return {meter: Fraction(quantity) for meter, quantity in job.items()}
+
+
+def _alike(job: Mapping[str, Fraction]) -> _Tasks:
+    """The job's tasks, each of which used an equal share."""
+    count = max(int(job.get("tasks", _ONCE)), 1)
+    return [(count, {meter: quantity / count for meter, quantity in job.items()} | {"tasks": _ONCE})]
+
+
 def _meters(line: Line) -> list[str]:
     """The meters whose facts a line counts; none where it counts the job alone."""
     return [term.of for term in line.quantity if term.of != JOB] if line.quantity else [line.meter]
 
 
-def _billed(line: Line, quantity_of: Callable[[str], Decimal | None], card: RateCard) -> Decimal | None:
-    """What is billed: the line's quantity, at least its minimum and at most its cap; a job has one task at least."""
-    counted = line.quantity or (Term("1", line.meter),)
-    quantity = _sum(counted, quantity_of)
-    tasks = max(quantity_of("tasks") or money.ZERO, Decimal(1))
-    limits = {"tasks": tasks, "mitigated_tasks": quantity_of("mitigated_tasks") or money.ZERO}
-    if line.cap:
-        cap = _sum(line.cap, limits.get)
-        quantity = cap if quantity is None or cap is None else min(quantity, cap)
-    if quantity is not None and line.minimum:
-        quantity = max(quantity, _sum(line.minimum, limits.get) or Fraction())
-    return None if quantity is None else _finest(quantity, card.card.rounding)
+def _billed(line: Line, job: Mapping[str, Fraction], alone: _Tasks, card: RateCard) -> Decimal | None:
+    """What is billed, of the job or of each of its tasks; None where a meter that it counts is unknown and no cap is.
 
-
-def _sum(terms: tuple[Term, ...], quantity_of: Callable[[str], Decimal | None]) -> Fraction | None:
+    Rounded to 12 decimals, as the card rounds.
+    """
     total = Fraction()
-    for term in terms:
-        quantity = Decimal(1) if term.of == JOB else quantity_of(term.of)
+    for count, used in alone if line.by == "task" else [(1, job)]:
+        quantity = _limited(line, used)
         if quantity is None:
             return None
-        total += term.factor * Fraction(quantity)
+        total += count * quantity
+    return _finest(total, card.card.rounding)
+
+
+def _limited(line: Line, used: Mapping[str, Fraction]) -> Fraction | None:
+    """The quantity in whole increments, at most the cap and at least the minimum; a job has one task at least."""
+    quantity = _sum(line.quantity or (Term("1", line.meter),), used)
+    if quantity is not None and line.increment is not None:
+        quantity = _whole(quantity, line.increment)
+    limits = {"mitigated_tasks": Fraction(), **used, "tasks": max(used.get("tasks", _ONCE), _ONCE)}
+    if line.cap:
+        cap = _sum(line.cap, limits)
+        quantity = cap if quantity is None or cap is None else min(quantity, cap)
+    if quantity is not None and line.minimum:
+        quantity = max(quantity, _sum(line.minimum, limits) or Fraction())
+    return quantity
+
+
+def _sum(terms: tuple[Term, ...], used: Mapping[str, Fraction]) -> Fraction | None:
+    total = Fraction()
+    for term in terms:
+        quantity = _ONCE if term.of == JOB else used.get(term.of)
+        if quantity is None:
+            return None
+        total += term.factor * quantity
     return total
+
+
+def _whole(quantity: Fraction, increment: Increment) -> Fraction:
+    """So many whole increments."""
+    size = Fraction(Decimal(increment.size))
+    full, rest = divmod(quantity, size)
+    more = rest > 0 if increment.rounding == "up" else increment.rounding == "half_up" and 2 * rest >= size
+    return (full + more) * size
 
 
 def _finest(quantity: Fraction, rounding: Rounding) -> Decimal:

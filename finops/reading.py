@@ -25,7 +25,8 @@ from finops.errors import AmountInvalid, RateCardInvalid
 from finops.facts import UNITS
 from finops.places import NoJson, Placed, placed
 
-# What a job can use of these is bounded by what it asked for, or known once it is compiled; others need a cap.
+# What a job can use of these is bounded by what it asked for, or known once it is compiled; others need a cap. These
+# alone are known of each task.
 ASKED: Final = frozenset({"tasks", "shots", "simulator_seconds", "qpu_seconds"})
 COMPILED: Final = frozenset(
     {
@@ -62,12 +63,13 @@ _STAND_INS: Final[dict[str, Any]] = {
     "currency": "USD",
     "effective_from": "2000-01-01",
     "precision": "1",
-    "rounding": "half_even",
+    "rounding": "half_up",  # a card's, and an increment's
     "provider": "x",
     "device": "x",
     "lines": [_LINE],
     "meters": [_LINE],
     "prices": [{"provider": "x", "device": "x", "lines": [_LINE], "meters": [_LINE]}],
+    "size": "1",
     "each": "0",
     "of": JOB,
     "above": "0",
@@ -291,6 +293,8 @@ def _priced(price: Priced, card: Card2, path: str) -> Iterator[tuple[str, str]]:
 def _line(line: Line, card: Card2, path: str) -> Iterator[tuple[str, str]]:
     yield from _counted(line, card, path)
     yield from _rate(line, card, path)
+    if line.increment is not None:
+        yield from _amount(line.increment.size, f"{path}.increment.size", least=_LEAST)
     for name in ("quantity", "minimum", "cap"):
         for number, term in enumerate(getattr(line, name)):
             where = f"{path}.{name}[{number}]"
@@ -300,6 +304,8 @@ def _line(line: Line, card: Card2, path: str) -> Iterator[tuple[str, str]]:
                 yield f"{where}.of", f"no such meter: {term.of}"
             elif name != "quantity" and term.of not in _OF_A_TASK:
                 yield f"{where}.of", f"a {name} is of {', '.join(_OF_A_TASK)}"
+            elif line.by == "task" and term.of not in ASKED | COMPILED:
+                yield f"{where}.of", _not_of_a_task(term.of)
         if len({term.of for term in getattr(line, name)}) < len(getattr(line, name)):
             yield f"{path}.{name}", "has a meter twice"
     if not line.cap:
@@ -321,8 +327,16 @@ def _counted(line: Line, card: Card2, path: str) -> Iterator[tuple[str, str]]:
             yield f"{path}.unit", f"unknown unit {line.unit}: the card's units don't have it"
     elif unit is None:
         yield f"{path}.meter", f"no such meter: {line.meter}"
+    elif line.by == "task" and line.meter not in ASKED | COMPILED:
+        yield f"{path}.by", _not_of_a_task(line.meter)
     elif line.unit != unit:
         yield f"{path}.unit", f"{line.meter} is counted in {unit}, not {line.unit}"
+
+
+def _not_of_a_task(of: str) -> str:
+    if of == JOB:
+        return "a line by task counts each task: want tasks, not job"
+    return f"nobody knows {of} of each task: a line by task can't count it"
 
 
 def _rate(line: Line, card: Card2, path: str) -> Iterator[tuple[str, str]]:

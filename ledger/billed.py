@@ -8,7 +8,8 @@ rounded once to 12 decimals; nothing is a float. Written apart from what charges
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal
 from fractions import Fraction
 from typing import Annotated, Literal
@@ -22,6 +23,11 @@ from ledger.predicate import CostLine, Money
 DECIMALS = 12
 _EXACT = Context(prec=120)
 _ROUNDING = {"half_even": ROUND_HALF_EVEN, "half_up": ROUND_HALF_UP}
+_TO_WHOLE: Mapping[str, Callable[[Fraction], int]] = {
+    "up": math.ceil,
+    "half_up": lambda exact: math.floor(exact + Fraction(1, 2)),
+    "down": math.floor,
+}
 _OF_A_TASK = frozenset({"job", "tasks", "mitigated_tasks"})
 Plain = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,17})(\.[0-9]{1,18})?\Z")]
 
@@ -37,6 +43,11 @@ class _Tier(Struct, frozen=True):
     rate: Plain
 
 
+class _Increment(Struct, frozen=True):
+    size: Plain
+    rounding: Literal["up", "half_up", "down"]
+
+
 class _Line(Struct, frozen=True):
     meter: str
     unit: str
@@ -45,6 +56,8 @@ class _Line(Struct, frozen=True):
     quantity: tuple[_Term, ...] = ()
     minimum: tuple[_Term, ...] = ()
     cap: tuple[_Term, ...] = ()
+    by: Literal["job", "task"] = "job"
+    increment: _Increment | None = None
 
 
 class _Price(Struct, frozen=True):
@@ -71,8 +84,20 @@ class _Fact(Struct, frozen=True):
     quantity: Plain
 
 
+class _Item(Struct, frozen=True):
+    facts: tuple[_Fact, ...] | None = None
+
+
 class _Execution(Struct, frozen=True):
     facts: tuple[_Fact, ...]
+    items: tuple[_Item, ...] = ()
+
+
+class _Used(Struct, frozen=True):
+    """What the job used of each meter, and what each of its tasks did, where that is told."""
+
+    job: Mapping[str, Fraction]
+    each: Sequence[Mapping[str, Fraction]]
 
 
 class _Version(Struct, frozen=True):
@@ -103,7 +128,7 @@ def recomputed(
     """The lines are those of a price that the card has for this (provider, backend); raises EvidenceInvalid."""
     try:
         read = _card.decode(card)
-        used = None if execution is None else _facts(_execution.decode(execution))
+        used = None if execution is None else _used(_execution.decode(execution))
         if read.currency != currency:
             raise EvidenceInvalid(f"the currency: {read.currency} is not {currency}")
         told = [
@@ -115,9 +140,13 @@ def recomputed(
         raise EvidenceInvalid(f"rate_card: {error}") from error
 
 
-def _facts(execution: _Execution) -> dict[str, Fraction]:
-    found = {fact.meter: Fraction(fact.quantity) for fact in execution.facts}
-    if len(found) != len(execution.facts):
+def _used(execution: _Execution) -> _Used:
+    return _Used(_facts(execution.facts), [_facts(one.facts) for one in execution.items if one.facts is not None])
+
+
+def _facts(told: tuple[_Fact, ...]) -> dict[str, Fraction]:
+    found = {fact.meter: Fraction(fact.quantity) for fact in told}
+    if len(found) != len(told):
         raise EvidenceInvalid("execution: a fact is there twice")
     return found
 
@@ -128,7 +157,7 @@ def _for(card: _Card, ran_on: tuple[str | None, str | None]) -> list[_Price]:
     return [price for price in theirs if price.device == ran_on[1]] or theirs
 
 
-def _gives(card: _Card, price: _Price, used: Mapping[str, Fraction] | None, told: list[Written]) -> bool:
+def _gives(card: _Card, price: _Price, used: _Used | None, told: list[Written]) -> bool:
     if used is not None:
         return [bill for line in price.lines for bill in _billed(card, line, used)] == told
     known = {(line.meter, line.unit, rate) for line in price.lines for _, rate in _rates(card, line)}
@@ -138,24 +167,14 @@ def _gives(card: _Card, price: _Price, used: Mapping[str, Fraction] | None, told
     )
 
 
-def _billed(card: _Card, line: _Line, used: Mapping[str, Fraction]) -> list[Written]:
+def _billed(card: _Card, line: _Line, used: _Used) -> list[Written]:
     counted = line.quantity or (_Term("1", line.meter),)
-    if any(term.of not in used for term in counted if term.of not in ("job", "mitigated_tasks")):
+    if any(term.of not in used.job for term in counted if term.of not in ("job", "mitigated_tasks")):
         return []
-    limits = {
-        "job": Fraction(1),
-        "tasks": max(used.get("tasks", Fraction(0)), Fraction(1)),
-        "mitigated_tasks": used.get("mitigated_tasks", Fraction(0)),
-    }
-    exact = _sum(counted, {**limits, **used, "job": Fraction(1)})
-    for limit in (line.cap, line.minimum):
-        if any(term.of not in _OF_A_TASK for term in limit):
-            raise EvidenceInvalid(f"{line.meter}: a limit of something else than tasks")
-    if line.cap:
-        exact = min(exact, _sum(line.cap, limits))
-    if line.minimum:
-        exact = max(exact, _sum(line.minimum, limits))
-    quantity = _finest(exact, card.rounding)
+    if any(term.of not in _OF_A_TASK for limit in (line.cap, line.minimum) for term in limit):
+        raise EvidenceInvalid(f"{line.meter}: a limit of something else than tasks")
+    alone = [used.job] if line.by == "job" else _tasks(line, counted, used)
+    quantity = _finest(sum((_limited(line, counted, one) for one in alone), Fraction(0)), card.rounding)
     rates = _rates(card, line)
     made: list[Written] = []
     for number, (above, rate) in enumerate(rates):
@@ -164,6 +183,41 @@ def _billed(card: _Card, line: _Line, used: Mapping[str, Fraction]) -> list[Writ
             part = _EXACT.subtract(min(quantity, below), above)
             made.append((line.meter, line.unit, part, rate, _rounded(card, part, rate)))
     return made
+
+
+def _tasks(line: _Line, counted: Sequence[_Term], used: _Used) -> Sequence[Mapping[str, Fraction]]:
+    """What each task used: of one alone what the job did; of several they sum up to what the job did."""
+    meters = {"tasks", *(term.of for term in (*counted, *line.cap, *line.minimum))}
+    if "job" in meters:
+        raise EvidenceInvalid(f"{line.meter}: billed by task, and counts the job")
+    if not used.each:
+        if used.job.get("tasks", 0) > 1:
+            raise EvidenceInvalid(f"{line.meter}: billed by task, and no item says what it used")
+        return [{**used.job, "tasks": Fraction(1)}]
+    each = [{"mitigated_tasks": Fraction(0), **one} for one in used.each]
+    for meter in meters:
+        told = [one[meter] for one in each if meter in one]
+        if len(told) < len(each) or sum(told, Fraction(0)) != used.job.get(meter, 0):
+            raise EvidenceInvalid(f"{meter}: the items' facts aren't the job's")
+    if any(one["tasks"] != 1 for one in each):
+        raise EvidenceInvalid(f"{line.meter}: an item that isn't one task")
+    return each
+
+
+def _limited(line: _Line, counted: Sequence[_Term], used: Mapping[str, Fraction]) -> Fraction:
+    """The line's quantity in whole increments, then at most its cap, then at least its minimum."""
+    limits = {
+        "job": Fraction(1),
+        "tasks": max(used.get("tasks", Fraction(0)), Fraction(1)),
+        "mitigated_tasks": used.get("mitigated_tasks", Fraction(0)),
+    }
+    exact = _sum(counted, {**limits, **used, "job": Fraction(1)})
+    if line.increment is not None:
+        size = Fraction(line.increment.size)
+        exact = _TO_WHOLE[line.increment.rounding](exact / size) * size
+    if line.cap:
+        exact = min(exact, _sum(line.cap, limits))
+    return max(exact, _sum(line.minimum, limits)) if line.minimum else exact
 
 
 def _rates(card: _Card, line: _Line) -> list[tuple[Decimal, Decimal]]:

@@ -37,7 +37,7 @@ def register(groups: Any) -> None:
     price.add_argument("provider", metavar="PROVIDER", help="such as aws-braket")
     price.add_argument("device", metavar="DEVICE", help="a backend, or what it is sold as")
     price.add_argument("--shots", metavar="N", type=int, default=1000, help="executions; 1000 unless told")
-    price.add_argument("--tasks", metavar="N", type=int, default=1, help="1 unless told")
+    price.add_argument("--tasks", metavar="N", type=int, default=1, help="1 unless told; they are taken to be alike")
     price.add_argument(
         "--fact",
         metavar="METER=QUANTITY",
@@ -116,7 +116,7 @@ def _price(arguments: argparse.Namespace) -> None:
         said.add(meter)
         used[meter] = money.parse(quantity, meter or "--fact")
     facts = [fact(meter, quantity, "estimated", "example") for meter, quantity in used.items()]
-    bill = charge(card, arguments.provider, facts, arguments.device, sku)
+    bill = charge(card, arguments.provider, facts, arguments.device, sku, alike=True)
     disputed = card.price(arguments.provider, arguments.device, sku).disputed
     record: Any = bill.record()
     if arguments.json:

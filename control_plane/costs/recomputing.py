@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
@@ -94,6 +95,8 @@ def _of(bundle: Bundle) -> Proven:
     if cost is None or ran.provider is None or ran.backend is None:
         raise FinopsError("nothing was charged")
     facts = tuple(msgspec.convert(one, Fact, strict=False) for one in execution["facts"])
+    items = execution.get("items", ())
+    each = [{fact["meter"]: Decimal(fact["quantity"]) for fact in item["facts"]} for item in items if "facts" in item]
     waits = [one.quantity for one in facts if one.meter == "queue_seconds"]
     return Proven(
         job_id=bundle.job_id,
@@ -105,4 +108,5 @@ def _of(bundle: Bundle) -> Proven:
         card=bundle.contents["rate_card"],
         signed=tuple((one.meter, one.quantity, one.unit, one.rate, one.amount, one.source) for one in cost.lines),
         told=_told(proof.leaf, proof.fold, bundle.scope.plane),
+        each=tuple(each),
     )

@@ -111,7 +111,7 @@ def certain(card: RateCard, sold: Sold, executions: int, tasks: int) -> Decimal 
             fact("shots", Decimal(executions), "measured", "plane"),
         ]
         try:
-            _certain[key] = charge(card, provider, known, device, sku).amount
+            _certain[key] = charge(card, provider, known, device, sku, alike=True).amount
         except FinopsError:
             _certain[key] = None
     return _certain[key]

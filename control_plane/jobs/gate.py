@@ -233,8 +233,10 @@ async def _counted(
     card = await plane.known.card(plane.engine, job["tenant"], fixed(job, target.id) or job["rate_card"])
     backend = await plane.known.backend(plane.engine, target.id)
     counted, sku = {**UNMITIGATED, **metering.most(compiled, spec.shots)}, backend["capability"].get("sku")
-    limit_s = plane.settings.job_deadline_s
-    return upper_bound(card, target.provider, target.id, spec.executions, limit_s, spec.items, sku, counted).amount
+    limit_s, each = plane.settings.job_deadline_s, metering.most_of_each(compiled, spec.shots)
+    return upper_bound(
+        card, target.provider, target.id, spec.executions, limit_s, spec.items, sku, counted, each
+    ).amount
 
 
 async def _planned(plane: Plane, job: Mapping[str, Any], compiled: Compiled) -> Decimal:

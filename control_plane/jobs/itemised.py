@@ -8,9 +8,12 @@ members; `ledger.recompute` counts them again.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from control_plane.jobs.gathered import Ended, Gathered, Program
+from finops import money
 from hal_drivers.base import Compiled, Outcome
 from ledger.canonical import dumps, timestamp
 
@@ -38,9 +41,14 @@ def result_bytes(gathered: Gathered) -> bytes:
     return dumps({"items": done, "shots": gathered.shots_executed})
 
 
-def executed(compiled: Program, gathered: Gathered) -> list[dict[str, Any]]:
-    """The items of the artefact `execution`."""
-    return [_executed(one, built) for one, built in zip(gathered.items, compiled.items, strict=True)]
+def executed(compiled: Program, gathered: Gathered, each: Sequence[Mapping[str, Decimal]] = ()) -> list[dict[str, Any]]:
+    """The items of the artefact `execution`; `each` has what each that ran used, where its bill counts by task."""
+    made = [_executed(one, built) for one, built in zip(gathered.items, compiled.items, strict=True)]
+    if each:
+        ran = (one for one, ended in zip(made, gathered.items, strict=True) if ended.outcome is not None)
+        for one, used in zip(ran, each, strict=True):
+            one["facts"] = [{"meter": meter, "quantity": money.text(used[meter])} for meter in sorted(used)]
+    return made
 
 
 def _executed(one: Ended, built: Compiled) -> dict[str, Any]:

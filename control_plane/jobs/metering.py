@@ -11,7 +11,7 @@ what a far side compiled it has counted itself (`vendor`); all else the plane ha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -20,6 +20,7 @@ from msgspec import Struct
 from control_plane.jobs.asking import METER
 from control_plane.jobs.gathered import Gathered, Program
 from finops.facts import Fact, Source, fact
+from finops.money import measured
 from hal_drivers.base import Compiled, CompiledFacts, Outcome, Tally
 from ledger.canonical import parse_time
 from ledger.predicate import Gap
@@ -32,6 +33,7 @@ GATES = {
 }
 """Meter → what a tally calls it. Before compilation `submitted_` stands before it, and its shots have a meter too."""
 SHOTS = {name: name.removesuffix("s") + "_shots" for name in GATES}
+_COUNTED = frozenset({*GATES, *SHOTS.values(), *(f"submitted_{name}" for name in GATES)})
 
 
 class Used(Struct, frozen=True):
@@ -49,21 +51,22 @@ class Used(Struct, frozen=True):
 
 def facts(job: Mapping[str, Any], used: Used) -> list[Fact]:
     """Of each meter one, at most."""
-    outcome, usage, by = used.outcome, used.outcome.usage, job["backend"]
+    outcome, usage, by, ran = used.outcome, used.outcome.usage, job["backend"], _ran(used)
+    whole = _summed([_alone(built, result) for built, result in ran])
     queued = max(0.0, (outcome.started_at - job["submitted_at"]).total_seconds())
     counted, counter = _counter(used.compiled, by)
     found = [
-        fact("tasks", Decimal(len(_ran(used))), "measured", "plane"),
+        fact("tasks", Decimal(len(ran)), "measured", "plane"),
         fact("shots", Decimal(outcome.shots_executed), "measured", "plane"),
         fact("queue_seconds", queued, "measured", "plane"),
         fact("circuit_depth", Decimal(used.compiled.facts.depth), counted, counter),
-        *_gates(used, counted, counter),
+        *(fact(meter, quantity, counted, counter) for meter, quantity in whole.items() if meter in _COUNTED),
         fact("egress_bytes", Decimal(used.result_bytes), "measured", "plane"),
     ]
     if usage.qpu_s is not None:
-        found.append(fact("qpu_seconds", usage.qpu_s, usage.source, by))
+        found.append(fact("qpu_seconds", whole["qpu_seconds"], usage.source, by))
     elif used.simulator:
-        found.append(fact("simulator_seconds", usage.wall_s, usage.source, by))
+        found.append(fact("simulator_seconds", whole["simulator_seconds"], usage.source, by))
     if (reserved_s := _reserved(job, used)) is not None:
         found.append(fact("reservation_seconds", reserved_s, "measured", "plane"))
     if used.fees is not None:
@@ -75,22 +78,30 @@ def facts(job: Mapping[str, Any], used: Used) -> list[Fact]:
     return found
 
 
+def of_each_task(used: Used, told: Sequence[Fact], meters: Collection[str]) -> tuple[dict[str, Decimal], ...]:
+    """What each of several tasks used of these meters, as far as facts tell of them: the sums are the facts.
+
+    Empty for a job of one task, whose facts are that task's, and where no meters are asked for.
+    """
+    if not meters or not isinstance(used.compiled, Program):
+        return ()
+    known = {one.meter for one in told} & set(meters)
+    each = (_alone(built, result) for built, result in _ran(used))
+    return tuple({meter: quantity for meter, quantity in one.items() if meter in known} for one in each)
+
+
 def most(compiled: Compiled, shots: int) -> dict[str, Decimal]:
     """The most that the compiled job can use of what compiling has counted, at so many shots a task.
 
     What one task's compiler doesn't tell is absent.
     """
+    return {"circuit_depth": Decimal(compiled.facts.depth), **_summed(most_of_each(compiled, shots))}
+
+
+def most_of_each(compiled: Compiled, shots: int) -> tuple[dict[str, Decimal], ...]:
+    """As `most`, of each of its tasks alone."""
     built = compiled.items if isinstance(compiled, Program) else (compiled,)
-    counted = {"circuit_depth": Decimal(compiled.facts.depth)}
-    before = [one.facts.submitted for one in built if isinstance(one.facts.submitted, Tally)]
-    after = [one.facts.runs for one in built if isinstance(one.facts.runs, Tally)]
-    for name, member in GATES.items():
-        if len(before) == len(built):
-            counted[f"submitted_{name}"] = Decimal(sum(getattr(one, member) for one in before))
-        if len(after) == len(built):
-            counted[name] = Decimal(sum(getattr(one, member) for one in after))
-            counted[SHOTS[name]] = counted[name] * shots
-    return counted
+    return tuple(_gates(one.facts, shots) for one in built)
 
 
 def gaps(used: Used) -> list[Gap]:
@@ -108,13 +119,30 @@ def gaps(used: Used) -> list[Gap]:
     return found
 
 
-def _ran(used: Used) -> list[tuple[CompiledFacts, int]]:
-    """Of each task that gave a result what was compiled and how many shots were executed."""
+def _ran(used: Used) -> list[tuple[CompiledFacts, Outcome]]:
+    """Of each task that gave a result what was compiled and what came of it."""
     compiled, outcome = used.compiled, used.outcome
     if isinstance(compiled, Program) and isinstance(outcome, Gathered):
         pairs = zip(compiled.items, outcome.items, strict=True)
-        return [(built.facts, one.outcome.shots_executed) for built, one in pairs if one.outcome is not None]
-    return [(compiled.facts, outcome.shots_executed)]
+        return [(built.facts, one.outcome) for built, one in pairs if one.outcome is not None]
+    return [(compiled.facts, outcome)]
+
+
+def _alone(facts: CompiledFacts, outcome: Outcome) -> dict[str, Decimal]:
+    """What one task used, of what is its own."""
+    usage = outcome.usage
+    own = {"tasks": Decimal(1), "shots": Decimal(outcome.shots_executed)}
+    own["simulator_seconds"] = measured(usage.wall_s, "simulator_seconds")
+    if usage.qpu_s is not None:
+        own["qpu_seconds"] = measured(usage.qpu_s, "qpu_seconds")
+    return own | _gates(facts, outcome.shots_executed)
+
+
+def _summed(each: Sequence[Mapping[str, Decimal]]) -> dict[str, Decimal]:
+    """The sums of what all tell: a sum without one of them would be too small, and would look like a sum."""
+    return {
+        meter: sum((one[meter] for one in each), Decimal(0)) for meter in each[0] if all(meter in one for one in each)
+    }
 
 
 def _counter(compiled: Compiled, backend: str) -> tuple[Source, str]:
@@ -123,17 +151,15 @@ def _counter(compiled: Compiled, backend: str) -> tuple[Source, str]:
     return ("vendor", backend) if any(one.ticket is not None for one in built) else ("measured", "plane")
 
 
-def _gates(used: Used, source: Source, by: str) -> list[Fact]:
-    """Sums over what ran; none of a kind where one task's count is unknown."""
-    ran, found = _ran(used), []
+def _gates(facts: CompiledFacts, shots: int) -> dict[str, Decimal]:
+    """The gates and measurements of one task that runs so many shots, as far as its compiler tells them."""
+    found = {}
     for name, member in GATES.items():
-        before = [getattr(facts.submitted, member) for facts, _ in ran if isinstance(facts.submitted, Tally)]
-        after = [(getattr(facts.runs, member), shots) for facts, shots in ran if isinstance(facts.runs, Tally)]
-        if len(before) == len(ran):
-            found.append(fact(f"submitted_{name}", Decimal(sum(before)), source, by))
-        if len(after) == len(ran):
-            found.append(fact(name, Decimal(sum(count for count, _ in after)), source, by))
-            found.append(fact(SHOTS[name], Decimal(sum(count * shots for count, shots in after)), source, by))
+        if isinstance(facts.submitted, Tally):
+            found[f"submitted_{name}"] = Decimal(getattr(facts.submitted, member))
+        if isinstance(facts.runs, Tally):
+            found[name] = Decimal(getattr(facts.runs, member))
+            found[SHOTS[name]] = found[name] * shots
     return found
 
 

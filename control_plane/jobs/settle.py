@@ -9,7 +9,7 @@ result costs nothing here. UNCERTAIN parks its hold.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Literal, TypeAlias, assert_never
 
@@ -139,15 +139,11 @@ async def settle(
             fees=end.fees,
         )
         facts = metering.facts(job, used)
-        charged = charge(
-            card,
-            backend["provider"],
-            facts,
-            device=job["backend"],
-            sku=backend["capability"].get("sku"),
-        )
+        sold = backend["provider"], job["backend"], backend["capability"].get("sku")
+        each = metering.of_each_task(used, facts, card.by_task(*sold))
+        charged = charge(card, backend["provider"], facts, device=sold[1], sku=sold[2], each=each)
         told = charging.result(job, spec.governance, end.outcome, charged, facts, backend)
-        contents += [*_outcome_contents(end, card, facts), *_computed(spec, end)]
+        contents += [*_outcome_contents(end, card, facts, each), *_computed(spec, end)]
         ended = _success(job, end, charged, level, contents, backend)
     else:
         ended = _without_result(job, end, final, level)
@@ -283,9 +279,11 @@ def _computed(spec: JobSpec, end: Success) -> list[Content]:
     return [Content("analysis", "application/json", document), *files]
 
 
-def _outcome_contents(end: Success, card: RateCard, told: list[Fact]) -> list[Content]:
+def _outcome_contents(
+    end: Success, card: RateCard, told: list[Fact], each: Sequence[Mapping[str, Decimal]]
+) -> list[Content]:
     compiled, outcome = end.compiled, end.outcome
-    execution = _what_ran(compiled, outcome) | {
+    execution = _what_ran(compiled, outcome, each) | {
         "bit_order": "last classical bit left",
         "versions": compiled.versions,
         "facts": [one.record() for one in told],
@@ -309,10 +307,10 @@ def _outcome_contents(end: Success, card: RateCard, told: list[Fact]) -> list[Co
     return contents
 
 
-def _what_ran(compiled: Compiled, outcome: Outcome) -> dict[str, Any]:
+def _what_ran(compiled: Compiled, outcome: Outcome, each: Sequence[Mapping[str, Decimal]]) -> dict[str, Any]:
     """Circuit and run, of each item where there are several."""
     if isinstance(compiled, Program) and isinstance(outcome, Gathered):
-        return {"items": itemised.executed(compiled, outcome)}
+        return {"items": itemised.executed(compiled, outcome, each)}
     return {
         "seed": outcome.seed,
         "method": outcome.method,

@@ -46,6 +46,8 @@ class Proven(Struct, frozen=True):
     card: bytes
     signed: tuple[tuple[str, str, str, str, str, str], ...]
     told: Told
+    each: tuple[Mapping[str, Decimal], ...] = ()
+    """What each of its tasks used, where that is told."""
 
 
 class Due(Struct, frozen=True):
@@ -65,7 +67,7 @@ def rebuilt(job: Proven) -> Charge:
     )
     for sku in names:
         try:
-            found = charge(card, job.provider, job.facts, device=job.backend, sku=sku)
+            found = charge(card, job.provider, job.facts, device=job.backend, sku=sku, each=job.each)
         except UnknownPrice:
             continue
         lines = tuple(map(_signed, found.lines))

@@ -12,6 +12,7 @@ import pytest
 import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from finops import money
 from finops.errors import UnknownPrice
@@ -65,6 +66,40 @@ def test_a_minimum_of_a_task_counts_each_and_that_of_a_job_once() -> None:
         assert charge(limited, "example", facts).amount == billed
 
 
+def test_a_minimum_by_task_holds_for_each_program_alone() -> None:
+    """As IonQ's m, where it is a minimum: 12.4166 a program, 97.50 where it was mitigated, else its gate-shots."""
+    m = [{"each": "12.4166", "of": "tasks"}, {"each": "85.0834", "of": "mitigated_tasks"}]
+    line = SHOTS | {"rate": "1", "minimum": m}
+    each = [
+        {"tasks": D(1), "shots": D(1)},
+        {"tasks": D(1), "shots": D(100)},
+        {"tasks": D(1), "shots": D(40), "mitigated_tasks": D(1)},
+    ]
+    facts = used(tasks=3, shots=141, mitigated_tasks=1)
+    assert charge(card(line), "example", facts).lines[0].quantity == 141
+    by_task = card(line | {"by": "task"})
+    assert charge(by_task, "example", facts, each=each).lines[0].quantity == D("12.4166") + 100 + D("97.50")
+    with pytest.raises(UnknownPrice, match="nobody says what each task used"):
+        charge(by_task, "example", facts)
+    assert charge(by_task, "example", used(shots=1)).lines[0].quantity == D("12.4166")
+    # Three tasks of 47 shots at most, none of them mitigated; and of one that is, what all may cost.
+    assert upper_bound(by_task, "example", "x", 141, 1.0, 3, known={"mitigated_tasks": D(0)}).amount == 141
+    assert upper_bound(by_task, "example", "x", 141, 1.0, 3).amount == D("292.50")
+
+
+@pytest.mark.parametrize(
+    ("shots", "up", "half_up", "down"),
+    [(0, 0, 0, 0), (1, 10, 0, 0), (5, 10, 10, 0), (10, 10, 10, 10), (14, 20, 10, 10)],
+)
+def test_an_increment_is_rounded_as_it_says_before_the_limits(shots: int, up: int, half_up: int, down: int) -> None:
+    for rounding, billed in (("up", up), ("half_up", half_up), ("down", down)):
+        line = SHOTS | {"rate": "1", "increment": {"size": "10", "rounding": rounding}}
+        facts = used(shots=shots)
+        assert charge(card(line), "example", facts).lines[0].quantity == billed
+        limits = {"minimum": [{"each": "3", "of": "tasks"}], "cap": [{"each": "12", "of": "tasks"}]}
+        assert charge(card(line | limits), "example", facts).lines[0].quantity == min(max(billed, 3), 12)
+
+
 def test_a_fraction_is_exact_and_rounded_once_to_twelve_decimals() -> None:
     """Three parts of a third are a whole."""
     third = {"meter": "parts", "unit": "HQC", "quantity": [{"each": "1", "of": "shots", "per": "3"}]}
@@ -106,6 +141,8 @@ def test_defaults_order_and_spacing_of_a_file_do_not_change_its_hash() -> None:
     shuffled = dict(reversed(make.GOOD.items()))
     assert parse_card(json.dumps(shuffled, indent=3).encode()) == made
     assert parse_card(json.dumps(make.GOOD | {"ends": False}).encode()).hash == made.hash
+    line = make.GOOD["prices"][0]["lines"][0]
+    assert card(line | {"by": "job", "increment": None}).hash == card(line).hash
     assert parse_card(json.dumps(make.GOOD | {"revision": 2}).encode()).hash != made.hash
 
 
@@ -127,12 +164,18 @@ def _rated() -> st.SearchStrategy[dict[str, Any]]:
     return st.one_of(_amounts.map(lambda rate: {"rate": rate}), tiers.map(lambda found: {"tiers": list(found)}))
 
 
+def _increments() -> st.SearchStrategy[dict[str, Any]]:
+    size = st.sampled_from(["1", "0.01", "7", "0.000000000003", "100000"])
+    one = st.fixed_dictionaries({"size": size, "rounding": st.sampled_from(["up", "half_up", "down"])})
+    return st.one_of(st.just({}), one.map(lambda increment: {"increment": increment}))
+
+
 @st.composite
 def lines(draw: st.DrawFn) -> list[dict[str, Any]]:
     """Lines of any form that a card may have."""
     made = []
     for number in range(draw(st.integers(1, 3))):
-        line: dict[str, Any] = draw(_rated())
+        line: dict[str, Any] = draw(_rated()) | draw(_increments())
         if draw(st.booleans()):
             line |= {"meter": f"own_{number}", "unit": "OWN", "quantity": draw(_terms(_METERS, 4))}
         else:
@@ -140,28 +183,50 @@ def lines(draw: st.DrawFn) -> list[dict[str, Any]]:
             line |= {"meter": meter, "unit": UNITS[meter]}
         for limit in draw(st.sampled_from([(), ("cap",), ("minimum",), ("minimum", "cap")])):
             line[limit] = draw(_terms(["tasks", "mitigated_tasks"], 3))
+        terms = [term for name in ("quantity", "minimum", "cap") for term in line.get(name, ())]
+        if all(term["of"] != "job" for term in terms):
+            line["by"] = draw(st.sampled_from(["job", "task"]))
         made.append(line)
     return list({line["meter"]: line for line in made}.values())
 
 
+class Work(Struct, frozen=True):
+    """What each task of a job used of each meter, and the most that it might; all have the same shots and deadline."""
+
+    did: list[dict[str, D]]
+    most: list[dict[str, D]]
+
+    @property
+    def facts(self) -> list[Fact]:
+        """The job's."""
+        return [fact(meter, quantity, "measured", "test") for meter, quantity in total(self.did).items()]
+
+
+def total(each: list[dict[str, D]]) -> dict[str, D]:
+    """What they used together."""
+    return {meter: sum((one[meter] for one in each), D(0)) for meter in each[0]}
+
+
 @st.composite
-def work(draw: st.DrawFn) -> tuple[dict[str, D], dict[str, D]]:
-    """What a job uses of each meter, and the most that it may."""
-    tasks = draw(st.integers(1, 4))
-    most = {meter: D(draw(st.integers(0, 10_000))) for meter in ("shots", "two_qubit_gate_shots", "measurements")}
-    most |= {"tasks": D(tasks), "mitigated_tasks": D(draw(st.integers(0, tasks)))}
-    most["qpu_seconds"] = draw(st.decimals(0, 100, places=3)) * tasks
-    did = {meter: D(draw(st.integers(0, int(bound)))) for meter, bound in most.items()}
-    did["tasks"] = max(D(1), did["tasks"])
-    did["mitigated_tasks"] = min(did["mitigated_tasks"], did["tasks"])
-    return did, most
+def work(draw: st.DrawFn) -> Work:
+    """A job of some tasks, of which not all may have run."""
+    shots, seconds, mitigated = draw(st.integers(0, 5000)), draw(st.integers(0, 30_000)), draw(st.integers(0, 1))
+    did, most = [], []
+    for number in range(draw(st.integers(1, 4))):
+        counted = {meter: draw(st.integers(0, 10_000)) for meter in ("two_qubit_gate_shots", "measurements")}
+        bounds = counted | {"shots": shots, "mitigated_tasks": mitigated}
+        most.append({meter: D(quantity) for meter, quantity in bounds.items()} | {"qpu_seconds": D(seconds) / 1000})
+        if number == 0 or draw(st.booleans()):
+            ran = {meter: D(draw(st.integers(0, bound))) for meter, bound in bounds.items()}
+            did.append(ran | {"tasks": D(1), "qpu_seconds": D(draw(st.integers(0, seconds))) / 1000})
+    return Work(did, most)
 
 
 @settings(max_examples=150, deadline=None)
 @given(lines(), work(), st.sampled_from(["half_even", "half_up"]), st.integers(0, 6), st.randoms())
 def test_a_charge_is_never_above_the_bound_of_its_work_and_adds_up_in_any_order(
     drawn: list[dict[str, Any]],
-    of: tuple[dict[str, D], dict[str, D]],
+    of: Work,
     rounding: str,
     places: int,
     chance: random.Random,
@@ -173,16 +238,15 @@ def test_a_charge_is_never_above_the_bound_of_its_work_and_adds_up_in_any_order(
     if faults(data):  # a minimum above its cap
         return
     made = parse_card(data)
-    did, most = of
-    facts = [fact(meter, quantity, "measured", "test") for meter, quantity in did.items()]
-    bill = charge(made, "example", facts)
-    known = {meter: most[meter] for meter in COMPILED & most.keys()}
-    seconds = most["qpu_seconds"] / most["tasks"]
-    bound = upper_bound(made, "example", "x", int(most["shots"]), seconds, int(most["tasks"]), known=known)
+    facts, most = of.facts, total(of.most)
+    bill = charge(made, "example", facts, each=of.did)
+    each = [{meter: one[meter] for meter in COMPILED & one.keys()} for one in of.most]
+    seconds = of.most[0]["qpu_seconds"]
+    bound = upper_bound(made, "example", "x", int(most["shots"]), seconds, len(each), None, total(each), each)
     assert bill.amount <= bound.amount
     assert not bill.unmeasured
     chance.shuffle(facts)
-    assert charge(made, "example", facts) == bill
+    assert charge(made, "example", facts, each=chance.sample(of.did, len(of.did))) == bill
     for line in bill.lines:
         exact = Fraction(line.quantity) * Fraction(line.rate)
         assert abs(Fraction(line.amount) - exact) <= Fraction(1, 2 * 10**places)

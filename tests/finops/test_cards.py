@@ -127,6 +127,24 @@ def test_an_hour_s_price_is_exact_for_a_second() -> None:
     assert shipped("pasqal").currency == "EUR"
 
 
+@pytest.mark.parametrize(
+    ("seconds", "billed"),
+    [(["0.000001"], 1), (["0.01"], 1), (["0.010001"], 2), (["0"], 0), (["0.004", "0.004"], 2), (["0.011", "0.02"], 4)],
+)
+def test_rigetti_s_ten_milliseconds_are_billed_whole_for_each_task_that_started_them(
+    seconds: list[str], billed: int
+) -> None:
+    """The reading that the card says it takes; 0.02 each."""
+    each = [{"tasks": Decimal(1), "qpu_seconds": Decimal(one)} for one in seconds]
+    facts = used(tasks=len(each), qpu_seconds=str(sum(one["qpu_seconds"] for one in each)))
+    card = shipped("azure-rigetti")
+    assert "started" in card.card.source
+    (line,) = charge(card, "azure-quantum", facts, "rigetti.qpu.ankaa-3", each=each).lines
+    assert (line.quantity, line.amount) == (Decimal(billed), billed * Decimal("0.02"))
+    bound = upper_bound(card, "azure-quantum", "rigetti.qpu.ankaa-3", 1, float(max(seconds)), len(each))
+    assert bound.amount >= line.amount
+
+
 def test_the_backend_s_own_line_comes_first() -> None:
     sold = OWN.lines("ibm-quantum", "x", "local-simulator")
     assert OWN.lines("ibm-quantum", "local-simulator") == sold

@@ -23,7 +23,7 @@ from ledger import billed
 from ledger.errors import EvidenceInvalid
 from ledger.predicate import CostLine
 from ledger.verify import verify
-from tests.finops.test_card_2 import lines, work
+from tests.finops.test_card_2 import Work, lines, work
 from tests.vectors.cards import make
 
 CARDS = Path(finops.__file__).parent / "cards"
@@ -36,17 +36,31 @@ def facts_of(**quantities: str | int) -> list[Fact]:
     return [fact(meter, D(amount), "measured", "test") for meter, amount in ({"tasks": 1} | quantities).items()]
 
 
-def told(card: RateCard, facts: list[Fact], provider: str, device: str, sku: str | None = None) -> list[CostLine]:
+Each = list[dict[str, D]]
+
+
+def told(
+    card: RateCard, facts: list[Fact], provider: str, device: str, sku: str | None = None, each: Each | None = None
+) -> list[CostLine]:
     """What the plane charges, as the record has it."""
-    record: Any = charge(card, provider, facts, device, sku).record()
+    record: Any = charge(card, provider, facts, device, sku, each or ()).record()
     return [CostLine(**line) for line in record["lines"]]
 
 
-def check(bill: list[CostLine], card: RateCard, facts: list[Fact] | None, provider: str, device: str) -> None:
+def check(
+    bill: list[CostLine], card: RateCard, facts: list[Fact] | None, provider: str, device: str, each: Each | None = None
+) -> None:
     """As the verifier does."""
-    execution = None if facts is None else json.dumps({"facts": [one.record() for one in facts]}).encode()
+    execution = None if facts is None else executed(facts, each or [])
     assert billed.second(card.document)
     billed.recomputed(bill, card.currency, (provider, device), card.document, execution)
+
+
+def executed(facts: list[Fact], each: Each) -> bytes:
+    """The artefact `execution`, as far as a bill is reckoned from it."""
+    used = [[{"meter": meter, "quantity": money.text(one[meter])} for meter in sorted(one)] for one in each]
+    items = [{"item": number, "facts": facts} for number, facts in enumerate(used)] + [{"item": len(used)}]
+    return json.dumps({"facts": [one.record() for one in facts], "items": items}).encode()
 
 
 EXPECTED: dict[str, dict[str, str]] = json.loads((BILLED / "expected.json").read_text())
@@ -101,7 +115,7 @@ def test_each_card_that_ships_is_computed_again_with_its_facts_and_without(
 @given(lines(), work(), st.sampled_from(["half_even", "half_up"]), st.integers(0, 6), st.randoms())
 def test_what_is_charged_is_what_a_stranger_computes(
     drawn: list[dict[str, Any]],
-    of: tuple[dict[str, D], dict[str, D]],
+    of: Work,
     rounding: str,
     places: int,
     chance: random.Random,
@@ -112,8 +126,7 @@ def test_what_is_charged_is_what_a_stranger_computes(
     data = json.dumps(document).encode()
     if faults(data):
         return
-    card, did = parse_card(data), of[0]
-    facts = [fact(meter, quantity, "measured", "test") for meter, quantity in did.items()]
-    bill = told(card, facts, "example", "x")
+    card, facts = parse_card(data), of.facts
+    bill = told(card, facts, "example", "x", each=of.did)
     chance.shuffle(facts)
-    check(bill, card, facts, "example", "x")
+    check(bill, card, facts, "example", "x", each=of.did)

@@ -2,6 +2,7 @@
 """Two verifiers, written apart from one page, say the same of every vector and of what is changed (I4, G3)."""
 
 import base64
+import copy
 import json
 import subprocess
 from collections import Counter
@@ -9,8 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from finops.rates import charge, parse_card
+from finops.reading import faults
+from ledger import billed
+from ledger.errors import EvidenceInvalid
+from ledger.predicate import CostLine
+from tests.finops.test_card_2 import lines, work
 from tests.ledger import asking
+from tests.ledger.test_billed import executed
+from tests.vectors.cards import make
 from tests.verifier.agreement import CLI, NODE, VECTORS, differences, samples, statements, vectors
 from tests.verifier.mutations import cases
 
@@ -60,6 +71,53 @@ def test_both_verifiers_agree_on_cost_statements() -> None:
     assert list(differences(cases(statements(), 30, SEED), seen)) == []
     assert seen[(0, "valid", None)] >= len(statements())
     assert len(seen) > 5
+
+
+@st.composite
+def bills(draw: st.DrawFn) -> dict[str, Any]:
+    """A bill of some card, as it is signed; of three some one number of an item, a line or the card is another."""
+    card = copy.deepcopy(make.GOOD) | {"rounding": draw(st.sampled_from(["half_even", "half_up"]))}
+    card["units"], card["prices"][0]["lines"] = [{"unit": "OWN"}], draw(lines())
+    if faults(json.dumps(card).encode()):  # a minimum above its cap
+        for line in card["prices"][0]["lines"]:
+            line.pop("cap", None)
+    used = draw(work())
+    record: Any = charge(parse_card(json.dumps(card).encode()), "example", used.facts, each=used.did).record()
+    execution = json.loads(executed(used.facts, used.did))
+    del record["rate_card"]
+    places = [
+        *record["lines"],
+        *execution["facts"],
+        *(one for item in execution["items"][:-1] for one in item["facts"]),
+    ]
+    member = draw(st.sampled_from([None, "quantity", "by", "size"]))
+    if member == "quantity":
+        draw(st.sampled_from(places))["quantity"] = draw(st.sampled_from(["0", "1", "2.5", "100000"]))
+    elif member is not None:
+        line = draw(st.sampled_from(card["prices"][0]["lines"]))
+        changed = {"by": "task"} if member == "by" else {"increment": {"size": "3", "rounding": "up"}}
+        line.update(changed)
+    return {"cost": record, "provider": "example", "backend": "x", "card": card, "execution": execution}
+
+
+def sound(bill: dict[str, Any]) -> bool:
+    """As the first verifier judges it."""
+    told = [CostLine(**line) for line in bill["cost"]["lines"]]
+    card, execution = (json.dumps(bill[name]).encode() for name in ("card", "execution"))
+    try:
+        billed.recomputed(told, bill["cost"]["currency"], ("example", "x"), card, execution)
+    except EvidenceInvalid:
+        return False
+    return True
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.lists(bills(), min_size=4, max_size=12))
+def test_both_verifiers_reckon_the_same_bills(drawn: list[dict[str, Any]]) -> None:
+    """G6: of the job and of each task, in increments, between limits, by tiers; and find the same ones false."""
+    answers = call(*(["checkWrittenBill", raw(json.dumps(bill).encode())] for bill in drawn))
+    for bill, answer in zip(drawn, answers, strict=True):
+        assert (answer == {"ok": True}) == sound(bill), (answer, bill)
 
 
 def test_the_second_verifier_takes_the_good_log_leaves_and_refuses_each_bad_one() -> None:

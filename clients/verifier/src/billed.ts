@@ -2,8 +2,8 @@
 /** A bill by a rate card of version 2, computed again from the facts (section 15). Sums of meters are fractions. */
 import { Wrong } from "./bytes.ts";
 import { add, compareDecimals, decimal, type Decimal, equal, multiply, round, type Rounding } from "./decimal.ts";
-import { isObject, type Json } from "./json.ts";
-import { amount, having, items, list, one, pattern, str, text } from "./shape.ts";
+import { isObject, type Json, read } from "./json.ts";
+import { amount, get, having, items, list, one, pattern, str, text } from "./shape.ts";
 
 const DECIMALS = 12;
 const plain = pattern(/^(0|[1-9][0-9]{0,17})(\.[0-9]{1,18})?$/, "a decimal that is not negative");
@@ -20,6 +20,12 @@ interface Line {
   rate: Decimal;
   amount: Decimal;
 }
+type Facts = Map<string, Fraction>;
+/** What the job used of each meter, and what each of its tasks did, where that is told. */
+interface Used {
+  job: Facts;
+  each: Facts[];
+}
 interface Card {
   places: number;
   rounding: Rounding;
@@ -27,6 +33,12 @@ interface Card {
 }
 
 export const second = (card: Json): boolean => isObject(card) && card.get("version") === 2;
+
+/** `checkBill` of one document that has all five. */
+export function checkWrittenBill(written: Uint8Array): void {
+  const bill = read(written);
+  checkBill(get(bill, "cost"), get(bill, "provider"), get(bill, "backend"), get(bill, "card"), get(bill, "execution"));
+}
 
 /** The lines are those of a price that the card has for this provider and backend. */
 export function checkBill(cost: Json, provider: Json, backend: Json, card: Json, execution: Json | null): void {
@@ -37,7 +49,7 @@ export function checkBill(cost: Json, provider: Json, backend: Json, card: Json,
     rounding: str(card, "rounding") === "half_up" ? "half_up" : "half_even",
     units: optional(card, "units"),
   };
-  const used = execution === null ? null : facts(execution);
+  const used = execution === null ? null : usage(execution);
   const told = items(cost, "lines").map<Line>((line) => ({
     meter: str(line, "meter"), unit: str(line, "unit"),
     quantity: decimal(str(line, "quantity")), rate: decimal(str(line, "rate")), amount: decimal(str(line, "amount")),
@@ -56,6 +68,9 @@ function checkCard(card: Json): void {
     for (const line of items(price, "lines")) {
       nullable(line, "rate");
       having(present(line, { tiers: list(having({ above: plain, rate: plain })), quantity: terms, minimum: terms, cap: terms }))(line, "rate_card");
+      having(present(line, { by: one("job", "task") }))(line, "rate_card");
+      const increment = optionalObject(line, "increment");
+      if (increment !== null) having({ size: plain, rounding: one("up", "half_up", "down") })(increment, "increment");
       for (const member of ["quantity", "minimum", "cap"])
         for (const term of optional(line, member)) if (isObject(term) && term.has("per")) plain(term.get("per")!, "per");
     }
@@ -67,6 +82,12 @@ function present<T>(value: Json, shapes: Record<string, T>): Record<string, T> {
 
 const optional = (value: Json, member: string): Json[] => (isObject(value) && value.has(member) ? items(value, member) : []);
 
+/** A member that may be null or left out. */
+function optionalObject(value: Json, member: string): Json {
+  const found = isObject(value) ? value.get(member) : undefined;
+  return found === undefined ? null : found;
+}
+
 /** A decimal that may be null or left out. */
 function nullable(value: Json, member: string): Decimal | null {
   const found = isObject(value) ? value.get(member) : undefined;
@@ -75,14 +96,19 @@ function nullable(value: Json, member: string): Decimal | null {
   return decimal(str(value, member));
 }
 
-function facts(execution: Json): Map<string, Fraction> {
-  having({ facts: list(having({ meter: text, quantity: plain })) })(execution, "execution");
-  const found = new Map(items(execution, "facts").map((fact) => [str(fact, "meter"), fraction(decimal(str(fact, "quantity")))]));
-  if (found.size !== items(execution, "facts").length) throw new Wrong("execution: a fact is there twice");
+function usage(execution: Json): Used {
+  having(present(execution, { items: list(having({})) }))(execution, "execution");
+  return { job: facts(execution), each: optional(execution, "items").filter((item) => optionalObject(item, "facts") !== null).map(facts) };
+}
+
+function facts(told: Json): Facts {
+  having({ facts: list(having({ meter: text, quantity: plain })) })(told, "execution");
+  const found = new Map(items(told, "facts").map((fact) => [str(fact, "meter"), fraction(decimal(str(fact, "quantity")))]));
+  if (found.size !== items(told, "facts").length) throw new Wrong("execution: a fact is there twice");
   return found;
 }
 
-function gives(card: Card, price: Json, used: Map<string, Fraction> | null, told: Line[]): boolean {
+function gives(card: Card, price: Json, used: Used | null, told: Line[]): boolean {
   const lines = items(price, "lines");
   if (used === null) {
     const known = lines.flatMap((line) => rates(card, line).map(([, rate]) => ({ meter: str(line, "meter"), unit: str(line, "unit"), rate })));
@@ -97,20 +123,16 @@ function gives(card: Card, price: Json, used: Map<string, Fraction> | null, told
 const same = (a: Line, b: Line): boolean =>
   a.meter === b.meter && a.unit === b.unit && equal(a.quantity, b.quantity) && equal(a.rate, b.rate) && equal(a.amount, b.amount);
 
-function billed(card: Card, line: Json, used: Map<string, Fraction>): Line[] {
+function billed(card: Card, line: Json, used: Used): Line[] {
   const [meter, unit] = [str(line, "meter"), str(line, "unit")];
   const terms = optional(line, "quantity");
-  const needed = terms.length > 0 ? terms.map((term) => str(term, "of")) : [meter];
-  if (needed.some((of) => of !== "job" && of !== "mitigated_tasks" && !used.has(of))) return [];
-  const [none, once] = [fraction(decimal("0")), fraction(decimal("1"))];
-  const limits = new Map([["job", once], ["tasks", greater(used.get("tasks") ?? none, once)], ["mitigated_tasks", used.get("mitigated_tasks") ?? none]]);
-  const counts = new Map([...limits, ...used, ["job", once] as const]);
-  let exact = terms.length > 0 ? sum(terms, counts) : counts.get(meter)!;
-  const [cap, minimum] = [optional(line, "cap"), optional(line, "minimum")];
-  if ([...cap, ...minimum].some((term) => !OF_A_TASK.has(str(term, "of")))) throw new Wrong(`${meter}: a limit of something else than tasks`);
-  if (cap.length > 0) exact = less(exact, sum(cap, limits));
-  if (minimum.length > 0) exact = greater(exact, sum(minimum, limits));
-  const quantity = finest(exact, card.rounding);
+  const counted = terms.length > 0 ? terms.map((term) => str(term, "of")) : [meter];
+  if (counted.some((of) => of !== "job" && of !== "mitigated_tasks" && !used.job.has(of))) return [];
+  const limited = [...optional(line, "cap"), ...optional(line, "minimum")].map((term) => str(term, "of"));
+  if (limited.some((of) => !OF_A_TASK.has(of))) throw new Wrong(`${meter}: a limit of something else than tasks`);
+  const by = optionalObject(line, "by");
+  const alone = by === "task" ? tasks(meter, new Set(["tasks", ...counted, ...limited]), used) : [used.job];
+  const quantity = finest(alone.map((one) => limitedTo(line, one)).reduce(plus, none), card.rounding);
   const steps = rates(card, line);
   return steps.flatMap(([above, rate], i) => {
     if (above.units !== 0n && compareDecimals(quantity, above) <= 0) return [];
@@ -119,6 +141,43 @@ function billed(card: Card, line: Json, used: Map<string, Fraction>): Line[] {
     const part = add(end, { units: -above.units, places: above.places });
     return [{ meter, unit, quantity: part, rate, amount: round(multiply(part, rate), card.places, card.rounding) }];
   });
+}
+
+/** What each task used: of one alone what the job did; of several they sum up to what the job did. */
+function tasks(meter: string, meters: Set<string>, used: Used): Facts[] {
+  if (meters.has("job")) throw new Wrong(`${meter}: billed by task, and counts the job`);
+  if (used.each.length === 0) {
+    if (compare(once, used.job.get("tasks") ?? none)) throw new Wrong(`${meter}: billed by task, and no item says what it used`);
+    return [new Map([...used.job, ["tasks", once] as const])];
+  }
+  const each = used.each.map((one) => new Map([["mitigated_tasks", none] as const, ...one]));
+  for (const of of meters) {
+    const told = each.flatMap((one) => one.get(of) ?? []);
+    if (told.length < each.length || !even(told.reduce(plus, none), used.job.get(of) ?? none)) throw new Wrong(`${of}: the items' facts aren't the job's`);
+  }
+  if (each.some((one) => !even(one.get("tasks")!, once))) throw new Wrong(`${meter}: an item that isn't one task`);
+  return each;
+}
+
+/** The line's quantity in whole increments, then at most its cap, then at least its minimum. */
+function limitedTo(line: Json, used: Facts): Fraction {
+  const limits: Facts = new Map([["job", once], ["tasks", greater(used.get("tasks") ?? none, once)], ["mitigated_tasks", used.get("mitigated_tasks") ?? none]]);
+  const counts: Facts = new Map([...limits, ...used, ["job", once] as const]);
+  const [terms, cap, minimum] = [optional(line, "quantity"), optional(line, "cap"), optional(line, "minimum")];
+  let exact = terms.length > 0 ? sum(terms, counts) : counts.get(str(line, "meter"))!;
+  const increment = optionalObject(line, "increment");
+  if (increment !== null) exact = whole(exact, fraction(decimal(str(increment, "size"))), str(increment, "rounding"));
+  if (cap.length > 0) exact = less(exact, sum(cap, limits));
+  return minimum.length > 0 ? greater(exact, sum(minimum, limits)) : exact;
+}
+
+/** So many whole increments: each that was started, the nearest, or each that is full. */
+function whole(exact: Fraction, size: Fraction, rounding: string): Fraction {
+  if (size.over === 0n) throw new Wrong("an increment of nothing");
+  const [over, under] = [exact.over * size.under, exact.under * size.over];
+  const rest = over % under;
+  const more = rounding === "up" ? rest > 0n : rounding === "half_up" && 2n * rest >= under;
+  return { over: (over / under + (more ? 1n : 0n)) * size.over, under: size.under };
 }
 
 /** From where on which rate holds; the first from 0. */
@@ -140,15 +199,17 @@ const fraction = (value: Decimal): Fraction => ({ over: value.units, under: 10n 
 const compare = (a: Fraction, b: Fraction): boolean => a.over * b.under < b.over * a.under;
 const less = (a: Fraction, b: Fraction): Fraction => (compare(a, b) ? a : b);
 const greater = (a: Fraction, b: Fraction): Fraction => (compare(a, b) ? b : a);
+const even = (a: Fraction, b: Fraction): boolean => !compare(a, b) && !compare(b, a);
+const plus = (a: Fraction, b: Fraction): Fraction => ({ over: a.over * b.under + b.over * a.under, under: a.under * b.under });
+const [none, once]: [Fraction, Fraction] = [fraction(decimal("0")), fraction(decimal("1"))];
 
 function sum(terms: Json[], used: Map<string, Fraction>): Fraction {
   return terms.reduce<Fraction>((total, term) => {
     const [each, per] = [fraction(decimal(str(term, "each"))), isObject(term) && term.has("per") ? fraction(decimal(str(term, "per"))) : fraction(decimal("1"))];
     const count = used.get(str(term, "of"));
     if (count === undefined || per.over === 0n) throw new Wrong(`${str(term, "of")}: nothing to divide by, or not counted`);
-    const [over, under] = [each.over * count.over * per.under, each.under * count.under * per.over];
-    return { over: total.over * under + over * total.under, under: total.under * under };
-  }, { over: 0n, under: 1n });
+    return plus(total, { over: each.over * count.over * per.under, under: each.under * count.under * per.over });
+  }, none);
 }
 
 function finest(exact: Fraction, rule: Rounding): Decimal {

@@ -14,8 +14,8 @@ import pytest
 from control_plane.costs import rates
 from control_plane.errors import Refused
 from finops.errors import UnknownPrice
-from tests.control_plane.jobs.desk import Desk, person
-from tests.control_plane.jobs.ends import finish
+from tests.control_plane.jobs.desk import Desk, bell, person
+from tests.control_plane.jobs.ends import evidence_of, finish
 from tests.fakes import FakeDriver
 
 OWN: dict[str, Any] = json.loads(files("finops").joinpath("cards", "own.json").read_bytes())
@@ -103,7 +103,7 @@ async def test_a_price_in_another_currency_is_no_price(desk: Desk) -> None:
 
 async def test_a_device_priced_by_gates_is_admitted_by_what_its_scan_bounds(desk: Desk) -> None:
     """I3: as many gate-shots as operations times shots are held; what compiling counts is held at the gate."""
-    gates = {"meter": "one_qubit_gate_shots", "unit": "Gate-Shots", "rate": "0.0001"}
+    gates: dict[str, Any] = {"meter": "one_qubit_gate_shots", "unit": "Gate-Shots", "rate": "0.0001"}
     await push(desk, lambda card: card["prices"][0].update(lines=[gates]))
     admission = await desk.submit()
     assert admission.state == "QUEUED"
@@ -125,3 +125,31 @@ async def test_a_bad_card_changes_nothing_and_each_fault_has_its_line(desk: Desk
     with pytest.raises(Refused, match="cards own and mine both price aer"):
         await push(desk, lambda card: card.update(name="mine"))
     assert desk.sql("SELECT count(*) FROM finops.rate_card") == before
+
+
+async def test_a_line_by_task_bills_what_each_item_used_and_evidence_tells_it(desk: Desk, driver: FakeDriver) -> None:
+    """G6: three items of 0.01 s, every started second whole: three seconds and not one, by a stranger too."""
+    seconds: dict[str, Any] = {"meter": "simulator_seconds", "unit": "Seconds", "rate": "1", "by": "task"}
+    seconds |= {"increment": {"size": "1", "rounding": "up"}, "cap": [{"each": "20", "of": "tasks"}]}
+    gates: dict[str, Any] = {"meter": "two_qubit_gate_shots", "unit": "Gate-Shots", "rate": "1", "by": "task"}
+    gates |= {"minimum": [{"each": "150", "of": "tasks"}]}
+    await desk.limit("10000")
+    await push(desk, lambda card: card["prices"][0].update(lines=[seconds, gates]))
+    document = bell(execution__shots=100)
+    circuit = document.pop("circuit")
+    document["program"] = {"kind": "sampler", "circuits": [circuit] * 3}
+    admission = await desk.submit(document)
+    await desk.seal()
+    held, _ = await desk.money()
+    await (await desk.attempt(driver)).advance()
+    assert await finish(desk, admission.job_id) == "COMPLETED"
+    bundle = await evidence_of(desk, admission.job_id)
+    assert bundle.cost is not None
+    lines = {line.meter: (line.quantity, line.amount) for line in bundle.cost.lines}
+    assert lines == {"simulator_seconds": ("3", "3"), "two_qubit_gate_shots": ("450", "450")}
+    assert held >= 453
+    told = json.loads(bundle.contents["execution"])
+    alone = [{one["meter"]: one["quantity"] for one in item["facts"]} for item in told["items"]]
+    assert alone == [{"simulator_seconds": "0.01", "tasks": "1", "two_qubit_gate_shots": "100"}] * 3
+    facts = {one["meter"]: one["quantity"] for one in told["facts"]}
+    assert (facts["simulator_seconds"], facts["two_qubit_gate_shots"]) == ("0.03", "300")

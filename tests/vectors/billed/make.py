@@ -78,7 +78,8 @@ LINES = [
     ("qpu_seconds", "2", "Seconds", "0.5", "1"),
 ]
 
-Parts = tuple[dict[str, Any], dict[str, str], list[dict[str, str]]]
+Parts = tuple[dict[str, Any], dict[str, str], list[dict[str, str]], list[dict[str, str]]]
+"""The card, the job's facts, the bill, and the facts of each item, where there are any."""
 
 
 def _nothing(_: Parts) -> None:
@@ -118,6 +119,25 @@ def _line(number: int, **members: Any) -> Callable[[Parts], None]:
     return lambda parts: parts[0]["prices"][0]["lines"][number].update(members)
 
 
+ITEMS = ({"tasks": "1", "qpu_seconds": "0.7"}, {"tasks": "1", "qpu_seconds": "3.2"})
+
+
+def _by_task(*changes: Callable[[Parts], Any]) -> Callable[[Parts], None]:
+    """Two tasks; the seconds of each are rounded up to halves, and 2 at least: 2 and 3.5."""
+
+    def change(parts: Parts) -> None:
+        _facts(tasks="2", qpu_seconds="3.9")(parts)
+        _line(3, by="task", increment={"size": "0.5", "rounding": "up"})(parts)
+        _billed(0, quantity="42.0002", amount="54.6003")(parts)
+        _billed(3, quantity="0.001083333333", amount="0.0014")(parts)
+        _billed(4, quantity="5.5", amount="2.75")(parts)
+        parts[3].extend(map(dict, ITEMS))
+        for one in changes:
+            one(parts)
+
+    return change
+
+
 CASES: dict[str, tuple[str, Callable[[Parts], Any]]] = {
     "good": ("valid", _nothing),
     "good_other_facts_beside": ("valid", _facts(queue_seconds="0.4")),
@@ -135,6 +155,22 @@ CASES: dict[str, tuple[str, Callable[[Parts], Any]]] = {
         "invalid",
         _line(1, tiers=[{"above": "600", "rate": "0.02"}, {"above": "0", "rate": "0.03"}]),
     ),
+    "good_by_task": ("valid", _by_task()),
+    "bad_by_task_as_of_the_job": ("invalid", _by_task(_billed(4, quantity="4", amount="2"))),
+    "bad_by_task_counts_the_job": ("invalid", _by_task(_line(3, minimum=[{"each": "2", "of": "job"}]))),
+    "bad_by_task_items_of_another_job": ("invalid", _by_task(lambda parts: parts[3][0].update(qpu_seconds="0.8"))),
+    "bad_by_task_item_of_two": (
+        "invalid",
+        _by_task(lambda parts: parts[3].pop(), lambda parts: parts[3][0].update(tasks="2", qpu_seconds="3.9")),
+    ),
+    "bad_by_task_item_without_the_fact": ("invalid", _by_task(lambda parts: parts[3][1].pop("qpu_seconds"))),
+    "bad_by_task_without_items": ("invalid", _by_task(lambda parts: parts[3].clear())),
+    "bad_increment_of_nothing": ("invalid", _by_task(_line(3, increment={"size": "0", "rounding": "up"}))),
+    "bad_increment_pro_rata": ("invalid", _by_task(_billed(4, quantity="5.2", amount="2.6"))),
+    "bad_increment_that_was_not_full": (
+        "invalid",
+        _by_task(_line(3, increment={"size": "0.5", "rounding": "down"})),
+    ),
     "bad_minimum_of_shots": ("invalid", _line(3, minimum=[{"each": "0.002", "of": "shots"}])),
 }
 
@@ -145,10 +181,12 @@ def bundle(plane: Plane, change: Callable[[Parts], Any]) -> bytes:
     names = ("meter", "quantity", "unit", "rate", "amount")
     lines = [dict(zip(names, line, strict=True)) | {"source": "measured"} for line in LINES]
     card, facts = copy.deepcopy(CARD), dict(FACTS)
-    change((card, facts, lines))
+    each: list[dict[str, str]] = []
+    change((card, facts, lines, each))
     told = [{"meter": meter, "quantity": quantity, "source": "measured"} for meter, quantity in facts.items()]
+    used = [[{"meter": meter, "quantity": quantity} for meter, quantity in one.items()] for one in each]
     contents["rate_card"] = dumps(card)
-    contents["execution"] = dumps({"facts": told})
+    contents["execution"] = dumps({"facts": told} | ({"items": [{"facts": one} for one in used]} if used else {}))
     for name in ("rate_card", "execution"):
         artefact(members, name, contents[name])
     whole = sum(round(float(line["amount"]) * 10_000) for line in lines)

@@ -92,6 +92,11 @@ def _many(card: Card) -> None:
     _line(1, unit="AQT")(card)
 
 
+def _queued_by_task(card: Card) -> None:
+    _line(1, by="task", cap=[{"each": "1", "of": "tasks"}])(card)
+    _term(1, of="queue_seconds")(card)
+
+
 def _missing_and_negative(card: Card) -> None:
     del card["source"]
     del card["prices"][0]["provider"]
@@ -108,7 +113,16 @@ CHANGED: dict[str, Callable[[Card], Any]] = {
     "divided_by_zero": _term(1, per="0"),
     "ends_before_it_begins": _head(effective_until="2026-01-01"),
     "ends_without_a_day": _head(ends=True),
+    "by_something_else": _line(by="shot"),
+    "by_task_of_the_job": _line(by="task", minimum=[{"each": "1", "of": "job"}]),
+    "by_task_of_what_no_task_has": _line(
+        meter="queue_seconds", unit="Seconds", by="task", cap=[{"each": "1", "of": "tasks"}]
+    ),
+    "by_task_of_what_no_task_has_in_a_quantity": _queued_by_task,
     "impossible_day": _head(effective_from="2026-02-30"),
+    "increment_of_nothing": _line(increment={"size": "0", "rounding": "up"}),
+    "increment_rounded_to_nowhere": _line(increment={"size": "0.01", "rounding": "half_even"}),
+    "increment_without_a_rounding": _line(increment={"size": "-1"}),
     "many_faults": _many,
     "minimum_above_cap": _limits({"tasks": "3"}, {"tasks": "2"}),
     "minimum_above_cap_of_mitigated_tasks": _limits({"tasks": "1", "mitigated_tasks": "3"}, {"tasks": "2"}),
