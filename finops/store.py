@@ -16,6 +16,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypeAlias
 
+from msgspec import UNSET, UnsetType
 from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -92,13 +93,13 @@ async def set_budget(
     *,
     mode: str | None = None,
     thresholds: Iterable[int] | None = None,
-    notify: Iterable[str] | None = None,
+    notify: Iterable[str] | UnsetType | None = UNSET,
 ) -> BudgetSet:
     """Create a budget or change its limit, mode, thresholds and whom it alerts; the result is the body of `budget:set`.
 
     `unit` is a currency, `shots` or `jobs`. What isn't given stays as it is; a new budget is hard, with thresholds at
-    80 and 100 %, and alerts whom the plane's tables say. A limit below what is spent is allowed and stops new holds.
-    The currency of a budget never changes: CurrencyMismatch.
+    80 and 100 %, and alerts whom the plane's tables say, as one with `notify` None does. A limit below what is spent is
+    allowed and stops new holds. The currency of a budget never changes: CurrencyMismatch.
     """
     parsed = parse_scope(scope)
     if not nameable(parsed):
@@ -115,7 +116,8 @@ async def set_budget(
         "unit": parse_unit(unit, read, amount),
         "mode": None if mode is None else parse_mode(mode),
         "thresholds": None if thresholds is None else list(parse_thresholds(thresholds)),
-        "notify": None if notify is None else list(notify),
+        "told": notify is not UNSET,
+        "notify": list(notify) if isinstance(notify, Iterable) else None,
     }
     row = (await conn.execute(_SET_BUDGET, values)).mappings().one_or_none()
     if row is None:
@@ -419,7 +421,7 @@ _SET_BUDGET = text("""
             coalesce(cast(:thresholds AS smallint[]), '{80,100}'), cast(:notify AS text[]))
     ON CONFLICT (tenant, scope, period, counts) DO UPDATE SET limit_amount = excluded.limit_amount,
             mode = coalesce(:mode, b.mode), thresholds = coalesce(cast(:thresholds AS smallint[]), b.thresholds),
-            notify = coalesce(excluded.notify, b.notify)
+            notify = CASE WHEN :told THEN excluded.notify ELSE b.notify END
         WHERE b.unit = excluded.unit
     RETURNING budget_id, scope, period, limit_amount, unit, mode, thresholds, notify
 """)

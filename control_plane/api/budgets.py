@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from litestar import Request, Response, get, put
 from litestar.di import NamedDependency
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 import finops.store
 import ledger.store
@@ -45,7 +45,7 @@ PerCent = Annotated[int, Meta(ge=1, le=MAX_PER_CENT)]
 
 class BudgetRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """What a budget shall be; the amount is a decimal string. What isn't given of the last three stays as
-    it is.
+    it is; `notify` null is every table with `budgets = true`, as of a new budget.
     """
 
     scope: Annotated[str, Meta(extra_json_schema=_pattern(_SCOPE))]
@@ -62,8 +62,9 @@ class BudgetRequest(Struct, frozen=True, forbid_unknown_fields=True):
             tuple[Annotated[str, Meta(extra_json_schema=_pattern("^[a-z0-9][a-z0-9-]{0,62}$"))], ...],
             Meta(description="Names of [[notify]] and [[mail]] tables that alerts go to.", max_length=16),
         ]
+        | UnsetType
         | None
-    ) = None
+    ) = UNSET
 
 
 _decoder = msgspec.json.Decoder(BudgetRequest)
@@ -110,7 +111,7 @@ async def set_budget(request: Request[Principal, Any, Any], plane: NamedDependen
             asked.currency,
             mode=asked.mode,
             thresholds=asked.thresholds,
-            notify=None if asked.notify is None else channels.known(plane.settings.channels, asked.notify),
+            notify=channels.known(plane.settings.channels, asked.notify) if asked.notify else asked.notify,
         )
         crash.point("budget.changed")
         entry = Pending(

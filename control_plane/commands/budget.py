@@ -42,10 +42,14 @@ def register(groups: Any) -> None:
         metavar="PERCENTS",
         help="per cents of the limit to tell of, such as 50,80,100; 80,100 unless told",
     )
-    change.add_argument(
+    told = change.add_mutually_exclusive_group()
+    told.add_argument(
         "--notify",
         metavar="NAMES",
-        help="whom to alert: [[notify]] and [[mail]] tables of the settings; all with budgets = true unless told",
+        help='whom to alert: [[notify]] and [[mail]] tables of the settings; nobody with ""',
+    )
+    told.add_argument(
+        "--notify-all", action="store_true", help="alert all tables with budgets = true, as a new budget does"
     )
     change.add_argument("--json", action="store_true", help="one document")
     change.set_defaults(run=_set)
@@ -65,6 +69,8 @@ def _set(arguments: argparse.Namespace) -> None:
         asked["thresholds"] = _per_cents(arguments.thresholds)
     if arguments.notify is not None:
         asked["notify"] = [name for name in arguments.notify.split(",") if name]
+    if arguments.notify_all:
+        asked["notify"] = None
     _print(arguments, plane().ask("PUT", "/api/v1/budgets", asked))
 
 

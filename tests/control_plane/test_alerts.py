@@ -292,8 +292,11 @@ async def test_a_budget_tells_whom_it_names(desk: Desk, receiver: Receiver, tmp_
         assert desk.kinds()[-1] == alert_store.FIRED
         await limit(desk, "2", thresholds=(20,), notify=("gone",))
         await courier.step()
-    assert receiver.got == []
-    assert desk.kinds()[-1] == alerts.GIVEN_UP
+        assert receiver.got == []
+        assert desk.kinds()[-1] == alerts.GIVEN_UP
+        await limit(desk, "3", thresholds=(15,), notify=None)  # back to every table
+        await courier.step()
+    assert len(receiver.got) == 1
     assert (await desk.replayed()).differences == []
 
 

@@ -218,6 +218,9 @@ def test_backends_list_shows_what_each_can_do(plane: Plane) -> None:
     assert {"QASM2", "QASM3"} <= set(aer["formats"])
 
 
+NOTIFY = (("--notify", ""), ("--mode", "soft"), ("--notify-all",))
+
+
 def test_budget_set_and_show_speak_of_the_same_budget(plane: Plane) -> None:
     words = ("budget", "set", "cost_center:CC-SHOW", "12.50", "USD", "--period", "quarterly")
     (was_set,) = plane.cli(*words, "--json", user="admin").json
@@ -227,6 +230,8 @@ def test_budget_set_and_show_speak_of_the_same_budget(plane: Plane) -> None:
     assert (was_set["period"], was_set["limit"], was_set["available"]) == ("quarterly", "12.5", "12.5")
     shown = plane.cli("budget", "show", "--json", user="admin").json
     assert was_set in shown
+    told = [plane.cli(*words, *more, "--json", user="admin").json[0]["notify"] for more in NOTIFY]
+    assert told == [[], [], None]
     demo = next(one for one in shown if one["scope"] == "project:demo")
     assert (demo["limit"], demo["currency"], demo["period"]) == ("1000", "USD", "monthly")
 
