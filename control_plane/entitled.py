@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from control_plane.auth.people import store
 from control_plane.auth.principal import parse_role
-from control_plane.context import Plane
+from control_plane.db import Query
 
 REMOVED = "who asked for it was removed from the tenant"
 REVOKED = {
@@ -31,15 +31,19 @@ class Entitled(Struct, frozen=True):
     shut: str | None = None
 
 
-async def entitled(plane: Plane, job: Mapping[str, Any], recorded: Mapping[str, Any]) -> Entitled | None:
-    """What is left of who asked for the job; None where they have all that they had, or nothing is known of them.
+def asked(job: Mapping[str, Any]) -> Query:
+    """The query for what is known now of who asked for the job, and of what they came with; one row."""
+    return store.resting(job["tenant"], job["issuer"], job["subject"], job["credential"])
+
+
+def entitled(row: Mapping[str, Any], job: Mapping[str, Any], recorded: Mapping[str, Any]) -> Entitled | None:
+    """What is left of who asked for the job, by `asked`'s row; None where they have all that they had, or nothing is
+    known of them.
 
     A role that came since is left out: what admitted the job still stands without it.
     """
     if job["issuer"] is None:  # admitted by a program that didn't keep it
         return None
-    query = store.resting(job["tenant"], job["issuer"], job["subject"], job["credential"])
-    ((row,),) = await plane.read(job["tenant"], query)
     if row["person"] == "removed":
         return Entitled((), REMOVED)
     if row["revoked"] is not None:

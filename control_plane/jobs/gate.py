@@ -19,8 +19,8 @@ import msgspec
 import ledger.store
 from control_plane import crash, telemetry
 from control_plane.context import Plane
-from control_plane.entitled import Entitled, entitled
-from control_plane.jobs import approval, failover, fees, holding, metering, program
+from control_plane.entitled import Entitled, asked, entitled
+from control_plane.jobs import approval, failover, fees, holding, leases, metering, program
 from control_plane.jobs.admit import decision_entry, scan
 from control_plane.jobs.asking import METER
 from control_plane.jobs.evidence import Submitted
@@ -158,7 +158,7 @@ async def _operations(plane: Plane, spec: JobSpec, rows: Sequence[Any], cards: C
 @telemetry.traced("job.gate")
 async def judge(
     plane: Plane,
-    job: Mapping[str, Any],
+    job: dict[str, Any],
     spec: JobSpec,
     compiled: Compiled,
     submitted: Submitted,
@@ -167,7 +167,8 @@ async def judge(
 ) -> None:
     """Raise Stopped unless the compiled circuit and the decision in force let the job go on.
 
-    A job of the network comes with its plan, and is decided anew on it and on the nodes as they are now (I8).
+    What was set for a provider since the job was claimed counts from here on (I3). A job of the network comes with its
+    plan, and is decided anew on it and on the nodes as they are now (I8).
     """
     _approved(plane, job, spec, compiled, chosen.chosen)
     limit = spec.execution.backend_constraints.max_depth
@@ -180,7 +181,8 @@ async def judge(
             raise Stopped("policy_denied", "a job of the network has no plan that policy could judge")
         document |= {"nodes": await nodes(plane, (NETWORK,)), "plan": msgspec.to_builtins(plan)}
         moved = True
-    if (left := await entitled(plane, job, document["principal"])) is not None:
+    (known,), job["providers"] = await plane.read(job["tenant"], asked(job), leases.providers(job["tenant"]))
+    if (left := entitled(known, job, document["principal"])) is not None:
         document["principal"]["roles"] = list(left.roles)
         moved = True
     if moved or plane.pdp.revision != job["decision"]["policy_revision"]:

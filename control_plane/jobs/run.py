@@ -61,6 +61,7 @@ from control_plane.jobs.state import State
 from control_plane.jobs.store import Change
 from control_plane.jobs.transition import CancelCame, MovedOn, NotSealed
 from control_plane.policy.decision import PolicyUnavailable
+from finops.holds import Held
 from hal_drivers.base import (
     Canceled,
     Capabilities,
@@ -220,23 +221,18 @@ class Run:
         )
 
     async def _compiled(self, driver: Driver, backend: str) -> Compiled | None:
-        """Step 2; that it takes long is told while it does. None where a cancel came before it was done.
-
-        What was set meanwhile for the provider counts for the job.
-        """
-        tenant = self.job["tenant"]
+        """Step 2; that it takes long is told while it does. None where a cancel came before it was done."""
         compiling = asyncio.create_task(self._compile(driver, backend))
         try:
             await asyncio.wait({compiling}, timeout=QUICK_S)
             if self._untold is not None and not compiling.done():
-                if await store.advance(self.plane.engine, tenant, self._untold) != "moved":
+                if await store.advance(self.plane.engine, self.job["tenant"], self._untold) != "moved":
                     raise MovedOn
                 self._untold = None
             if not compiling.done():
                 stop = asyncio.create_task(self._canceled.wait())
                 await asyncio.wait({compiling, stop}, return_when=asyncio.FIRST_COMPLETED)
                 stop.cancel()
-                (self.job["providers"],) = await self.plane.read(tenant, leases.providers(tenant))
             return await compiling if compiling.done() else None
         finally:
             compiling.cancel()
@@ -269,7 +265,28 @@ class Run:
         False where a cancel came first; raises Unheld where a budget is short.
         """
         job = self.job
-        held = holding.remade(job, route.chosen.provider, amount)
+        look_s, longest_s = SEAL_LOOK_S
+        while not self._canceled.is_set():
+            held = holding.remade(job, route.chosen.provider, amount)
+            change = self._intention(route, compiled, held)
+            crash.point("run.intending")
+            try:
+                await self._write(change)
+            except CancelCame:
+                return False
+            except NotSealed:
+                await asyncio.sleep(look_s)
+                look_s = min(2 * look_s, longest_s)
+                (job["providers"],) = await self.plane.read(job["tenant"], leases.providers(job["tenant"]))
+            else:
+                if held is not None:
+                    holding.follow(job, held)
+                return True
+        return False
+
+    def _intention(self, route: gate.Chosen, compiled: Compiled, held: Held | None) -> Change:
+        """The move that hands the job on, with its hold made so; none happens before the admission is sealed (I1)."""
+        job, now = self.job, self.plane.now()
         handed: dict[str, Any] = {
             "token": f"{job['attempt']}-{secrets.token_hex(16)}",
             "backend": route.chosen.id,
@@ -287,28 +304,12 @@ class Run:
         if held is not None:
             handed["hold_amount"] = held.amount
             told["rehold"] = held.body()
-        given = approval.of(job)
         steps: tuple[State, ...] = ("RESERVING", "EXECUTING")
-        look_s, longest_s = SEAL_LOOK_S
-        while not self._canceled.is_set():
-            now = self.plane.now()
-            change = transition.move(job, steps, "job:dispatch:intended", now, told=told, patient=True, **handed)
-            if given is not None:
-                change = keeping.using(job, change, approval.used(given, now), now)
-            placed = None if held is None else finops.store.placing(held, job["submitted_at"])
-            crash.point("run.intending")
-            try:
-                await self._write(msgspec.structs.replace(change, sealed=True, unless_canceled=True, rehold=placed))
-            except CancelCame:
-                return False
-            except NotSealed:
-                await asyncio.sleep(look_s)
-                look_s = min(2 * look_s, longest_s)
-            else:
-                if held is not None:
-                    holding.follow(job, held)
-                return True
-        return False
+        change = transition.move(job, steps, "job:dispatch:intended", now, told=told, patient=True, **handed)
+        if (given := approval.of(job)) is not None:
+            change = keeping.using(job, change, approval.used(given, now), now)
+        placed = None if held is None else finops.store.placing(held, job["submitted_at"])
+        return msgspec.structs.replace(change, sealed=True, unless_canceled=True, rehold=placed)
 
     @telemetry.traced("driver.run")
     async def _watch(self, driver: Driver, handle: Handle, compiled: Compiled | None) -> None:

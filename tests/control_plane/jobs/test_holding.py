@@ -13,10 +13,11 @@ import pytest
 
 import finops.store
 from control_plane import crash, seed
-from control_plane.jobs import view
+from control_plane.jobs import transition, view
 from control_plane.jobs.run import Run
 from control_plane.policy.pdp import Pdp
 from control_plane.sealing import utc_now
+from hal_drivers.base import Compiled, CompileRequest
 from tests.control_plane.jobs.desk import Desk, bell, report
 from tests.control_plane.jobs.desk import desk as open_desk
 from tests.control_plane.jobs.ends import NOTHING, finish
@@ -156,6 +157,47 @@ async def test_a_providers_budget_that_is_set_while_the_job_is_compiled_binds_it
     assert await finish(plane, job_id) == "COMPLETED"
     assert (await plane.row(job_id))["backend"] == "second"
     await agrees(plane)
+
+
+async def test_one_that_is_set_while_it_is_compiled_at_once_binds_it_too(
+    plane: Desk, fleet: dict[str, FakeDriver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await plane.admitted(**ANY)
+    task, first = await attempt(plane, fleet), fleet["first"]
+    compiles = first.compile
+
+    async def compiled(request: CompileRequest) -> Compiled:
+        await limit(plane, ONE, "0")
+        return await compiles(request)
+
+    monkeypatch.setattr(first, "compile", compiled)
+    monkeypatch.setattr("control_plane.jobs.run.QUICK_S", 60.0)
+    await task.advance()
+    assert (first.submissions, (await held(plane))[ONE]) == (0, NOTHING)
+
+
+async def test_one_that_is_set_while_its_admission_is_not_sealed_binds_it_too(
+    plane: Desk, fleet: dict[str, FakeDriver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await plane.submit(bell(**ANY))
+    task, first, looked = await attempt(plane, fleet), fleet["first"], asyncio.Event()
+    writes = transition.write
+
+    async def written(*asked: Any, **more: Any) -> None:
+        try:
+            await writes(*asked, **more)
+        except transition.NotSealed:
+            looked.set()
+            raise
+
+    monkeypatch.setattr(transition, "write", written)
+    running = asyncio.create_task(task.advance())
+    async with asyncio.timeout(20):
+        await looked.wait()
+        await limit(plane, ONE, "0")
+        await plane.seal()
+        await running
+    assert (first.submissions, (await held(plane))[ONE]) == (0, NOTHING)
 
 
 async def test_failover_takes_the_share_along(plane: Desk, fleet: dict[str, FakeDriver]) -> None:
