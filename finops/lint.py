@@ -2,7 +2,8 @@
 """Rate cards before they are pushed: every fault with its file, line and field (G6).
 
 Enters: files by name. Leaves: the faults of each card by itself, then of those that are sound, where they overlap,
-leave a gap or are two of one revision, as if they were pushed in the order given. Needs no plane. Pure.
+leave a gap or are two of one revision, as if they were pushed in the order given. `notes` are no faults: what a sound
+card doesn't bill, though its author may think so. Needs no plane. Pure.
 """
 
 from collections.abc import Mapping
@@ -13,6 +14,11 @@ from finops.card import RateCard
 from finops.places import placed
 from finops.reading import faults, parse_card
 from finops.tariff import clashes, reused
+
+RESERVED = (
+    "counts what was reserved for a job while it was there: time for which a session is open between its jobs is on no "
+    "bill"
+)
 
 
 class Found(Struct, frozen=True):
@@ -39,4 +45,18 @@ def lint(files: Mapping[str, bytes]) -> list[Found]:
         file = next(file for card, file in sound if card is clash.card)
         line = placed(files[file]).line(clash.field)
         found.append(Found(file, line, clash.field, clash.detail))
+    return found
+
+
+def notes(files: Mapping[str, bytes]) -> list[Found]:
+    """What who wrote a card should know of it; a card that has faults has no notes."""
+    found = []
+    for file, data in files.items():
+        if faults(data):
+            continue
+        for at, price in enumerate(parse_card(data).priced):
+            for number, line in enumerate(price.lines):
+                if "reservation_seconds" in {line.meter, *(term.of for term in line.quantity)}:
+                    field = f"$.prices[{at}].lines[{number}]"
+                    found.append(Found(file, placed(data).line(field), field, RESERVED))
     return found

@@ -39,6 +39,7 @@ class Capabilities(Struct, frozen=True, forbid_unknown_fields=True):
     estimator: bool = False
     batch: bool = False
     session: bool = False
+    """A device that bills a session's time between its jobs MUST NOT claim it: nothing holds or charges that time."""
     seed: bool = False
     cancel: CancelLevel = "none"
     partial_results: bool = False

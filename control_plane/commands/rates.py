@@ -52,20 +52,22 @@ def register(groups: Any) -> None:
 
 
 def _lint(arguments: argparse.Namespace) -> int:
-    from control_plane import tables
-    from finops.lint import lint
+    from msgspec.structs import asdict
 
-    found = lint({str(file): read(file) for file in arguments.files})
-    rows = [(one.file, one.line, one.field, one.detail) for one in found]
+    from control_plane import tables
+    from finops.lint import lint, notes
+
+    files = {str(file): read(file) for file in arguments.files}
+    faults, noted = ([asdict(one) for one in found(files)] for found in (lint, notes))
     if arguments.json:
-        names = ("file", "line", "field", "detail")
-        tables.document({"ok": not rows, "faults": [dict(zip(names, row, strict=True)) for row in rows]})
+        tables.document({"ok": not faults, "faults": faults, "notes": noted})
     else:
-        for file, line, where, detail in rows:
-            sys.stdout.write(f"{file}:{line}: {where}: {detail}\n")
-        if not rows:
+        for kind, found in (("", faults), ("note: ", noted)):
+            for one in found:
+                sys.stdout.write("{file}:{line}: {field}: {kind}{detail}\n".format(kind=kind, **one))
+        if not faults:
             sys.stdout.write(f"{len(arguments.files)} sound\n")
-    return 1 if rows else 0
+    return 1 if faults else 0
 
 
 def _push(arguments: argparse.Namespace) -> None:

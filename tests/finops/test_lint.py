@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import finops
 from finops.errors import RateCardInvalid
-from finops.lint import lint
+from finops.lint import lint, notes
 from finops.places import NoJson, placed
 from finops.rates import parse_card
 from tests.vectors.cards import make
 
+CARDS = Path(finops.__file__).parent / "cards"
 EXPECTED: dict[str, list[dict[str, Any]]] = json.loads((make.HERE / "expected.json").read_text())
 NAMES = sorted({path.name.split(".")[0] for path in (make.HERE / "bad").glob("*.json")})
 
@@ -43,6 +45,19 @@ def test_two_good_cards_can_be_bad_together() -> None:
 def test_faults_of_several_files_are_told_at_once() -> None:
     files = make.files("negative_rate") | make.files("wrong_currency")
     assert [fault.file for fault in lint(files)] == ["negative_rate.json", "wrong_currency.json"]
+
+
+def test_who_prices_reserved_time_is_told_what_it_is_not() -> None:
+    """No fault: a network's windows can be billed so. Time between a session's jobs can't."""
+    card = json.loads((CARDS / "own.json").read_text())
+    cap = [{"each": "60", "of": "tasks"}]
+    card["prices"][-1]["lines"].append({"meter": "reservation_seconds", "unit": "Seconds", "rate": "0.01", "cap": cap})
+    sound = {"own.json": json.dumps(card, indent=1).encode()}
+    assert lint(sound) == []
+    (note,) = notes(sound)
+    assert (note.file, note.field) == ("own.json", "$.prices[4].lines[3]")
+    assert sound["own.json"].splitlines()[note.line].strip() == b'"meter": "reservation_seconds",'
+    assert notes({"own.json": (CARDS / "own.json").read_bytes(), **make.files("negative_rate")}) == []
 
 
 _json = st.recursive(
