@@ -29,7 +29,7 @@ _OF_A_DAY: Final = 100
 async def spend(
     plane: Plane, who: Principal, by: str | None, only: Mapping[str, str], month: str | None
 ) -> dict[str, Any]:
-    """The forecast of a month that isn't over, whole or by one dimension, and of the budgets in money."""
+    """The forecast of a month that isn't over, whole or by one dimension, and of the budgets."""
     now = plane.now().astimezone(dt.UTC)
     first, last = _month(month, now)
     days = await daily(plane, who, by, only, now)

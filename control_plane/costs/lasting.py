@@ -2,8 +2,8 @@
 """On which day each budget is spent, by what its own scope spends a day (G7, G14).
 
 Days of a rolling budget come and go: on a coming day it has what its limit leaves after the known days that still count
-then. A budget of a person, a workflow or a session is told by the jobs that hold in it. What can't be foreseen has a
-reason and no day.
+then. A quota, and a budget of a person, a workflow or a session, is told by the jobs that hold in it. What can't be
+foreseen has a reason and no day.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ async def budgets(
         views = [one for one in await finops.store.show(conn, who.tenant, now) if _asked(who, only, one)]
         fit = [one for one in views if _unfit(one) is None]
         rolling = [one.budget_id for one in fit if one.period.startswith("rolling:")]
-        others = [one.budget_id for one in fit if one.budget_id not in {*rolling} and _kind(one) not in _DIMENSIONS]
+        others = [one.budget_id for one in fit if one.budget_id not in {*rolling} and not _charged(one)]
         since = midnight(now) - forecast.MOST_DAYS * DAY
         told = {**await burn_store.captured(conn, who.tenant, rolling, since.date())}
         told |= await burn_store.charged(conn, who.tenant, others, since)
@@ -60,17 +60,18 @@ def _kind(view: BudgetView) -> str:
     return parse_scope(view.scope).kind
 
 
+def _charged(view: BudgetView) -> bool:
+    """Whether charges alone say what was spent of it."""
+    return view.counts == "money" and _kind(view) in _DIMENSIONS
+
+
 def _of(view: BudgetView, spent: Mapping[Key, Days]) -> Days:
     scope = parse_scope(view.scope)
     return spent.get((None if scope.kind == "tenant" else scope.name, view.currency), {})
 
 
 def _unfit(view: BudgetView) -> str | None:
-    if view.period == "concurrent":
-        return "it counts what runs at one moment"
-    if view.counts != "money" and not view.period.startswith("rolling:"):
-        return f"it counts {view.counts}, and no money"
-    return None
+    return "it counts what runs at one moment" if view.period == "concurrent" else None
 
 
 def _rows(

@@ -112,6 +112,30 @@ async def test_a_persons_budget_is_told_by_the_jobs_that_hold_in_it(desk: Desk) 
     assert {"user:ann", "session:vqe", "workflow:w1", "user:bob", "project:demo"} <= scopes
 
 
+async def test_a_quota_is_told_by_what_its_jobs_counted_in_it(desk: Desk) -> None:
+    """A thousand shots and one job a day, however many lines a job's charge has; a failed one counts nothing."""
+    await spent(desk, 30, project="demo")
+    desk.sql(
+        "INSERT INTO finops.charge (tenant, entry_id, line, category, month, charged_at, job_id, amount, currency) "
+        "SELECT tenant, entry_id, 1, category, month, charged_at, job_id, 1, currency FROM finops.charge"
+    )
+    shots = await budget(desk, "project:demo", "total", "2500", "shots")
+    jobs = await budget(desk, "tenant:demo", "quarterly", "1", "jobs")
+    at_once = await budget(desk, "user:ann", "concurrent", "1", "jobs")
+    for ago in range(1, 31):
+        desk.sql(
+            "INSERT INTO finops.hold (tenant, job_id, budgets, amount, currency, windows, shots, used_shots, used_jobs)"
+            " VALUES ('demo', %s, %s, 10, 'USD', '{all,2026-Q4,now}', 1000, 1000, 1)",
+            f"jdemo{ago}",
+            [shots, jobs, at_once],
+        )
+    today = desk.plane.now().astimezone(dt.UTC).date()
+    told = {one["scope"]: one for one in (await forecast(desk))["budgets"] if one["currency"] != "USD"}
+    assert told["project:demo"]["expected"] in [str(today + dt.timedelta(days)) for days in (2, 3)]
+    assert told["tenant:demo"]["expected"] in [str(today + dt.timedelta(days)) for days in (0, 1)]
+    assert told["user:ann"]["reason"] == "it counts what runs at one moment"
+
+
 async def test_a_person_is_named_as_elsewhere_and_nothing_charged_is_said(desk: Desk) -> None:
     said = await forecast(desk)
     assert (said["groups"], said["reason"]) == ([], "not enough data: 0 complete days, and 14 are needed")
