@@ -16,6 +16,9 @@ from cryptography.x509 import ObjectIdentifier
 
 from ledger.errors import TokenInvalid
 
+MOST_LEVELS: Final = 32
+_CONSTRUCTED: Final = 0x20
+_SEQUENCE: Final = b"\x30"
 SIGNED_DATA: Final = ObjectIdentifier("1.2.840.113549.1.7.2")  # RFC 5652 section 5.1
 TST_INFO: Final = ObjectIdentifier("1.2.840.113549.1.9.16.1.4")  # RFC 3161 section 2.4.2
 CONTENT_TYPE: Final = ObjectIdentifier("1.2.840.113549.1.9.3")  # RFC 5652 section 11.1
@@ -201,6 +204,20 @@ class SigningCertificate:
     policies: list[TLV] | None
 
 
+@asn1.sequence
+class Certificate:
+    """The three parts of a certificate (RFC 5280 section 4.1), as they stand."""
+
+    body: TLV
+    algorithm: TLV
+    signature: TLV
+
+
+@asn1.sequence
+class _Parts:
+    parts: list[TLV]
+
+
 _T = TypeVar("_T")
 
 
@@ -214,6 +231,22 @@ def decode(kind: type[_T], data: bytes, *, what: str) -> _T:
     if not same:
         raise TokenInvalid(f"{what}: not DER")
     return value
+
+
+def parts(der: bytes, *, what: str) -> list[bytes]:
+    """The elements within a constructed one; TokenInvalid unless they are DER."""
+    inner = asn1.encode_der(_SEQUENCE + der[1:])
+    return [whole(part) for part in decode(_Parts, _SEQUENCE + inner[1:], what=what).parts]
+
+
+def well_formed(der: bytes, *, what: str, level: int = 0) -> None:
+    """TokenInvalid unless the bytes are one element of DER, its tag below 31, and so is all that lies in it."""
+    tag = decode(TLV, der, what=what).tag_bytes
+    if len(tag) != 1 or level > MOST_LEVELS:
+        raise TokenInvalid(f"{what}: a long tag, or nested too deep")
+    if tag[0] & _CONSTRUCTED:
+        for part in parts(der, what=what):
+            well_formed(part, what=what, level=level + 1)
 
 
 def whole(part: TLV) -> bytes:

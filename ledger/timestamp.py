@@ -72,7 +72,7 @@ class Authority:
         self.operator: Operator = operator
         self.name = name
         self.certificates = tuple(certificates)
-        self._leaf = chain[0]
+        self._sound = _linked(chain) and all(_one_algorithm(der) for der in certificates)
         self._key, self._serial = chain[0].public_key(), chain[0].serial_number
         self._issuer = chain[0].issuer.public_bytes(Encoding.DER)
         self._window = (max(one.not_valid_before_utc for one in chain), min(one.not_valid_after_utc for one in chain))
@@ -95,6 +95,8 @@ class Authority:
         The first good token is judged by rfc3161-client. What it judged of the chain holds for each later one from
         within the validity of all its certificates: there the signature is checked here, and a bad one goes back to it.
         """
+        if not self._sound:
+            raise TokenInvalid("the certificates do not lead to a root, or one names two algorithms")
         embedded = [cms.whole(part) for part in token.content.certificates or ()]
         if embedded not in self._embeddings:
             raise TokenInvalid("the embedded certificates are not those of the trust file")
@@ -226,10 +228,31 @@ def low_s(signature: bytes) -> bytes:
 
 
 def _readable(certificate: x509.Certificate) -> x509.Certificate:
-    """The certificate, each part of it read: they are read late, and rfc3161-client panics over one that can't be."""
-    for part in (certificate.issuer, certificate.subject, certificate.public_key(), list(certificate.extensions)):
+    """The certificate, each part of it read: they are read late, and rfc3161-client panics over one that can't be.
+
+    What no library here understands lies in it as DER all the same (RFC 5280 section 4.2).
+    """
+    if certificate.version is not x509.Version.v3:
+        raise TokenInvalid("a certificate that is not of version 3")
+    for part in (certificate.issuer, certificate.subject, certificate.public_key()):
         del part
+    for extension in certificate.extensions:
+        if isinstance(extension.value, x509.UnrecognizedExtension):
+            cms.well_formed(extension.value.value, what=f"extension {extension.oid.dotted_string}")
     return certificate
+
+
+def _linked(chain: Sequence[x509.Certificate]) -> bool:
+    """Whether each names its issuer byte for byte (RFC 5280 section 7.1): OpenSSL passes over case and white space."""
+    subjects = {one.subject.public_bytes(Encoding.DER) for one in chain}
+    return all(one.issuer.public_bytes(Encoding.DER) in subjects for one in chain)
+
+
+def _one_algorithm(certificate: bytes) -> bool:
+    """Whether it is signed as it says within what is signed (RFC 5280 section 4.1.1.2); nobody checks a root's."""
+    read = cms.decode(cms.Certificate, certificate, what="certificate")
+    _version, _serial, algorithm, *_ = cms.parts(cms.whole(read.body), what="certificate")
+    return algorithm == cms.whole(read.algorithm)
 
 
 def _verifier(chain: Sequence[x509.Certificate]) -> Verifier:

@@ -23,7 +23,7 @@ from tests.ledger import asking
 from tests.ledger.test_billed import executed
 from tests.vectors.cards import make
 from tests.verifier.agreement import CLI, NODE, VECTORS, differences, samples, statements, vectors
-from tests.verifier.mutations import cases
+from tests.verifier.mutations import canonical, cases
 
 pytestmark = pytest.mark.skipif(
     NODE is None, reason="no node: the verifier in TypeScript was not run (install Node 20 or newer)"
@@ -118,6 +118,30 @@ def test_both_verifiers_reckon_the_same_bills(drawn: list[dict[str, Any]]) -> No
     answers = call(*(["checkWrittenBill", raw(json.dumps(bill).encode())] for bill in drawn))
     for bill, answer in zip(drawn, answers, strict=True):
         assert (answer == {"ok": True}) == sound(bill), (answer, bill)
+# Byte and bit of the root's certificate in tests/vectors/bundles/trust.json, which nothing signs but itself.
+ROOTS = {
+    "an extension that no library reads, and that is no DER": (250, 2),
+    "a tag that no authority's key identifier has": (305, 0),
+    "a name in another case than its issuer's": (86, 5),
+    "another algorithm than it was signed by": (332, 5),
+    "an algorithm that was not signed": (45, 7),
+    "an algorithm of no form": (330, 3),
+}
+
+
+def test_both_verifiers_refuse_a_trust_file_whose_root_isn_t_sound() -> None:
+    """I4, G3: `qcos verify` passed over the first, the third and the fourth, the page over the others."""
+    folder = VECTORS / "bundles"
+    given = []
+    for what, (at, bit) in ROOTS.items():
+        trust = json.loads((folder / "trust.json").read_bytes())
+        root = bytearray(base64.b64decode(trust["tsa"][0]["certificates"][1]))
+        root[at] ^= 1 << bit
+        trust["tsa"][0]["certificates"][1] = base64.b64encode(root).decode()
+        given.append((what, (folder / "good" / "canceled.json").read_bytes(), canonical(trust)))
+    seen: Counter[tuple[object, ...]] = Counter()
+    assert list(differences(given, seen)) == []
+    assert not [outcome for outcome in seen if outcome[0] == 0]
 
 
 def test_the_second_verifier_takes_the_good_log_leaves_and_refuses_each_bad_one() -> None:

@@ -72,7 +72,7 @@ export function readCertificate(der: Uint8Array): Certificate {
   const whole = outside.sequence();
   outside.end();
   const tbs = whole.element(0x30);
-  const signatureAlgorithm = whole.element(0x30).whole;
+  const signatureAlgorithm = identifier(whole);
   const signature = whole.bits();
   whole.end();
   const body = Der.read(tbs.content);
@@ -80,7 +80,7 @@ export function readCertificate(der: Uint8Array): Certificate {
   if (version.integer() !== 2n) throw new Wrong("a certificate that is not of version 3");
   version.end();
   const serial = body.integer();
-  const inner = body.element(0x30).whole;
+  const inner = identifier(body);
   const issuer = readName(body.element(0x30));
   const validity = body.sequence();
   const [from, until] = [time(validity.element()), time(validity.element())];
@@ -92,6 +92,13 @@ export function readCertificate(der: Uint8Array): Certificate {
   const extensions = body.peek() === 0xa3 ? readExtensions(body) : new Map<string, { critical: boolean; value: Uint8Array }>();
   body.end();
   return { der, serial, issuer, subject, from, until, key, signatureAlgorithm, innerAlgorithm: inner, signed: tbs.whole, signature, extensions };
+}
+
+/** An AlgorithmIdentifier as it stands, in its form. */
+function identifier(der: Der): Uint8Array {
+  const { whole } = der.element(0x30);
+  algorithm(Der.read(whole));
+  return whole;
 }
 
 /** A Name as RFC 5280 has it, its texts readable. */
@@ -133,10 +140,20 @@ function readExtensions(body: Der): Certificate["extensions"] {
     const value = one.octets();
     one.end();
     if (found.has(oid)) throw new Wrong(`extension ${oid} twice`);
-    wellFormed({ tag: 0x30, whole: value, content: value });
+    const within = Der.read(value);
+    wellFormed(within.element());
+    within.end();
+    if (oid === AUTHORITY_ID) checkAuthorityId(value);
     found.set(oid, { critical, value });
   }
   return found;
+}
+
+/** RFC 5280 section 4.2.1.1: the key's identifier, its issuer's names and serial, each once at most. */
+function checkAuthorityId(value: Uint8Array): void {
+  const inner = Der.read(value).sequence();
+  for (const tag of [0x80, 0xa1, 0x82]) if (inner.peek() === tag) inner.element();
+  inner.end();
 }
 
 /** UTCTime or GeneralizedTime as certificates write them, in seconds and UTC. */
@@ -227,6 +244,7 @@ export function checkChain(certificates: Certificate[], at: number): void {
   chain.forEach((certificate, i) => {
     if (at < certificate.from || at > certificate.until) throw new Wrong("a certificate that was not valid at that time");
     for (const [oid, { critical }] of certificate.extensions) if (critical && !UNDERSTOOD.includes(oid)) throw new Wrong(`a critical extension ${oid}`);
+    if (!same(certificate.innerAlgorithm, certificate.signatureAlgorithm)) throw new Wrong("a certificate that names two algorithms");
     if (i > 0) checkIssuer(certificate, i - 1);
   });
   const own = certificates[0]!;
@@ -260,7 +278,6 @@ function identifies(certificate: Certificate, issuer: Certificate): boolean {
 
 function signed(certificate: Certificate, issuer: Certificate): boolean {
   try {
-    if (!same(certificate.innerAlgorithm, certificate.signatureAlgorithm)) return false;
     return signedBy(issuer.key(), certificate.signatureAlgorithm, certificate.signed, certificate.signature);
   } catch {
     return false;
