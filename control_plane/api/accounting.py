@@ -27,7 +27,7 @@ _Text = Annotated[str | None, QueryParameter(min_length=1, max_length=256, patte
 @get(
     "/accounting",
     opt={
-        "action": "job:read",
+        "action": "accounting:read",
         "query": ("since", "until", "account", "user", "job", "limit", "cursor"),
         "answers": Answers({200: tuple[Accounted, ...]}, refusals=("period_invalid",), headers=cursors.TOLD),
     },
@@ -51,7 +51,7 @@ async def accounting(
     cursor: cursors.Cursor = None,
 ) -> Response[Any]:
     """A page of those that the caller may see, newest first, by when they were submitted."""
-    projects = visible(request.user, "job:read")
+    projects = visible(request.user, "accounting:read")
     wanted = Wanted(
         projects=sorted(projects) if projects is not None else None,
         since=spending.moment(since, "since"),

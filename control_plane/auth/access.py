@@ -49,6 +49,7 @@ __all__ = [
 
 Action = Literal[
     "account:own",
+    "accounting:read",
     "backend:read",
     "budget:read",
     "budget:set",

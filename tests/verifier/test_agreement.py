@@ -118,6 +118,8 @@ def test_both_verifiers_reckon_the_same_bills(drawn: list[dict[str, Any]]) -> No
     answers = call(*(["checkWrittenBill", raw(json.dumps(bill).encode())] for bill in drawn))
     for bill, answer in zip(drawn, answers, strict=True):
         assert (answer == {"ok": True}) == sound(bill), (answer, bill)
+
+
 # Byte and bit of the root's certificate in tests/vectors/bundles/trust.json, which nothing signs but itself.
 ROOTS = {
     "an extension that no library reads, and that is no DER": (250, 2),

@@ -37,6 +37,7 @@ from control_plane.policy.revision import load
 GOLDEN = """
                     auditor  finops  quantum-admin  quantum-engineer  quantum-user  (none)
 account:own            x       x           x               x               x          x
+accounting:read        x       x           x               x               x          .
 backend:read           x       x           x               x               x          x
 budget:read            x       x           x               x               x          .
 budget:set             .       .           x               .               .          .
