@@ -23,7 +23,7 @@ from ledger.anchoring import compare
 from ledger.audit import verify_log
 from ledger.errors import LedgerError
 from ledger.head import read_head
-from ledger.store import StoredCheckpoint
+from ledger.head_store import StoredCheckpoint
 
 
 async def verify() -> dict[str, Any]:

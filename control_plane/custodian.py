@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+import ledger.signature_store
 import ledger.store
 from control_plane import trust
 from control_plane.db import Database, engine, transaction
@@ -54,7 +55,7 @@ async def told(settings: Settings) -> TrustFile:
     app = engine(Database.of_home(settings.home / "db").app, connections=1, name="qcos-keys")
     try:
         async with transaction(app, PLANE) as conn:
-            keys, history = await ledger.store.keys(conn), await ledger.store.key_history(conn)
+            keys, history = await ledger.signature_store.keys(conn), await ledger.signature_store.key_history(conn)
     finally:
         await app.dispose()
     data = await asyncio.to_thread(trust.build, settings, settings.plane, keys, history, datetime.now(UTC))
@@ -168,7 +169,7 @@ async def rotate(settings: Settings, purpose: Literal["log", "evidence"], *, arc
     app = engine(Database.of_home(settings.home / "db").app, connections=1, name="qcos-keys")
     try:
         async with transaction(app, PLANE) as conn:
-            history = await ledger.store.key_history(conn)
+            history = await ledger.signature_store.key_history(conn)
     finally:
         await app.dispose()
     said = next(one.statement for one in history.rotations if one.statement.request == request)

@@ -15,6 +15,8 @@ from typing import Any
 from msgspec import UNSET, Struct, UnsetType
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+import ledger.folded_store
+import ledger.head_store
 import ledger.store
 from control_plane.auth.access import may
 from control_plane.auth.principal import Principal
@@ -26,7 +28,7 @@ from ledger.bundle import Fold
 from ledger.chain import Draft, body_of, parse_pending, scan_leaf
 from ledger.errors import LedgerError
 from ledger.fold import FOLDED
-from ledger.store import StoredCheckpoint
+from ledger.head_store import StoredCheckpoint
 
 PAGE_BYTES = 4 * 1024 * 1024
 _INDEX = re.compile(r"0|[1-9][0-9]{0,14}")
@@ -83,7 +85,7 @@ async def consistency(conn: AsyncConnection, old: int, new: int) -> bytes:
     if not 0 < old <= head.size:
         raise Refused("not_in_log", f"from {old} to {head.size} entries nothing is to be proven")
     path = await export.consistency(conn, old, head.size)
-    before = await ledger.store.checkpoint(conn, old)
+    before = await ledger.head_store.checkpoint(conn, old)
     root = before.root if before is not None else await export.root(conn, old)
     note = before.note.decode() if before is not None else None
     kept = proofs.Head(size=old, root=root.hex(), checkpoint=note)
@@ -92,14 +94,14 @@ async def consistency(conn: AsyncConnection, old: int, new: int) -> bytes:
 
 async def checkpoint(conn: AsyncConnection, size: int) -> StoredCheckpoint:
     """The checkpoint of this size, or of 0 the newest; raises Refused `not_in_log`, naming the next that there is."""
-    newest = await ledger.store.latest_checkpoint(conn)
+    newest = await ledger.head_store.latest_checkpoint(conn)
     if newest is None:
         raise Refused("not_in_log", "the log has no checkpoint yet")
     if size in (0, newest.size):
         return newest
-    found = await ledger.store.checkpoint(conn, size)
+    found = await ledger.head_store.checkpoint(conn, size)
     if found is None:
-        later = await ledger.store.checkpoint_over(conn, size)
+        later = await ledger.head_store.checkpoint_over(conn, size)
         near = f"the next one has {later.size}" if later is not None else f"the newest has {newest.size}"
         raise Refused("not_in_log", f"no checkpoint has {size} entries; {near}")
     return found
@@ -115,7 +117,7 @@ async def page(conn: AsyncConnection, tenant: str, start: int, limit: int) -> tu
             return found, row.tenant_index
         records: tuple[bytes, ...] = ()
         if row.kind == FOLDED:
-            kept = (await ledger.store.folded(conn, (str(row.entry_id),)))[str(row.entry_id)]
+            kept = (await ledger.folded_store.folded(conn, (str(row.entry_id),)))[str(row.entry_id)]
             records = tuple(record for *_, record in kept)
         room -= len(row.leaf) + sum(map(len, records))
         place = row.tenant_index or 0
@@ -153,7 +155,7 @@ async def _looked_up(plane: Plane, conn: AsyncConnection, principal: Principal, 
     entry = await ledger.store.entry(conn, name)
     if entry is not None:
         return _alone(*entry)
-    place = await ledger.store.fold_of(conn, name)
+    place = await ledger.folded_store.fold_of(conn, name)
     over = await ledger.store.entry(conn, place[0]) if place is not None else None
     if place is None or over is None:
         return None

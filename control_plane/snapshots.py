@@ -22,6 +22,7 @@ from typing import Any, Literal
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+import ledger.head_store
 import ledger.store
 from control_plane.db import Database, engine, snapshot, transaction
 from control_plane.errors import QcosError, Refused
@@ -35,7 +36,7 @@ from control_plane.settings import Settings
 from ledger import canonical, checkpoint
 from ledger.chain import PLANE, Draft, Pending, body_of, scan_leaf
 from ledger.errors import LedgerError
-from ledger.store import StoredCheckpoint
+from ledger.head_store import StoredCheckpoint
 
 KIND = "ledger:snapshot:made"
 KEPT = 12
@@ -157,7 +158,7 @@ async def opened(file: Path, audit: AsyncEngine) -> Start:
         raise Refused("snapshot_invalid", f"{file}: {error}") from None
     digest = canonical.sha256(canonical.dumps(found.state))
     async with snapshot(audit) as conn:
-        stored = await ledger.store.checkpoint(conn, head.size)
+        stored = await ledger.head_store.checkpoint(conn, head.size)
         told = await _hashes(conn, head.size)
     if stored is None or stored.note != found.checkpoint.encode():
         raise Refused("snapshot_invalid", f"{file}: its checkpoint is not this log's")

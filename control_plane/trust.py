@@ -16,7 +16,7 @@ from ledger.canonical import sha256, timestamp
 from ledger.keys import EVIDENCE, LOG
 from ledger.predicate import Profile
 from ledger.rotation import Named
-from ledger.store import KeyHistory, StoredKey
+from ledger.signature_store import KeyHistory, StoredKey
 from ledger.succession import Succession
 from ledger.trust import (
     Algorithm,

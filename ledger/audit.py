@@ -24,18 +24,20 @@ from typing import TypeAlias
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ledger import checkpoint, fold, merkle, store
+from ledger import checkpoint, fold, folded_store, head_store, merkle, signature_store, store
 from ledger.batch import LOGGED, RECORD
 from ledger.canonical import sha256, timestamp
 from ledger.chain import PLANE, Skimmed, body_of, claims_evidence, leaf_type, skim_leaf
 from ledger.erasure import ERASED, Erasures
 from ledger.errors import CheckpointInvalid, LedgerError
+from ledger.head_store import StoredCheckpoint
 from ledger.keys import LOG, parse_spki
 from ledger.logged import Records
 from ledger.rotation import Rotation, rotates
+from ledger.signature_store import StoredKey, StoredSignature
 from ledger.signed import EvidenceKeys
 from ledger.speaking import Speaking
-from ledger.store import StoredCheckpoint, StoredEntry, StoredKey, StoredSignature
+from ledger.store import StoredEntry
 from ledger.succession import Head, begins, check_succession, head_of, origin_of, parse_succession
 
 PAGE = 8 * merkle.TILE_WIDTH  # a multiple of a tile, so that no tile is read twice
@@ -70,8 +72,8 @@ async def verify_log(
     stored are used, which shows that the log agrees with itself and, by `head`, with what was seen before.
     """
     size, extent = await store.extent(conn)
-    newest = await store.checkpoint(conn, size)
-    keys = await store.keys(conn)
+    newest = await head_store.checkpoint(conn, size)
+    keys = await signature_store.keys(conn)
     trusted = tuple(log_keys) or tuple(key.public for key in keys if key.purpose == LOG and _readable(key.public))
     audit = _Audit(trusted, [key.public for key in keys], await _rotations(conn))
     erasures = Erasures()
@@ -81,8 +83,8 @@ async def verify_log(
             start,
             end,
             await _entries(conn, start, end),
-            await store.checkpoints(conn, start, end),
-            await store.signatures(conn, start, end),
+            await head_store.checkpoints(conn, start, end),
+            await signature_store.signatures(conn, start, end),
             await _tiles(conn, start, end, audit.fail),
         )
         await _check_folds(conn, audit)
@@ -97,7 +99,8 @@ async def verify_log(
     if not audit.failures:
         for table, many in (await store.outside(conn)).items():
             audit.fail(None, f"{many} rows of ledger.{table} stand outside of the log")
-    durable = {draft.entry_id for draft in await store.waiting(conn)} if (strays := await store.strays(conn)) else ()
+    strays = await folded_store.strays(conn)
+    durable = {draft.entry_id for draft in await store.waiting(conn)} if strays else ()
     for name in sorted(strays.difference(durable)):
         audit.fail(None, f"records are kept under {name}, which folds nothing")
     if not audit.failures and (silent := await erasures.silent(conn)) is not None:
@@ -118,7 +121,7 @@ def _readable(public: bytes) -> bool:
 
 async def _rotations(conn: AsyncConnection) -> Sequence[Rotation]:
     try:
-        return (await store.key_history(conn)).rotations
+        return (await signature_store.key_history(conn)).rotations
     except LedgerError:
         return ()  # one of these entries was changed, which the walk will name
 
@@ -126,7 +129,7 @@ async def _rotations(conn: AsyncConnection) -> Sequence[Rotation]:
 async def _check_folds(conn: AsyncConnection, audit: _Audit) -> None:
     """The records under each entry that folds: as many, and those, that it states."""
     found, audit.folds = audit.folds, {}
-    kept = await store.folded(conn, [record.entry_id for record in found.values()]) if found else {}
+    kept = await folded_store.folded(conn, [record.entry_id for record in found.values()]) if found else {}
     for index, record in found.items():
         wrong = fold.differences(body_of(record), record.tenant, kept[record.entry_id])
         if wrong is not None:
@@ -151,7 +154,7 @@ async def _tiles(conn: AsyncConnection, start: int, end: int, fail: Callable[[in
     while end >> level * height:
         shift = (level + 1) * height
         kept = found[level * height] = {}
-        for _, tile, place, data in await store.tile_pieces(conn, level, start >> shift, (end - 1 >> shift) + 1):
+        for _, tile, place, data in await head_store.tile_pieces(conn, level, start >> shift, (end - 1 >> shift) + 1):
             hashes = [data[at : at + merkle.HASH_BYTES] for at in range(0, len(data), merkle.HASH_BYTES)]
             first = tile * merkle.TILE_WIDTH + place
             before = len(kept)
@@ -171,7 +174,7 @@ async def _check_head(conn: AsyncConnection, audit: _Audit, head: bytes | None, 
     except CheckpointInvalid as error:
         audit.fail(None, f"the head kept outside the database: {error}")
         return
-    stored = await store.checkpoint(conn, kept.size)
+    stored = await head_store.checkpoint(conn, kept.size)
     if kept.size > size:
         audit.fail(size, f"ledger_rollback: the head kept outside has {kept.size} entries, the log {size}")
     elif stored is None or stored.note != head:

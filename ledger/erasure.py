@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ledger import store
+from ledger import blob_store, store
 from ledger.chain import Skimmed, body_of
 
 ERASED = "evidence:content:erased"
@@ -33,12 +33,12 @@ class Erasures:
                 yield index, "the entry doesn't say what it erased"
                 continue
             self._told += body["keys"]
-            if left := await store.with_keys(conn, record.tenant, body["commitments"]):
+            if left := await blob_store.with_keys(conn, record.tenant, body["commitments"]):
                 yield index, f"{len(left)} contents that this entry erased still have their keys: {left[0]}"
 
     async def silent(self, conn: AsyncConnection) -> str | None:
         """What is wrong with all blobs together, once every entry was seen."""
-        lost = await store.keyless(conn) - self._told
+        lost = await blob_store.keyless(conn) - self._told
         if lost > 0:  # what is durable and not sealed yet was told as well
             lost -= sum(body_of(draft)["keys"] for draft in await store.waiting(conn) if draft.kind == ERASED)
         return f"{lost} contents have lost their keys, and no entry tells of it" if lost > 0 else None

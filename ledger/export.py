@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ledger import fold, merkle, store
+from ledger import fold, folded_store, head_store, merkle, store
 from ledger.audit import verify_log
 from ledger.bundle import Fold
 from ledger.errors import NotInLog
@@ -40,7 +40,7 @@ async def root(conn: AsyncConnection, size: int) -> bytes:
 
 async def folded(conn: AsyncConnection, name: str, position: int) -> Fold:
     """A record under the entry that folds it, and its path to the root that this entry states."""
-    rows = [row for *_, row in (await store.folded(conn, (name,)))[name]]
+    rows = [row for *_, row in (await folded_store.folded(conn, (name,)))[name]]
     return Fold(record=rows[position], index=position, path=tuple(fold.path(rows, position)))
 
 
@@ -51,7 +51,7 @@ async def _check_size(conn: AsyncConnection, size: int) -> None:
 
 
 async def _reader(conn: AsyncConnection, wanted: set[tuple[int, int]]) -> merkle.HashReader:
-    found = await store.tiles(conn, wanted)
+    found = await head_store.tiles(conn, wanted)
 
     def row(level: int, index: int) -> bytes:
         return found.get((level, index), b"")

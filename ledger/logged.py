@@ -18,8 +18,8 @@ from msgspec import Meta, Struct
 from ledger.chain import EntryId, Hash, Number, Skimmed, leaf_hash_text
 from ledger.errors import LeafInvalid, LedgerError
 from ledger.rekor import ML_DSA_65, P256, HashedRekord, KeyDetails, leaf_of, parse_hashedrekord
+from ledger.signature_store import StoredSignature
 from ledger.signed import EvidenceKeys
-from ledger.store import StoredSignature
 
 
 class LoggedLeaf(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

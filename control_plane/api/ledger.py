@@ -12,7 +12,8 @@ from litestar import HttpMethod, Request, Response, get, route
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 
-import ledger.store
+import ledger.head_store
+import ledger.signature_store
 from control_plane import proving, trust
 from control_plane.api.shapes import Answers, Bytes
 from control_plane.auth.principal import Principal
@@ -98,7 +99,7 @@ async def tile(
         int(found["width"] or FULL),
     )
     async with plane.transaction(request.user.tenant) as conn:
-        hashes = await ledger.store.tile(conn, level, index)
+        hashes = await ledger.head_store.tile(conn, level, index)
     if hashes is None or len(hashes) < width * HASH:
         raise Refused("not_in_log", "no such tile yet")
     return tagged(request, hashes[: width * HASH], BINARY, FOREVER)
@@ -130,9 +131,9 @@ async def trust_file(
 ) -> Response[bytes]:
     """A trust file; deliver it apart from the evidence that it judges."""
     async with plane.transaction(request.user.tenant) as conn:
-        keys = await ledger.store.keys(conn)
+        keys = await ledger.signature_store.keys(conn)
     async with plane.transaction(PLANE) as conn:
-        history = await ledger.store.key_history(conn)
+        history = await ledger.signature_store.key_history(conn)
     data = await asyncio.to_thread(trust.build, plane.settings, plane.name, keys, history, plane.now())
     if format == "sigstore":
         data = sigstore.trusted_root(parse_trust(data))

@@ -11,6 +11,7 @@ import msgspec
 from litestar import Request, Response, get
 from litestar.di import NamedDependency
 
+import ledger.signature_store
 import ledger.store
 from control_plane import witnesses
 from control_plane.api.plane_shapes import Alive, Caller, Readiness, Root
@@ -69,7 +70,7 @@ async def _database(plane: Plane) -> dict[str, dict[str, Any]]:
     try:
         standing = await plane.sealing.look(plane)
         async with plane.transaction(None, limit_s=LOOK_LIMIT_S) as conn:
-            awaited, oldest_s = await ledger.store.unstamped(conn)
+            awaited, oldest_s = await ledger.signature_store.unstamped(conn)
             backends = await registry.backends(conn, registry.BACKEND_STALE_S)
             others = await outside.standings(conn)
     except Exception as error:  # noqa: BLE001 - whatever keeps the database from answering is the answer

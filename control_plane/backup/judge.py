@@ -13,7 +13,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-import ledger.store
+import ledger.blob_store
+import ledger.signature_store
 from control_plane import db
 from control_plane.backup import store
 from control_plane.backup.archive import BackupInvalid, Manifest
@@ -45,8 +46,8 @@ async def judge(database: Database, manifest: Manifest, keys: Path, custody: Cus
     try:
         async with db.snapshot(audit) as conn:
             report = await verify_log(conn, head=note)
-            known = {key.public for key in await ledger.store.keys(conn)}
-            wrapped = await ledger.store.tenant_keys(conn)
+            known = {key.public for key in await ledger.signature_store.keys(conn)}
+            wrapped = await ledger.blob_store.tenant_keys(conn)
         _log(report, manifest)
         folded = await refold.replay(audit, compare=True)
     finally:

@@ -19,6 +19,7 @@ from typing import Any, cast
 
 import msgspec
 
+import ledger.head_store
 import ledger.store
 from control_plane import administrative
 from control_plane.auth.principal import Principal
@@ -93,7 +94,7 @@ async def _position(plane: Plane, tenant: str, stored: Stored) -> Position | Non
     while time.monotonic() < until:
         async with plane.transaction(tenant) as conn:
             entry = await ledger.store.entry(conn, stored.frozen_entry)
-            head = await ledger.store.checkpoint_over(conn, entry[0]) if entry is not None else None
+            head = await ledger.head_store.checkpoint_over(conn, entry[0]) if entry is not None else None
         if head is not None:
             return Position(size=head.size, root=head.root.hex())
         await asyncio.sleep(LOOK_S)

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-import ledger.store
+import ledger.blob_store
 from control_plane.context import Plane
 from control_plane.decisions import store
 from control_plane.jobs import store as jobs
@@ -70,7 +70,7 @@ async def one(plane: Plane, tenant: str, name: str) -> tuple[str, bytes] | None:
 async def _shown(plane: Plane, tenant: str, rows: Sequence[Any]) -> list[dict[str, Any]]:
     await plane.vault.ready(plane.engine, tenant)
     async with plane.transaction(tenant) as conn:
-        blobs = await ledger.store.blobs(conn, tenant, [row["input_blob"] for row in rows])
+        blobs = await ledger.blob_store.blobs(conn, tenant, [row["input_blob"] for row in rows])
     # Deciphering a page takes some ten milliseconds: on a thread, so that others are answered meanwhile (N13).
     return await asyncio.to_thread(lambda: [_one(plane, row, blobs.get(row["input_blob"])) for row in rows])
 

@@ -13,6 +13,8 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import ledger.folded_store
+import ledger.head_store
 import ledger.store
 from control_plane.client import Client
 from control_plane.db import engine, snapshot
@@ -100,7 +102,7 @@ class Database:
 
         async def read() -> bytes | None:
             async with snapshot(self._engine) as conn:
-                found = await ledger.store.latest_checkpoint(conn)
+                found = await ledger.head_store.latest_checkpoint(conn)
                 return None if found is None else bytes(found.note)
 
         note = self._run(read())
@@ -113,7 +115,7 @@ class Database:
 
         async def read() -> bytes:
             async with snapshot(self._engine) as conn:
-                return await ledger.store.tile(conn, level, index) or b""
+                return await ledger.head_store.tile(conn, level, index) or b""
 
         return self._run(read())[: width * HASH_BYTES]
 
@@ -123,7 +125,7 @@ class Database:
         async def read() -> list[Kept]:
             async with snapshot(self._engine) as conn:
                 rows = await ledger.store.entries(conn, start, start + PAGE)
-                kept = await ledger.store.folded(conn, [str(row.entry_id) for row in rows if row.kind == FOLDED])
+                kept = await ledger.folded_store.folded(conn, [str(row.entry_id) for row in rows if row.kind == FOLDED])
             records = {name: tuple(record for *_, record in found) for name, found in kept.items()}
             return [Kept(row.index, row.index, bytes(row.leaf), records.get(str(row.entry_id), ())) for row in rows]
 

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Literal, TypeAlias, cast
 
+import ledger.folded_store
 import ledger.store
 from control_plane.auth.principal import Principal
 from control_plane.context import Plane
@@ -81,15 +82,15 @@ async def count(
 async def fold_ripe(plane: Plane, wait_s: float = FOLD_AFTER_S) -> int:
     """Put what has waited long enough under entries, a person's at a time; how many records."""
     async with plane.transaction(None) as conn:
-        ripe = await ledger.store.ripe(conn, wait_s, fold.MAX_ROWS)
+        ripe = await ledger.folded_store.ripe(conn, wait_s, fold.MAX_ROWS)
     folded = 0
     for tenant, person in ripe:
         async with plane.transaction(tenant) as conn:
-            rows = await ledger.store.take_unfolded(conn, tenant, person, fold.MAX_ROWS)
+            rows = await ledger.folded_store.take_unfolded(conn, tenant, person, fold.MAX_ROWS)
             if not rows:  # another worker was faster
                 continue
             entry = _entry(tenant, person, fold.FOLDED, fold.body([data for _, data in rows]), plane.now())
-            await ledger.store.keep_folded(conn, tenant, entry.entry_id, rows)
+            await ledger.folded_store.keep_folded(conn, tenant, entry.entry_id, rows)
             await ledger.store.append(conn, [(entry, None)])
         folded += len(rows)
     return folded

@@ -19,6 +19,9 @@ from msgspec.structs import replace
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+import ledger.folded_store
+import ledger.head_store
+import ledger.signature_store
 import ledger.store
 from control_plane.context import Plane
 from control_plane.errors import Refused
@@ -314,7 +317,7 @@ async def resting(conn: AsyncConnection, row: Row) -> tuple[tuple[int, bytes], t
         raise Refused("evidence_pending", "the job has not ended")
     name = str(row["outcome_entry"] or row["admission_entry"])
     entry, place = await ledger.store.entry(conn, name), None
-    if entry is None and (place := await ledger.store.fold_of(conn, name)) is not None:
+    if entry is None and (place := await ledger.folded_store.fold_of(conn, name)) is not None:
         entry = await ledger.store.entry(conn, place[0])
     if entry is None:
         raise Refused("evidence_pending", "the entry is durable and not sealed yet")
@@ -350,14 +353,14 @@ async def proven(
     Raises Refused `evidence_pending` while a time-stamp is awaited.
     """
     index, leaf = entry
-    checkpoint = await ledger.store.checkpoint_over(conn, index)
+    checkpoint = await ledger.head_store.checkpoint_over(conn, index)
     if checkpoint is None:  # entry and checkpoint are one commit; a missing one is a broken ledger
         raise Refused("not_in_log", f"no checkpoint covers entry {index}")
     own = None if level == "full" else checkpoint.size
-    if (seen := await ledger.store.cosigned_over(conn, index, own=own)) is not None:
+    if (seen := await ledger.head_store.cosigned_over(conn, index, own=own)) is not None:
         checkpoint = seen
-    lines = await ledger.store.cosignatures(conn, checkpoint.size) if seen is not None else []
-    signed = await ledger.store.signature(conn, bundle_id)
+    lines = await ledger.head_store.cosignatures(conn, checkpoint.size) if seen is not None else []
+    signed = await ledger.signature_store.signature(conn, bundle_id)
     qcos, p256 = (signed.mldsa65, signed.p256) if signed is not None else (None, None)
     stamped = [qcos, p256] if level == "full" else [checkpoint.note]
     stamps = await _stamps(conn, [target for target in stamped if target is not None])
@@ -375,7 +378,7 @@ async def _stamps(conn: AsyncConnection, targets: Sequence[bytes]) -> tuple[Stam
     """Tokens over each target in turn, own before external; raises Refused while one is awaited."""
     stamps: list[Stamp] = []
     for target in targets:
-        found = await ledger.store.tokens(conn, hashlib.sha256(target).digest())
+        found = await ledger.signature_store.tokens(conn, hashlib.sha256(target).digest())
         if not found:
             raise Refused("evidence_pending", "waiting for a time-stamp")
         stamps += [

@@ -12,7 +12,7 @@ from functools import partial
 
 from msgspec import Struct
 
-import ledger.store
+import ledger.head_store
 from control_plane.context import Plane
 from control_plane.documents import make
 from control_plane.errors import Refused
@@ -42,12 +42,12 @@ async def _tlog_proof(plane: Plane, row: Row) -> bytes:
     """The job's entry in the log, which the file carries as its extra data: nothing else of the evidence is in it."""
     async with plane.transaction(row["tenant"]) as conn:
         (index, leaf), _ = await evidence.resting(conn, row)
-        cosigned = await ledger.store.cosigned_over(conn, index)
-        head = cosigned or await ledger.store.checkpoint_over(conn, index)
+        cosigned = await ledger.head_store.cosigned_over(conn, index)
+        head = cosigned or await ledger.head_store.checkpoint_over(conn, index)
         if head is None:  # entry and checkpoint are one commit; a missing one is a broken ledger
             raise Refused("not_in_log", f"no checkpoint covers entry {index}")
         path = await export.inclusion(conn, index, head.size)
-        lines = await ledger.store.cosignatures(conn, head.size) if cosigned is not None else []
+        lines = await ledger.head_store.cosignatures(conn, head.size) if cosigned is not None else []
     note = tlogproof.cosigned(head.note, lines[:MAX_COSIGNATURES])
     return tlogproof.written(TlogProof(index, tuple(path), note, leaf))
 

@@ -15,6 +15,8 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 import finops.store
+import ledger.folded_store
+import ledger.head_store
 import ledger.store
 from control_plane.costs import invoice_store, reconciling
 from control_plane.db import snapshot
@@ -32,7 +34,7 @@ from hal_drivers.p2p.reservation import State
 from ledger.canonical import parse_time, sha256
 from ledger.chain import Draft, Leaf, body_of, parse_leaf, parse_pending
 from ledger.fold import FOLDED
-from ledger.store import StoredCheckpoint
+from ledger.head_store import StoredCheckpoint
 
 
 class Replayed(msgspec.Struct, frozen=True):
@@ -103,8 +105,8 @@ async def replay(
 
 async def _head(conn: AsyncConnection, size: int | None) -> StoredCheckpoint | None:
     if size is None:
-        return await ledger.store.latest_checkpoint(conn)
-    found = await ledger.store.checkpoint(conn, size)
+        return await ledger.head_store.latest_checkpoint(conn)
+    found = await ledger.head_store.checkpoint(conn, size)
     if found is None:
         raise Refused("not_in_log", f"no checkpoint has {size} entries")
     return found
@@ -119,7 +121,7 @@ async def sealed(
             leaf = parse_leaf(entry.leaf)
             yield leaf, leaf.body, f"entry {entry.index}"
             if leaf.kind == FOLDED:
-                for position, *_, row in (await ledger.store.folded(conn, (leaf.entry_id,)))[leaf.entry_id]:
+                for position, *_, row in (await ledger.folded_store.folded(conn, (leaf.entry_id,)))[leaf.entry_id]:
                     draft = parse_pending(row)
                     yield draft, body_of(draft), f"entry {entry.index}, record {position}"
 
@@ -128,7 +130,7 @@ async def _waiting(conn: AsyncConnection) -> AsyncIterator[tuple[Draft, dict[str
     for draft in await ledger.store.waiting(conn):
         yield draft, body_of(draft), f"inbox {draft.entry_id}"
         if draft.kind == FOLDED:
-            for position, *_, row in (await ledger.store.folded(conn, (draft.entry_id,)))[draft.entry_id]:
+            for position, *_, row in (await ledger.folded_store.folded(conn, (draft.entry_id,)))[draft.entry_id]:
                 inner = parse_pending(row)
                 yield inner, body_of(inner), f"inbox {draft.entry_id}, record {position}"
 

@@ -15,6 +15,9 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+import ledger.folded_store
+import ledger.head_store
+import ledger.signature_store
 import ledger.store
 from control_plane import trust
 from control_plane.context import Plane
@@ -29,7 +32,7 @@ from ledger.keys import ECDSA_P256, ED25519, EVIDENCE, LOG, ML_DSA_65
 from ledger.logged import LoggedLeaf, parse_logged
 from ledger.predicate import pae
 from ledger.rekor import P256, HashedRekord, KeyDetails, leaf_of
-from ledger.store import StoredKey, StoredSignature
+from ledger.signature_store import StoredKey, StoredSignature
 from ledger.tsa_client import UNIX, stamp
 
 # Which of the log's two signature lines a stock verifier is led to: that of the signature's own age.
@@ -54,11 +57,11 @@ async def bundle(plane: Plane, row: Row, details: KeyDetails) -> bytes:
 
 async def _signed(conn: AsyncConnection, row: Row, details: KeyDetails) -> StoredSignature:
     """The signature row of the job's evidence, which has the signature that is asked for."""
-    signed = await ledger.store.signature(conn, str(row["bundle_id"]))
+    signed = await ledger.signature_store.signature(conn, str(row["bundle_id"]))
     entry_id = str(row["outcome_entry"] or row["admission_entry"])
     # A record that is folded has level `sealed` and no row, as one that waits has none yet.
     waits = signed is None and not await ledger.store.sealed(conn, [entry_id])
-    if waits and await ledger.store.fold_of(conn, entry_id) is None:
+    if waits and await ledger.folded_store.fold_of(conn, entry_id) is None:
         raise Refused("evidence_pending", "the entry is durable and not sealed yet")
     level = signed.level if signed is not None else "sealed"
     if signed is None or level == "sealed":
@@ -71,11 +74,11 @@ async def _signed(conn: AsyncConnection, row: Row, details: KeyDetails) -> Store
 async def _logged(
     plane: Plane, conn: AsyncConnection, row: Row, signed: StoredSignature, details: KeyDetails
 ) -> sigstore.Logged:
-    head = await ledger.store.checkpoint_over(conn, signed.index)
+    head = await ledger.head_store.checkpoint_over(conn, signed.index)
     if head is None:  # entry and checkpoint are one commit; a missing one is a broken ledger
         raise Refused("not_in_log", f"no checkpoint covers entry {signed.index}")
     named = await _named(conn, signed, head.size, details)
-    keys = await ledger.store.keys(conn)
+    keys = await ledger.signature_store.keys(conn)
     statement = (await plane.vault.read(conn, row["tenant"], row["statement_blob"])).content
     record, key = _record(statement, signed, named, keys)
     return sigstore.Logged(
@@ -125,7 +128,7 @@ def _log_id(note: bytes, publics: Sequence[bytes]) -> bytes:
 
 
 async def _tokens(conn: AsyncConnection, record: HashedRekord) -> tuple[bytes, ...]:
-    found = await ledger.store.tokens(conn, _imprint(record))
+    found = await ledger.signature_store.tokens(conn, _imprint(record))
     if not found:
         raise Refused("evidence_pending", "waiting for a time-stamp")
     return tuple(token.der for token in sorted(found, key=lambda token: token.operator != "self"))

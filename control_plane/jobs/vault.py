@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-import ledger.store
+import ledger.blob_store
 from control_plane.db import transaction
 from control_plane.errors import Refused
 from ledger.blob import BlobKeys, SealedBlob, fresh, open_blob
@@ -49,11 +49,11 @@ class Vault:
         """The tenant's key, made at its first use; `conn` sees that tenant."""
         known = self._tenants.get(tenant)
         if known is None:
-            wrapped = await ledger.store.tenant_key(conn, tenant)
+            wrapped = await ledger.blob_store.tenant_key(conn, tenant)
             if wrapped is None:
-                await ledger.store.put_tenant_key(conn, tenant, self._keys.new_tenant_key())
+                await ledger.blob_store.put_tenant_key(conn, tenant, self._keys.new_tenant_key())
                 # Not kept in memory yet: another process may have been first, or this transaction may not commit.
-                wrapped = await ledger.store.tenant_key(conn, tenant)
+                wrapped = await ledger.blob_store.tenant_key(conn, tenant)
                 if wrapped is None:
                     raise Refused("internal", "a tenant key could not be stored")
                 return self._keys.tenant_key(wrapped)
@@ -82,7 +82,7 @@ class Vault:
 
     async def read_all(self, conn: AsyncConnection, tenant: str, commitments: Sequence[str]) -> list[Opened]:
         """Open several blobs by one query, in the order asked for."""
-        found = await ledger.store.blobs(conn, tenant, commitments)
+        found = await ledger.blob_store.blobs(conn, tenant, commitments)
         if len(found) != len(set(commitments)):
             raise Refused("content_erased", "the content was erased; its commitment stays in the ledger")
         key = await self.unlock(conn, tenant)

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+import ledger.blob_store
 import ledger.store
 from control_plane.jobs.evidence import Row
 
@@ -106,7 +107,7 @@ async def commitments(conn: AsyncConnection, tenant: str, row: Row) -> list[str]
 async def erase(conn: AsyncConnection, job_id: str, names: Sequence[str], at: dt.datetime) -> int:
     """Take the keys of these blobs and note it in the job's row; how many there were."""
     await conn.execute(_ERASED, {"job_id": job_id, "at": at})
-    return await ledger.store.erase(conn, names)
+    return await ledger.blob_store.erase(conn, names)
 
 
 _ACTORS = text("""

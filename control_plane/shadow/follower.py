@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+import ledger.blob_store
 import ledger.store
 from control_plane.context import Plane
 from control_plane.policy import private
@@ -152,7 +153,7 @@ class Follower:
         plane = self._plane
         await plane.vault.ready(plane.engine, tenant)
         async with plane.transaction(tenant) as conn:
-            blobs = await ledger.store.blobs(conn, tenant, [leaf.commitments["input"] for leaf in leaves])
+            blobs = await ledger.blob_store.blobs(conn, tenant, [leaf.commitments["input"] for leaf in leaves])
         compared, begun_at = [], time.monotonic()
         for leaf in leaves:
             sealed = blobs.get(leaf.commitments["input"])

@@ -29,7 +29,7 @@ from control_plane.tenants.archive import Writer
 from ledger import export as proofs
 from ledger import proofs as documents
 from ledger.canonical import timestamp
-from ledger.store import StoredCheckpoint
+from ledger.head_store import StoredCheckpoint
 
 LIMIT_S = 3600.0
 PAGE = 500

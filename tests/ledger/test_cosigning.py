@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from control_plane.db import engine, transaction
-from ledger import checkpoint, cosignature, outside, sealer_keys, store
+from ledger import checkpoint, cosignature, head_store, outside, sealer_keys, store
 from ledger.cosigning import Standstill, cosign_round
 from ledger.errors import WitnessAway
 from ledger.sealer_config import SealerConfig, WitnessAt
@@ -59,7 +59,7 @@ async def reading(database: TestDatabase) -> AsyncIterator[AsyncConnection]:
 async def stored(database: TestDatabase) -> tuple[list[outside.Standing], dict[int, list[str]]]:
     async with reading(database) as conn:
         head, _ = await store.extent(conn)
-        lines = {size: await store.cosignatures(conn, size) for size in range(1, head + 1)}
+        lines = {size: await head_store.cosignatures(conn, size) for size in range(1, head + 1)}
         return await outside.standings(conn), {size: found for size, found in lines.items() if found}
 
 
@@ -99,16 +99,16 @@ async def test_a_sealer_has_its_newest_head_cosigned_and_an_entry_is_proven_unde
     head = checkpoint.parse(await note_of(database, size))
     cosignature.verify(cosignature.parse(found[size][0]), head, folder.witness)
     async with reading(database) as conn:
-        over = await store.cosigned_over(conn, size - 1)
+        over = await head_store.cosigned_over(conn, size - 1)
         assert over is not None
         assert over.size == size
-        assert await store.cosigned_over(conn, size) is None
+        assert await head_store.cosigned_over(conn, size) is None
     assert [(one.code, one.size) for one in (await stored(database))[0]] == [(None, size)]
 
 
 async def note_of(database: TestDatabase, size: int) -> bytes:
     async with reading(database) as conn:
-        found = await store.checkpoint(conn, size)
+        found = await head_store.checkpoint(conn, size)
     assert found is not None
     return found.note
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec.structs import replace
 
 from control_plane.db import transaction
-from ledger import documents, store
+from ledger import documents, signature_store, store
 from ledger.canonical import sha256
 from ledger.chain import Pending, parse_leaf, parse_pending, pending_bytes
 from ledger.document_keys import OWN, REQUEST, DocumentChain, create_document_keys, load_document_key, read_chain
@@ -84,7 +84,7 @@ async def test_the_sealer_signs_what_it_built_and_its_key_is_in_the_log(database
     public.verify(signature, attributes, ec.ECDSA(hashes.SHA256()))
     assert [kind for kind, _ in await said(database)] == [documents.PREPARED]
     async with transaction(engine(database.audit), None) as conn:
-        assert "document" in {key.purpose for key in await store.keys(conn)}
+        assert "document" in {key.purpose for key in await signature_store.keys(conn)}
 
 
 async def test_a_row_that_asks_for_anything_else_is_refused_and_recorded(

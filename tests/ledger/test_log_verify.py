@@ -123,10 +123,10 @@ async def test_a_log_cut_off_at_a_checkpoint_is_found_by_the_head_outside(log: T
 
 async def test_proofs_from_stored_tiles_verify(log: TestDatabase) -> None:
     """G5: inclusion of every entry under the head, and growth from every size."""
-    from ledger import merkle, store
+    from ledger import head_store, merkle, store
 
     async with transaction(engine(log.audit), None) as conn:
-        head = await store.latest_checkpoint(conn)
+        head = await head_store.latest_checkpoint(conn)
         assert head is not None
         for entry in await store.entries(conn, 0, 10):
             path = await export.inclusion(conn, entry.index, head.size)
@@ -137,7 +137,7 @@ async def test_proofs_from_stored_tiles_verify(log: TestDatabase) -> None:
                 path=path,
                 root=head.root,
             )
-        for older in await store.checkpoints(conn, 0, head.size):
+        for older in await head_store.checkpoints(conn, 0, head.size):
             path = await export.consistency(conn, older.size, head.size)
             merkle.verify_consistency(old=older.size, new=head.size, old_root=older.root, new_root=head.root, path=path)
 

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import text
 
 from control_plane.db import transaction
-from ledger import checkpoint, export, merkle, store
+from ledger import checkpoint, export, merkle, signature_store, store
 from ledger.audit import Verification
 from ledger.canonical import dumps
 from ledger.chain import Evidence, leaf_hash_text, parse_leaf
@@ -70,7 +70,7 @@ async def test_each_signature_stands_in_a_leaf_that_an_entry_names(
     await logged(database, tmp_path, proof)
     _, _, _, _, _, entry, *records, binding = await rows(database)
     async with transaction(engine(database.app), "demo") as conn:
-        signed = await store.signature(conn, proof.bundle_id)
+        signed = await signature_store.signature(conn, proof.bundle_id)
     assert signed is not None
     assert signed.index == entry.index
     found = [parse_hashedrekord(row.leaf) for row in records]

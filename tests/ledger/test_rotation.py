@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from control_plane.db import transaction
-from ledger import checkpoint, rotating, store
+from ledger import checkpoint, rotating, signature_store
 from ledger.audit import Verification, verify_log
 from ledger.chain import PLANE
 from ledger.head import read_head
@@ -38,9 +38,9 @@ async def verify(database: TestDatabase) -> Verification:
         return await verify_log(conn)
 
 
-async def history(database: TestDatabase) -> store.KeyHistory:
+async def history(database: TestDatabase) -> signature_store.KeyHistory:
     async with transaction(engine(database.app), PLANE) as conn:
-        return await store.key_history(conn)
+        return await signature_store.key_history(conn)
 
 
 @pytest.mark.parametrize(("purpose", "archive"), [("log", False), ("evidence", True)])

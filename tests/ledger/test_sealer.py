@@ -20,7 +20,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey
 
 from control_plane.db import transaction
-from ledger import checkpoint, export, leader, session, store, tables
+from ledger import checkpoint, export, head_store, leader, session, signature_store, store, tables
 from ledger.audit import Verification
 from ledger.chain import Evidence, parse_leaf, pending_bytes
 from ledger.errors import LedgerRollback, NotDurable, TimeUnavailable
@@ -77,13 +77,13 @@ async def test_a_durable_entry_is_sealed_under_a_checkpoint(database: TestDataba
         assert await store.sealed(conn, mine + theirs) == set(mine)
         leaf, after = parse_leaf(first[1]), parse_leaf(second[1])
         assert (leaf.tenant_index, leaf.tenant_prev, after.tenant_index) == (0, None, 1)
-        head = await store.latest_checkpoint(conn)
+        head = await head_store.latest_checkpoint(conn)
         assert head is not None
         assert checkpoint.parse(head.note).root == head.root
-        over = await store.checkpoint_over(conn, first[0])
+        over = await head_store.checkpoint_over(conn, first[0])
         assert over is not None
         assert over.size > first[0]
-        assert [key.key_id.split("-")[0] for key in await store.keys(conn)] == ["evidence"] * 2 + ["log"] * 2
+        assert [key.key_id.split("-")[0] for key in await signature_store.keys(conn)] == ["evidence"] * 2 + ["log"] * 2
     assert read_head(settings.head) == head.note
 
 
@@ -162,7 +162,7 @@ async def test_evidence_is_signed_as_its_level_asks(
     async with sealing(settings):
         await until_sealed(database, await write(database, pending(), evidence=proof))
     async with transaction(engine(database.app), "demo") as conn:
-        signed = await store.signature(conn, proof.bundle_id)
+        signed = await signature_store.signature(conn, proof.bundle_id)
     assert signed is not None
     assert (signed.mldsa65 is not None, signed.p256 is not None) == made
     if signed.mldsa65:
@@ -190,7 +190,7 @@ async def test_a_statement_of_another_scope_is_not_signed(
     *_, entry, alarm = await leaves(database)
     assert (alarm.kind, alarm.body["entry_id"]) == ("evidence:refused", entry.entry_id)
     async with transaction(engine(database.app), "demo") as conn:
-        assert await store.signature(conn, proof.bundle_id) is None
+        assert await signature_store.signature(conn, proof.bundle_id) is None
     assert (await verify(database)).failures == ()
 
 
@@ -226,17 +226,17 @@ async def test_stamps_are_fetched_and_missing_ones_are_asked_for_again(
     async with sealing(config(database, tmp_path, Authority("self", "unix:/nowhere"))):
         await until_sealed(database, await write(database, pending(), evidence=proof))
         async with transaction(engine(database.app), "demo") as conn:
-            signed = await store.signature(conn, proof.bundle_id)
+            signed = await signature_store.signature(conn, proof.bundle_id)
         assert signed is not None
         assert signed.mldsa65 is not None
         imprint = hashlib.sha256(signed.mldsa65).digest()
-        found: list[store.StoredToken] = []
+        found: list[signature_store.StoredToken] = []
         while not found:
             async with transaction(engine(database.app), "demo") as conn:
-                found = await store.tokens(conn, imprint)
+                found = await signature_store.tokens(conn, imprint)
         assert [(token.operator, token.der) for token in found] == [("self", b"token over " + imprint)]
     async with transaction(engine(database.app), None) as conn:
-        assert (await store.unstamped(conn))[0] == 0
+        assert (await signature_store.unstamped(conn))[0] == 0
 
 
 async def test_a_database_behind_the_head_outside_is_refused(database: TestDatabase, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from control_plane.db import transaction
-from ledger import export, store
+from ledger import blob_store, export, head_store, store
 from ledger.blob import BlobKeys, fresh, open_blob
 from ledger.chain import Evidence
 from ledger.errors import EvidenceUnbound, LeafInvalid, NotInLog
@@ -75,19 +75,19 @@ async def test_blobs_are_the_tenants_own(database: TestDatabase) -> None:
     """I7: and open with the key that the root key wraps."""
     keys = BlobKeys(os.urandom(32))
     async with transaction(engine(database.app), "demo") as conn:
-        assert await store.tenant_key(conn, "demo") is None
-        await store.put_tenant_key(conn, "demo", keys.new_tenant_key())
-        await store.put_tenant_key(conn, "demo", keys.new_tenant_key())  # a second writer keeps the first key
-        wrapped = await store.tenant_key(conn, "demo")
+        assert await blob_store.tenant_key(conn, "demo") is None
+        await blob_store.put_tenant_key(conn, "demo", keys.new_tenant_key())
+        await blob_store.put_tenant_key(conn, "demo", keys.new_tenant_key())  # a second writer keeps the first key
+        wrapped = await blob_store.tenant_key(conn, "demo")
         assert wrapped is not None
         blob, salt = fresh(b"content", tenant="demo", tenant_key=keys.tenant_key(wrapped))
         await store.append(conn, [(pending(), None)], [blob])
-        found = await store.blob(conn, "demo", blob.commitment)
+        found = await blob_store.blob(conn, "demo", blob.commitment)
         assert found is not None
         assert open_blob(found, keys.tenant_key(wrapped)) == (salt, b"content")
     async with transaction(engine(database.app), "other") as conn:
-        assert await store.blob(conn, "demo", blob.commitment) is None
-        assert await store.tenant_key(conn, "demo") is None
+        assert await blob_store.blob(conn, "demo", blob.commitment) is None
+        assert await blob_store.tenant_key(conn, "demo") is None
     with pytest.raises(IntegrityError):
         async with transaction(engine(database.app), "demo") as conn:
             await store.append(conn, [(pending(), None)], [blob])
@@ -95,8 +95,8 @@ async def test_blobs_are_the_tenants_own(database: TestDatabase) -> None:
 
 async def test_an_empty_log_has_no_head_and_no_proofs(database: TestDatabase) -> None:
     async with transaction(engine(database.app), "demo") as conn:
-        assert await store.latest_checkpoint(conn) is None
-        assert await store.tile(conn, 0, 0) is None
+        assert await head_store.latest_checkpoint(conn) is None
+        assert await head_store.tile(conn, 0, 0) is None
         assert await store.extent(conn) == (0, 0)
         for proof in (export.inclusion(conn, 0, 1), export.consistency(conn, 1, 1)):
             with pytest.raises(NotInLog):

@@ -12,6 +12,8 @@ import pytest
 from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+import ledger.blob_store
+import ledger.head_store
 import ledger.store
 from control_plane import db
 from control_plane.context import Plane
@@ -71,7 +73,7 @@ async def test_what_is_erased_is_gone_and_its_proof_still_verifies(desk: Desk, d
     await desk.seal()
     async with desk.plane.transaction("demo") as conn:
         entry = await ledger.store.entry(conn, str(row["outcome_entry"]))
-        head = await ledger.store.latest_checkpoint(conn)
+        head = await ledger.head_store.latest_checkpoint(conn)
         assert entry is not None
         assert head is not None
         path = await export.inclusion(conn, entry[0], head.size)
@@ -149,7 +151,7 @@ async def test_holds_and_contents_of_another_tenant_are_not_there(desk: Desk, dr
         assert refused.value.code == "not_found"
     async with desk.plane.transaction("other") as conn:
         (row,) = desk.sql("SELECT statement_blob FROM jobs.job")
-        assert await ledger.store.erase(conn, row) == 0
+        assert await ledger.blob_store.erase(conn, row) == 0
     await acts.release(desk.plane, ADMIN, held["hold_id"], "it is over")
     assert await acts.sweep(later(desk, 4000)) == 1, "another tenant's hold keeps nothing here"
 
