@@ -39,6 +39,7 @@ MAX_PER_CENT: Final = 1000
 ONE: Final = Decimal(1)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/-]*", re.ASCII)  # what a spec may call a project, and all else
+_USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(@[a-z0-9][a-z0-9._-]*)?", re.ASCII)
 _ROLLING = re.compile(r"rolling:([1-9][0-9]{0,3})", re.ASCII)
 
 
@@ -224,8 +225,9 @@ def parse_scope(text: str) -> Scope:
 
 
 def nameable(scope: Scope) -> bool:
-    """Whether a job could ever touch a budget of this scope. Who a user or tenant is, others say."""
-    return scope.kind in {"tenant", "user"} or _NAME.fullmatch(scope.name) is not None
+    """Whether a job could ever touch a budget of this scope. Which tenant there is, others say."""
+    wanted = _USER if scope.kind == "user" else _NAME
+    return scope.kind == "tenant" or wanted.fullmatch(scope.name) is not None
 
 
 def parse_period(text: str) -> Period:

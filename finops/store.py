@@ -103,7 +103,8 @@ async def set_budget(
     """
     parsed = parse_scope(scope)
     if not nameable(parsed):
-        raise BudgetInvalid("no job can name it: want letters, digits and . _ : @ / -", field="scope")
+        wanted = "NAME or NAME@DOMAIN" if parsed.kind == "user" else "letters, digits and . _ : @ / -"
+        raise BudgetInvalid(f"no job can name it: want {wanted}", field="scope")
     if parsed.kind == "tenant" and parsed.name != tenant:
         raise BudgetInvalid("a tenant's budget is its own", field="scope")
     read = parse_period(period)
@@ -136,9 +137,13 @@ def applicable(
     workflow: str | None = None,
     session: str | None = None,
 ) -> tuple[str, dict[str, object]]:
-    """The query for the budgets that a job with these names touches, as they stand now; its rows are for `views`."""
+    """The query for the budgets that a job with these names touches, as they stand now; its rows are for `views`.
+
+    `user` is NAME@DOMAIN, and touches budgets of NAME too.
+    """
     named = (
-        *(("project", project), ("cost_center", cost_center), ("user", user)),
+        *(("project", project), ("cost_center", cost_center)),
+        *(("user", name) for name in sorted({user, user.partition("@")[0]} if user else ())),
         *(("workflow", workflow), ("session", session), ("provider", provider)),
     )
     scopes = [f"tenant:{tenant}"] + [f"{kind}:{name}" for kind, name in named if name]

@@ -33,7 +33,7 @@ def _pattern(pattern: str) -> dict[str, str]:
 
 _SCOPE = (
     "^((project|cost_center|workflow|session|provider):[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}"
-    "|(tenant|user):[!-~]([ -~]{0,126}[!-~])?)$"
+    "|user:[A-Za-z0-9][A-Za-z0-9._+-]{0,63}(@[a-z0-9][a-z0-9._-]{0,62})?|tenant:[!-~]([ -~]{0,126}[!-~])?)$"
 )
 _PERIOD = (
     "^(monthly|quarterly|total|concurrent|rolling:([1-9][0-9]{0,2}|[12][0-9]{3}|3([0-5][0-9]{2}|6([0-5][0-9]|60))))$"

@@ -120,7 +120,12 @@ class Principal(Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def actor(self) -> str:
         """As evidence names them (G3): `user:NAME@DOMAIN`."""
-        return f"{self.kind}:{self.name}@{self.domain}"
+        return f"{self.kind}:{self.called}"
+
+    @property
+    def called(self) -> str:
+        """`NAME@DOMAIN`; no name has an @ in it."""
+        return f"{self.name}@{self.domain}"
 
     def roles_in(self, project: str) -> tuple[str, ...]:
         """The roles that hold in `project`, sorted, the tenant-wide ones among them; none outside their scope."""

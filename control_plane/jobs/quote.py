@@ -109,7 +109,7 @@ async def look(plane: Plane, asked: Asked, key: str | None) -> Snapshot:
             principal.tenant,
             project=governance.project,
             cost_center=governance.cost_center,
-            user=principal.name,
+            user=principal.called,
             # Of several, which one is paid is known at the gate, and held there; a hold in each would charge them all.
             provider=providers.pop() if len(providers) == 1 else None,
             at=asked.at,

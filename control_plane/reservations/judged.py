@@ -84,7 +84,7 @@ async def _document(
             who.tenant,
             project=governance.project,
             cost_center=governance.cost_center,
-            user=who.name,
+            user=who.called,
             provider=quote.NETWORK,
             at=at,
         ),

@@ -376,6 +376,15 @@ async def test_the_budgets_that_apply_are_those_of_the_jobs_names(conn: AsyncCon
     assert [view.scope for view in alone] == ["tenant:demo"]
 
 
+async def test_a_person_has_budgets_by_name_and_by_name_and_domain(conn: AsyncConnection) -> None:
+    """As evidence and costs name them; a namesake of another domain has the first alone."""
+    for scope in ("user:u", "user:u@demo", "user:u@corp.example", "user:demo"):
+        await budget(conn, scope=scope)
+    for domain in ("demo", "corp.example"):
+        views = await applicable(conn, project="r", cost_center=None, user=f"u@{domain}", provider=None)
+        assert sorted(view.scope for view in views) == ["user:u", f"user:u@{domain}"]
+
+
 @pytest.mark.parametrize("amount", ["NaN", "-1", "1E30", "Infinity", "1E-13"])
 async def test_impossible_amounts_change_nothing(conn: AsyncConnection, amount: str) -> None:
     """NaN, negative, 10^30: refused with the field named, before PostgreSQL sees them."""
@@ -412,7 +421,9 @@ async def test_a_tenants_budget_is_its_own(conn: AsyncConnection) -> None:
     for scope in ("project:Zo\u00eb", "cost_center:R&D", "provider:my cloud", "session:-1", "workflow:\uff11"):
         with pytest.raises(BudgetInvalid, match="no job can name it"):
             await budget(conn, scope=scope)
-    await budget(conn, scope="user:Zo\u00eb Ray")
+    for scope in ("user:Zo\u00eb Ray", "user:u@", "user:u@CORP.example", "user:corp/u", "user:a@b@c"):
+        with pytest.raises(BudgetInvalid, match="want NAME or NAME@DOMAIN"):
+            await budget(conn, scope=scope)
 
 
 async def test_another_tenant_sees_and_changes_nothing(engine: AsyncEngine) -> None:

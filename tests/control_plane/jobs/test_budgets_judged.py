@@ -16,7 +16,7 @@ from control_plane.jobs.admit import Admission
 from control_plane.policy.document import Document
 from control_plane.sealing import utc_now
 from finops.budget import BudgetView
-from tests.control_plane.jobs.desk import Desk
+from tests.control_plane.jobs.desk import Desk, person
 
 D = Decimal
 
@@ -53,6 +53,21 @@ async def test_policy_sees_quotas_and_budgets_that_stop_nothing(desk: Desk) -> N
     assert counted == {
         "shots": ("user:ann", "rolling:7", "hard", 5000, 1000, 4000),
         "jobs": ("tenant:demo", "concurrent", "advisory", 20, 1, 19),
+    }
+
+
+async def test_a_person_is_bound_by_the_name_that_evidence_and_costs_have(desk: Desk) -> None:
+    """I3: `user:ann@demo` as `costs show --by user` writes it is no budget that nobody ever touches."""
+    await budget(desk, person().actor, "0.5")
+    admission = await desk.submit()
+    assert (admission.state, admission.problem) == ("DENIED", "budget_exceeded")
+    await budget(desk, "user:ann@corp.example", "0.5")
+    await budget(desk, person().actor, "5")
+    await desk.admitted()
+    assert {scope: amount > 0 for scope, amount in (await held(desk)).items()} == {
+        "project:demo": True,
+        person().actor: True,
+        "user:ann@corp.example": False,
     }
 
 
