@@ -102,6 +102,12 @@ class Increment(Struct, frozen=True, forbid_unknown_fields=True):
     rounding: Literal["up", "half_up", "down"]
 
 
+def _of_a_task(limit: tuple[Term, ...]) -> Decimal | None:
+    if not limit:
+        return None
+    return sum((Decimal(term.each) / Decimal(term.per) for term in limit if term.of in (JOB, "tasks")), Decimal(0))
+
+
 class Line(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One line of a bill; `meter` is a meter, or the name that the card gives to a `quantity` of its own."""
 
@@ -118,11 +124,12 @@ class Line(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     @property
     def cap_of_a_task(self) -> Decimal | None:
         """The most that is billed of a job of one task, none of it mitigated; None without a cap."""
-        if not self.cap:
-            return None
-        return sum(
-            (Decimal(term.each) / Decimal(term.per) for term in self.cap if term.of in (JOB, "tasks")), Decimal(0)
-        )
+        return _of_a_task(self.cap)
+
+    @property
+    def minimum_of_a_task(self) -> Decimal | None:
+        """The least that is billed of such a job; None without a minimum."""
+        return _of_a_task(self.minimum)
 
 
 class Reading(Struct, frozen=True, forbid_unknown_fields=True):

@@ -48,6 +48,11 @@ _UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _STEP: Final = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 _PRICE: Final = re.compile(r"\$\.prices\[\d+\]")
 _MOST_FAULTS: Final = 100
+_WORDS: Final = {
+    ".increment.rounding": "up, half_up or down",
+    ".rounding": "half_even or half_up",
+    ".by": "job or task",
+}
 # Breaks of a line, control and format characters, halves of pairs: what a reader doesn't see.
 _UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _NAMED: Final = frozenset({"name", "provider", "device", "unit", "meter"})
@@ -152,6 +157,8 @@ def _shaped(value: Any) -> tuple[Card | Card2 | None, list[tuple[str, str]], lis
         except msgspec.ValidationError as error:
             detail, _, path = str(error).partition(" - at ")
             path = path.strip("`") or "$"
+            if detail.startswith("Invalid enum value"):
+                detail += next((f": want {words}" for end, words in _WORDS.items() if path.endswith(end)), "")
             named = _MISSING.fullmatch(detail) or _UNKNOWN.fullmatch(detail)
             member = path if named is None else f"{path}.{named[1]}"
             if not any(_inside(member, one) for one in mended):  # what a stand-in lacks isn't the file's own fault

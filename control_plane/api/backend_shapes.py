@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct, field
 
@@ -66,19 +66,41 @@ class QueueNoted(Struct, frozen=True):
     queue_s: float
 
 
+class Increment(Struct, frozen=True):
+    """So many units are billed whole: each `size` that was started (up), the nearest, or each that is full (down)."""
+
+    size: Amount
+    rounding: Literal["up", "half_up", "down"]
+
+
+class Tier(Struct, frozen=True):
+    """The rate of what lies above so much."""
+
+    above: Amount
+    rate: Amount
+
+
 class Rate(Struct, frozen=True):
-    """The price of one unit of a meter."""
+    """The price of one unit of a meter; of a job of one task at least `minimum` and at most `cap` is billed.
+
+    Of several `tiers` it is the first's. `by`: increment and limits are the job's, or each task's.
+    """
 
     meter: str
     unit: str
     rate: Amount
     cap: Amount | None
+    minimum: Amount | None
+    by: Literal["job", "task"]
+    increment: Increment | None
+    tiers: tuple[Tier, ...]
 
 
 class Price(Struct, frozen=True, kw_only=True):
     """What a rate card of the tenant's says of the backend, and the most that 1,000 executions cost by it.
 
-    `in_force`: it prices the backend now.
+    `in_force`: it prices the backend now. The most is null where nothing tells it before a circuit is compiled, as by
+    gates, or where the card rests on a disputed reading that nobody accepted.
     """
 
     rate_card: Hash
@@ -86,7 +108,7 @@ class Price(Struct, frozen=True, kw_only=True):
     from_: Instant = field(name="from")
     until: Instant | None
     currency: Currency
-    at_most_for_1000: Amount
+    at_most_for_1000: Amount | None
     rates: tuple[Rate, ...]
 
 

@@ -7,6 +7,7 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
+import msgspec
 from litestar import Request, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
@@ -179,10 +180,9 @@ def _pricing(cards: Sequence[RateCard], row: Row, at: dt.datetime) -> str | None
 
 def _price(card: RateCard, row: Row, deadline_s: float) -> dict[str, Any] | None:
     """What the card says of the backend, and the most that a job of `REFERENCE` executions costs by it."""
+    sold = row["provider"], row["id"], row["capability"].get("sku")
     try:
-        sku = row["capability"].get("sku")
-        lines = card.lines(row["provider"], row["id"], sku)
-        most = upper_bound(card, row["provider"], row["id"], REFERENCE, deadline_s, sku=sku)
+        lines = card.lines(*sold)
     except FinopsError:
         return None
     return {
@@ -190,19 +190,30 @@ def _price(card: RateCard, row: Row, deadline_s: float) -> dict[str, Any] | None
         "from": timestamp(card.effective_from),
         "until": timestamp(card.effective_until) if card.effective_until is not None else None,
         "currency": card.currency,
-        "at_most_for_1000": money.text(most.amount),
+        "at_most_for_1000": _most(card, *sold, deadline_s),
         "rates": [_rate(line) for line in lines],
     }
 
 
+def _most(card: RateCard, provider: str, device: str, sku: str | None, deadline_s: float) -> str | None:
+    try:
+        return money.text(upper_bound(card, provider, device, REFERENCE, deadline_s, sku=sku).amount)
+    except FinopsError:
+        return None
+
+
 def _rate(line: Line) -> dict[str, Any]:
-    """One line; of several tiers the first."""
-    cap = line.cap_of_a_task
+    """One line; of several tiers the first, and all of them beside it."""
+    cap, minimum = line.cap_of_a_task, line.minimum_of_a_task
     return {
         "meter": line.meter,
         "unit": line.unit,
         "rate": line.rate if line.rate is not None else line.tiers[0].rate,
         "cap": money.text(cap) if cap is not None else None,
+        "minimum": money.text(minimum) if minimum is not None else None,
+        "by": line.by,
+        "increment": msgspec.to_builtins(line.increment),
+        "tiers": msgspec.to_builtins(line.tiers),
     }
 
 

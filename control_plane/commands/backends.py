@@ -117,7 +117,22 @@ def _errors(errors: dict[str, float | None] | None) -> str | None:
 
 
 def _rates(rates: list[dict[str, Any]]) -> str:
-    return ", ".join(f"{rate['rate']} a {rate['unit'].lower().removesuffix('s')}" for rate in rates)
+    return ", ".join(map(_rate, rates))
+
+
+def _rate(line: dict[str, Any]) -> str:
+    """A line of a card in words: 0.02 a 10 ms, each that a task started whole."""
+    from finops.facts import UNITS
+
+    unit = line["unit"]
+    said = f"{line['rate']} a {unit.lower().removesuffix('s') if unit in UNITS.values() else unit}"
+    said += "".join(f" ({tier['rate']} above {tier['above']})" for tier in line["tiers"][1:])
+    if line["increment"] is not None:
+        which = {"up": "started", "half_up": "rounded", "down": "full"}[line["increment"]["rounding"]]
+        said += f" by {line['increment']['size']} {which}"
+    if line["minimum"] is not None:
+        said += f" and at least {line['minimum']}"
+    return said
 
 
 def _plain(value: object) -> str:
