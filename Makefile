@@ -104,13 +104,13 @@ faults: $(VENV)/dev.stamp ## kill each part of a running plane, at each crash po
 	@$(PY) -m pytest -q -n 2 -m faults
 
 faults-network: $(VENV)/dev.stamp ## the part of it that plays docs/network-faults.md: nodes, clocks, links and peers that misbehave
-	@$(PY) -m pytest -q -n 2 --dist loadfile -m faults tests/faults/test_network.py tests/faults/test_partition.py
+	@$(PY) -m pytest -q -n 2 -m faults tests/faults/test_network.py tests/faults/test_partition.py
 
 kills: $(VENV)/dev.stamp ## KILLS=1000 random kills under load, as docs/faults.md reports them; SEED=… for others
 	@$(PY) -m tests.faults.kills --kills $(KILLS) --seed $(SEED)
 
 fuzz-http: $(VENV)/dev.stamp ## the OpenAPI document against a plane, by schemathesis, two minutes a role
-	@QCOS_FUZZ_S=$${QCOS_FUZZ_S:-120} $(PY) -m pytest -q -n 2 tests/e2e/test_document.py
+	@QCOS_FUZZ_S=$${QCOS_FUZZ_S:-120} $(PY) -m pytest -q -n 2 --dist load tests/e2e/test_document.py
 
 MUTATIONS ?= 10000
 mutations: $(VENV)/dev.stamp ## MUTATIONS=10000 single changes of sealed bundles and of a log in PostgreSQL; each must be found
@@ -119,7 +119,7 @@ mutations: $(VENV)/dev.stamp ## MUTATIONS=10000 single changes of sealed bundles
 MINUTES ?= 10
 fuzz: $(VENV)/dev.stamp ## mutations of valid files through every reader, for MINUTES (10)
 	@end=$$(( $$(date +%s) + 60 * $(MINUTES) )); while [ $$(date +%s) -lt $$end ]; do \
-	  QCOS_FUZZ_EXAMPLES=1000 $(PY) -m pytest -q -n auto --timeout 3600 tests/fuzz || exit 1; done
+	  QCOS_FUZZ_EXAMPLES=1000 $(PY) -m pytest -q -n auto --dist load --timeout 3600 tests/fuzz || exit 1; done
 
 .PHONY: verifier test-agreement
 verifier: ## build clients/verifier/verify.html again: the second verifier, one file that works offline; wants Node and npm
@@ -131,7 +131,7 @@ test-agreement: $(VENV)/dev.stamp ## both verifiers over CASES=5000 changed bund
 
 .PHONY: test-tenants
 test-tenants: $(VENV)/dev.stamp ## each cell of `qcos access matrix` over HTTP, and what a stranger who knows every id finds
-	@$(PY) -m pytest -q -n 2 --dist loadfile tests/tenants
+	@$(PY) -m pytest -q -n 2 tests/tenants
 
 .PHONY: test-guides
 test-guides: $(VENV)/dev.stamp ## the guides' walks typed as they stand, each on a plane of its own: policies, and each identity provider
