@@ -122,7 +122,8 @@ async def set_budget(
     }
     row = (await conn.execute(_SET_BUDGET, values)).mappings().one_or_none()
     if row is None:
-        raise CurrencyMismatch(f"the budget is not in {unit}", field="currency")
+        has = (await conn.execute(_UNIT, values)).scalar_one()
+        raise CurrencyMismatch(f"the budget is in {has}, which never changes, not in {unit}", field="currency")
     return _budget_set(row)
 
 
@@ -429,6 +430,10 @@ _SET_BUDGET = text("""
             notify = CASE WHEN :told THEN excluded.notify ELSE b.notify END
         WHERE b.unit = excluded.unit
     RETURNING budget_id, scope, period, limit_amount, unit, mode, thresholds, notify
+""")
+_UNIT = text("""
+    SELECT unit FROM finops.budget
+    WHERE tenant = :tenant AND scope = :scope AND period = :period AND counts = 'money'
 """)
 _STANDING = """
     SELECT s.* FROM (

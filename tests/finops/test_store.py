@@ -402,7 +402,7 @@ async def test_impossible_amounts_change_nothing(conn: AsyncConnection, amount: 
 async def test_currencies_never_mix(conn: AsyncConnection) -> None:
     """Wrong currency: refused with the field named, wherever it enters."""
     id_ = await budget(conn)
-    with pytest.raises(CurrencyMismatch, match=r"^currency: "):
+    with pytest.raises(CurrencyMismatch, match=r"^currency: the budget is in USD, which never changes, not in EUR$"):
         await store.set_budget(conn, "demo", "project:p", "monthly", D(1), "EUR")
     with pytest.raises(CurrencyMismatch, match="want USD, got EUR"):
         await store.hold(conn, "demo", "j1", [id_], D("0.1"), "EUR", AT)
