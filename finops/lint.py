@@ -6,11 +6,11 @@ leave a gap or are two of one revision, as if they were pushed in the order give
 card doesn't bill, though its author may think so. Needs no plane. Pure.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from msgspec import Struct
 
-from finops.card import RateCard
+from finops.card import JOB, Line, RateCard
 from finops.places import placed
 from finops.reading import faults, parse_card
 from finops.tariff import clashes, reused
@@ -18,6 +18,9 @@ from finops.tariff import clashes, reused
 RESERVED = (
     "counts what was reserved for a job while it was there: time for which a session is open between its jobs is on no "
     "bill"
+)
+TOGETHER = (
+    "a job's tasks fill its minimum together: where the vendor's minimum is each program's, the line is to be by task"
 )
 
 
@@ -56,7 +59,13 @@ def notes(files: Mapping[str, bytes]) -> list[Found]:
             continue
         for at, price in enumerate(parse_card(data).priced):
             for number, line in enumerate(price.lines):
-                if "reservation_seconds" in {line.meter, *(term.of for term in line.quantity)}:
-                    field = f"$.prices[{at}].lines[{number}]"
-                    found.append(Found(file, placed(data).line(field), field, RESERVED))
+                field = f"$.prices[{at}].lines[{number}]"
+                found += [Found(file, placed(data).line(field), field, said) for said in _said(line)]
     return found
+
+
+def _said(line: Line) -> Iterator[str]:
+    if "reservation_seconds" in {line.meter, *(term.of for term in line.quantity)}:
+        yield RESERVED
+    if line.by == "job" and any(term.of != JOB for term in line.minimum):
+        yield TOGETHER

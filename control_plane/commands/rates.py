@@ -104,7 +104,7 @@ def _price(arguments: argparse.Namespace) -> None:
     from control_plane import tables
     from finops import money
     from finops.errors import FactInvalid
-    from finops.facts import fact
+    from finops.facts import UNITS, fact
     from finops.rates import charge
 
     card, sku = _card(arguments)
@@ -117,6 +117,10 @@ def _price(arguments: argparse.Namespace) -> None:
             raise FactInvalid("is said twice", field=meter)
         said.add(meter)
         used[meter] = money.parse(quantity, meter or "--fact")
+        if used[meter] % 1 and UNITS.get(meter) not in (None, "Seconds", "Currency"):
+            raise FactInvalid("want a whole number", field=meter)
+    if used.get("mitigated_tasks", 0) > used["tasks"]:
+        raise FactInvalid(f"there are {used['tasks']} tasks", field="mitigated_tasks")
     facts = [fact(meter, quantity, "estimated", "example") for meter, quantity in used.items()]
     bill = charge(card, arguments.provider, facts, arguments.device, sku, alike=True)
     disputed = card.price(arguments.provider, arguments.device, sku).disputed

@@ -37,6 +37,8 @@ def test_price_writes_an_example_bill_line_by_line(capsys: pytest.CaptureFixture
         (["--fact", "shots"], "amount_invalid: shots: want a plain decimal"),
         (["--fact", "photons=1"], "fact_invalid: photons: no such meter"),
         (["--fact", "shots=1", "--fact", "shots=2"], "fact_invalid: shots: is said twice"),
+        (["--fact", "shots=2.5"], "fact_invalid: shots: want a whole number"),
+        (["--fact", "mitigated_tasks=2"], "fact_invalid: mitigated_tasks: there are 1 tasks"),
     ],
 )
 def test_an_error_of_one_field_names_it(capsys: pytest.CaptureFixture[str], asked: list[str], said: str) -> None:

@@ -60,6 +60,17 @@ def test_who_prices_reserved_time_is_told_what_it_is_not() -> None:
     assert notes({"own.json": (CARDS / "own.json").read_bytes(), **make.files("negative_rate")}) == []
 
 
+def test_who_writes_a_minimum_of_tasks_is_told_that_a_job_fills_it_as_a_whole() -> None:
+    """And no more once the line says that it is each task's."""
+    card = json.loads((CARDS / "own.json").read_text())
+    line = card["prices"][0]["lines"][1]
+    line["minimum"] = [{"each": "50", "of": "tasks"}]
+    (note,) = notes({"own.json": json.dumps(card, indent=1).encode()})
+    assert (note.field, "by task" in note.detail) == ("$.prices[0].lines[1]", True)
+    line["by"] = "task"
+    assert notes({"own.json": json.dumps(card).encode()}) == []
+
+
 _json = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),

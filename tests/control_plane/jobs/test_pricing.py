@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 from collections.abc import Callable
@@ -14,8 +15,9 @@ import pytest
 from control_plane.costs import rates
 from control_plane.errors import Refused
 from finops.errors import UnknownPrice
+from hal_drivers.base import Failed
 from tests.control_plane.jobs.desk import Desk, bell, person
-from tests.control_plane.jobs.ends import evidence_of, finish
+from tests.control_plane.jobs.ends import evidence_of, finish, soon
 from tests.fakes import FakeDriver
 
 OWN: dict[str, Any] = json.loads(files("finops").joinpath("cards", "own.json").read_bytes())
@@ -128,7 +130,7 @@ async def test_a_bad_card_changes_nothing_and_each_fault_has_its_line(desk: Desk
 
 
 async def test_a_line_by_task_bills_what_each_item_used_and_evidence_tells_it(desk: Desk, driver: FakeDriver) -> None:
-    """G6: three items of 0.01 s, every started second whole: three seconds and not one, by a stranger too."""
+    """G6: three items of 0.01 s, every started second whole: three seconds, by a stranger too; what failed is free."""
     seconds: dict[str, Any] = {"meter": "simulator_seconds", "unit": "Seconds", "rate": "1", "by": "task"}
     seconds |= {"increment": {"size": "1", "rounding": "up"}, "cap": [{"each": "20", "of": "tasks"}]}
     gates: dict[str, Any] = {"meter": "two_qubit_gate_shots", "unit": "Gate-Shots", "rate": "1", "by": "task"}
@@ -137,11 +139,18 @@ async def test_a_line_by_task_bills_what_each_item_used_and_evidence_tells_it(de
     await push(desk, lambda card: card["prices"][0].update(lines=[seconds, gates]))
     document = bell(execution__shots=100)
     circuit = document.pop("circuit")
-    document["program"] = {"kind": "sampler", "circuits": [circuit] * 3}
+    document["program"] = {"kind": "sampler", "circuits": [circuit] * 4}
     admission = await desk.submit(document)
     await desk.seal()
     held, _ = await desk.money()
-    await (await desk.attempt(driver)).advance()
+    run = await desk.attempt(driver)
+    driver.gate.clear()
+    running = asyncio.create_task(run.advance())
+    await soon(lambda: driver.submissions == 1)
+    (first,) = driver.tasks
+    driver.failed[first[:-1] + "1"] = Failed("backend_failed", "it broke")
+    driver.gate.set()
+    await running
     assert await finish(desk, admission.job_id) == "COMPLETED"
     bundle = await evidence_of(desk, admission.job_id)
     assert bundle.cost is not None
@@ -149,7 +158,9 @@ async def test_a_line_by_task_bills_what_each_item_used_and_evidence_tells_it(de
     assert lines == {"simulator_seconds": ("3", "3"), "two_qubit_gate_shots": ("450", "450")}
     assert held >= 453
     told = json.loads(bundle.contents["execution"])
-    alone = [{one["meter"]: one["quantity"] for one in item["facts"]} for item in told["items"]]
+    ran = [item for item in told["items"] if "facts" in item]
+    assert [item["item"] for item in ran] == [0, 2, 3]
+    alone = [{one["meter"]: one["quantity"] for one in item["facts"]} for item in ran]
     assert alone == [{"simulator_seconds": "0.01", "tasks": "1", "two_qubit_gate_shots": "100"}] * 3
     facts = {one["meter"]: one["quantity"] for one in told["facts"]}
     assert (facts["simulator_seconds"], facts["two_qubit_gate_shots"]) == ("0.03", "300")
