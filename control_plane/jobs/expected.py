@@ -24,6 +24,7 @@ from finops.errors import FinopsError
 from finops.estimate import COVERAGE, Estimate, Priced, Prior, Run, Work, best, estimate, learned, over, share
 from finops.facts import fact
 from finops.rates import RateCard, charge
+from finops.reading import COMPILED
 
 Sold: TypeAlias = tuple[str, str, str | None]
 """Provider, device, and what the device is sold as."""
@@ -99,8 +100,18 @@ def form(card: RateCard, sold: Sold) -> Form:
     return _forms[key]
 
 
+def _counted(card: RateCard, sold: Sold) -> list[str]:
+    """The meters that compiling tells of any job that the card bounds: those of lines without a cap."""
+    uncapped = [line for line in card.price(*sold).lines if not line.cap]
+    meters = {of for line in uncapped for of in ({term.of for term in line.quantity} or {line.meter})}
+    return sorted((meters & COMPILED) - _KNOWN)
+
+
 def certain(card: RateCard, sold: Sold, executions: int, tasks: int) -> Decimal | None:
-    """The charge of tasks and shots alone, which nothing that happens can change; None where there is no price."""
+    """The charge of tasks and shots alone, which nothing that happens can change; None where there is no price.
+
+    What compiling will count is nothing at least: a fee or a minimum beside gates is certain.
+    """
     key = card.hash, sold, executions, tasks
     if key not in _certain:
         if len(_certain) >= REMEMBERED:
@@ -111,6 +122,7 @@ def certain(card: RateCard, sold: Sold, executions: int, tasks: int) -> Decimal 
             fact("shots", Decimal(executions), "measured", "plane"),
         ]
         try:
+            known += [fact(meter, Decimal(0), "measured", "plane") for meter in _counted(card, sold)]
             _certain[key] = charge(card, provider, known, device, sku, alike=True).amount
         except FinopsError:
             _certain[key] = None

@@ -160,3 +160,14 @@ def test_what_another_card_billed_by_other_meters_teaches_nothing() -> None:
         for card in (dearer, gates)
     ]
     assert [one.told["basis"]["of"] for one in asked if one is not None] == ["backend", "none"]
+
+
+def test_what_each_task_pays_is_certain_though_its_gates_are_not() -> None:
+    """A fee and a minimum beside gates; where a cap bounds them nobody may count them, and nothing is certain."""
+    gates: dict[str, Any] = {"meter": "two_qubit_gate_shots", "unit": "Gate-Shots", "rate": "0.1", "by": "task"}
+    gates |= {"minimum": [{"each": "150", "of": "tasks"}]}
+    capped = gates | {"cap": [{"each": "1000", "of": "tasks"}]}
+    assert [expected.certain(_card(lines=[line]), SOLD, 300, 3) for line in (gates, capped)] == [D(45), D(0)]
+    one = expected.look_ahead({"fake": D(60)}, {"fake": SOLD}, {"fake": _card(lines=[gates])}, BELL, Learned(), "fake")
+    assert one is not None
+    assert (one.told["low"], one.told["high"]) == ("15", "60")
