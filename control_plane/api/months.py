@@ -41,7 +41,7 @@ class Closing(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MonthShown(Struct, frozen=True):
-    """A month that is closing, or closed; `statement` is the hash of the signed Statement."""
+    """A month that is closing, or closed; `statement` is the hash of the signed Statement, `lines` how many it has."""
 
     month: str
     state: Literal["closing", "closed"]
@@ -49,6 +49,7 @@ class MonthShown(Struct, frozen=True):
     closed_at: Instant | None
     statement: str | None
     statement_id: str | None
+    lines: int | None
 
 
 class MonthSums(Struct, frozen=True):
@@ -73,7 +74,16 @@ class MethodShown(Struct, frozen=True):
     method: Annotated[Method | None, Meta(description="As it was set.")]
 
 
+class _Predicate(Struct, frozen=True):
+    lines: Lines
+
+
+class _Statement(Struct, frozen=True):
+    predicate: _Predicate
+
+
 _closing = msgspec.json.Decoder(Closing)
+_counted = msgspec.json.Decoder(_Statement)
 _PENDING = ("month_invalid", "not_found", "evidence_pending")
 
 
@@ -208,6 +218,7 @@ def _shown(stored: Stored) -> dict[str, Any]:
         "closed_at": None if stored.closed_at is None else timestamp(stored.closed_at),
         "statement": None if stored.statement is None else sha256(stored.statement),
         "statement_id": stored.bundle_id,
+        "lines": None if stored.statement is None else _counted.decode(stored.statement).predicate.lines.count,
     }
 
 

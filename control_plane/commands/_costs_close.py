@@ -62,11 +62,23 @@ def register(costs: Any) -> None:
 
 def _close(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
-        _borne(arguments, _sums(arguments.month))
+        sums = _sums(arguments.month)
+        _borne(arguments, sums)
+        _note_of_nothing(arguments, sums["lines"]["count"])
         return
     asked = {"reason": arguments.reason}
     path = f"/api/v1/costs/months/{_month(arguments.month)}/close"
-    _months(arguments, [plane().ask("POST", path, asked, limit_s=LIMIT_S)], one=True)
+    closed = plane().ask("POST", path, asked, limit_s=LIMIT_S)
+    _months(arguments, [closed], one=True)
+    _note_of_nothing(arguments, closed["lines"])
+
+
+def _note_of_nothing(arguments: argparse.Namespace, lines: int | None) -> None:
+    """Of a month with no line: so it was meant, or it is a slip of the keys."""
+    import sys
+
+    if lines == 0 and not arguments.json:
+        sys.stderr.write(f"Note: nothing was charged in {arguments.month}: its statement is of no lines\n")
 
 
 def _statements(arguments: argparse.Namespace) -> None:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 _AT_ONCE: Final = 64
 _LIMIT_S: Final = 600.0
 _PATIENCE: Final = 60
+_UNSEEN: Final = (
+    "only jobs with evidence in FOLDER were looked for in FILE: of one that is in neither nobody knows without the "
+    "plane; what a closed month comes to is in its signed statement (`qcos costs statement`)"
+)
 _NOTE: Final = "trust from the plane itself; give --trust FILE from elsewhere for proof"
 _IDS: Final = {
     "jobs": re.compile(r"[^\x00]{1,128}"),
@@ -103,7 +107,7 @@ class _Asked:
             used = recompute.usage(lines, known)
             self.found += recompute.held(self.version, lines, used, evidence, places)
         if not self.arguments.part:
-            self.looked = {"months": self._months(), "project": None}
+            self.looked = {"months": self._months(), "project": None, "among": "evidence"}
             self.found += recompute.unnamed(self.lines, known.values(), self._months())
         return self._said(by="file")
 
@@ -160,7 +164,7 @@ class _Asked:
         if self.lines.num_rows and f"{datetime.now(UTC):%Y-%m}" in months:
             runs = pc.equal(pc.strftime(whole["BillingPeriodStart"], "%Y-%m"), f"{datetime.now(UTC):%Y-%m}")
             whole = whole.filter(pc.or_(pc.invert(runs), pc.less_equal(whole["x_ChargedAt"], last)))
-        self.looked = {"months": months, "project": project}
+        self.looked = {"months": months, "project": project, "among": "plane"}
         self.found += recompute.lacking(self.lines, whole)
 
     def _said(self, by: str) -> int:
@@ -190,6 +194,8 @@ class _Asked:
         tables.facts([*counts.items(), *((f"difference {name}", amount) for name, amount in total.items())])
         if by == "plane":
             sys.stderr.write(f"Note: {_NOTE}\n")
+        if self.looked is not None and self.looked["among"] == "evidence":
+            sys.stderr.write(f"Note: {_UNSEEN}\n")
         if self.looked is not None and self.looked["project"] is not None and self.arguments.project is None:
             sys.stderr.write(f"Note: of project {self.looked['project']} alone: FILE has no other\n")
         return 1 if told else 0

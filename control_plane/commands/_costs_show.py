@@ -19,7 +19,8 @@ def register(costs: Any) -> None:
     show = costs.add_parser(
         "show",
         help="spend by project, team, user and so on; of this month (UTC) unless told otherwise",
-        description=f"Spend by up to four of {', '.join(DIMENSIONS)}.",
+        description=f"Spend by up to four of {', '.join(DIMENSIONS)}. Jobs are those that were charged: one that "
+        "failed or was denied costs nothing, and counts in neither `jobs` nor `completed`.",
     )
     show.add_argument(
         "--by", metavar="NAME", action="append", help="by what, several with commas or again; project unless told"

@@ -125,10 +125,35 @@ def test_a_file_of_no_line_passes_for_no_month(stranger: Plane, files: dict[str,
     assert (ran.code, ran.err.split(":")[0]) == (2, "unusable_input"), ran
     ran = recomputed(stranger, empty, "--month", BEFORE)
     assert (ran.code, ran.json["missing"]) == (1, len(read(files["before.csv"]))), ran
-    assert ran.json["looked_for"] == {"months": [BEFORE], "project": None}
+    assert ran.json["looked_for"] == {"months": [BEFORE], "project": None, "among": "plane"}
     empty.write_text(files["before.csv"].read_text().replace(",", ";"))
     ran = stranger.cli("costs", "recompute", str(empty), user="finops")
     assert (ran.code, ran.err.split(":")[:2]) == (2, ["focus_invalid", " heading"]), ran
+
+
+def test_what_no_folder_can_show_is_said(stranger: Plane, files: dict[str, Path], tmp_path: Path) -> None:
+    """Without the plane a job that is in neither FILE nor FOLDER is unknown; who wants a part looks for none."""
+    trust = tmp_path / "trust.json"
+    assert stranger.cli("trust", "export", "-o", str(trust), user="admin").code == 0
+    words = (
+        "costs",
+        "recompute",
+        str(files["before.csv"]),
+        "--trust",
+        str(trust),
+        "--evidence",
+        str(tmp_path),
+        "--json",
+    )
+    ran = stranger.cli(*words, user="finops")
+    assert (ran.code, ran.json["unproven"], ran.json["looked_for"]["among"]) == (
+        1,
+        len(read(files["before.csv"])),
+        "evidence",
+    )
+    assert "nobody knows without the plane" in ran.err
+    ran = stranger.cli(*words, "--part", user="finops")
+    assert (ran.json["looked_for"], ran.err) == (None, "")
 
 
 def test_who_may_not_see_costs_recomputes_none(stranger: Plane, files: dict[str, Path]) -> None:

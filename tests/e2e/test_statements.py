@@ -123,6 +123,13 @@ def test_a_month_that_is_closed_is_listed_and_has_one_statement(closed: Closed) 
     listed = plane.cli("costs", "statements", "--json", user="finops").json
     assert [one["month"] for one in listed] == [EARLIER, MONTH]
     assert listed[1] == closed.shown
+    assert [one["lines"] for one in listed] == [0, closed.lines.count(b"\n")]
+    for words in ((EARLIER,), ("2020-02", "--dry-run")):
+        noted = plane.cli("costs", "close", *words, user="finops")
+        assert (noted.code, noted.err) == (
+            0,
+            f"Note: nothing was charged in {words[0]}: its statement is of no lines\n",
+        )
     assert json.loads(closed.statement)["previous"]["sha256"] == listed[0]["statement"]
     empty = plane.folder / "empty"
     assert plane.cli("costs", "statement", EARLIER, "-o", str(empty), user="finops").code == 0
