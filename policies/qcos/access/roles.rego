@@ -45,8 +45,8 @@ deny contains reason if {
 # custom:
 #   code: not_a_member
 deny contains reason if {
-	known_action
 	not member
+	known_action
 	reason := {
 		"code": "not_a_member",
 		"level": "hard",
@@ -63,9 +63,9 @@ deny contains reason if {
 # custom:
 #   code: role_required
 deny contains reason if {
+	not may_act
 	known_action
 	member
-	not may_act
 	wanted := values.listed(acting_roles)
 	reason := {
 		"code": "role_required",
@@ -84,11 +84,11 @@ deny contains reason if {
 # custom:
 #   code: purpose_role_required
 deny contains reason if {
+	not may_pursue
 	known_action
 	member
 	may_act
 	plain
-	not may_pursue
 	wanted := values.listed(roles_wanted)
 	reason := {
 		"code": "role_required",

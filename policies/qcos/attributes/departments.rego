@@ -49,8 +49,8 @@ deny contains reason if {
 # custom:
 #   code: outside_hours
 deny contains reason if {
-	_purpose_borne
 	not hours_open
+	_purpose_borne
 	reason := {
 		"code": "outside_hours",
 		"level": levels.of("outside_hours"),
@@ -134,11 +134,8 @@ default because := "denied"
 because := concat("", [who, " may submit for ", access.purpose]) if {
 	allow
 	deny == set()
-}
-
-because := levels.advice(deny) if {
+} else := levels.advice(deny) if {
 	allow
-	deny != set()
 }
 
 # METADATA

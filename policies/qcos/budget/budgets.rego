@@ -174,8 +174,9 @@ priced if {
 covered if {
 	is_array(input.budgets)
 	values.name(input.job.project)
+	own := concat("", ["project:", input.job.project])
 	some budget in input.budgets
-	budget.scope == concat("", ["project:", input.job.project])
+	budget.scope == own
 }
 
 _holds(budget) if {
@@ -212,11 +213,8 @@ default because := "denied"
 because := concat("", [cost, " fits ", values.listed({budget.scope | some budget in input.budgets})]) if {
 	allow
 	deny == set()
-}
-
-because := levels.advice(deny) if {
+} else := levels.advice(deny) if {
 	allow
-	deny != set()
 }
 
 # METADATA

@@ -48,8 +48,8 @@ deny contains reason if {
 # custom:
 #   code: zone_required
 deny contains reason if {
-	known
 	not some_usable
+	known
 	reason := {
 		"code": "zone_required",
 		"level": "hard",
@@ -66,8 +66,8 @@ deny contains reason if {
 # custom:
 #   code: node_outside
 deny contains reason if {
-	known
 	not plan_inside
+	known
 	reason := {
 		"code": "node_outside",
 		"level": "hard",
@@ -105,7 +105,11 @@ some_usable if usable != set()
 
 # METADATA
 # title: Ids of the backends that policy allows
-usable := constraints.matching & permitted
+usable contains backend.id if {
+	some backend in input.backends
+	backend.id in constraints.matching
+	_placed(backend)
+}
 
 # METADATA
 # title: Ids of the backends in a zone that the classification allows
@@ -138,8 +142,8 @@ usable_nodes contains id if {
 
 # Of a backend or a node.
 _in_zone(place) if {
-	is_string(place.compliance_zone)
 	"*" in level.zones
+	is_string(place.compliance_zone)
 }
 
 _in_zone(place) if {

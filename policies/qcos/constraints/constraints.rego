@@ -89,24 +89,24 @@ backend_left if {
 	matching != set()
 }
 
-qubits_within if values.fits(input.job.qubits, input.limits.max_qubits)
+qubits_within if values.within(qubits, input.limits.max_qubits)
 
 team_qubits_within if {
 	same_team
-	values.fits(input.job.qubits, input.limits.team.max_qubits)
+	values.within(qubits, input.limits.team.max_qubits)
 }
 
-shots_within if values.fits(shots, input.limits.max_shots)
+shots_within if values.within(shots, input.limits.max_shots)
 
 depth_within if input.job.max_depth == null
 
-depth_within if values.fits(input.job.max_depth, input.limits.max_depth)
+depth_within if values.within(depth, input.limits.max_depth)
 
 team_depth_within if input.job.max_depth == null
 
 team_depth_within if {
 	same_team
-	values.fits(input.job.max_depth, input.limits.team.max_depth)
+	values.within(depth, input.limits.team.max_depth)
 }
 
 # METADATA
@@ -125,10 +125,10 @@ distinct if {
 matching contains backend.id if {
 	is_array(input.backends)
 	some backend in input.backends
-	values.name(backend.id)
 	provider_allowed(backend)
 	pin_allowed(backend)
 	large_enough(backend)
+	values.name(backend.id)
 }
 
 provider_allowed(backend) if {
@@ -137,9 +137,9 @@ provider_allowed(backend) if {
 }
 
 provider_allowed(backend) if {
+	backend.provider in input.job.allowed_providers
 	is_array(input.job.allowed_providers)
 	values.name(backend.provider)
-	backend.provider in input.job.allowed_providers
 }
 
 pin_allowed(_) if input.job.backend == null
@@ -149,7 +149,7 @@ pin_allowed(backend) if {
 	backend.id == input.job.backend
 }
 
-large_enough(backend) if values.fits(qubits, backend.qubits)
+large_enough(backend) if values.within(qubits, backend.qubits)
 
 # METADATA
 # title: Shots asked for
@@ -158,9 +158,13 @@ large_enough(backend) if values.fits(qubits, backend.qubits)
 default shots := "nothing usable"
 
 # Not by max(): the embedded engine takes it of the numbers' texts.
-shots := input.job.shots if values.fits(input.job.executions, input.job.shots)
-
-shots := input.job.executions if values.fits(input.job.shots, input.job.executions)
+shots := input.job.executions if {
+	values.fits(input.job.shots, input.job.executions)
+	values.natural(input.job.executions)
+} else := input.job.shots if {
+	values.fits(input.job.executions, input.job.shots)
+	values.natural(input.job.shots)
+}
 
 default depth := "nothing usable"
 
@@ -186,17 +190,17 @@ _over(rule, limit, asked, unit, whose) := {
 	most := values.shown(object.get(input, limit, ""))
 }
 
-wanted := concat(", ", array.concat([concat("", [values.shown(qubits), " qubits"])], array.concat(_providers, _pin)))
+wanted := concat("", [values.shown(qubits), " qubits", _providers, _pin])
 
-default _providers := []
+default _providers := ""
 
-_providers := [concat("", ["provider ", values.listed(_names(input.job.allowed_providers))])] if {
+_providers := concat("", [", provider ", values.listed(_names(input.job.allowed_providers))]) if {
 	is_array(input.job.allowed_providers)
 }
 
-default _pin := []
+default _pin := ""
 
-_pin := [concat("", ["backend ", input.job.backend])] if values.name(input.job.backend)
+_pin := concat("", [", backend ", input.job.backend]) if values.name(input.job.backend)
 
 offered := values.listed({_described(backend) |
 	is_array(input.backends)
@@ -223,11 +227,8 @@ default because := "denied"
 because := concat("", [values.listed(matching), " meets ", wanted]) if {
 	allow
 	deny == set()
-}
-
-because := levels.advice(deny) if {
+} else := levels.advice(deny) if {
 	allow
-	deny != set()
 }
 
 # METADATA

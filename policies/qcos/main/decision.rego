@@ -33,7 +33,9 @@ decision := {
 	"obligations": obligations.listed,
 }
 
-checks := [
+checks := [access.check, separation.check] if {
+	_approving
+} else := [
 	access.check,
 	attributes.check,
 	constraints.check,
@@ -41,14 +43,11 @@ checks := [
 	residency.check,
 	quota.check,
 	budget.check,
-] if {
-	not _approving
-}
+]
 
-# The job's own checks were made when it was denied, and are made again when it is dispatched.
-checks := [access.check, separation.check] if _approving
-
-denied := [
+denied := [access.deny, separation.deny] if {
+	_approving
+} else := [
 	access.deny,
 	attributes.deny,
 	constraints.deny,
@@ -56,10 +55,7 @@ denied := [
 	residency.deny,
 	quota.deny,
 	budget.deny,
-] if {
-	not _approving
-}
+]
 
-denied := [access.deny, separation.deny] if _approving
-
+# The job's own checks were made when it was denied, and are made again when it is dispatched.
 _approving if input.action == "job:approve"

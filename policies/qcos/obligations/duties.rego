@@ -41,8 +41,8 @@ duties contains duty if {
 
 # A window of a node has neither evidence nor a choice of backends.
 _no_job if {
-	is_string(input.action)
 	input.action != "job:submit"
+	is_string(input.action)
 }
 
 _spared(rule) if {

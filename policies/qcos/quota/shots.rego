@@ -141,17 +141,11 @@ because := concat("", [asked, " shots fit the quotas of ", who, " and project ",
 	deny == set()
 	"team" in _quotas
 	asked := values.shown(constraints.shots)
-}
-
-because := concat("", ["one more window fits the quota of project ", access.project]) if {
+} else := concat("", ["one more window fits the quota of project ", access.project]) if {
 	allow
 	deny == set()
-	"windows" in _quotas
-}
-
-because := levels.advice(deny) if {
+} else := levels.advice(deny) if {
 	allow
-	deny != set()
 }
 
 # METADATA

@@ -33,8 +33,8 @@ allow if {
 # custom:
 #   code: residency_required
 deny contains reason if {
-	something_left
 	not some_resident
+	something_left
 	reason := {
 		"code": "residency_required",
 		"level": "hard",
@@ -52,8 +52,8 @@ deny contains reason if {
 # custom:
 #   code: export_denied
 deny contains reason if {
-	some_resident
 	not some_usable
+	some_resident
 	work := concat("", [classification.label, " of ", attributes.who])
 	reason := {
 		"code": "export_denied",
@@ -207,11 +207,8 @@ default because := "denied"
 because := concat("", ["work of ", access.project, " may go to ", values.listed(usable)]) if {
 	allow
 	some_usable
-}
-
-because := "no backend is left to place" if {
+} else := "no backend is left to place" if {
 	allow
-	not some_usable
 }
 
 # METADATA

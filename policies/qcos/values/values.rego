@@ -32,6 +32,16 @@ fits(x, limit) if {
 }
 
 # METADATA
+# title: Within
+# description: What was read as a natural number, or as the text of none, is a number that is at most a limit.
+within(read, limit) if {
+	is_number(read)
+	is_number(limit)
+	read <= limit
+	limit <= 9007199254740991
+}
+
+# METADATA
 # title: Room
 # description: A natural number and what is asked for on top of it are at most a limit.
 room(used, asked, limit) if {
@@ -90,14 +100,14 @@ default shown(_) := "nothing usable"
 shown(x) := x if {
 	is_string(x)
 	x != ""
+} else := format_int(x, 10) if {
+	whole(x)
 }
-
-shown(x) := format_int(x, 10) if whole(x)
 
 # METADATA
 # title: Listed
 # description: A set of texts as one text, in order.
 # scope: document
-listed(texts) := concat(", ", sort(texts)) if texts != set()
+default listed(_) := "none"
 
-listed(texts) := "none" if texts == set()
+listed(texts) := concat(", ", sort(texts)) if texts != set()

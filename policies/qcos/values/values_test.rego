@@ -64,6 +64,15 @@ test_fits_is_at_most_a_natural_number if {
 	}
 }
 
+test_within_is_for_what_was_read_as_a_number if {
+	values.within(0, 0)
+	not values.within(2, 1)
+	not values.within("nothing usable", 5)
+	every odd in [null, true, "", "1", "nothing usable", -1, 9007199254740992, [], {}] {
+		not values.within(0, odd)
+	}
+}
+
 test_room_is_for_a_natural_number_and_more if {
 	values.room(2, 3, 5)
 	not values.room(3, 3, 5)
