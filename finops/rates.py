@@ -17,6 +17,7 @@ Contract:
 What a card says is in `card`, how one is read in `reading`, which of several counts in `tariff`. Pure.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import ROUND_CEILING, ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal
 from fractions import Fraction
@@ -41,7 +42,8 @@ _ROUNDER: Final = Context(prec=80)
 UNLESS_SAID: Final = frozenset({"mitigated_tasks"})
 _NOTHING: Final[Mapping[str, Decimal]] = {}
 _ONCE: Final = Fraction(1)
-_Tasks: TypeAlias = Sequence[tuple[int, dict[str, Fraction]]]
+_Used: TypeAlias = Mapping[str, Decimal] | Mapping[str, Fraction]
+_Tasks: TypeAlias = Sequence[tuple[int, _Used]]
 """So many tasks that used so much each."""
 # Of words that differ, the line of several facts has the weakest.
 _WEAKEST: Final[tuple[Source, ...]] = ("estimated", "vendor", "measured")
@@ -110,11 +112,8 @@ def upper_bound(
     with money.exact():
         most = {"mitigated_tasks": count, **known, "tasks": count, "shots": shots}
         most |= dict.fromkeys(_BOUND_BY_DEADLINE, count * seconds)
-        exact = _exact(most)
-        alike = _alike(exact)
-        alone = [(1, alike[0][1] | _exact(one)) for one in each] or alike
         for line in card.lines(provider, device, sku):
-            quantity = _billed(line, exact, alone, card)
+            quantity = _billed(line, most, each, card)
             if quantity is None:
                 missing = ", ".join(meter for meter in _meters(line) if meter not in most)
                 said = f"nothing tells how many {missing} it takes before it runs, and card {card.name} has no cap"
@@ -142,18 +141,18 @@ def charge(
     measured = by_meter(facts)
     lines: list[ChargeLine] = []
     unmeasured: list[str] = []
-    exact = _exact(dict.fromkeys(UNLESS_SAID, money.ZERO) | {one.meter: one.quantity for one in measured.values()})
-    told = alike or len(each) > 0 or exact.get("tasks", _ONCE) <= 1
-    alone = [(1, dict.fromkeys(UNLESS_SAID, Fraction()) | _exact(one)) for one in each] or _alike(exact)
+    used = dict.fromkeys(UNLESS_SAID, money.ZERO) | {meter: one.quantity for meter, one in measured.items()}
+    told = [{**dict.fromkeys(UNLESS_SAID, money.ZERO), **one} for one in each]
+    several = used.get("tasks", money.ZERO) > 1 and not alike
     with money.exact():
         for line in card.lines(provider, device, sku):
             missing = [meter for meter in _meters(line) if meter not in measured and meter not in UNLESS_SAID]
             if missing:
                 unmeasured += missing
                 continue
-            if line.by == "task" and not told:
+            if line.by == "task" and several and not _known(line, told):
                 raise UnknownPrice("is billed by task, and nobody says what each task used", field=line.meter)
-            quantity = _billed(line, exact, alone, card)
+            quantity = _billed(line, used, told, card)
             if quantity is None:
                 raise UnknownPrice("has no quantity", field=line.meter)
             source, by = _word([measured[meter] for meter in _meters(line) if meter in measured])
@@ -164,14 +163,23 @@ def charge(
     return Charge(tuple(lines), amount, card.currency, card.hash, tuple(dict.fromkeys(unmeasured)))
 
 
-def _exact(job: Mapping[str, Decimal]) -> dict[str, Fraction]:
-    return {meter: Fraction(quantity) for meter, quantity in job.items()}
+def _known(line: Line, each: Sequence[Mapping[str, Decimal]]) -> bool:
+    """Whether each task's use of what the line counts is told."""
+    return len(each) > 0 and all(meter in one for one in each for meter in _meters(line))
 
 
-def _alike(job: Mapping[str, Fraction]) -> _Tasks:
-    """The job's tasks, each of which used an equal share."""
-    count = max(int(job.get("tasks", _ONCE)), 1)
-    return [(count, {meter: quantity / count for meter, quantity in job.items()} | {"tasks": _ONCE})]
+def _alone(line: Line, job: _Used, each: Sequence[Mapping[str, Decimal]]) -> _Tasks:
+    """The job's tasks, as far as the line counts them; of what isn't told each used an equal share of the job's."""
+    meters = list(dict.fromkeys([*_meters(line), *(term.of for term in (*line.cap, *line.minimum))]))
+    count = len(each) or max(int(job.get("tasks", _ONCE)), 1)
+    share = {meter: Fraction(job[meter]) / count for meter in meters if meter in job} | {"tasks": _ONCE}
+    used = Counter(tuple(one.get(meter) for meter in meters) for one in each)
+    if not used:
+        return [(count, share)]
+    return [
+        (times, share | {of: Fraction(told) for of, told in zip(meters, quantities, strict=True) if told is not None})
+        for quantities, times in used.items()
+    ]
 
 
 def _meters(line: Line) -> list[str]:
@@ -179,13 +187,13 @@ def _meters(line: Line) -> list[str]:
     return [term.of for term in line.quantity if term.of != JOB] if line.quantity else [line.meter]
 
 
-def _billed(line: Line, job: Mapping[str, Fraction], alone: _Tasks, card: RateCard) -> Decimal | None:
+def _billed(line: Line, job: _Used, each: Sequence[Mapping[str, Decimal]], card: RateCard) -> Decimal | None:
     """What is billed, of the job or of each of its tasks; None where a meter that it counts is unknown and no cap is.
 
     Rounded to 12 decimals, as the card rounds.
     """
     total = Fraction()
-    for count, used in alone if line.by == "task" else [(1, job)]:
+    for count, used in _alone(line, job, each) if line.by == "task" else [(1, job)]:
         quantity = _limited(line, used)
         if quantity is None:
             return None
@@ -193,12 +201,13 @@ def _billed(line: Line, job: Mapping[str, Fraction], alone: _Tasks, card: RateCa
     return _finest(total, card.card.rounding)
 
 
-def _limited(line: Line, used: Mapping[str, Fraction]) -> Fraction | None:
+def _limited(line: Line, used: _Used) -> Fraction | None:
     """The quantity in whole increments, at most the cap and at least the minimum; a job has one task at least."""
     quantity = _sum(line.quantity or (Term("1", line.meter),), used)
     if quantity is not None and line.increment is not None:
         quantity = _whole(quantity, line.increment)
-    limits = {"mitigated_tasks": Fraction(), **used, "tasks": max(used.get("tasks", _ONCE), _ONCE)}
+    mitigated, tasks = Fraction(used.get("mitigated_tasks", 0)), Fraction(used.get("tasks", 1))
+    limits = {"mitigated_tasks": mitigated, "tasks": max(tasks, _ONCE)}
     if line.cap:
         cap = _sum(line.cap, limits)
         quantity = cap if quantity is None or cap is None else min(quantity, cap)
@@ -207,13 +216,13 @@ def _limited(line: Line, used: Mapping[str, Fraction]) -> Fraction | None:
     return quantity
 
 
-def _sum(terms: tuple[Term, ...], used: Mapping[str, Fraction]) -> Fraction | None:
+def _sum(terms: tuple[Term, ...], used: _Used) -> Fraction | None:
     total = Fraction()
     for term in terms:
         quantity = _ONCE if term.of == JOB else used.get(term.of)
         if quantity is None:
             return None
-        total += term.factor * quantity
+        total += term.factor * Fraction(quantity)
     return total
 
 

@@ -79,8 +79,9 @@ def test_a_minimum_by_task_holds_for_each_program_alone() -> None:
     assert charge(card(line), "example", facts).lines[0].quantity == 141
     by_task = card(line | {"by": "task"})
     assert charge(by_task, "example", facts, each=each).lines[0].quantity == D("12.4166") + 100 + D("97.50")
-    with pytest.raises(UnknownPrice, match="nobody says what each task used"):
-        charge(by_task, "example", facts)
+    for told in ((), [*each[:2], {"tasks": D(1)}]):
+        with pytest.raises(UnknownPrice, match="nobody says what each task used"):
+            charge(by_task, "example", facts, each=told)
     assert charge(by_task, "example", used(shots=1)).lines[0].quantity == D("12.4166")
     # Three tasks of 47 shots at most, none of them mitigated; and of one that is, what all may cost.
     assert upper_bound(by_task, "example", "x", 141, 1.0, 3, known={"mitigated_tasks": D(0)}).amount == 141
