@@ -15,7 +15,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from ledger.attack import MOST, Attack, attack
+from ledger.attack import MOST, Attack, Judge, attack
 
 if TYPE_CHECKING:
     from ledger.verify import Report
@@ -24,19 +24,26 @@ _SHOWN = 20  # survivors on a terminal; the document has all
 
 
 def run(
-    arguments: argparse.Namespace, report: Report, *, bundle: bytes, trust: bytes, other: bytes | None, now: datetime
+    arguments: argparse.Namespace,
+    report: Report,
+    *,
+    bundle: bytes,
+    trust: bytes,
+    other: bytes | None,
+    now: datetime,
+    judge: Judge | None = None,
 ) -> int:
-    """Attack the file and print what came of it."""
+    """Attack the file and print what came of it; a cost statement with what judges it."""
     if report.verdict != "valid":
         if arguments.json:
             _document(report, None)
-        told = f"only a valid bundle can be attacked; this one is {report.verdict}: {report.reason}"
+        told = f"only a valid bundle or statement can be attacked; this one is {report.verdict}: {report.reason}"
         sys.stderr.write(f"not_attacked: {_plain(told)}\n")
         return 1
     began = time.monotonic()
     most = MOST if arguments.copies is None else arguments.copies
     clock = _clock(began, arguments.seconds)
-    found = attack(bundle, trust, now, other=other, seed=arguments.seed, most=most, go_on=clock)
+    found = attack(bundle, trust, now, other=other, seed=arguments.seed, most=most, go_on=clock, judge=judge)
     if sys.stderr.isatty():
         sys.stderr.write("\r\x1b[K")
     if arguments.json:

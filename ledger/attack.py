@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A sound bundle attacked: changed in every way that this project knows, and each copy judged as a stranger's would be.
 
-Enters: a bundle and a trust file, perhaps a second bundle, a seed. Leaves: for each class of attack how many copies
-were tried and found, and every copy that was still `valid`, with the reason why that is no change, or without one,
-which is a hole. A copy is found if the verifier calls it anything but `valid`; `ledger.verify` is called as it stands,
-with no shortcut. The same seed makes the same copies. Not here: the clock, which ends a long attack through `go_on`,
-and printing. Pure.
+Enters: a bundle, or a cost statement with what judges it, and a trust file, perhaps a second of its kind, a seed.
+Leaves: for each class of attack how many copies were tried and found, and every copy that was still `valid`, with the
+reason why that is no change, or without one, which is a hole. A copy is found if the verifier calls it anything but
+`valid`; `ledger.verify`, or the judge of statements, is called as it stands, with no shortcut. The same seed makes the
+same copies. Not here: the clock, which ends a long attack through `go_on`, and printing. Pure.
 """
 
 from __future__ import annotations
@@ -13,18 +13,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any
 
+import msgspec
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
 from ledger import attack_edits as edits
 from ledger import attack_forge as forge
+from ledger import cost_statement
 from ledger.attack_edits import Copy, Pick
 from ledger.attack_shape import read
 from ledger.attack_spelling import spellings
 from ledger.bundle import Bundle, Proof, Signatures, parse_bundle
+from ledger.cost_statement import CostStatement, StatementFile
 from ledger.errors import LedgerError, UsageError
+from ledger.predicate import Predicate, statement_bytes
 from ledger.trust import parse_trust
 from ledger.verify import Report, verify
 
@@ -32,6 +35,8 @@ __all__ = ["Attack", "Kind", "Survivor", "attack"]
 
 MOST = 2000  # copies of one class, where the file has more places
 HOLE = "unexplained"
+Judge = Callable[[bytes, bytes, datetime], Report]
+"""The verdict on a file by a trust file at a time; LedgerError where it can't be judged."""
 
 
 class Kind(Struct, frozen=True):
@@ -75,15 +80,19 @@ def attack(
     seed: int = 1,
     most: int = MOST,
     go_on: Callable[[str, int], bool] = lambda _name, _tried: True,
+    judge: Judge | None = None,
 ) -> Attack:
-    """Attack a bundle that this trust file calls valid; UsageError if it doesn't.
+    """Attack a file that this trust file calls valid; UsageError if it doesn't. A cost statement comes with its judge.
 
     `go_on(class, tried)` is asked before each copy; once it says no, the rest is left out.
     """
-    whole = verify(bundle, trust, now)
+    judge = judge or verify
+    whole = judge(bundle, trust, now)
     if whole.verdict != "valid":
-        raise UsageError(f"only a valid bundle can be attacked; this one is {whole.verdict}: {whole.reason}")
-    done = _Tally(bundle, trust, other, now, go_on)
+        raise UsageError(
+            f"only a valid bundle or statement can be attacked; this one is {whole.verdict}: {whole.reason}"
+        )
+    done = _Tally(bundle, trust, other, now, go_on, judge)
     for name, copies in _placed(bundle, trust, other, seed, most):
         for path, copy in copies:
             done.judge(name, path, copy)
@@ -102,8 +111,15 @@ class _Tally:
     """Judges copies and counts what became of them."""
 
     def __init__(
-        self, bundle: bytes, trust: bytes, other: bytes | None, now: datetime, go_on: Callable[[str, int], bool]
+        self,
+        bundle: bytes,
+        trust: bytes,
+        other: bytes | None,
+        now: datetime,
+        go_on: Callable[[str, int], bool],
+        judge: Judge,
     ) -> None:
+        self._judge = judge
         self._bundle, self._trust, self._other, self._now = bundle, trust, other, now
         self._go_on, self._stopped = go_on, False
         self._tried: Counter[str] = Counter()
@@ -120,7 +136,7 @@ class _Tally:
             return
         self._tried[name] += 1
         try:
-            report = _judged(copy, self._trust, self._now)
+            report = self._judged(copy)
         except Exception as error:  # noqa: BLE001 - a verifier that breaks has given no verdict, and is told of
             self._survived.append(Survivor(name, path, f"{HOLE}: the verifier broke with {type(error).__name__}"))
             return
@@ -128,6 +144,13 @@ class _Tally:
             self._found[name] += 1
         else:
             self._survived.append(Survivor(name, path, _why(self._bundle, copy, self._other)))
+
+    def _judged(self, copy: bytes) -> Report | None:
+        """The verdict on a copy; None where it can't be judged at all, which ends in exit 2."""
+        try:
+            return self._judge(copy, self._trust, self._now)
+        except LedgerError:
+            return None
 
     def told(self, seed: int) -> Attack:
         """What came of all of them."""
@@ -142,10 +165,11 @@ def _placed(
 ) -> Iterator[tuple[str, Iterator[Copy]]]:
     """Each class that goes by places and parts, with its copies, made as they are wanted."""
     tree, trusted = read(bundle), parse_trust(trust)
-    forger = forge.Forger(tree, trusted, f"attack {seed}")
+    forger = forge.Forger(tree, trusted, f"attack {seed}", _statement(bundle))
     others = forge.another_job(tree, forger)
     if other is not None:
-        others = {"the other file": _second(other)} | others
+        _parse_as(bundle, other)
+        others = {"the other file": read(other)} | others
 
     def pick(name: str, share: float) -> Pick:
         return Pick(f"{seed} {name}", max(8, int(most * share)))
@@ -175,37 +199,41 @@ def _sampled(bundle: bytes, seed: int, most: int) -> dict[str, Iterator[Copy]]:
     }
 
 
-def _second(data: bytes) -> Any:
-    parse_bundle(data)
-    return read(data)
+def _statement(data: bytes) -> forge.Statement:
+    """How records of this file's kind become what is signed."""
+    if cost_statement.looks_like_one(data):
+        return lambda record: cost_statement.statement_bytes(msgspec.convert(record, CostStatement))
+    return lambda record: statement_bytes(msgspec.convert(record, Predicate))
 
 
-def _judged(copy: bytes, trust: bytes, now: datetime) -> Report | None:
-    """The verdict on a copy; None where it can't be judged at all, which ends in exit 2."""
-    try:
-        return verify(copy, trust, now)
-    except LedgerError:
-        return None
+def _parse_as(kind: bytes, data: bytes) -> Bundle | StatementFile:
+    """A file of the same kind as another; LedgerError if it isn't."""
+    return cost_statement.parse_file(data) if cost_statement.looks_like_one(kind) else parse_bundle(data)
+
+
+def _said(file: Bundle | StatementFile) -> object:
+    """What a file says, its proofs apart."""
+    return (file.predicate(), file.contents) if isinstance(file, Bundle) else (file.record(), file.method)
 
 
 def _why(bundle: bytes, copy: bytes, other: bytes | None) -> str:
     """Why a changed copy may be called valid, if it may: nothing in it is new."""
-    before, after = parse_bundle(bundle), parse_bundle(copy)
-    if before.predicate() != after.predicate() or before.contents != after.contents:
+    before, after = _parse_as(bundle, bundle), _parse_as(bundle, copy)
+    if _said(before) != _said(after):
         return f"{HOLE}: another record is called valid"
     if _grown(after) == _grown(before) and set(after.proof.cosignatures or ()) < set(before.proof.cosignatures or ()):
         return "not a change: what a witness said was left out, and the assurance says only what the rest proves"
-    if other is not None and _drawn(after, before, parse_bundle(other)):
+    if other is not None and _drawn(after, before, _parse_as(bundle, other)):
         return "not a change: the record is the same, and its proof is the other file's"
     return f"{HOLE}: the record is the same, its proofs are not"
 
 
-def _grown(bundle: Bundle) -> Bundle:
-    """The bundle without what may be added to its proof after it was sealed."""
+def _grown(bundle: Bundle | StatementFile) -> Bundle | StatementFile:
+    """The file without what may be added to its proof after it was sealed."""
     return replace(bundle, proof=replace(bundle.proof, cosignatures=UNSET))
 
 
-def _drawn(after: Bundle, *sources: Bundle) -> bool:
+def _drawn(after: Bundle | StatementFile, *sources: Bundle | StatementFile) -> bool:
     """Whether each signature, token and part of the proof is, as it stands, one of the sources'."""
     return all(
         any(getattr(getattr(after, part), name) == getattr(getattr(one, part), name) for one in sources)

@@ -190,7 +190,8 @@ def added(tree: Any, trust: Any, pick: Pick) -> Iterator[Copy]:
         yield f"{name} beside the evidence", written(tree | {name: value})
         yield f"{name} among the signatures", written(put(tree, ("signatures", name), value))
         yield f"{name} in the proof", written(put(tree, ("proof", name), value))
-        yield f"{name} among the contents", written(put(tree, ("contents", name), closed(value)))
+        if "contents" in tree:
+            yield f"{name} among the contents", written(put(tree, ("contents", name), closed(value)))
 
 
 def cut(tree: Any, data: bytes, pick: Pick) -> Iterator[Copy]:
@@ -239,8 +240,11 @@ def renamed(tree: Any) -> Iterator[Copy]:
         (("governance_record", "actor"), ("user:somebody@else",)),
         (("governance_record", "project"), ("another",)),
         (("state",), ("COMPLETED", "FAILED", "CANCELED", "DENIED", "UNCERTAIN")),
+        (("month",), ("2001-01", "2099-12")),
     ]
     for at, others in names:
+        if at[0] not in tree:
+            continue
         before = found(tree, at)
         for other in others:
             if other != before:

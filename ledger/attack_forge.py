@@ -9,9 +9,10 @@ are the plane's where they are public, and everything that can be computed fits.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import combinations
 from typing import Any, Literal
 
 import msgspec
@@ -27,12 +28,14 @@ from ledger.attack_edits import Copy, with_hashes
 from ledger.attack_shape import binary, closed, opened, put, read, without, written
 from ledger.canonical import sha256
 from ledger.errors import LedgerError, ProofInvalid
-from ledger.predicate import Predicate, pae, statement_bytes
+from ledger.predicate import pae
 from ledger.signer import Held
 from ledger.trust import Trust
 
-_APART = ("signatures", "proof", "contents")
+_SIDES = ("signatures", "proof", "contents", "method")
 Tokens = Literal["kept", "own authority", "its certificates, own key"]
+Statement = Callable[[dict[str, Any]], bytes]
+"""The signed Statement of a record; LedgerError or ValidationError where there is no such record."""
 TOKENS: tuple[Tokens, ...] = ("kept", "own authority", "its certificates, own key")
 _WHO = (("evidence",), ("log",), ("evidence", "log"))
 
@@ -40,8 +43,8 @@ _WHO = (("evidence",), ("log",), ("evidence", "log"))
 class Forger:
     """Keys of the attacker's own, and what they make of a bundle."""
 
-    def __init__(self, tree: Any, trust: Trust, seed: str) -> None:
-        self._tree, self._trust, self._seed = tree, trust, seed
+    def __init__(self, tree: Any, trust: Trust, seed: str, statement: Statement) -> None:
+        self._tree, self._trust, self._seed, self._statement = tree, trust, seed, statement
         self._ed25519 = Ed25519PrivateKey.from_private_bytes(self._secret("log"))
         self._log_mldsa65 = MLDSA65PrivateKey.from_seed_bytes(self._secret("log pq"))
         self._mldsa65 = MLDSA65PrivateKey.from_seed_bytes(self._secret("evidence pq"))
@@ -62,14 +65,12 @@ class Forger:
         origin: str = "",
     ) -> bytes | None:
         """A copy whose record is `tree`'s, made anew by these keys; None where there is no such record."""
-        record = {name: value for name, value in tree.items() if name not in _APART}
+        record = {name: value for name, value in tree.items() if name not in _SIDES}
         try:
-            predicate = msgspec.convert(record, Predicate)
-            statement = statement_bytes(predicate)
+            statement = self._statement(record)
         except (LedgerError, msgspec.ValidationError):
             return None
-        signed = dict(tree["signatures"])
-        level = predicate.evidence_level
+        signed, level = dict(tree["signatures"]), record["evidence_level"]
         if "evidence" in who:
             made = pae(statement)
             ecdsa = timestamp.low_s(self._p256.sign(made, ec.ECDSA(hashes.SHA256())))
@@ -82,7 +83,7 @@ class Forger:
             targets = [binary(signed[name]) for name in ("qcos_signature", "ecdsa_p256_signature")]
             over = [one for one in targets if one] if level == "full" else [proof["checkpoint"].encode()]
             signed["timestamp_authority"] = self._stamps(over, tokens, earlier_s)
-        return written(record | {"signatures": signed, "proof": proof, "contents": tree["contents"]})
+        return written(tree | {"signatures": signed, "proof": proof})
 
     def _sealed(self, proof: Any, record: Any, statement: bytes, *, hints: bool, origin: str) -> dict[str, Any]:
         """Entry, path and checkpoint for a statement, under the attacker's own log keys."""
@@ -96,6 +97,9 @@ class Forger:
         body = spoken["body"] | {"evidence": {"bundle_id": record["bundle_id"], "level": record["evidence_level"]}}
         if "job_id" in body:
             body["job_id"] = record["job_id"]
+        if "close" in body:
+            told = {"month": record["month"], "lines": record["lines"]["sha256"], "count": record["lines"]["count"]}
+            body["close"] = body["close"] | told | {"bundle_id": record["bundle_id"], "statement": sha256(statement)}
         spoken = spoken | {
             "tenant": said["tenant"],
             "commitments": spoken["commitments"] | said["commitments"],
@@ -229,14 +233,16 @@ def swapped(tree: Any, others: dict[str, Any]) -> Iterator[Copy]:
     for whose, other in others.items():
         for name, value in other.items():
             yield f"{name} of {whose}", written(tree | {name: value})
-        for part in _APART:
+        apart = [name for name in _SIDES if isinstance(tree.get(name), dict) and isinstance(other.get(name), dict)]
+        for part in apart:
             for name, value in other[part].items():
                 yield f"{part}.{name} of {whose}", written(put(tree, (part, name), value))
             for name in sorted(set(tree[part]) - set(other[part])):
                 yield f"{part}.{name} taken out, as in {whose}", written(without(tree, (part, name)))
-        for names in (_APART[:2], ("signatures", "contents"), ("proof", "contents"), _APART):
-            yield f"{', '.join(names)} of {whose}", written(tree | {name: other[name] for name in names})
-        for name in _APART:
+        for count in range(2, len(apart) + 1):
+            for names in combinations(apart, count):
+                yield f"{', '.join(names)} of {whose}", written(tree | {name: other[name] for name in names})
+        for name in apart:
             yield f"all but {name} of {whose}", written(other | {name: tree[name]})
         stamps = other["signatures"]["timestamp_authority"]
         for number, stamp in enumerate(tree["signatures"]["timestamp_authority"]):
@@ -251,31 +257,60 @@ def swapped(tree: Any, others: dict[str, Any]) -> Iterator[Copy]:
 
 
 def another_job(tree: Any, forger: Forger) -> dict[str, Any]:
-    """Bundles of jobs that the attacker made up, in own keys; one wears the plane's names and certificates."""
-    other = tree | {"job_id": f"{tree['job_id']}-2", "bundle_id": "00000000-0000-4000-8000-00000000000a"}
+    """Jobs, or months, that the attacker made up, in own keys; one wears the plane's names and certificates."""
+    other = tree | _another(tree) | {"bundle_id": "00000000-0000-4000-8000-00000000000a"}
     made = {}
     for tokens in TOKENS[1:]:
         data = forger.forged(other, who=("evidence", "log"), tokens=tokens)
         if data is not None:
-            made[f"a forged job ({tokens})"] = read(data)
+            made[f"a forged {'job' if 'job_id' in tree else 'month'} ({tokens})"] = read(data)
     return made
+
+
+def _another(tree: Any) -> dict[str, Any]:
+    """What makes the record that of another job or month."""
+    return {"job_id": f"{tree['job_id']}-2"} if "job_id" in tree else {"month": "2001-01"}
 
 
 def _records(tree: Any) -> Iterator[tuple[str, Any]]:
     """The record as it is, and changed as somebody would want to."""
     yield "nothing changed", tree
-    yield "another actor", put(tree, ("governance_record", "actor"), "user:somebody@else")
-    yield "another project", put(tree, ("governance_record", "project"), "another")
     yield "another tenant", put(tree, ("scope", "tenant"), "another")
     yield (
         "another profile",
         put(tree, ("scope", "profile"), "onprem" if tree["scope"]["profile"] != "onprem" else "dev"),
     )
-    yield "another job", tree | {"job_id": f"{tree['job_id']}-2"}
-    yield "no gaps", tree | {"gaps": []}
+    what = "job" if "job_id" in tree else "month"
+    yield f"another {what}", tree | _another(tree)
     for level in ("full", "standard", "sealed"):
         if level != tree["evidence_level"]:
             yield f"level {level}", tree | {"evidence_level": level}
+    yield from _of_a_job(tree) if "job_id" in tree else _of_a_month(tree)
+
+
+def _of_a_month(tree: Any) -> Iterator[tuple[str, Any]]:
+    """Its sums as somebody would have them, each sum agreeing with the others."""
+    yield "nothing spent", tree | {name: [] for name in ("totals", "projects", "providers", "cost_centers", "pools")}
+    for currency in ("USD", "EUR", "JPY"):
+        yield f"all in {currency}", _everywhere(tree, currency)
+    yield "other lines", tree | {"lines": {"count": 0, "sha256": sha256(b"")}}
+    yield "the first of its chain", tree | {"previous": None}
+    yield "frozen before", tree | {"frozen_at": "2001-01-01T00:00:00.000Z"}
+
+
+def _everywhere(value: Any, currency: str) -> Any:
+    """The value with each `currency` in it another."""
+    if isinstance(value, list):
+        return [_everywhere(one, currency) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {name: currency if name == "currency" else _everywhere(inner, currency) for name, inner in value.items()}
+
+
+def _of_a_job(tree: Any) -> Iterator[tuple[str, Any]]:
+    yield "another actor", put(tree, ("governance_record", "actor"), "user:somebody@else")
+    yield "another project", put(tree, ("governance_record", "project"), "another")
+    yield "no gaps", tree | {"gaps": []}
     if tree["cost"]:
         yield "no cost", tree | {"cost": None}
     result = opened(tree["contents"].get("result"))

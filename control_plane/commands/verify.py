@@ -2,8 +2,8 @@
 """`qcos verify FILE --trust FILE`: evidence, a proof or a cost statement judged offline, by keys from elsewhere.
 
 Needs the base install alone and opens no socket. Exit 0 means `valid` and nothing else; 1 is `invalid` or
-`unanchored`; 2 that one of the files cannot be judged at all. `--attack` then changes the bundle in every way that
-`ledger.attack` knows: 0 there means that the file is valid and that no change to it went unseen.
+`unanchored`; 2 that one of the files cannot be judged at all. `--attack` then changes the file in every
+way that `ledger.attack` knows: 0 there means that the file is valid and that no change to it went unseen.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
     from ledger.verify import Report
 
@@ -42,9 +42,9 @@ def register(groups: Any) -> None:
     command.add_argument("--json", action="store_true", help="the whole report as one document")
     attack = command.add_argument_group("attacking it")
     attack.add_argument(
-        "--attack", action="store_true", help="change the bundle in every way known; each must be found"
+        "--attack", action="store_true", help="change the bundle or statement in every way known; each must be found"
     )
-    attack.add_argument("--other", metavar="FILE", help="a second bundle, whose parts are put into this one")
+    attack.add_argument("--other", metavar="FILE", help="a second one, whose parts are put into it")
     attack.add_argument("--seed", type=int, default=1, metavar="N", help="decides the samples (1)")
     attack.add_argument("--copies", type=_count, default=None, metavar="N", help="copies of a class at most (2000)")
     attack.add_argument("--seconds", type=_count, default=30, metavar="N", help="end after so many (30)")
@@ -70,6 +70,7 @@ def _count(text: str) -> int:
 
 def _verify(arguments: argparse.Namespace) -> int:
     from datetime import UTC, datetime
+    from functools import partial
 
     from ledger import cost_statement, proofs, tlogproof
     from ledger.bundle import MAX_FILE_BYTES
@@ -83,12 +84,10 @@ def _verify(arguments: argparse.Namespace) -> int:
     if arguments.lines is not None and not cost_statement.looks_like_one(file):
         raise UsageError("--lines goes with a cost statement")
     if cost_statement.looks_like_one(file):
-        if arguments.attack:
-            raise UsageError("--attack changes bundles, and this is a cost statement")
-        report = _statement(arguments, file, trust)
+        report = _statement(arguments, file, trust, now)
     elif tlogproof.looks_like_one(file) or proofs.looks_like_one(file):
         if arguments.attack:
-            raise UsageError("--attack changes bundles, and this is a proof")
+            raise UsageError("--attack changes bundles and cost statements, and this is a proof")
         if tlogproof.looks_like_one(file):
             report = prove(file, trust, now, leaf=_leaf(arguments), max_age=age)
         else:
@@ -101,7 +100,8 @@ def _verify(arguments: argparse.Namespace) -> int:
         from control_plane import attacking
 
         other = None if arguments.other is None else _read(arguments.other, MAX_FILE_BYTES)
-        return attacking.run(arguments, report, bundle=file, trust=trust, other=other, now=now)
+        judge = partial(_statement, arguments) if cost_statement.looks_like_one(file) else None
+        return attacking.run(arguments, report, bundle=file, trust=trust, other=other, now=now, judge=judge)
     if arguments.json:
         import msgspec
 
@@ -111,10 +111,9 @@ def _verify(arguments: argparse.Namespace) -> int:
     return 0 if report.verdict == "valid" else 1
 
 
-def _statement(arguments: argparse.Namespace, file: bytes, trust: bytes) -> Report:
+def _statement(arguments: argparse.Namespace, file: bytes, trust: bytes, now: datetime) -> Report:
     """A cost statement, with its sums computed again from its lines where they are given."""
     from contextlib import ExitStack
-    from datetime import UTC, datetime
     from pathlib import Path
 
     from control_plane.costs import judging
@@ -127,7 +126,7 @@ def _statement(arguments: argparse.Namespace, file: bytes, trust: bytes) -> Repo
             raise UsageError(f"{arguments.lines}: {error.strerror}") from error
         # A longer line comes in parts, none of which is a line.
         lines = None if read is None else iter(lambda: read.readline(_MAX_LINE_BYTES), b"")
-        return judging.judge(file, trust, datetime.now(UTC), lines=lines, max_age=arguments.max_trust_age)
+        return judging.judge(file, trust, now, lines=lines, max_age=arguments.max_trust_age)
 
 
 def _leaf(arguments: argparse.Namespace) -> bytes | None:

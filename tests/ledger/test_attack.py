@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from control_plane import cli
+from control_plane.costs import judging
 from ledger import attack
 from ledger.attack_shape import OPEN, binary, leaves, put, read, written
 from ledger.errors import UsageError
@@ -35,6 +36,38 @@ def test_every_changed_copy_is_found(kind: str) -> None:
     assert found.kill_rate == 1.0
     assert all(one.tried == one.found > 0 for one in found.classes), found.classes
     assert len(found.classes) == 17
+
+
+STATEMENTS = VECTORS.parent / "statements"
+
+
+@pytest.mark.parametrize("lines", [True, False])
+def test_every_changed_copy_of_a_statement_is_found(lines: bool) -> None:
+    """G7, I4: a month's sums too, signed anew by own keys, and parts of a month that was made up."""
+    given = (STATEMENTS / "lines.jsonl").read_bytes().splitlines(keepends=True) if lines else None
+
+    def judge(copy: bytes, trust: bytes, now: datetime) -> Report:
+        return judging.judge(copy, trust, now, lines=given)
+
+    file, trust = ((STATEMENTS / name).read_bytes() for name in ("closed.json", "trust.json"))
+    found = attack.attack(file, trust, NOW + timedelta(days=1), most=8, judge=judge)
+    assert found.survived == ()
+    assert all(one.tried == one.found > 0 for one in found.classes), found.classes
+    assert len(found.classes) == 16  # a statement carries no artefact whose hashes could be repaired
+
+
+def test_a_judge_of_statements_with_a_hole_is_caught() -> None:
+    """A copy that it calls valid is named, with its place."""
+
+    def judge(copy: bytes, trust: bytes, now: datetime) -> Report:
+        report = judging.judge(copy, trust, now)
+        wrong = [check.name for check in report.checks if not check.ok]
+        return msgspec.structs.replace(report, verdict="valid") if wrong == ["timestamps"] else report
+
+    file, trust = ((STATEMENTS / name).read_bytes() for name in ("closed.json", "trust.json"))
+    found = attack.attack(file, trust, NOW + timedelta(days=1), most=8, judge=judge)
+    assert found.holes()
+    assert all(one.path and one.attack for one in found.holes())
 
 
 def test_a_witness_left_out_is_no_change() -> None:
@@ -144,6 +177,10 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     bad = VECTORS / "bad" / "salt_changed.json"
     assert cli.main(["verify", str(bad), *files[1:]]) == 1
     told_by = capsys.readouterr()
-    assert told_by.err.startswith("not_attacked: only a valid bundle can be attacked; this one is invalid")
+    assert told_by.err.startswith("not_attacked: only a valid bundle or statement can be attacked; this one is invalid")
+    month = [str(STATEMENTS / "closed.json"), "--trust", str(STATEMENTS / "trust.json"), "--attack", "--copies", "8"]
+    assert cli.main(["verify", *month, "--lines", str(STATEMENTS / "lines.jsonl")]) == 0
+    assert "kill rate 100.00 %" in capsys.readouterr().out
+    assert cli.main(["verify", *month, "--other", str(VECTORS / "good" / "denied.json")]) == 1
     (tmp_path / "none.json").write_text("no bundle")
     assert cli.main(["verify", *files, "--other", str(tmp_path / "none.json")]) == 2
