@@ -118,7 +118,7 @@ def upper_bound(
                 missing = ", ".join(meter for meter in _meters(line) if meter not in most)
                 said = f"nothing tells how many {missing} it takes before it runs, and card {card.name} has no cap"
                 raise UnknownPrice(said, field=line.meter)
-            for part, rate in _tiers(line, quantity):
+            for part, rate in _tiers(line, money.check(quantity, line.meter)):
                 amount += _rounded(part * rate, card.card.precision, ROUND_CEILING)
     return Money(money.check(amount, "price"), card.currency)
 

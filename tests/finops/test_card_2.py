@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from finops import money
-from finops.errors import UnknownPrice
+from finops.errors import AmountInvalid, UnknownPrice
 from finops.facts import UNITS, Fact, fact
 from finops.rates import RateCard, charge, parse_card, upper_bound
 from finops.reading import COMPILED, faults
@@ -99,6 +99,14 @@ def test_an_increment_is_rounded_as_it_says_before_the_limits(shots: int, up: in
         assert charge(card(line), "example", facts).lines[0].quantity == billed
         limits = {"minimum": [{"each": "3", "of": "tasks"}], "cap": [{"each": "12", "of": "tasks"}]}
         assert charge(card(line | limits), "example", facts).lines[0].quantity == min(max(billed, 3), 12)
+
+
+def test_a_quantity_that_no_bill_can_have_is_refused_before_it_runs() -> None:
+    """However small its price: a job that ran could not be charged."""
+    line = SHOTS | {"rate": "0.000001", "by": "task", "increment": {"size": "999999999999999", "rounding": "up"}}
+    assert upper_bound(card(line), "example", "x", 1, 1.0).amount == D(1000000000)
+    with pytest.raises(AmountInvalid, match="is 10\\^15 or more"):
+        upper_bound(card(line), "example", "x", 2, 1.0, 2)
 
 
 def test_a_fraction_is_exact_and_rounded_once_to_twelve_decimals() -> None:
