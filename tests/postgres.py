@@ -62,7 +62,9 @@ class RunningCluster:
             if binaries is not None:  # the plane itself knows the wheel's alone, and servers that it doesn't start
                 patch.setattr(postgres, "_binaries", lambda: binaries)
             self.cluster: Cluster = cluster(folder, sockets)
-        self._server = _start(self.cluster, options)
+        # Who stops in the midst of logging in, as a cancelled task does, keeps databases from being made and dropped
+        # until the server has had enough of him: after a minute by default.
+        self._server = _start(self.cluster, ("-c", "authentication_timeout=10s", *options))
         self._known: Database | None = None
 
     def empty(self) -> str:

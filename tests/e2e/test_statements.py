@@ -52,7 +52,7 @@ class Closed(Struct, frozen=True):
 @pytest.fixture(scope="module")
 def closed() -> Iterator[Closed]:
     """A plane of its own, for what is closed stays closed: the last month with charges, and an empty one before it."""
-    plane = Plane()
+    plane = Plane(QCOS_WORKERS="1")
     plane.start()
     try:
         made = plane.cli("demo-data", "month", "--scale", "0.03", "--json").json

@@ -38,6 +38,12 @@ async def driver() -> AsyncIterator[Driver]:
         yield entered
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def pool() -> AsyncIterator[Pool]:
+    async with Pool(1, require_walls=False) as entered:
+        yield entered
+
+
 def request(source: bytes, form: Format) -> CompileRequest:
     return CompileRequest(format=form, source=source, parameters=_values(source), backend="aer-local", shots=100)
 
@@ -82,7 +88,7 @@ async def test_hard_but_harmless_circuits_are_served(driver: Driver) -> None:
         assert (await driver.compile(request(path.read_bytes(), form_of(path)))).facts.qubits == 1
 
 
-async def test_with_every_count_waived_the_process_limits_hold() -> None:
+async def test_with_every_count_waived_the_process_limits_hold(pool: Pool) -> None:
     """The pre-scan is no wall: whatever slips through it meets memory and CPU limits on the child."""
     names = (
         "ten-million-qubits.qasm2",
@@ -90,36 +96,33 @@ async def test_with_every_count_waived_the_process_limits_hold() -> None:
         "nested-gates.qasm2",
         "deep-blocks.qasm3",
     )
-    async with Pool(1, require_walls=False) as pool:
-        for name in names:
-            path = CIRCUITS / "bombs" / name
-            call = compile_call(path.read_bytes(), form_of(path), WAIVED)
-            try:
-                reply, spent = await pool.call(call, COMPILE_BOUNDS)
-            except ChildLost as lost:
-                assert lost.reason in ("cpu", "wall", "crashed")
-            else:
-                assert not isinstance(reply, Artefact), name
-                assert spent.peak_memory_bytes < 512 << 20, name
-            reply, _ = await pool.call(compile_call(BELL, "QASM3", Limits()), COMPILE_BOUNDS)
-            assert isinstance(reply, Artefact), f"no service after {name}"
+    for name in names:
+        path = CIRCUITS / "bombs" / name
+        call = compile_call(path.read_bytes(), form_of(path), WAIVED)
+        try:
+            reply, spent = await pool.call(call, COMPILE_BOUNDS)
+        except ChildLost as lost:
+            assert lost.reason in ("cpu", "wall", "crashed")
+        else:
+            assert not isinstance(reply, Artefact), name
+            assert spent.peak_memory_bytes < 512 << 20, name
+        reply, _ = await pool.call(compile_call(BELL, "QASM3", Limits()), COMPILE_BOUNDS)
+        assert isinstance(reply, Artefact), f"no service after {name}"
 
 
 def compile_call(source: bytes, form: Format, limits: Limits) -> CompileCall:
     return CompileCall(format=form, source=source, parameters={}, limits=limits, memory_bytes=1 << 30)
 
 
-async def test_a_child_over_its_cpu_bound_is_killed() -> None:
-    async with Pool(1, require_walls=False) as pool:
-        slow = compile_call((CIRCUITS / "bombs" / "nested-gates.qasm2").read_bytes(), "QASM2", WAIVED)
-        with pytest.raises(ChildLost, match="cpu"):
-            await pool.call(slow, Bounds(memory_bytes=1 << 30, cpu_s=0.2, wall_s=60))
+async def test_a_child_over_its_cpu_bound_is_killed(pool: Pool) -> None:
+    slow = compile_call((CIRCUITS / "bombs" / "nested-gates.qasm2").read_bytes(), "QASM2", WAIVED)
+    with pytest.raises(ChildLost, match="cpu"):
+        await pool.call(slow, Bounds(memory_bytes=1 << 30, cpu_s=0.2, wall_s=60))
 
 
-async def test_the_walls_that_are_reported_are_the_walls_that_hold() -> None:
+async def test_the_walls_that_are_reported_are_the_walls_that_hold(pool: Pool) -> None:
     """S6: with a network wall up, the child has no way out; what it could not be denied is named."""
-    async with Pool(1, require_walls=False) as pool:
-        walls = pool.walls()
+    walls = pool.walls()
     assert walls["rlimits"] == "holds"
     if any(walls[name] == "holds" for name in sandbox.NETWORK_WALLS):
         assert "no network" not in walls
