@@ -22,7 +22,7 @@ def plane() -> Iterator[Plane]:
 
 @pytest.fixture(scope="session")
 def stranger() -> Iterator[Plane]:
-    """A second plane with keys of its own, with settings as `qcos up` has them but one worker; tests may break it if they mend it again."""
+    """A second plane with keys of its own, as `qcos up` sets it up; tests may break it if they mend it again."""
     other = Plane(QCOS_WORKERS="1")
     other.start()
     yield other
