@@ -148,10 +148,15 @@ class _Asked:
         import pyarrow as pa
         import pyarrow.compute as pc
 
+        from control_plane.errors import Refused
         from finops.focus import reading, recompute
 
         projects = pc.unique(self.lines["x_Project"]).to_pylist()
         project = self.arguments.project or (projects[0] if len(projects) == 1 else None)
+        if project is not None and (others := sorted({one or "no project" for one in projects} - {project})):
+            raise Refused(
+                "unusable_input", f"{self.arguments.file}: not of project {project} alone: {', '.join(others)}"
+            )
         months, wholes = self._months(), []
         for month in months:
             asked = {"month": month, "format": "parquet"} | ({"project": project} if project is not None else {})

@@ -43,6 +43,7 @@ def register(costs: Any) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     import base64
+    import sys
 
     from control_plane import tables
     from finops.findings import AGREED
@@ -66,6 +67,11 @@ def _run(arguments: argparse.Namespace) -> None:
     if open_ones:
         tables.apart()
         tables.table(_SHOWN, [[_cell(one[name]) for name in _SHOWN] for one in open_ones])
+    if {one["class"] for one in found["found"]} == {"unknown_job"}:
+        sys.stderr.write(
+            f"Note: no line fits a job of {found['provider']}: is it named as `qcos backends list` has it, "
+            "and does the mapping read the right columns?\n"
+        )
 
 
 def _compared(client: Client, asked: dict[str, Any], file: Path) -> Any:

@@ -105,7 +105,8 @@ class Written(Struct, frozen=True):
 async def credit(plane: Plane, who: Principal, asked: Crediting) -> Written:
     """Give a project an amount, whatever it spent."""
     amount = _some(money.parse(asked.amount, "amount"))
-    section = _section("credit", -amount, asked.currency, project=asked.project, cost_center=asked.cost_center)
+    currency = money.iso_4217(asked.currency)
+    section = _section("credit", -amount, currency, project=asked.project, cost_center=asked.cost_center)
     async with plane.transaction(who.tenant) as conn:
         await _project(conn, who.tenant, asked.project)
         return await _write(plane, who, conn, "costs:credited", (section, asked.reason))
@@ -138,9 +139,8 @@ async def correct(plane: Plane, who: Principal, asked: Correcting) -> Written:
         if asked.job_id is None:
             assert asked.project is not None  # one of them is there
             await _project(conn, tenant, asked.project)
-            section = _section(
-                "correction", amount, asked.currency, project=asked.project, cost_center=asked.cost_center
-            )
+            currency = money.iso_4217(asked.currency)
+            section = _section("correction", amount, currency, project=asked.project, cost_center=asked.cost_center)
             return await _write(plane, who, conn, "costs:corrected", (section, asked.reason))
         used = await refund_store.usage(conn, tenant, asked.job_id)
         if asked.currency != used["currency"]:
@@ -157,7 +157,7 @@ async def correct(plane: Plane, who: Principal, asked: Correcting) -> Written:
 async def share(plane: Plane, who: Principal, asked: Sharing) -> Written:
     """Enter a shared cost; the month's method of allocation splits it."""
     amount = _some(_signed(asked.amount))
-    section = _section("shared", amount, asked.currency, purpose=asked.pool, provider=asked.provider)
+    section = _section("shared", amount, money.iso_4217(asked.currency), purpose=asked.pool, provider=asked.provider)
     async with plane.transaction(who.tenant) as conn:
         return await _write(plane, who, conn, "costs:shared", (section, asked.reason))
 

@@ -141,6 +141,9 @@ def test_what_no_folder_can_show_is_said(stranger: Plane, files: dict[str, Path]
     assert ran.json["looked_for"]["among"] == "evidence"
     assert "nobody knows without the plane" in stranger.cli(*words, user="finops").err
     assert stranger.cli(*words, "--part", user="finops").err == ""
+    ran = stranger.cli("costs", "recompute", str(files["before.csv"]), "--project", "chemistry", user="finops")
+    assert (ran.code, ran.err.split(": ")[0]) == (2, "unusable_input")
+    assert "not of project chemistry alone: demo" in ran.err
 
 
 def test_who_may_not_see_costs_recomputes_none(stranger: Plane, files: dict[str, Path]) -> None:

@@ -14,7 +14,7 @@ import pytest
 from control_plane.costs import allocating, closing, crediting, statements
 from control_plane.costs.crediting import Correcting, Crediting, Refunding, Sharing
 from control_plane.errors import Refused
-from finops.errors import CorrectionInvalid, FinopsError, MonthInvalid
+from finops.errors import AmountInvalid, CorrectionInvalid, FinopsError, MonthInvalid
 from finops.month_store import Stored
 from finops.statement import Month, read_line, sums_agree
 from ledger import cost_statement
@@ -177,6 +177,13 @@ async def test_corrections_move_no_budget_and_are_of_one_thing(desk: Desk, drive
             await crediting.correct(desk.plane, WHO, bad)
     with pytest.raises(Refused):
         await crediting.credit(desk.plane, WHO, Crediting(project="nobody", amount="1", currency="USD", reason="r"))
+    for given in (
+        crediting.credit(desk.plane, WHO, Crediting(project="demo", amount="1", currency="ZZZ", reason="r")),
+        crediting.correct(desk.plane, WHO, Correcting(project="demo", amount="1", currency="ZZZ", reason="r")),
+        crediting.share(desk.plane, WHO, Sharing(pool="fee", amount="1", currency="ZZZ", reason="r")),
+    ):
+        with pytest.raises(AmountInvalid, match="ISO 4217 has no currency ZZZ"):
+            await given
     await desk.seal()
     await agreed(desk)
 
