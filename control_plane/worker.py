@@ -173,7 +173,8 @@ class Worker:
                 while not stop.is_set():
                     for claimed in await self._claim():
                         self._attempts.add(jobs.create_task(self._advance(claimed)))
-                    await self._rest(stop)
+                    if self._free <= 0 or not self._rounds.more:
+                        await self._rest(stop)
                     self._attempts = {task for task in self._attempts if not task.done()}
                 await self._hand_in()
         finally:
@@ -209,7 +210,7 @@ class Worker:
         return [tenant for tenant, count in waiting.items() if count >= left]
 
     async def _claim(self) -> list[Claimed]:
-        free = self._free
+        free, self._rounds.more = self._free, False
         if free <= 0 or self.plane.sealing.stopped:
             return []
         busy = [tenant for (tenant, _), run in self._runs.items() if not run.elsewhere]

@@ -27,10 +27,13 @@ from control_plane.jobs.store import Change
 from control_plane.jobs.transition import MovedOn
 from finops.errors import FinopsError
 from hal_drivers.errors import BackendUnavailable
+from ledger.canonical import parse_time, timestamp
 from ledger.errors import LedgerError
 
 log = logging.getLogger("qcos.worker")
-BACKEND_WAIT_S = 1.0  # before a job whose backends are away is looked at again
+# Before a job whose backends are away, or its budgets short, is looked at again: a part of how long it has waited, so
+# that what waits long leaves room for what can run.
+LOOK_AGAIN_S, LOOK_AT_LAST_S, LOOK_PART = 1.0, 30.0, 8
 UNREADABLE_S = 60.0
 MAX_ATTEMPTS = 10  # a job that breaks each worker that takes it ends here
 
@@ -111,7 +114,7 @@ async def taken(plane: Plane, job: dict[str, Any], worker: str) -> Claimed | Non
             return await _start(plane, job, spec, submitted, worker)
         except (BackendUnavailable, holding.NoRoom) as error:
             if (plane.now() - job["submitted_at"]).total_seconds() <= plane.settings.queue_limit_s:
-                await _postpone(plane, job, BACKEND_WAIT_S, _waits_for(error))
+                await _wait(plane, job, error)
                 return None
             end = settle.Failure(error.code, f"no backend in {plane.settings.queue_limit_s:g} s: {error.detail}")
         except (FinopsError, gate.Stopped) as error:  # it can't be priced now, or not within its hold: it can't run
@@ -137,15 +140,20 @@ async def _start(
     return Claimed(job, spec, submitted, route, begun)
 
 
+async def _wait(plane: Plane, job: Mapping[str, Any], error: BackendUnavailable | holding.NoRoom) -> None:
+    """Leave the job waiting, with what it waits for, as its owner is told, and since when."""
+    now, noted = plane.now(), job["waiting"] or {}
+    since = noted.get("since") if noted.get("seq") == job["seq"] else None
+    since = timestamp(now) if since is None else since
+    waited_s = (now - parse_time(since)).total_seconds()
+    short = error.short.budgets if isinstance(error, holding.NoRoom) else ()
+    told = {"code": error.code, "detail": error.detail, "budgets": [view.record() for view in short]}
+    seconds = min(max(LOOK_AGAIN_S, waited_s / LOOK_PART), LOOK_AT_LAST_S)
+    await _postpone(plane, job, seconds, told | {"seq": job["seq"], "since": since})
+
+
 async def _postpone(
     plane: Plane, job: Mapping[str, Any], seconds: float, waiting: Mapping[str, Any] | None = None
 ) -> None:
-    noted = None if waiting is None else {"seq": job["seq"], **waiting}
     async with plane.transaction(job["tenant"]) as conn:
-        await leases.postpone(conn, job["job_id"], plane.now() + dt.timedelta(seconds=seconds), noted)
-
-
-def _waits_for(error: BackendUnavailable | holding.NoRoom) -> dict[str, Any]:
-    """What a waiting job waits for, as its owner is told."""
-    short = error.short.budgets if isinstance(error, holding.NoRoom) else ()
-    return {"code": error.code, "detail": error.detail, "budgets": [view.record() for view in short]}
+        await leases.postpone(conn, job["job_id"], plane.now() + dt.timedelta(seconds=seconds), waiting)

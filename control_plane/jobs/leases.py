@@ -20,10 +20,13 @@ from ledger.blob import SealedBlob
 
 
 class Rounds:
-    """How far one worker has come in going round the tenants: the next claim begins with the one after the last."""
+    """How far one worker has come in going round the tenants: the next claim begins with the one after the last.
+
+    `more`: the last claim took as many as it might, so there may be others.
+    """
 
     def __init__(self) -> None:
-        self.after = ""
+        self.after, self.more = "", False
 
 
 async def claim(
@@ -44,8 +47,9 @@ async def claim(
     """
     rounds = rounds or Rounds()
     found = await call(engine, _CLAIM, worker, lease_s, at_most, list(busy), list(shut), rounds.after)
-    rounds.after = found["after"]
-    return [(tenant, job_id) for tenant, job_id in found["jobs"] or ()]
+    jobs = found["jobs"] or ()
+    rounds.after, rounds.more = found["after"], len(jobs) == at_most
+    return [(tenant, job_id) for tenant, job_id in jobs]
 
 
 _CLAIM = "SELECT jobs.claim(%s, %s, %s, %s::text[], %s::text[], %s)"
@@ -119,7 +123,8 @@ async def postpone(
 ) -> None:
     """Leave a claimed job where it is, to be claimed again after `until`; nothing has happened that an entry tells.
 
-    `waiting` is what it waits for, with the number of the job's last event: of a later one it isn't true any more.
+    `waiting` is what it waits for and since when, with the number of the job's last event: of a later one it isn't true
+    any more.
     """
     left = {"lease_until": until, "worker": None, "waiting": waiting}
     await conn.execute(job.update().where(job.c.job_id == job_id).values(left))

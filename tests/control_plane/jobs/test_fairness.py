@@ -75,6 +75,18 @@ async def test_of_one_tenant_first_comes_first(desk: Desk) -> None:
     assert [job_id for _, job_id in taken] == ["a-1", "a-2", "a-3"]
 
 
+async def test_what_is_looked_at_again_takes_turns_with_what_can_begin(desk: Desk) -> None:
+    """G7: jobs that wait for a budget are older and due each second, and keep none behind them from beginning."""
+    wait(desk, "a", 100)
+    desk.sql("UPDATE jobs.job SET lease_until = now() - interval '1 second'")
+    desk.sql("UPDATE jobs.job SET lease_until = NULL WHERE job_id IN ('a-98', 'a-99', 'a-100')")
+    rounds = leases.Rounds()
+    taken = [job_id for _, job_id in await leases.claim(desk.plane.engine, "w", 60, 6, rounds=rounds)]
+    assert rounds.more, "as many as it might: the next claim need not wait"
+    assert sorted(set(taken) & {"a-98", "a-99", "a-100"}) == ["a-100", "a-98", "a-99"]
+    assert len(taken) == 6
+
+
 async def test_more_tenants_than_one_look_sees_all_get_their_turn(desk: Desk) -> None:
     """G11: forty tenants wait, of whom those that look for a backend have nothing to take."""
     for number in range(80):

@@ -14,9 +14,11 @@ import pytest
 import finops.store
 from control_plane import crash, seed
 from control_plane.jobs import transition, view
+from control_plane.jobs.live import Bell
 from control_plane.jobs.run import Run
 from control_plane.policy.pdp import Pdp
 from control_plane.sealing import utc_now
+from control_plane.worker import Worker
 from hal_drivers.base import Compiled, CompileRequest
 from tests.control_plane.jobs.desk import Desk, bell, report
 from tests.control_plane.jobs.desk import desk as open_desk
@@ -108,6 +110,41 @@ async def test_where_no_provider_has_room_the_job_waits_and_says_for_what(
     assert await finish(plane, job_id) == "COMPLETED"
     assert view.shown(await plane.row(job_id))["waiting"] is None
     await agrees(plane)
+
+
+async def test_what_waits_long_is_looked_at_ever_less_often(plane: Desk) -> None:
+    """Else a few hundred that wait take every look, and what could run never gets one."""
+    await limit(plane, ONE, "0.10")
+    await limit(plane, TWO, "0.10")
+    await plane.admitted(**ANY)
+    for waited, seconds in (("0", 1), ("8 seconds", 1), ("80 seconds", 10), ("1 day", 30)):
+        moment = f"to_char((now() - interval '{waited}') AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"
+        plane.sql(f"UPDATE jobs.job SET waiting = waiting || jsonb_build_object('since', {moment})")
+        plane.lose_lease()
+        assert await plane.claim() == []
+        ((left,),) = plane.sql("SELECT extract(epoch FROM lease_until - clock_timestamp())::float FROM jobs.job")
+        assert seconds - 1 < left <= seconds + 1, waited
+
+
+async def test_a_worker_looks_at_all_that_is_due_before_it_rests(
+    plane: Desk, fleet: dict[str, FakeDriver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However few it may run at once: what only waits takes no place."""
+    await limit(plane, ONE, "0.10")
+    await limit(plane, TWO, "0.10")
+    for _ in range(9):
+        await plane.submit(bell(**ANY))
+    await plane.seal()
+    worker = Worker(plane.plane, fleet, "w1", Bell(plane.database.app, lambda _: True), 2)
+    looked: list[int] = []
+
+    async def rest(stop: asyncio.Event) -> None:
+        looked.append(len(plane.sql("SELECT 1 FROM jobs.job WHERE waiting IS NOT NULL")))
+        stop.set()
+
+    monkeypatch.setattr(worker, "_rest", rest)
+    await asyncio.wait_for(worker.serve(asyncio.Event()), 30)
+    assert looked == [9]
 
 
 async def test_who_waits_for_room_too_long_fails_by_the_budgets_name(plane: Desk) -> None:
