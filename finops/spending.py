@@ -101,10 +101,8 @@ def period(month: str | None, since: str | None, until: str | None, now: datetim
     if since is None and until is None:
         running = f"{now.astimezone(UTC):%Y-%m}"
         return Period(_months_before(running, MONTHS_SHOWN - 1) if by_month else running, running)
-    found = Period(since=moment(since, "since"), until=moment(until, "until"))
-    if found.since is not None and found.until is not None and found.until <= found.since:
-        raise PeriodInvalid("ends before it begins", field="until")
-    return found
+    begins, ends = span(since, until)
+    return Period(since=begins, until=ends)
 
 
 def before(asked: Period, now: datetime) -> Period:
@@ -136,6 +134,14 @@ def _month(text: str) -> str:
     except ValueError:
         raise PeriodInvalid("want YYYY-MM", field="month") from None
     return text
+
+
+def span(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None]:
+    """Two days or moments, in UTC; raises PeriodInvalid, naming the field."""
+    begins, ends = moment(since, "since"), moment(until, "until")
+    if begins is not None and ends is not None and ends <= begins:
+        raise PeriodInvalid("ends before it begins", field="until")
+    return begins, ends
 
 
 def moment(text: str | None, field: str) -> datetime | None:

@@ -52,10 +52,11 @@ async def accounting(
 ) -> Response[Any]:
     """A page of those that the caller may see, newest first, by when they were submitted."""
     projects = visible(request.user, "accounting:read")
+    begins, ends = spending.span(since, until)
     wanted = Wanted(
         projects=sorted(projects) if projects is not None else None,
-        since=spending.moment(since, "since"),
-        until=spending.moment(until, "until"),
+        since=begins,
+        until=ends,
         account=account,
         user=user,
         job=job,

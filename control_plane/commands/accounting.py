@@ -49,7 +49,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from control_plane import tables
     from control_plane.accounting import listing
 
-    if arguments.since is None and arguments.job is None:
+    if arguments.since is arguments.until is arguments.job is None:
         arguments.since = dt.datetime.now(dt.UTC).date().isoformat()
     lines = _lines(arguments)
     shape = "parsable2" if arguments.parsable2 else "json" if arguments.json else arguments.format

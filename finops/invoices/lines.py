@@ -217,7 +217,7 @@ class _Reading:
         cell = self._cell("currency")
         if cell is None and (cell := self.mapping.currency) is None:
             raise self._refused("currency", "is empty")
-        return money.currency(cell, self._where("currency"))
+        return money.iso_4217(cell, self._where("currency"))
 
     def _quantity(self, kind: Kind) -> Decimal | None:
         cell = self._cell("quantity")

@@ -159,7 +159,7 @@ def _check(read: Mapping) -> None:
             raise InvoiceInvalid(f"want one of {', '.join(get_args(Kind))}", field=f"map $.kinds[{number}]")
     try:
         if read.currency is not None:
-            money.currency(read.currency, "map $.currency")
+            money.iso_4217(read.currency, "map $.currency")
         for number, unit in enumerate(read.units):
             if money.parse(unit.factor, f"map $.units[{number}].factor") == Decimal(0):
                 raise InvoiceInvalid("is zero", field=f"map $.units[{number}].factor")

@@ -47,6 +47,9 @@ def test_what_is_asked_wrongly_is_said(plane: Plane) -> None:
     ):
         answer = plane.http("GET", f"/api/v1/costs?{query}", user="admin")
         assert (answer.status, answer.code) == (400, code), query
+    wrong = plane.cli("accounting", "--since", "2026-11-02", "--until", "2026-11-01", user="finops")
+    assert (wrong.code, wrong.err) == (2, "period_invalid: until: ends before it begins\n")
+    assert plane.cli("accounting", "--until", "2001-01-01", "--json", user="finops").json == []
     wrong = plane.cli("costs", "show", "--by", "colour", user="admin")
     assert (wrong.code, wrong.err.split(":")[0]) == (2, "usage")
     for words in (("--limit", "-1"), ("--top", "0"), ("--by", "project,team,user,day,month")):

@@ -25,6 +25,7 @@ REFUSED = {
     "negative-usage.csv": "line 2, amount: is negative, and the line is neither credit, refund nor discount",
     "negative-quantity.csv": "line 2, quantity: is negative, and the line is neither credit, refund nor discount",
     "wrong-currency.csv": "line 2, currency: want a three-letter ISO 4217 code",
+    "no-such-currency.csv": "line 2, currency: ISO 4217 has no currency ZZZ",
     "mixed-currencies.csv": "line 3, currency: is in EUR, line 2 in USD: an invoice has one currency",
     "missing-column.csv": "line 2, currency: the invoice has no such column",
     "no-amount.csv": "line 2, amount: is empty",
