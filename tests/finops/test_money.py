@@ -119,3 +119,9 @@ def test_a_currency_has_three_capitals(code: object) -> None:
     """Wrong currency codes are refused by field."""
     with pytest.raises(AmountInvalid, match=r"^currency: "):
         money.currency(code)
+
+
+def test_a_currency_of_iso_4217_is_one_that_somebody_may_be_billed_in() -> None:
+    """The newest, one that ended and may be on old bills; no metal's test code and no nothing."""
+    assert {"XCG", "XAD", "ZWG", "BGN"} <= money.CURRENCIES
+    assert not {"XXX", "XTS", "ANG", "HRK", "ZZZ"} & money.CURRENCIES
