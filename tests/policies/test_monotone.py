@@ -67,6 +67,38 @@ async def test_no_value_of_another_type_turns_a_denial_into_an_allow(engine: Emb
             assert not await allowed(engine, doc), (path, value)
 
 
+NO_NUMBERS: tuple[Any, ...] = (None, "many", [])
+NUMBERS = (
+    ("job", "qubits"),
+    ("job", "shots"),
+    ("job", "executions"),
+    ("usage", "team_shots_today"),
+    ("usage", "project_shots_today"),
+    ("usage", "running_jobs"),
+    ("usage", "team_running_jobs"),
+    ("limits", "max_qubits"),
+    ("limits", "max_shots"),
+    ("limits", "max_depth"),
+    ("limits", "max_running_jobs"),
+    ("limits", "project_shots_per_day"),
+    ("limits", "team", "max_qubits"),
+    ("limits", "team", "max_depth"),
+    ("limits", "team", "shots_per_day"),
+    ("limits", "team", "running_jobs"),
+    ("price", "micros"),
+    ("budgets", 0, "available_micros"),
+    ("backends", 0, "qubits"),
+)
+
+
+@pytest.mark.parametrize("path", NUMBERS, ids=lambda path: ".".join(map(str, path)))
+async def test_no_number_of_another_type_is_allowed(engine: EmbeddedEngine, path: tuple[str | int, ...]) -> None:
+    """I5: engines order values of different types differently, so a rule that only compares would let some pass."""
+    sample = next(iter(ALLOWED.values()))
+    for value in NO_NUMBERS:
+        assert not await allowed(engine, replaced(sample, path, value)), value
+
+
 async def test_the_named_documents_are_allowed_and_denied(engine: EmbeddedEngine) -> None:
     for name, doc in ALLOWED.items():
         assert is_valid(doc) and await allowed(engine, doc), name
