@@ -127,6 +127,33 @@ async def test_an_admission_whose_connection_dies_leaves_nothing(desk: Desk) -> 
     assert (await desk.submit()).state == "QUEUED"
 
 
+_WRITTEN = """
+    SELECT c.relname FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_locks w ON w.pid = l.pid
+    WHERE NOT w.granted AND l.granted AND l.mode = 'RowExclusiveLock' AND c.relkind = 'r'"""
+
+
+async def test_budgets_are_locked_last(desk: Desk) -> None:
+    """Who shares a budget waits for a hold and a commit alone; where it is refused, nothing of the rest stays (I3)."""
+    for amount, state in (("100", "QUEUED"), ("0.01", "DENIED")):
+        with psycopg.connect(desk.database.conninfo("superuser")) as other:
+            other.execute("UPDATE finops.budget SET limit_amount = %s", (Decimal(amount),))
+            waiting = asyncio.create_task(desk.submit(bell(job_id=f"j-{state}"), key=state))
+            while not (written := {name for (name,) in desk.sql(_WRITTEN)}):
+                assert not waiting.done()
+                await asyncio.sleep(0)
+            assert written >= {"job", "idempotency", "blob", "inbox"}
+            assert not written & {"hold", "budget_window", "usage"}
+        assert (await waiting).state == state
+    assert desk.counts() | {"ledger.blob": 0} == {
+        "ledger.blob": 0,
+        "ledger.inbox": 4,
+        "jobs.job": 2,
+        "jobs.idempotency": 2,
+        "finops.hold": 1,
+        "held": Decimal("0.52"),
+    }
+
+
 async def test_the_hold_is_the_authority_and_the_decision_stays_as_made(desk: Desk) -> None:
     """I3: the budget goes between decision and hold: DENIED budget_exceeded, beside a decision that allowed."""
 
