@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import uuid
 from decimal import Decimal
@@ -14,6 +15,7 @@ from msgspec.structs import replace
 import finops.store
 from control_plane.costs import forecasting
 from control_plane.errors import Refused
+from control_plane.sealing import PlaneClock
 from finops import charge_store
 from finops.charges import Line, Section
 from tests.control_plane.jobs.desk import Desk, person
@@ -78,8 +80,13 @@ async def lasting(desk: Desk, scope: str) -> dict[str, Any]:
 
 
 async def test_a_rolling_budget_gets_back_what_counts_no_more(desk: Desk) -> None:
-    """Ten a day: within seven days' 85 what is left lasts for ever; 65 are spent today, and ten come back each day."""
-    today = desk.plane.now().astimezone(dt.UTC).date()
+    """Ten a day: within seven days' 85 what is left lasts for ever; 65 are spent today, and ten come back each day.
+
+    As of six in the morning: of a day that is nearly over ten don't come any more.
+    """
+    morning = desk.plane.now().astimezone(dt.UTC).replace(hour=6)
+    desk.plane = dataclasses.replace(desk.plane, now=PlaneClock(lambda: morning))
+    today = morning.date()
     for project, limit, quota in (("wide", "85", "USD"), ("tight", "65", "USD"), ("quota", "65", "shots")):
         name = await budget(desk, f"project:{project}", "rolling:7", limit, quota)
         for ago in range(1, 31):
@@ -122,14 +129,15 @@ async def test_a_quota_is_told_by_what_its_jobs_counted_in_it(desk: Desk) -> Non
     shots = await budget(desk, "project:demo", "total", "2500", "shots")
     jobs = await budget(desk, "tenant:demo", "quarterly", "1", "jobs")
     at_once = await budget(desk, "user:ann", "concurrent", "1", "jobs")
+    today = desk.plane.now().astimezone(dt.UTC).date()
     for ago in range(1, 31):
         desk.sql(
             "INSERT INTO finops.hold (tenant, job_id, budgets, amount, currency, windows, shots, used_shots, used_jobs)"
-            " VALUES ('demo', %s, %s, 10, 'USD', '{all,2026-Q4,now}', 1000, 1000, 1)",
+            " VALUES ('demo', %s, %s, 10, 'USD', %s, 1000, 1000, 1)",
             f"jdemo{ago}",
             [shots, jobs, at_once],
+            ["all", f"{today:%Y}-Q{(today.month + 2) // 3}", "now"],
         )
-    today = desk.plane.now().astimezone(dt.UTC).date()
     told = {one["scope"]: one for one in (await forecast(desk))["budgets"] if one["currency"] != "USD"}
     assert told["project:demo"]["expected"] in [str(today + dt.timedelta(days)) for days in (2, 3)]
     assert told["tenant:demo"]["expected"] in [str(today + dt.timedelta(days)) for days in (0, 1)]
