@@ -34,7 +34,7 @@ def test_what_was_sealed_opens_to_what_was_committed(content: bytes) -> None:
         {"tenant": "other"},
         {"commitment": commitment(SALT, b"another")},
         {"nonce": bytes(12)},
-        {"wrapped_key": BLOB.wrapped_key[:-1] + b"\x00"},
+        {"wrapped_key": BLOB.wrapped_key[:-1] + bytes([BLOB.wrapped_key[-1] ^ 1])},
         {"wrapped_key": b""},
         {"ciphertext": BLOB.ciphertext[:-1] + bytes([BLOB.ciphertext[-1] ^ 1])},
         {"ciphertext": b""},
