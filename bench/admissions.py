@@ -4,7 +4,7 @@
 What an API process does for a request between reading its body and answering it, by the plane's own code, in so many
 processes of the bench, each with its share of the clients. The bell's bytes are parsed once; nothing runs, for each job
 is put off. OPA and PostgreSQL are the running plane's, whose sealer seals meanwhile. PostgreSQL's CPU is that of the
-sessions which admit: what the plane's worker has it do, who is woken by each job and finds none due, is in the sum alone.
+sessions which admit: what the plane's worker has it do, whom each job wakes and who finds none due, is in the sum.
 """
 
 from __future__ import annotations
