@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is put off is not looked at before its time, however much of it there is (G7, G11).
+"""What is put off is looked at when it is due and not before, in turn with what can begin (G7, G11).
 
-Jobs that wait for a budget, a backend or an answer were scanned by each claim of their tenant. Now a job that nobody
-has leased, or that was given back to run at once, is found by its age; one that was put off, by when it is due.
+Jobs that wait for a budget, a backend or an answer were scanned by each claim of their tenant; and being older than
+what came after them, a few dozen of them, due again each second, kept every job behind them from ever being looked at.
+Now a job that nobody has leased, or that was given back to run at once, is found by its age; one that was put off, by
+when it is due; and each kind is numbered by itself.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ NEXT = f"""least(
 # busy: whose jobs the claimer runs, one name a job. shut: from whom it takes nothing now. after: where the last claim
 # ended. Answers {"jobs": [[tenant, job id]], "after": tenant}. A tenant's turn is what it has at the claimer, and then
 # its place in the round: so one with long jobs doesn't fill the claimer with them. Of more candidates than are taken,
-# those that another claims at this moment are passed over.
+# those that another claims at this moment are passed over. Of one tenant, what can begin and what is looked at again
+# take turns, and chance decides between the two: where one job is taken at a time, neither is always the first.
 CLAIM = f"""
 CREATE OR REPLACE FUNCTION jobs.claim(claimer text, lease_s double precision, at_most integer,
                            busy text[] DEFAULT '{{}}', shut text[] DEFAULT '{{}}', after text DEFAULT '')
@@ -73,16 +76,17 @@ BEGIN
         GROUP BY j.tenant
     ), ranked AS (
         SELECT r.tenant, w.job_id, r.place, coalesce(h.n, 0) AS held,
-               row_number() OVER (PARTITION BY r.tenant ORDER BY w.submitted_at) AS nth
+               row_number() OVER (PARTITION BY r.tenant ORDER BY w.nth, random()) AS nth
         FROM ring r LEFT JOIN held h ON h.tenant = r.tenant
         CROSS JOIN LATERAL (
-            (SELECT j.job_id, j.submitted_at FROM jobs.job j
-             WHERE j.tenant = r.tenant AND {FRESH}
-             ORDER BY j.submitted_at LIMIT at_most + 8)
+            SELECT f.job_id, row_number() OVER (ORDER BY f.submitted_at) AS nth FROM (
+                SELECT j.job_id, j.submitted_at FROM jobs.job j WHERE j.tenant = r.tenant AND {FRESH}
+                ORDER BY j.submitted_at LIMIT at_most + 8) AS f
             UNION ALL
-            (SELECT j.job_id, j.submitted_at FROM jobs.job j
-             WHERE j.tenant = r.tenant AND {WAITS} AND j.lease_until < v_now
-             ORDER BY j.lease_until LIMIT at_most + 8)) AS w
+            SELECT d.job_id, row_number() OVER (ORDER BY d.lease_until) AS nth FROM (
+                SELECT j.job_id, j.lease_until FROM jobs.job j
+                WHERE j.tenant = r.tenant AND {WAITS} AND j.lease_until < v_now
+                ORDER BY j.lease_until LIMIT at_most + 8) AS d) AS w
         WHERE NOT r.tenant = ANY (shut)
     ), candidate AS MATERIALIZED (
         SELECT k.tenant, k.job_id, k.held + k.nth AS turn, k.place FROM ranked k

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from alembic import op
 
-revision = "0051_late_holds"
-down_revision = "0050_looks"
+revision = "0050_late_holds"
+down_revision = "0049_put_off"
 branch_labels = None
 depends_on = None
 
